@@ -1,0 +1,83 @@
+"""How long does a search take to decide, with many trials in its study?
+
+Fills a journal file with finished trials of a made-up training, then times asking for a recipe and telling what came
+of it, as a search does.
+
+    python benchmarks/ask_tell.py --trials 1000
+"""
+
+import argparse
+import math
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import optuna
+
+from opttune.outcome import Outcome, StopReason
+from opttune.searching.climb import Climb
+from opttune.searching.plan import SearchPlan
+from opttune.searching.sampler import OpttuneSampler
+from opttune.searching.store import StudyStore, open_storage, quiet_optuna
+from opttune.space.facts import ModelFacts
+from opttune.space.parse import load_space
+from opttune.space.sample import sample_recipe
+from opttune.training.survey import Survey
+
+STEPS = 1_000
+TIMED = 30
+
+
+def main() -> None:
+    """Print the median and the slowest of some rounds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=1_000, help="finished trials in the study (default: 1000)")
+    parser.add_argument("--space", default="wide", help="the space (default: wide)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, quiet_optuna():
+        plan = SearchPlan(load_space(options.space), "val_loss", "min", {"max_steps": STEPS}, "study", Path(folder))
+        store = StudyStore(plan.study_name, open_storage(None, plan.out_dir), plan.spec)
+        store.study.sampler = OpttuneSampler(plan.space, seed=0)
+        climb = Climb(plan, Survey("made up", 1, STEPS, "", False, ModelFacts(parameters=1)))
+        for number in range(options.trials):
+            store.study.add_trial(_finished(store, plan, number))
+        seconds = [_round(store, plan, climb) for _ in range(TIMED)]
+    print(
+        f"{options.trials} finished trials of {options.space}: decide, ask, sample, note and tell take "
+        f"{1e3 * statistics.median(seconds):.0f} ms (slowest of {TIMED}: {1e3 * max(seconds):.0f} ms)"
+    )
+
+
+def _finished(store: StudyStore, plan: SearchPlan, number: int) -> optuna.trial.FrozenTrial:
+    """Return a trial of a random recipe that is as good as its learning rate is near to a hidden best."""
+    asked = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number)).ask()
+    recipe = sample_recipe(plan.space, asked)
+    value = _value(float(recipe.optimizer["lr"]), number)  # type: ignore[arg-type]
+    outcome = Outcome(StopReason.COMPLETED, value, STEPS, STEPS, 1.0)
+    attributes = {"opttune.recipe": recipe.to_dict(), "opttune.outcome": outcome.to_dict(), "opttune.steps_spent": 0}
+    return optuna.trial.create_trial(
+        params=asked.params, distributions=asked.distributions, value=value, user_attrs=attributes
+    )
+
+
+def _value(lr: float, number: int) -> float:
+    return math.log10(lr / 1e-2) ** 2 + random.Random(number).random()
+
+
+def _round(store: StudyStore, plan: SearchPlan, climb: Climb) -> float:
+    started = time.perf_counter()
+    climb.next_move(store.records(), 10**9)
+    trial = store.ask()
+    recipe = sample_recipe(plan.space, trial)
+    store.note_recipe(trial, recipe, "key")
+    value = _value(float(recipe.optimizer["lr"]), trial.number)  # type: ignore[arg-type]
+    outcome = Outcome(StopReason.COMPLETED, value, STEPS, STEPS, 1.0)
+    store.note_outcome(trial.number, outcome)
+    store.tell(trial.number, outcome)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

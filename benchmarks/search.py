@@ -1,0 +1,128 @@
+"""opttune's search against what people use, at equal cost in optimizer steps.
+
+On recorded trainings (a search takes a second; the tables are described in `search_bench/tables.py`, and
+`record_table.py` records two more in some minutes):
+
+    python benchmarks/search.py replay --out replay.json --plot replay.png
+
+On real trainings of small tasks (a search takes a minute; what is done is kept, a further call goes on; needs
+`pip install optuna-integration scikit-learn`):
+
+    python benchmarks/search.py live --tasks mlp cnn --seeds 0,1,2 --jobs 2 --out live.jsonl
+    python benchmarks/search.py report --from live.jsonl more.jsonl --plot live.png
+
+Where a threshold of the search is chosen and where it is reported is fixed in `search_bench/tables.py` and
+`search_bench/tasks.py`.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+from search_bench import live, live_report, replay_report
+from search_bench.live_records import BUDGET, LiveRecord, read_records
+from search_bench.load_tables import table_names
+from search_bench.replay import METHODS, Job, Record, make_jobs, run_all
+from search_bench.tables import group_of
+from search_bench.tasks import TASKS
+
+DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
+
+
+def main() -> None:
+    """Run the command."""
+    options = _parser().parse_args()
+    options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    replay = commands.add_parser("replay", help="on recorded tables")
+    replay.add_argument("--data", type=Path, default=DATA, help="folder with own/ and deepobs/")
+    replay.add_argument("--tables", nargs="+", help="names, or DEVELOP or REPORT; all that are there unless given")
+    replay.add_argument("--methods", nargs="*", default=METHODS, help=", ".join(METHODS))
+    replay.add_argument("--seeds", type=_seeds, default=range(10), help="a count, or numbers: 0,1,2 (default: 10)")
+    replay.add_argument("--budget", type=float, default=25.0, help="full trainings (default: 25)")
+    replay.add_argument("--jobs", type=int, default=1, help="processes")
+    replay.add_argument("--out", type=Path, help="JSON file for every search's record")
+    replay.add_argument("--add", nargs="+", type=Path, default=(), help="files of --out to show as well")
+    replay.add_argument("--plot", type=Path, help="PNG file")
+    replay.set_defaults(run=_replay)
+    real = commands.add_parser("live", help="on real trainings")
+    real.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    real.add_argument("--methods", nargs="+", default=live.METHODS, choices=live.METHODS)
+    real.add_argument("--seeds", type=_seeds, default=range(5), help="a count, or numbers: 0,1,2 (default: 5)")
+    real.add_argument("--budget", type=float, default=BUDGET, help=f"full trainings (default: {BUDGET:g})")
+    real.add_argument("--jobs", type=int, default=1, help="processes")
+    real.add_argument("--out", type=Path, required=True, help="JSON lines; what stands there is not run again")
+    real.add_argument("--plot", type=Path, help="PNG file")
+    real.set_defaults(run=_live)
+    report = commands.add_parser("report", help="on live searches that were run before")
+    report.add_argument("--from", dest="files", nargs="+", type=Path, required=True, help="files of `live --out`")
+    report.add_argument("--plot", type=Path, help="PNG file")
+    report.set_defaults(run=_report)
+    return parser
+
+
+def _seeds(text: str) -> Sequence[int]:
+    """Read `10` as ten seeds, `0,3` as these, `3,` as one."""
+    return [int(part) for part in text.split(",") if part] if "," in text else range(int(text))
+
+
+def _replay(options: argparse.Namespace) -> None:
+    tables = _choose_tables(options.tables, table_names(options.data))
+    unknown = set(options.methods) - set(METHODS)
+    if unknown:
+        raise SystemExit(f"unknown methods {', '.join(sorted(unknown))}: there are {', '.join(METHODS)}")
+    jobs: list[Job] = make_jobs(tables, options.methods, options.seeds, options.budget, options.data)
+    records: list[Record] = []
+    for number, record in enumerate(run_all(jobs, options.jobs), start=1):
+        records.append(record)
+        print(f"\r{number} of {len(jobs)} searches", end="", flush=True, file=sys.stderr)
+    print(file=sys.stderr)
+    added = [Record.from_dict(fields) for path in options.add for fields in json.loads(path.read_text())]
+    records = list({record.key: record for record in (*added, *records)}.values())
+    print(replay_report.write_report(records))
+    if options.out:
+        options.out.write_text(json.dumps([record.to_dict() for record in records], indent=0))
+    if options.plot:
+        replay_report.save_plot(records, options.plot)
+
+
+def _choose_tables(asked: Sequence[str] | None, there: Sequence[str]) -> list[str]:
+    chosen = [name for name in there if asked is None or name in asked or group_of(name) in asked]
+    if not chosen:
+        raise SystemExit(f"none of the tables asked for is there. There are {', '.join(there) or 'none'}.")
+    return chosen
+
+
+def _live(options: argparse.Namespace) -> None:
+    done = {record.key for record in read_records([options.out])}
+    # the longest last would leave processes idle: the tasks go round
+    asked = product(options.seeds, options.methods, options.tasks)
+    keys = [(task, method, seed, options.budget) for seed, method, task in asked]
+    keys = [key for key in keys if key not in done]
+    for number, record in enumerate(live.run_all(keys, options.jobs), start=1):
+        with options.out.open("a") as file:
+            file.write(record.to_json() + "\n")
+        words = f"{number} of {len(keys)}: {' '.join(map(str, record.key))} {record.best():.4g} {record.seconds:.0f} s"
+        print(words, file=sys.stderr, flush=True)
+    _show_live(read_records([options.out]), options.plot)
+
+
+def _report(options: argparse.Namespace) -> None:
+    _show_live(read_records(options.files), options.plot)
+
+
+def _show_live(records: Sequence[LiveRecord], plot: Path | None) -> None:
+    print(live_report.write_report(records))
+    if plot:
+        live_report.save_plot(records, plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""opttune's own search on a table: the real loop, an in-memory study, no MLflow."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from optuna.storages import InMemoryStorage
+
+from opttune.guard.rules import Guard
+from opttune.searching.interrupts import HeldInterrupts
+from opttune.searching.ladder import Ladder
+from opttune.searching.plan import SearchPlan
+from opttune.searching.proposal import Mixture
+from opttune.searching.sampler import OpttuneSampler
+from opttune.searching.store import StudyStore, quiet_optuna
+from opttune.searching.study import Search
+from opttune.space.facts import ModelFacts
+from opttune.space.model import Space
+from opttune.training.survey import Survey
+from search_bench.table_engine import Meter, NoTracking, NoWatcher, TableEngine
+from search_bench.tables import Table, with_lr_priors
+
+OURS: Mapping[str, Mapping[str, Any]] = {
+    "ours": {},
+    "ours_plus": {"shift": 1.5},
+    "ours_minus": {"shift": -1.5},
+    "ours:no_prior": {"prior": False, "sampler": {"mixture": Mixture(uses_prior=False)}},
+    "ours:no_guard": {"plan": {"guard": None}},
+    "ours:no_pause": {"plan": {"ladder": Ladder(shares=(), kept=())}},
+    "ours:no_mutation": {"sampler": {"mixture": Mixture(mutation_share=0.0)}},
+    "ours:no_model": {"sampler": {"mixture": Mixture(model_share=0.0)}},
+    "ours:no_learning": {"sampler": {"mixture": Mixture(model_share=0.0, mutation_share=0.0)}},
+}
+"""Method -> settings of `replay_ours`: the search as it ships, with wrong priors, and with a part left out."""
+
+
+def replay_ours(
+    table: Table,
+    budget: float,
+    seed: int,
+    *,
+    shift: float = 0.0,
+    prior: bool = True,
+    plan: Mapping[str, Any] | None = None,
+    sampler: Mapping[str, Any] | None = None,
+) -> Meter:
+    """Search a table with opttune.
+
+    Args:
+        table: What is searched.
+        budget: Cost in full trainings.
+        seed: Of the search.
+        shift: By how many decades the prior of each learning rate is wrong.
+        prior: Whether learning rates have a prior at all.
+        plan: Fields of the `SearchPlan` to change, for ablations.
+        sampler: Arguments of `OpttuneSampler` beside the space and the seed, for ablations.
+    """
+    space = with_lr_priors(table.space, shift if prior else None)
+    meter = Meter(table)
+    with TemporaryDirectory(prefix="opttune-replay-") as folder, quiet_optuna():
+        told = replace(_plan(space, table, budget, seed, Path(folder)), **(plan or {}))
+        store = StudyStore(told.study_name, InMemoryStorage(), told.spec)
+        store.study.sampler = OpttuneSampler(told.space, seed=seed, **(sampler or {}))
+        with HeldInterrupts() as interrupts:
+            search = Search(
+                told,
+                store,
+                _survey(table),
+                TableEngine(meter),
+                NoTracking(),  # type: ignore[arg-type]
+                NoWatcher(),
+                interrupts,
+            )
+            search.run()
+            search.close()
+    return meter
+
+
+def _plan(space: Space, table: Table, budget: float, seed: int, folder: Path) -> SearchPlan:
+    return SearchPlan(
+        space=space,
+        monitor="val_loss",
+        mode="min",
+        length={"max_steps": table.steps},
+        study_name="replay",
+        out_dir=folder,
+        budget=budget,
+        seed=seed,
+        guard=Guard(),
+        with_baseline=False,
+    )
+
+
+def _survey(table: Table) -> Survey:
+    return Survey(table.name, 1, table.steps, replaced="", has_own_optimizer=False, facts=ModelFacts(parameters=1))

@@ -1,0 +1,158 @@
+"""Recorded trainings as tables: a space, the curve of every configuration, and where each stands among all.
+
+A table answers what a real training would have given, so that a search of many trainings takes a second.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opttune.guard.rules import Guard, Verdict, judge, looks_for_blow_up
+from opttune.outcome import StopReason
+from opttune.space.model import Branch, Range, Space
+
+DEVELOP = ("deepobs/mnist_vae", "deepobs/fmnist_vae", "deepobs/fmnist_2c2d", "own/digits_mlp")
+"""Tables on which thresholds, shares and rungs of the search may be chosen.
+
+Honesty asks for one more word: the catalog's centres for short trainings (`SearchRange.short_centre`) were looked up
+in both tables of `own/` (`benchmarks/prior_length.py`), so that `own/mnist1d_mlp` is new to the search's thresholds
+but not to its prior. The shifted priors are free of that, and the recorded tables, of the same data with other models
+and lengths, are less tied to it. The ladder's and the sampler's shares were chosen on these four tables and on the live
+tasks `mlp` and `lstm`; before that, a first version of them had been run on all tables, so that `REPORT` is not
+untouched.
+"""
+REPORT = (
+    "deepobs/cifar10_3c3d",
+    "deepobs/cifar100_allcnnc",
+    "deepobs/svhn_wrn164",
+    "deepobs/tolstoi_char_rnn",
+    "own/mnist1d_mlp",
+    "recorded/digits_cnn",
+    "recorded/mnist1d_mlp",
+)
+"""Tables that are only reported on: no threshold is chosen by them.
+
+DeepOBS's `quadratic_deep` is in neither: half of its configurations come to the same value.
+"""
+
+Floats = NDArray[np.float64]
+
+
+def group_of(name: str) -> str:
+    """Return to which side of the split a table belongs.
+
+    Example:
+        >>> group_of("own/digits_mlp"), group_of("deepobs/svhn_wrn164")
+        ('DEVELOP', 'REPORT')
+    """
+    return "DEVELOP" if name in DEVELOP else "REPORT"
+
+
+@dataclass(frozen=True)
+class Table:
+    """All configurations of one problem.
+
+    Attributes:
+        name: Folder and problem, as in `DEVELOP` and `REPORT`.
+        space: What varies, with the catalog's centre for such a length as each learning rate's prior.
+        rows: The recipe of each configuration, as `Recipe.flat()` names its fields; rates stand under `lr`.
+        steps: Optimizer steps of the full length.
+        eval_steps: At which steps there was a validation, the last at the full length.
+        values: The validation loss there, one row a configuration.
+        loss_steps: At which steps, counted from 1, the training loss was recorded.
+        losses: The training loss there, one row a configuration.
+    """
+
+    name: str
+    space: Space
+    rows: Sequence[Mapping[str, Any]]
+    steps: int
+    eval_steps: NDArray[np.int64]
+    values: Floats
+    loss_steps: NDArray[np.int64]
+    losses: Floats
+    _verdicts: dict[tuple[int, Guard], Verdict | None] = field(default_factory=dict, repr=False)
+    _places: dict[tuple[Any, ...], list[tuple[float, int]]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for number, row in enumerate(self.rows):
+            self._places.setdefault(self._key(row), []).append((float(np.log(row["lr"])), number))
+
+    def _key(self, flat: Mapping[str, Any]) -> tuple[Any, ...]:
+        names = sorted({name for row in self.rows[:1] for name in row} - {"lr"})
+        return tuple(flat.get(name) for name in names)
+
+    def find(self, flat: Mapping[str, Any]) -> int:
+        """Return the configuration of a recipe: the nearest recorded learning rate, all else alike.
+
+        Args:
+            flat: The recipe's fields, as `Recipe.flat()` gives them.
+
+        Raises:
+            KeyError: No configuration has those fields.
+        """
+        rate = float(np.log(flat["lr"]))
+        return min(self._places[self._key(flat)], key=lambda place: abs(place[0] - rate))[1]
+
+    def value_at(self, row: int, step: int) -> float | None:
+        """Return the last validation loss at or before a step; None where it is not finite or there was none."""
+        index = int(np.searchsorted(self.eval_steps, step, side="right")) - 1
+        value = float(self.values[row, index]) if index >= 0 else float("nan")
+        return value if isfinite(value) else None
+
+    @property
+    def quantiles(self) -> Floats:
+        """Where each configuration stands among all by its final value: 0 is the best, 1 the worst."""
+        final = self.final_values
+        return np.array([(final < value).sum() for value in final]) / (len(final) - 1)
+
+    @property
+    def final_values(self) -> Floats:
+        """The value of each configuration at the full length; infinite where it diverged."""
+        return np.where(np.isfinite(self.values[:, -1]), self.values[:, -1], np.inf)
+
+    def verdict(self, row: int, guard: Guard) -> Verdict | None:
+        """Return where opttune's guard would have stopped a configuration, or None where it would not."""
+        if (row, guard) not in self._verdicts:
+            self._verdicts[row, guard] = _judged(self.losses[row], self.loss_steps, self.steps, guard)
+        return self._verdicts[row, guard]
+
+
+def _judged(losses: Floats, loss_steps: NDArray[np.int64], total: int, guard: Guard) -> Verdict | None:
+    """Walk through a recorded curve as the guard would; where a step was not recorded the one before stands for it."""
+    so_far: list[float] = []
+    for step in range(1, total + 1):
+        if not looks_for_blow_up(step, total, guard):
+            break
+        so_far.append(float(losses[max(0, int(np.searchsorted(loss_steps, step, side="right")) - 1)]))
+        verdict = judge(so_far, total, guard)
+        if verdict is not None:
+            return verdict
+    wrong = np.flatnonzero(~np.isfinite(losses))
+    if not guard.non_finite or not len(wrong):
+        return None
+    step = int(loss_steps[wrong[0]])
+    return Verdict(StopReason.NON_FINITE, step, f"the loss became {losses[wrong[0]]:g} at step {step}")
+
+
+def with_lr_priors(space: Space, change: float | None) -> Space:
+    """Return a space with other priors of the learning rates.
+
+    Args:
+        space: What varies.
+        change: By how many decades they are moved, as far as their range goes; None takes them away.
+    """
+    return replace(space, optimizers=tuple(_with_lr_prior(branch, change) for branch in space.optimizers))
+
+
+def _with_lr_prior(branch: Branch, change: float | None) -> Branch:
+    lr = branch.get("lr")
+    if not isinstance(lr, Range):
+        return branch
+    prior = None if change is None else min(lr.high, max(lr.low, lr.centre * 10**change))
+    moved = replace(lr, prior=prior)
+    return replace(branch, fields=tuple((name, moved if name == "lr" else old) for name, old in branch.fields))
