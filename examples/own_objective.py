@@ -31,7 +31,7 @@ def main() -> None:
     study = optuna.create_study(
         study_name="own-objective",
         sampler=opttune.OpttuneSampler("wide", seed=0),
-        pruner=optuna.pruners.MedianPruner(),
+        pruner=opttune.OpttunePruner(),
     )
     study.optimize(objective, n_trials=options.trials)
     print(f"val_loss {study.best_value:.4f} with {study.best_params}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from opttune.guard.rules import Guard
     from opttune.outcome import Outcome, StopReason
     from opttune.recipe import Recipe
+    from opttune.searching.pruner import OpttunePruner
     from opttune.searching.result import SearchResult
     from opttune.searching.sampler import OpttuneSampler
     from opttune.searching.trial_callback import TrialCallback
@@ -30,6 +31,7 @@ _HOMES = {
     "OptimizerInfo": "opttune.catalog",
     "OptionInfo": "opttune.catalog",
     "OpttuneError": "opttune.errors",
+    "OpttunePruner": "opttune.searching.pruner",
     "OpttuneSampler": "opttune.searching.sampler",
     "Outcome": "opttune.outcome",
     "Recipe": "opttune.recipe",
@@ -51,6 +53,7 @@ __all__ = [
     "OptimizerInfo",
     "OptionInfo",
     "OpttuneError",
+    "OpttunePruner",
     "OpttuneSampler",
     "Outcome",
     "Recipe",

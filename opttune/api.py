@@ -24,6 +24,7 @@ from opttune.searching.result import SearchResult, best_record, is_better, trial
 from opttune.searching.sampler import OpttuneSampler
 from opttune.searching.store import StudyStore, open_storage, quiet_optuna, sole_search
 from opttune.searching.study import Search
+from opttune.searching.warm_start import EarlierBest, find_earlier, with_earlier_best
 from opttune.space.model import Space
 from opttune.space.settle import SettledSpace, settle_space
 from opttune.tracking.address import resolve_tracking_uri
@@ -57,6 +58,7 @@ def search(
     baseline: bool = True,
     trainer: Mapping[str, Any] | None = None,
     progress: bool = True,
+    warm_start: str | Path | None = None,
 ) -> SearchResult:
     """Search the optimizer and the schedule that train a module best.
 
@@ -87,6 +89,8 @@ def search(
         baseline: Whether to train the module once as it came, to compare; it counts in the budget.
         trainer: Further arguments of the Trainer.
         progress: Whether to show progress on standard error.
+        warm_start: Name or folder of an earlier study, of a smaller model or other data, say: its best recipe of each
+            optimizer is tried first and becomes the prior. A study that goes on keeps the priors that it began with.
 
     Returns:
         The best recipe, its value and the module's own, and all trials.
@@ -101,11 +105,12 @@ def search(
         out_dir=out_dir, seed=seed, guard=guard, baseline=baseline, trainer=trainer,
     )  # fmt: skip
     mlflow_uri = resolve_tracking_uri(tracking_uri)
+    earlier = find_earlier(warm_start, storage) if warm_start is not None else []
     _make_folder(plan.out_dir)
     with sole_search(plan.out_dir), quiet_optuna():
         looked = look_at(plan, workload, steps=1)
         store = StudyStore(plan.study_name, open_storage(storage, plan.out_dir), plan.spec)
-        plan = with_settled_space(plan, store.settle_space(settle(plan, looked), looked.total_steps))
+        plan = with_settled_space(plan, store.settle_space(settle(plan, looked, earlier), looked.total_steps))
         store.study.sampler = OpttuneSampler(plan.space, seed=seed)
         return _run(plan, workload, looked, store, mlflow_uri, progress)
 
@@ -170,8 +175,14 @@ def budget_steps(plan: SearchPlan, looked: Survey) -> int:
     return int(plan.budget * looked.total_steps)
 
 
-def settle(plan: SearchPlan, looked: Survey) -> SettledSpace:
-    """Return the space to search: one that ships with opttune is fitted to the model, the length and the budget."""
+def settle(plan: SearchPlan, looked: Survey, earlier: Sequence[EarlierBest] = ()) -> SettledSpace:
+    """Return the space to search: one that ships with opttune is fitted to the model, the length and the budget.
+
+    Args:
+        plan: What the search is told.
+        looked: What a look at the model showed.
+        earlier: An earlier study's best, which become its priors.
+    """
     settled = SettledSpace(plan.space)
     if plan.shipped_space:
         settled = settle_space(plan.shipped_space, looked.facts, looked.total_steps, plan.budget)
@@ -179,7 +190,7 @@ def settle(plan: SearchPlan, looked: Survey) -> SettledSpace:
     for branch in settled.space.optimizers:
         # a missing extra is told now, not when its first trial comes
         load_class(find_optimizer(branch.name))
-    return settled
+    return with_earlier_best(settled, earlier) if earlier else settled
 
 
 def with_settled_space(plan: SearchPlan, settled: SettledSpace) -> SearchPlan:

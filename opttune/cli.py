@@ -106,6 +106,7 @@ def _add_search(commands: Any) -> None:
     add("--out-dir", metavar="DIR", help="folder for the files (default: opttune_runs/<study>)")
     add("--seed", type=int, default=0, metavar="S", help="for the sampler, weights and data order (default: 0)")
     add("--trainer", nargs="+", action="extend", default=[], metavar="key=value", help="arguments of the Trainer")
+    add("--warm-start", metavar="STUDY", help="begin with the best recipes of an earlier study: its name or folder")
     add("--no-baseline", action="store_true", help="do not train the module as it came")
     add("--no-guard", action="store_true", help="let diverging trainings run")
     add("--dry-run", action="store_true", help="say what would be done and train nothing")
@@ -142,7 +143,8 @@ def _search(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         plain = preview(*make_plan(**arguments))
         print_preview(plain)
         return plain, DONE
-    result = search(**arguments, storage=options.storage, tracking_uri=options.tracking_uri, progress=True)
+    places = {"storage": options.storage, "tracking_uri": options.tracking_uri, "warm_start": options.warm_start}
+    result = search(**arguments, **places, progress=True)
     print_result(result, options.tracking_uri)
     return result_json(result), DONE if result.best_recipe is not None else NO_TRIAL
 

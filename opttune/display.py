@@ -42,6 +42,9 @@ class SilentWatcher:
     def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
         """Show nothing."""
 
+    def trial_outranked(self, number: int) -> None:
+        """Show nothing."""
+
 
 class PlainWatcher(SilentWatcher):
     """One line when the search begins and one for each training that ends.
@@ -81,7 +84,9 @@ class PlainWatcher(SilentWatcher):
     def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
         """Say what came of it."""
         name = "as it came" if number is None else f"trial {number}"
-        if outcome.value is None:
+        if outcome.reason is StopReason.PAUSED:
+            what = f"{self._plan.monitor} {outcome.value:.5g} at {outcome.steps / outcome.total_steps:.0%}"
+        elif outcome.value is None:
             what = f"{outcome.reason}: {' '.join(outcome.message.split())}"
         else:
             is_best = number is not None and is_better(outcome.value, self._best, self._plan.mode)
@@ -144,10 +149,14 @@ class LiveWatcher(PlainWatcher):
         self._spend(steps_spent)
         super().training_ended(number, outcome, steps_spent)
 
+    def trial_outranked(self, number: int) -> None:
+        """Count it."""
+        self._pruned += 1
+
     def _count(self, outcome: Outcome | None) -> None:
         if outcome is not None:
             self._diverged += outcome.reason.is_divergence
-            self._pruned += outcome.reason is StopReason.PRUNED
+            self._pruned += outcome.reason in (StopReason.PRUNED, StopReason.OUTRANKED)
             self._failed += outcome.reason is StopReason.FAILED
 
     def _spend(self, steps_spent: int) -> None:

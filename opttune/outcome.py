@@ -20,6 +20,10 @@ class StopReason(StrEnum):
     """The loss, or the monitored value at the end, was NaN or infinite."""
     BLOW_UP = "blow_up"
     """The loss rose far above its first values and stayed there."""
+    PAUSED = "paused"
+    """It reached a rung of the search and waits there with its state saved; its value is the metric at that rung."""
+    OUTRANKED = "outranked"
+    """It was paused at a rung and others went on; it is never resumed. Its value is the metric at that rung."""
     PRUNED = "pruned"
     """The user's own Optuna pruner ended it."""
     FAILED = "failed"
@@ -29,7 +33,12 @@ class StopReason(StrEnum):
 
     @property
     def has_value(self) -> bool:
-        """Whether a run that ended so has a value that counts."""
+        """Whether a run that ended so has a value, of a finished training or at a rung."""
+        return self.counts or self in (StopReason.PAUSED, StopReason.OUTRANKED)
+
+    @property
+    def counts(self) -> bool:
+        """Whether the value is that of a finished training."""
         return self in (StopReason.COMPLETED, StopReason.EARLY_STOPPED)
 
     @property
@@ -44,7 +53,7 @@ class Outcome:
 
     Attributes:
         reason: Why the run ended.
-        value: The monitored metric at the end, or None where the run did not get there.
+        value: The monitored metric at the end, or at the rung of a paused run; None where it did not get there.
         steps: Optimizer steps done.
         total_steps: Optimizer steps of the full length.
         seconds: Wall time of the run.

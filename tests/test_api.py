@@ -53,7 +53,8 @@ def test_the_table_holds_a_row_for_each_trial_and_a_column_for_each_field(result
 
 
 def test_steps_spent_is_what_the_whole_search_had_spent_the_baseline_included(result: SearchResult) -> None:
-    assert list(result.trials["steps_spent"]) == [STEPS * (number + 2) for number in range(BUDGET - 1)]
+    # the module as it came is trained after the first trial
+    assert list(result.trials["steps_spent"]) == [STEPS, *(STEPS * number for number in range(3, BUDGET + 1))]
     assert result.steps_spent == BUDGET * STEPS == result.budget_steps
 
 
@@ -194,8 +195,9 @@ def test_the_number_of_trials_ends_a_search(tmp_path: Path) -> None:
 def test_the_time_ends_a_search(tmp_path: Path) -> None:
     found = run_search(tmp_path, Classifier, data=loaders, timeout=0.01, budget=1000, max_steps=5)
 
-    assert len(found.trials) == 0
-    assert found.best_recipe is None
+    # one training may have begun in time
+    assert len(found.trials) <= 1
+    assert found.baseline_value is None
     assert list(found.trials.columns)[:4] == ["number", "state", "reason", "value"]
 
 
@@ -207,10 +209,10 @@ def test_a_budget_that_is_no_whole_number_is_never_overdrawn(tmp_path: Path) -> 
 
 
 def test_diverged_trials_cost_what_they_did_and_leave_room_for_others(tmp_path: Path) -> None:
-    found = run_search(tmp_path, Classifier, data=loaders, space=make_space(WILD), budget=5, max_steps=100)
+    found = run_search(tmp_path, Classifier, data=loaders, space=make_space(WILD), budget=9, max_steps=100)
 
-    assert found.steps_spent <= 500
-    assert len(found.trials) > 4
+    assert found.steps_spent <= 900
+    assert len(found.trials) > 8
     assert found.steps_spent == found.trials["steps"].sum() + 100
 
 

@@ -30,7 +30,8 @@ from tests.search_support import (
 )
 
 pytestmark = pytest.mark.slow
-STEPS, BUDGET = 40, 5
+# too short for rungs: every trial is trained to its end
+STEPS, BUDGET = 20, 4
 
 
 def search_arguments(folder: Path, model: str = "Slow") -> list[str | Path]:
@@ -39,6 +40,7 @@ def search_arguments(folder: Path, model: str = "Slow") -> list[str | Path]:
     return [
         "search", f"{MODULES}:{model}", f"{MODULES}:loaders", "--space", write_space(folder, TINY), "--study", "s",
         "--max-steps", str(STEPS), "--budget", str(BUDGET), "--seed", "3", "--out-dir", "out", "--json",
+        "--no-baseline",
     ]  # fmt: skip
 
 
@@ -74,7 +76,7 @@ def states(folder: Path) -> list[TrialState]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
     # the same module without the waiting
     folder = tmp_path_factory.mktemp("undisturbed")
-    return run_search(folder, Classifier, data=loaders, max_steps=STEPS, budget=BUDGET, seed=3)
+    return run_search(folder, Classifier, data=loaders, max_steps=STEPS, budget=BUDGET, seed=3, baseline=False)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, float,
     folder = tmp_path_factory.mktemp("stopped")
     with started(folder) as process:
         wait_for(process, "trial 0")
-        time.sleep(0.4)
+        time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         pressed = time.monotonic()
         _, errors = process.communicate(timeout=60)
@@ -131,7 +133,7 @@ def test_after_kill_9_the_same_command_goes_on_as_if_nothing_had_been(
 ) -> None:
     with started(tmp_path) as process:
         wait_for(process, "trial 0")
-        time.sleep(0.4)
+        time.sleep(0.3)
         process.kill()
         process.wait()
     left = states(tmp_path)
@@ -159,6 +161,8 @@ def test_after_kill_9_the_same_command_goes_on_as_if_nothing_had_been(
 def test_a_second_search_in_the_same_folder_at_the_same_time_is_refused(tmp_path: Path) -> None:
     with started(tmp_path) as process:
         wait_for(process, "opttune: Slow")
+        # it stands still, so that it outlives the second however long that takes
+        process.send_signal(signal.SIGSTOP)
         second = run_command(tmp_path, *search_arguments(tmp_path))
         assert process.poll() is None
 

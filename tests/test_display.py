@@ -122,6 +122,25 @@ def test_the_live_display_shows_budget_and_the_current_trial_with_its_loss() -> 
     assert re.search(r"#1 sgd 0\.1 .*step 7  loss 1\.25", shown)
 
 
+def test_a_paused_trial_is_shown_with_its_share_and_is_no_best() -> None:
+    paused = Outcome(StopReason.PAUSED, 0.25, 5, 50, 1.0)
+
+    assert lines(paused, completed(0.5))[1:] == [
+        "[1.0 of 4 trainings] trial 0  val_loss 0.25 at 10%  sgd(lr=0.1), constant()",
+        "[2.0 of 4 trainings] trial 1  val_loss 0.5 (best so far)  sgd(lr=0.1), constant()",
+    ]
+
+
+def test_a_paused_trial_is_counted_as_pruned_once_others_outrank_it() -> None:
+    watcher = LiveWatcher(Console(file=io.StringIO()))
+    show(watcher, Outcome(StopReason.PAUSED, 0.25, 5, 50, 1.0))
+    waiting = render(watcher)
+    watcher.trial_outranked(0)
+
+    assert "best none yet   pruned 0   diverged 0\n" in waiting
+    assert "best none yet   pruned 1   diverged 0\n" in render(watcher)
+
+
 def test_a_training_without_a_loss_is_shown_too() -> None:
     watcher = LiveWatcher(Console(file=io.StringIO()))
     show(watcher)
@@ -160,12 +179,12 @@ def read_terminal(command: list[str], folder: Path) -> str:
 @pytest.mark.slow
 def test_a_terminal_shows_budget_best_current_trial_with_loss_and_the_counts(tmp_path: Path) -> None:
     make_database(tmp_path)
-    search = ["search", f"{MODULES}:Slow", f"{MODULES}:loaders", "--max-steps", "40", "--budget", "4"]
+    search = ["search", f"{MODULES}:Slow", f"{MODULES}:loaders", "--max-steps", "40", "--budget", "8"]
     shown = read_terminal(command_line(*search, "--space", write_space(tmp_path, WILD)), tmp_path)
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
 
     assert "\x1b[" in shown
-    assert re.search(r"budget .*[123]\.\d of 4 trainings", plain)
+    assert re.search(r"budget .*[1-7]\.\d of 8 trainings", plain)
     assert re.search(r"#\d+ sgd 0\.001 .*step \d+  loss \d", plain)
     assert re.search(r"best \d\.\d+ +pruned 0 +diverged [1-9]", plain)
     assert "Traceback" not in plain

@@ -11,6 +11,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from opttune.searching.record import LOST_STEPS
 from opttune.searching.result import SearchResult
 from opttune.searching.store import open_storage
 from tests.search_modules import Classifier, loaders
@@ -43,11 +44,22 @@ def pressed_after(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGINT, usual)
 
 
-def states(folder: Path) -> set[TrialState]:
+def stored_study(folder: Path) -> optuna.Study | None:
     if not (folder / "out" / "study.journal").exists():
-        return set()
-    study = optuna.load_study(study_name="Classifier-tiny", storage=open_storage(None, folder / "out"))
-    return {trial.state for trial in study.trials}
+        return None
+    return optuna.load_study(study_name="Classifier-tiny", storage=open_storage(None, folder / "out"))
+
+
+def states(folder: Path) -> set[TrialState]:
+    study = stored_study(folder)
+    return {trial.state for trial in study.trials} if study else set()
+
+
+def budget_with_lost_steps(folder: Path) -> float:
+    """What the stopped training had done counts: so much more pays for the search that nobody stopped."""
+    study = stored_study(folder)
+    lost = study.user_attrs.get(LOST_STEPS, 0) if study else 0
+    return float(SETTINGS["budget"]) + (lost + 0.5) / SETTINGS["max_steps"]
 
 
 @pytest.mark.parametrize("share", [(number + 0.5) / PRESSES for number in range(PRESSES)])
@@ -62,18 +74,15 @@ def test_ctrl_c_after_any_share_of_the_time(
     except KeyboardInterrupt:
         assert TrialState.RUNNING not in states(tmp_path)
         assert "RUNNING" not in Tracked(tmp_path).states
-    found = run_search(tmp_path, Classifier, **SETTINGS)
+    found = run_search(tmp_path, Classifier, **{**SETTINGS, "budget": budget_with_lost_steps(tmp_path)})
     tracked = Tracked(tmp_path)
-    finished = found.trials[found.trials["state"] != "waiting"]
 
-    # what the stopped training had cost counts, so that the last one may not be paid for any more
-    columns = ["number", "state", "value", "lr", "weight_decay"]
-    assert len(finished) >= len(expected.trials) - 1
-    assert finished[columns].equals(expected.trials[columns].head(len(finished)))
+    columns = ["number", "state", "value", "steps", "lr", "weight_decay"]
+    assert found.trials[columns].equals(expected.trials[columns])
     assert found.steps_spent <= found.budget_steps
     assert tracked.parent.info.status == "FINISHED"
     assert len(tracked.children) == len(found.trials)
-    for run, steps in zip(tracked.children, finished["steps"], strict=False):
+    for run, steps in zip(tracked.children, found.trials["steps"], strict=True):
         assert [step for step, _ in tracked.curve(run, "train/loss")] == list(range(1, steps + 1))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         ".lock",
@@ -81,3 +90,24 @@ def test_ctrl_c_after_any_share_of_the_time(
         "best_recipe.yaml",
         "study.journal",
     }
+
+
+def test_ctrl_c_of_which_a_library_makes_its_own_error_is_still_ctrl_c(tmp_path: Path) -> None:
+    class Swallowing(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if self.trainer.global_step == 5:
+                try:
+                    signal.raise_signal(signal.SIGINT)
+                    signal.raise_signal(signal.SIGINT)
+                except KeyboardInterrupt:
+                    raise RuntimeError("as a C++ extension would say it") from None
+            return super().training_step(batch, batch_idx)
+
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_search(tmp_path, Swallowing, **SETTINGS, baseline=False, study="Classifier-tiny")
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    assert states(tmp_path) == {TrialState.WAITING}
+    assert "FAILED" not in Tracked(tmp_path).states

@@ -102,6 +102,12 @@ def test_a_missing_field_is_named() -> None:
         Outcome.from_dict({"reason": "completed"})
 
 
+def test_a_value_counts_where_the_training_has_finished() -> None:
+    assert {reason for reason in StopReason if reason.counts} == {StopReason.COMPLETED, StopReason.EARLY_STOPPED}
+    at_a_rung = {reason for reason in StopReason if reason.has_value and not reason.counts}
+    assert at_a_rung == {StopReason.PAUSED, StopReason.OUTRANKED}
+
+
 def test_divergence_is_non_finite_or_blow_up() -> None:
     diverged = {reason for reason in StopReason if reason.is_divergence}
 

@@ -12,8 +12,9 @@ from tests.search_support import command_env
 
 # what users may import
 CONTRACT = {
-    "Guard", "GuardCallback", "OptimizerInfo", "OpttuneSampler", "Recipe", "RecipeCallback", "ScheduleInfo",
-    "SearchResult", "TrialCallback", "load_recipe", "load_space", "register_optimizer", "register_schedule", "search",
+    "Guard", "GuardCallback", "OptimizerInfo", "OpttunePruner", "OpttuneSampler", "Recipe", "RecipeCallback",
+    "ScheduleInfo", "SearchResult", "TrialCallback", "load_recipe", "load_space", "register_optimizer",
+    "register_schedule", "search",
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The thin Lightning hook around the rules: gather, read, judge, stop."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -76,6 +76,15 @@ class GuardCallback(AnyCallback):
         """Hand on the steps that were not read yet."""
         if len(self._gatherer):
             self._read(trainer)
+
+    def progress(self) -> dict[str, Any]:
+        """Return what it remembers of the steps so far, as plain values: for a training that is paused."""
+        return {"losses": list(self._losses), "blow_up": self._rules is not None and self._rules.blow_up}
+
+    def go_on_from(self, progress: Mapping[str, Any]) -> None:
+        """Take up what `progress` gave, after `on_train_start` of the resumed training."""
+        self._losses = list(progress["losses"])
+        self._rules = self.guard and replace(self.guard, blow_up=progress["blow_up"])
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Put the Trainer's settings back."""

@@ -11,6 +11,7 @@ from opttune.catalog.lookup import find_schedule
 from opttune.errors import InputError
 from opttune.guard.rules import Guard
 from opttune.recipe import Recipe
+from opttune.searching.ladder import Ladder
 from opttune.space.model import Space
 
 _BETTER_HIGHER = {"acc", "accuracy", "auc", "auroc", "f1", "iou", "map", "r2", "precision", "recall", "bleu", "dice"}
@@ -38,6 +39,7 @@ class SearchPlan:
         shipped_space: `auto` or the name of the space, where it ships with opttune and is yet to be settled, or was;
             empty for a space of the user's own.
         space_notes: How it was settled, one sentence each.
+        ladder: At which shares of the length trials are compared, and how many go on.
     """
 
     space: Space
@@ -55,6 +57,7 @@ class SearchPlan:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     shipped_space: str = ""
     space_notes: tuple[str, ...] = ()
+    ladder: Ladder = field(default_factory=Ladder)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -88,12 +91,8 @@ class SearchPlan:
 
     @property
     def checkpoint_folder(self) -> Path:
-        """Where states stand while the search runs."""
+        """Where the states of paused trials stand."""
         return self.out_dir / "checkpoints"
-
-    def checkpoint_path(self, number: int) -> Path:
-        """Return where a trial's state stands until it is known whether it is the best."""
-        return self.checkpoint_folder / f"trial_{number}.ckpt"
 
 
 def folder_name(study_name: str) -> str:

@@ -10,10 +10,10 @@ from optuna.trial import FrozenTrial, TrialState
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 
-RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY = (
-    f"opttune.{name}" for name in ("recipe", "outcome", "steps_spent", "mlflow_run_key")
+RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS = (
+    f"opttune.{name}" for name in ("recipe", "outcome", "steps_spent", "mlflow_run_key", "rungs", "total_steps")
 )
-"""User attributes of a trial."""
+"""User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused."""
 
 SPEC, SPACE, BASELINE, LOST_STEPS, PARENT_KEY = (
     f"opttune.{name}" for name in ("spec", "space", "baseline", "lost_steps", "mlflow_run_key")
@@ -31,6 +31,7 @@ class TrialRecord:
         recipe: What it trained with; None before it was sampled.
         outcome: What came of it; None before its end.
         steps_spent: Optimizer steps that the whole search had spent when it ended.
+        pauses: The outcome at each rung where it was paused, in their order.
     """
 
     number: int
@@ -38,6 +39,7 @@ class TrialRecord:
     recipe: Recipe | None
     outcome: Outcome | None
     steps_spent: int | None
+    pauses: tuple[Outcome, ...] = ()
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> "TrialRecord":
@@ -49,35 +51,54 @@ class TrialRecord:
             recipe=Recipe.from_dict(attributes[RECIPE]) if RECIPE in attributes else None,
             outcome=Outcome.from_dict(attributes[OUTCOME]) if OUTCOME in attributes else None,
             steps_spent=attributes.get(STEPS_SPENT),
+            pauses=tuple(Outcome.from_dict(pause) for pause in attributes.get(RUNGS, ())),
         )
 
     @property
     def value(self) -> float | None:
         """The monitored metric at the end of the full length, or None."""
-        return self.outcome.value if self.outcome else None
+        return self.outcome.value if self.outcome and self.outcome.reason.counts else None
 
     @property
     def steps(self) -> int:
         """Optimizer steps that it has done."""
-        return self.outcome.steps if self.outcome else 0
+        last = self.last
+        return last.steps if last else 0
+
+    @property
+    def last(self) -> Outcome | None:
+        """What came of it, or where it waits; None where it has reached no rung yet."""
+        return self.outcome or (self.pauses[-1] if self.pauses else None)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits at a rung, with its state saved."""
+        return self.outcome is None and bool(self.pauses)
+
+    @property
+    def rung(self) -> float | None:
+        """The highest share of the full length at which it was compared with others; None where it reached none."""
+        if self.value is not None:
+            return 1.0
+        return self.pauses[-1].steps / self.pauses[-1].total_steps if self.pauses else None
 
     def row(self) -> dict[str, Any]:
         """Return the trial as a row of `SearchResult.trials`."""
         return {
             "number": self.number,
             "state": self.state,
-            "reason": str(self.outcome.reason) if self.outcome else "",
+            "reason": str(self.last.reason) if self.last else "",
             "value": self.value,
             "steps": self.steps,
             "steps_spent": self.steps_spent,
-            "rung": 1.0 if self.value is not None else None,
+            "rung": self.rung,
             **(self.recipe.flat() if self.recipe else {}),
         }
 
 
 def told_state(outcome: Outcome) -> TrialState:
     """Return how Optuna is told of an outcome: divergence is PRUNED, so that its samplers learn from it."""
-    if outcome.reason.has_value:
+    if outcome.reason.counts:
         return TrialState.COMPLETE
     return TrialState.FAIL if outcome.reason is StopReason.FAILED else TrialState.PRUNED
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from zlib import crc32
 
@@ -9,23 +10,35 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from opttune.searching.prior import Parameters, draw_plan, plan_key
+from opttune.searching.evidence import read_evidence
+from opttune.searching.prior import Parameters
+from opttune.searching.proposal import Mixture, propose
 from opttune.space.model import Space
 from opttune.space.parse import load_space
+from opttune.space.sample import parameter
+
+_ONE_AT_A_TIME = Lock()
+"""Threads that share a study heed one another; of the module, as a sampler is pickled with its study."""
 
 
 class OpttuneSampler(BaseSampler):
-    """Draws the default recipe of each optimizer first, then from the prior around them.
+    """Draws the default recipe of each optimizer first, then from a mixture that learns from what the trials show.
 
-    What a trial draws follows from the seed and the trial's number alone, so that a study that was stopped
-    goes on as it would have. Parameters that are not of the space, such as others of your own objective,
+    Half of the draws are chosen by a model of all trials so far (a Gaussian process that reads learning rates in
+    decades from their priors); the others mutate the best trial, come from the priors, or from the whole space.
+    The priors count the less the further off the best trials lie. What one optimizer shows counts for the others
+    where fields mean the same.
+
+    What a trial draws follows from the seed, its number and the trials before it, so that a study that was
+    stopped goes on as it would have. Parameters that are not of the space, such as others of your own objective,
     are drawn at random.
 
     Args:
         space: What may vary: a space, the name of one that ships with opttune, or a file.
         seed: Seed of the search; None draws one.
+        mixture: How the draws are mixed; None for the usual shares.
 
     Example:
         >>> import optuna
@@ -36,10 +49,13 @@ class OpttuneSampler(BaseSampler):
         adamw(lr=0.0003, betas=(0.9, 0.999), weight_decay=0.01)
     """
 
-    def __init__(self, space: Space | str | Path, *, seed: int | None = None) -> None:
+    def __init__(self, space: Space | str | Path, *, seed: int | None = None, mixture: Mixture | None = None) -> None:
         self._space = space if isinstance(space, Space) else load_space(space)
         self._seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
-        self._plans: tuple[Parameters, ...] = ()
+        self._mixture = mixture or Mixture()
+        self._names = _parameter_names(self._space)
+        # of the trials that are asking just now: several, where threads share a study
+        self._plans: dict[int, Parameters] = {}
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return nothing: every parameter of a plan is handed out as it is asked for."""
@@ -55,22 +71,38 @@ class OpttuneSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Return the planned value of a parameter, or a random one where it is not of the space."""
-        plan = self._plan(trial.number)
+        with _ONE_AT_A_TIME:
+            plan = self._plan(study, trial)
         if param_name in plan and _fits(plan[param_name], param_distribution):
             return plan[param_name]
         seed = crc32(f"{self._seed}/{trial.number}/{param_name}".encode())
         return RandomSampler(seed=seed).sample_independent(study, trial, param_name, param_distribution)
 
-    def _plan(self, number: int) -> Parameters:
-        # threads of one study may do this at the same time: each gets the same plans and replaces all at once
-        plans = list(self._plans)
-        taken = {plan_key(plan) for plan in plans} if len(plans) <= number else set()
-        while len(plans) <= number:
-            plans.append(draw_plan(self._space, len(plans), self._seed, taken))
-            taken.add(plan_key(plans[-1]))
-        if len(plans) > len(self._plans):
-            self._plans = tuple(plans)
-        return plans[number]
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Forget the trial's plan."""
+        self._plans.pop(trial.number, None)
+
+    def _plan(self, study: optuna.Study, trial: FrozenTrial) -> Parameters:
+        plan = self._plans.get(trial.number)
+        if plan is None:
+            # a study with several objectives has no best trial to learn from
+            direction = study.direction if len(study.directions) == 1 else None
+            others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
+            evidence = read_evidence(others, direction) if direction is not None else []
+            # one that runs may not have asked for all of its plan yet
+            plans = [self._plans.get(one.number, {}) | self._own(one.params) for one in others]
+            plan = propose(self._space, trial.number, self._seed, evidence, plans, self._mixture)
+            self._plans[trial.number] = plan
+        return plan
+
+    def _own(self, params: dict[str, Any]) -> Parameters:
+        return {name: value for name, value in params.items() if name in self._names}
+
+
+def _parameter_names(space: Space) -> set[str]:
+    return {parameter(name, field, field.centre)[0] for name, field in space.parameters()}
 
 
 def _fits(value: Any, distribution: BaseDistribution) -> bool:

@@ -25,6 +25,7 @@ from opttune.searching.record import (
     PARENT_KEY,
     RECIPE,
     RUN_KEY,
+    RUNGS,
     SPACE,
     SPEC,
     STEPS_SPENT,
@@ -55,6 +56,7 @@ class StudyStore:
 
     def __init__(self, name: str, storage: BaseStorage, spec: Mapping[str, Any]) -> None:
         self.mode = str(spec["mode"])
+        self._finished: dict[int, TrialRecord] = {}
         self.storage = storage
         self._direction = StudyDirection.MINIMIZE if self.mode == "min" else StudyDirection.MAXIMIZE
         if name in optuna.get_all_study_names(storage):
@@ -105,7 +107,15 @@ class StudyStore:
 
     def records(self) -> list[TrialRecord]:
         """Return all trials, in their order."""
-        return [TrialRecord.of(trial) for trial in self.study.get_trials(deepcopy=False)]
+        return [self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
+
+    def _record(self, trial: FrozenTrial) -> TrialRecord:
+        if not trial.state.is_finished():
+            return TrialRecord.of(trial)
+        # what is finished does not change, and reading a thousand trials takes time
+        if trial.number not in self._finished:
+            self._finished[trial.number] = TrialRecord.of(trial)
+        return self._finished[trial.number]
 
     @property
     def baseline(self) -> Outcome | None:
@@ -116,8 +126,7 @@ class StudyStore:
     @property
     def steps_spent(self) -> int:
         """Optimizer steps that the whole search has done, those of the baseline and of lost runs included."""
-        outcomes = (trial.user_attrs.get(OUTCOME) for trial in self.study.get_trials(deepcopy=False))
-        own = sum(int(outcome["steps"]) for outcome in outcomes if outcome is not None)
+        own = sum(record.steps for record in self.records())
         baseline = self.baseline
         return own + (baseline.steps if baseline else 0) + self._lost_steps
 
@@ -139,8 +148,14 @@ class StudyStore:
         return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
     def take_up(self, number: int) -> None:
-        """Make a trial that was left running wait, to be the next that `ask` returns."""
+        """Make a trial wait: one that has begun nothing is the next that `ask` returns."""
         self.storage.set_trial_state_values(self._trial_id(number), TrialState.WAITING)
+
+    def hold_paused(self) -> None:
+        """Make the paused trials that wait for a search running ones, which `ask` does not return."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            if RUNGS in trial.user_attrs:
+                self.storage.set_trial_state_values(self._trial_id(trial.number), TrialState.RUNNING)
 
     def ask(self) -> optuna.Trial:
         """Return the next trial: one that waits to be taken up again, else a new one."""
@@ -159,15 +174,32 @@ class StudyStore:
         """Count the optimizer steps of a training that somebody stopped."""
         self.study.set_user_attr(LOST_STEPS, self._lost_steps + steps)
 
-    def note_outcome(self, trial: optuna.Trial, outcome: Outcome) -> None:
+    def note_pause(self, number: int, outcome: Outcome) -> None:
+        """Write down that a trial waits at a rung; from here on it is not trained up to there again."""
+        trial_id = self._trial_id(number)
+        pauses = [pause.to_dict() for pause in self._at(number).pauses]
+        self.storage.set_trial_intermediate_value(trial_id, outcome.steps, outcome.value or 0.0)
+        self.storage.set_trial_user_attr(trial_id, RUNGS, [*pauses, outcome.to_dict()])
+
+    def note_outcome(self, number: int, outcome: Outcome) -> None:
         """Write down what came of a trial; from here on it is not trained again."""
-        trial.set_user_attr(STEPS_SPENT, self.steps_spent + outcome.steps)
-        trial.set_user_attr(OUTCOME, outcome.to_dict())
+        trial_id = self._trial_id(number)
+        spent = self.steps_spent + outcome.steps - self._at(number).steps
+        self.storage.set_trial_user_attr(trial_id, STEPS_SPENT, spent)
+        self.storage.set_trial_user_attr(trial_id, OUTCOME, outcome.to_dict())
+
+    def run_key(self, number: int) -> str | None:
+        """Return the key under which tracking knows a trial's run; None for a trial that has none yet."""
+        key = self.study.get_trials(deepcopy=False)[number].user_attrs.get(RUN_KEY)
+        return None if key is None else str(key)
+
+    def _at(self, number: int) -> TrialRecord:
+        return self._record(self.study.get_trials(deepcopy=False)[number])
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """Tell Optuna what came of a trial."""
         state = told_state(outcome)
-        if state is TrialState.PRUNED:
+        if outcome.reason.is_divergence:
             # Optuna takes the last reported value for a pruned trial's own
             values = [record.value for record in self.records() if record.value is not None]
             bad = bad_value(outcome, self.mode, values)

@@ -52,6 +52,15 @@ class TrialLog:
         own = {name: value for name, value in values.items() if name not in STEP_METRICS}
         self._run.log(step, own, always=True)
 
+    def pause(self, outcome: Outcome) -> None:
+        """Write that the trial waits at a rung; its run stays open."""
+        share = outcome.steps / outcome.total_steps
+        self._run.tags({"opttune.state": "paused", "opttune.steps": outcome.steps, "opttune.rung": f"{share:.2f}"})
+
+    def go_on(self) -> None:
+        """Write that the trial is trained further."""
+        self._run.tags({"opttune.state": "running"})
+
     def end(self, outcome: Outcome) -> None:
         """Write how it ended."""
         self._run.end(outcome)

@@ -21,7 +21,7 @@ from opttune.namespaces import AnyCallback
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.searching.plan import read_mode
-from opttune.searching.record import bad_value
+from opttune.searching.record import OUTCOME, RECIPE, TOTAL_STEPS, bad_value
 from opttune.searching.trial_tracking import TrialTracking
 from opttune.space.model import Space
 from opttune.space.parse import load_space
@@ -107,6 +107,7 @@ class TrialCallback(CallbackGroup):
             return self.outcome.value
         if self.outcome.reason.is_divergence and not self._told:
             self._told = True
+            self._trial.set_user_attr(OUTCOME, self.outcome.to_dict())
             self._trial.report(bad_value(self.outcome, self._mode, _values(self._trial)), step=self._next_step())
         raise optuna.TrialPruned(self.outcome.message)
 
@@ -129,8 +130,10 @@ class TrialCallback(CallbackGroup):
         self._started = time.monotonic()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Say what was replaced, and open the run in MLflow."""
+        """Say what was replaced, tell the trial what a pruner must know, and open the run in MLflow."""
         super().on_train_start(trainer, pl_module)
+        self._trial.set_user_attr(RECIPE, self.recipe.to_dict())
+        self._trial.set_user_attr(TOTAL_STEPS, self._finish.total_steps)
         rank_zero_info(f"opttune: replaced {self._attacher.replaced} by {self.recipe}")
         if self._tracking is not None:
             self._tracking.open(trainer.loggers, self.recipe, self._finish.total_steps)

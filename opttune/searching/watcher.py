@@ -30,3 +30,6 @@ class Watcher(Protocol):
 
     def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
         """Take what came of it, and what the whole search has spent."""
+
+    def trial_outranked(self, number: int) -> None:
+        """Take that a paused trial is given up."""

@@ -7,7 +7,7 @@ from opttune.catalog.lookup import find_optimizer
 from opttune.space.auto_plans import Pick, Plan, plan_for
 from opttune.space.budget import Held, for_budget
 from opttune.space.facts import ModelFacts
-from opttune.space.length import for_length
+from opttune.space.length import for_length, with_room
 from opttune.space.model import Branch, Choice, Field, Fixed, Range, Space
 from opttune.space.parse import load_space
 
@@ -61,6 +61,7 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> AutoSpac
         groups=home.groups,
         description=f"Chosen for {plan.words}",
     )
+    chosen = with_room(chosen, total_steps) if plan.is_from_scratch else chosen
     moved = for_length(chosen, total_steps)
     space, held = for_budget(moved, budget)
     reasons = (

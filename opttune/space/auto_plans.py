@@ -40,12 +40,14 @@ class Plan:
         home: The shipped space whose schedules, clipping and groups are taken.
         picks: Optimizers, the surest first.
         beware: A sentence on what could be wrong; empty where there is none.
+        is_from_scratch: Whether all that is trained starts from chance, so that rates may be as high as they can.
     """
 
     words: str
     home: str
     picks: tuple[Pick, ...]
     beware: str = ""
+    is_from_scratch: bool = True
 
 
 WIDE_ADAMW = Pick("wide", "adamw", "the customary choice, in a range that holds short and long trainings")
@@ -59,6 +61,7 @@ LORA = Plan(
     "a frozen network with LoRA matrices",
     "lora",
     (Pick("lora", "adamw", "LoRA's recipes are AdamW's, at ten times the rate of full fine-tuning"),),
+    is_from_scratch=False,
 )
 PRETRAINED = Plan(
     "a pretrained network that is trained further",
@@ -67,6 +70,7 @@ PRETRAINED = Plan(
         Pick("finetune", "adamw", "small rates keep what the network has learned"),
         Pick("lion", "lion", "half of AdamW's memory, at rates 3 to 10 times below"),
     ),
+    is_from_scratch=False,
 )
 HEAD = Plan(
     "new layers on top of a frozen network",
@@ -75,6 +79,7 @@ HEAD = Plan(
         Pick("small_data", "adamw", "the new layers start from scratch, so rates are not fine-tuning's"),
         Pick("small_data", "sgd", "few weights on fixed features are an easy problem for momentum"),
     ),
+    is_from_scratch=False,
 )
 RECURRENT = Plan(
     "a recurrent network",
@@ -134,8 +139,8 @@ def plan_for(facts: ModelFacts, total_steps: int) -> Plan:
     plan = _kind(facts, total_steps)
     words = plan.words.format(trainable=facts.trainable)
     # LoRA, heads and what names its origin leave no doubt
-    from_scratch = facts.has_attention and plan not in (LORA, PRETRAINED, HEAD)
-    return replace(plan, words=words, beware=MAYBE_PRETRAINED if from_scratch else "")
+    may_be_pretrained = facts.has_attention and plan.is_from_scratch
+    return replace(plan, words=words, beware=MAYBE_PRETRAINED if may_be_pretrained else "")
 
 
 def _kind(facts: ModelFacts, total_steps: int) -> Plan:

@@ -59,11 +59,19 @@ def default_parameters(space: Space, index: int) -> dict[str, Scalar]:
         chosen["optimizer"] = optimizer.name
     if len(space.schedules) > 1:
         chosen["schedule"] = schedule.name
-    fields = [(f"{branch.name}.{n}", f) for branch in (optimizer, schedule) for n, f in branch.fields]
-    for name, field in (*fields, *training_fields(space, optimizer.name)):
-        if not isinstance(field, Fixed):
-            chosen |= [parameter(name, field, field.centre)]
+    for name, field in open_fields(space, optimizer, schedule):
+        chosen |= [parameter(name, field, field.centre)]
     return chosen
+
+
+def open_fields(space: Space, optimizer: Branch, schedule: Branch) -> list[tuple[str, Range | Choice]]:
+    """Return the fields that vary with an optimizer and a schedule, each with its full name."""
+    fields = [(f"{branch.name}.{name}", field) for branch in (optimizer, schedule) for name, field in branch.fields]
+    return [
+        (name, field)
+        for name, field in (*fields, *training_fields(space, optimizer.name))
+        if not isinstance(field, Fixed)
+    ]
 
 
 def training_fields(space: Space, optimizer: str) -> tuple[tuple[str, Field], ...]:

@@ -22,6 +22,7 @@ _Entry = Metric | Param | RunTag
 _MOST_METRICS, _MOST_TEXTS = 800, 50
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_NAME = 6000, 8000, 250
 _ARTIFACT_TRIES = 3
+_OPEN_TRIES = 3
 
 END_TAGS = ("opttune.state", "opttune.reason", "opttune.message", "opttune.stopped_at_step", "opttune.steps")
 
@@ -86,7 +87,9 @@ class Delivery:
         except Exception as err:
             is_artifact = operation.kind in (Kind.ARTIFACT, Kind.TEXT)
             # the artifact store may be down, or lack a library, while MLflow itself is well
-            if not is_refusal(err) and not (is_artifact and attempt >= _ARTIFACT_TRIES):
+            give_up = is_refusal(err) or (is_artifact and attempt >= _ARTIFACT_TRIES)
+            # without its run everything else is lost: a refusal is believed only when it is repeated
+            if not give_up or (operation.kind is Kind.OPEN and attempt < _OPEN_TRIES):
                 raise
             self._refuse(str(err))
 

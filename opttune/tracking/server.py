@@ -10,9 +10,12 @@ import sqlite3
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from hashlib import sha256
 from pathlib import Path
+from tempfile import gettempdir
 
+from filelock import FileLock
 from mlflow.entities import Experiment, LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -24,6 +27,7 @@ from opttune.tracking.address import artifact_folder, database_path
 KEY_TAG = "opttune.key"
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE")
 _PROBE_SECONDS = 3.0
+_SET_UP_SECONDS = 60.0
 _NO_LINKS = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 _TALKATIVE = ("mlflow", "alembic", "urllib3.connectionpool")
 
@@ -44,9 +48,12 @@ class Server:
     def client(self) -> MlflowClient:
         """MLflow's client; the first use connects."""
         if self._client is None:
-            if path := database_path(self.tracking_uri):
-                _check_database(path)
-            self._client = MlflowClient(tracking_uri=self.tracking_uri)
+            path = database_path(self.tracking_uri)
+            with _sole_set_up(path) if path else nullcontext():
+                client = MlflowClient(tracking_uri=self.tracking_uri)
+                if path:
+                    client.search_experiments(max_results=1)
+            self._client = client
         return self._client
 
     def check(self) -> None:
@@ -120,11 +127,16 @@ def _no_links() -> Iterator[None]:
             os.environ[_NO_LINKS] = before
 
 
-def _check_database(path: Path) -> None:
+@contextmanager
+def _sole_set_up(path: Path) -> Iterator[None]:
+    """Let one process at a time open a database: two that set it up at once leave it half migrated, and broken."""
     # MLflow tries for minutes to open what cannot be opened
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version")
+    name = sha256(str(path.absolute()).encode()).hexdigest()[:16]
+    with FileLock(Path(gettempdir()) / f"opttune-{name}.lock", timeout=_SET_UP_SECONDS):
+        yield
 
 
 def is_refusal(err: Exception) -> bool:

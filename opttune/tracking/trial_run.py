@@ -16,6 +16,8 @@ _STATES = {
     StopReason.EARLY_STOPPED: ("complete", "FINISHED"),
     StopReason.NON_FINITE: ("diverged", "KILLED"),
     StopReason.BLOW_UP: ("diverged", "KILLED"),
+    StopReason.PAUSED: ("paused", "KILLED"),
+    StopReason.OUTRANKED: ("pruned", "KILLED"),
     StopReason.PRUNED: ("pruned", "KILLED"),
     StopReason.FAILED: ("failed", "FAILED"),
     StopReason.INTERRUPTED: ("interrupted", "KILLED"),
@@ -91,7 +93,7 @@ class TrialRun:
             # the last step of a run that stopped early, which no thinning could foresee
             self.writer.metrics(self.key, self._passed_over)
             self._passed_over = []
-        if outcome.value is not None:
+        if outcome.value is not None and outcome.reason.counts:
             self.log(outcome.steps, {"objective": outcome.value}, always=True)
         tags = {
             "opttune.state": state or own_state,

@@ -1,5 +1,6 @@
 """One attempt: one recipe, trained in a Trainer of its own -> `Outcome`."""
 
+import os
 import time
 import traceback
 from collections.abc import Mapping
@@ -19,10 +20,12 @@ from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.training.attach import RecipeAttacher
 from opttune.training.conclusion import Conclusion, conclude
+from opttune.training.data_order import DataOrder
 from opttune.training.finish import FinishWithValidation
 from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
+from opttune.training.pause import PauseAndResume, resume_arguments
 from opttune.training.workload import Workload
 
 _QUIET_TRAINER = {
@@ -57,8 +60,11 @@ class Attempt:
         seed: For initial weights and data order.
         trainer: Arguments of the Trainer, the length among them.
         guard: What ends it early; None lets it run.
-        checkpoint: Where to save the state at the end; None does not save.
+        checkpoint: Where to save the state at the end or the pause; None does not save.
         mode: Whether the metric is to fall (`min`) or to rise (`max`).
+        until_step: Pause after this optimizer step; None, or at least the full length, trains to the end. The
+            schedule is that of the full length in any case.
+        resume_from: The checkpoint of a paused attempt with the same recipe and seed, to go on from.
     """
 
     recipe: Recipe | None
@@ -68,6 +74,8 @@ class Attempt:
     guard: Guard | None = None
     checkpoint: Path | None = None
     mode: Mode = "min"
+    until_step: int | None = None
+    resume_from: Path | None = None
 
 
 def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener) -> Outcome:
@@ -100,6 +108,8 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener)
         except Exception as err:
             reason, value, message = StopReason.FAILED, None, f"{type(err).__name__}: {err}"
             trace = traceback.format_exc()
+        finally:
+            run.clean_up()
     return Outcome(
         reason=reason,
         value=value,
@@ -133,6 +143,11 @@ class TrainingRun:
         self._guard = GuardCallback(attempt.guard or False, listener=listener.steps)
         self._finish = FinishWithValidation(stop_at_step)
         self._reporter = MetricsReporter(listener.metrics)
+        self._order = DataOrder()
+        # under another name until it is known that the training pauses
+        self._part = attempt.checkpoint and attempt.checkpoint.with_name(f"{attempt.checkpoint.name}.part")
+        is_resumed = attempt.resume_from is not None
+        self._pause = PauseAndResume(attempt.until_step, self._part, is_resumed, self._guard, self._order)
 
     @property
     def steps_done(self) -> int:
@@ -156,15 +171,30 @@ class TrainingRun:
         self.trainer = self._make_trainer(model)
         if self.attacher is not None:
             self.attacher.bind(model)
-        self.trainer.fit(model, **data)
+        how = resume_arguments(self.trainer, self.attempt.resume_from)
+        if self.attempt.until_step is not None or how:
+            data = self._order.watch(model, data)
+        try:
+            self.trainer.fit(model, **data, **how)
+        finally:
+            self._order.release()
 
     def result(self) -> Conclusion:
         """Return how the fit ended; save the checkpoint where there is a value."""
-        conclusion = conclude(self.trainer, self._guard.verdict, self.attempt.monitor, self.total_steps)
-        if conclusion[0].has_value and self.attempt.checkpoint is not None:
-            self.attempt.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            self.trainer.save_checkpoint(self.attempt.checkpoint)
+        paused, monitor = self._pause.paused, self.attempt.monitor
+        conclusion = conclude(self.trainer, self._guard.verdict, monitor, self.total_steps, paused)
+        path = self.attempt.checkpoint
+        if path is not None and self._part is not None and conclusion[0] is StopReason.PAUSED:
+            os.replace(self._part, path)
+        elif path is not None and conclusion[0].has_value:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.trainer.save_checkpoint(path)
         return conclusion
+
+    def clean_up(self) -> None:
+        """Remove the state of a pause that came to nothing."""
+        if self._part is not None:
+            self._part.unlink(missing_ok=True)
 
     def _make_trainer(self, model: Any) -> Any:
         given = dict(self.attempt.trainer)
@@ -175,7 +205,8 @@ class TrainingRun:
         theirs = theirs if isinstance(theirs, list) else [theirs]
         ours: list[AnyCallback | None] = [self.attacher, *self._quirks, self._guard, self._finish, self._reporter]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
-        callbacks = [*theirs, *(callback for callback in ours if callback is not None)]
+        # saves before all others act on the end, and validates while the optimizer can still switch
+        callbacks = [self._pause, *theirs, *(callback for callback in ours if callback is not None)]
         try:
             trainer = trainer_class(model)(**settings, callbacks=callbacks)
         except Exception as err:

@@ -10,7 +10,7 @@ from opttune.training.metrics import read_monitor
 Conclusion = tuple[StopReason, float | None, str]
 
 
-def conclude(trainer: Any, verdict: Verdict | None, monitor: str, total_steps: int) -> Conclusion:
+def conclude(trainer: Any, verdict: Verdict | None, monitor: str, total_steps: int, paused: bool = False) -> Conclusion:
     """Say how a fit that raised nothing ended.
 
     Args:
@@ -18,6 +18,7 @@ def conclude(trainer: Any, verdict: Verdict | None, monitor: str, total_steps: i
         verdict: The guard's, where it ended the run.
         monitor: The metric whose value counts.
         total_steps: Optimizer steps of the full length.
+        paused: Whether it was paused at a rung.
 
     Returns:
         Why it ended, the value where there is one, and a sentence where it did not run its full length.
@@ -30,6 +31,8 @@ def conclude(trainer: Any, verdict: Verdict | None, monitor: str, total_steps: i
     value = read_monitor(trainer.callback_metrics, monitor)
     if not isfinite(value):
         return StopReason.NON_FINITE, None, f"{monitor} was {value:g} at the end"
+    if paused:
+        return StopReason.PAUSED, value, f"paused after {trainer.global_step} of {total_steps} steps"
     if trainer.global_step < total_steps:
         return StopReason.EARLY_STOPPED, value, f"ended after {trainer.global_step} of {total_steps} steps"
     return StopReason.COMPLETED, value, ""

@@ -32,10 +32,15 @@ class EvalModeSwitch(AnyCallback):
     """Switches an optimizer that trains at one point and is evaluated at another (schedule-free).
 
     Validations, checkpoints and the end of the fit see the weights that are meant to be used.
+
+    Attributes:
+        saves_as_it_stands: Whether checkpoints get the weights that it trains at instead; there and back again
+            is not exact to the last digit.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.saves_as_it_stands = False
         self._is_training = False
         self._saves: Any = None
 
@@ -46,7 +51,7 @@ class EvalModeSwitch(AnyCallback):
 
         # a hook of the module's: for a checkpoint of the weights alone no callback is asked
         def on_save_checkpoint(module: Any, checkpoint: dict[str, Any]) -> None:
-            if self._is_training:
+            if self._is_training and not self.saves_as_it_stands:
                 self._put_usable_weights(trainer, checkpoint)
             own(checkpoint)
 
@@ -96,7 +101,7 @@ class EvalModeSwitch(AnyCallback):
         if "optimizer_states" in checkpoint:
             checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state(optimizer)]
         optimizer.train()
-        # there and back again is not exact to the last digit
+        # exact to the last digit
         for parameter, before in zip(parameters, kept, strict=True):
             parameter.data.copy_(before)
 

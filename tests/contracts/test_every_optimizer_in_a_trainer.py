@@ -13,6 +13,7 @@ from opttune.training.recipe_callback import RecipeCallback
 from tests import modules as m
 from tests.contracts.test_every_optimizer import STEPS, short_recipe
 from tests.small_models import TASKS
+from tests.training.pauses import assert_equal, both
 
 NAMES = tuple(info.name for info in OPTIMIZERS)
 
@@ -77,3 +78,18 @@ def test_a_resumed_training_goes_on_as_the_uninterrupted_one(name, tmp_path):
     is_safe = not find_optimizer(name).weights_only_unsafe
     fit(second, name, STEPS, ckpt_path=tmp_path / "seven.ckpt", weights_only=is_safe)
     assert second.losses == pytest.approx(whole.losses[7:], rel=1e-4)
+
+
+def still_loaders():
+    return tuple(DataLoader(TensorDataset(torch.zeros(count, 1))) for count in (8, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [{"max_steps": STEPS}, {"max_epochs": 3}], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_training_paused_at_two_rungs_is_the_uninterrupted_one_bit_for_bit(name, length, tmp_path):
+    how = {"model": lambda: Wrapped("mlp"), "data": still_loaders, "recipe": short_recipe(row(name)), "trainer": length}
+    whole, paused = both(tmp_path, (3, 8), **how)
+    assert [outcome.reason for outcome in paused.outcomes] == ["paused", "paused", "completed"]
+    assert_equal(whole, paused)
+    assert [loss for model in paused.models for loss in model.losses] == whole.models[0].losses

@@ -2,6 +2,7 @@
 
 import inspect
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from opttune.catalog.ranges import SearchRange
 from opttune.catalog.schedules import SCHEDULES
 from opttune.errors import RecipeError
 from opttune.recipe import Groups, Part, Recipe
+from tests.training import pauses
 
 NAMES = tuple(info.name for info in SCHEDULES)
 CURVES = tuple(info.name for info in SCHEDULES if not info.follows_monitor)
@@ -103,6 +105,16 @@ def test_a_loaded_scheduler_goes_on_where_it_was(name: str) -> None:
     again.load_state_dict(loaded["optimizer"])
     resumed.load_state_dict(loaded["scheduler"])
     assert rates(again, resumed, 20) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [{"max_steps": 20}, {"max_epochs": 3}], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_paused_training_follows_it_exactly(name: str, length: dict[str, int], tmp_path: Path) -> None:
+    recipe = Recipe(Part("adamw", {"lr": 0.03}), Part(name))
+    whole, paused = pauses.both(tmp_path, (3, 8), recipe=recipe, trainer=length)
+    assert [outcome.steps for outcome in paused.outcomes] == [3, 8, whole.end.steps]
+    pauses.assert_equal(whole, paused)
 
 
 @pytest.mark.parametrize("name", NAMES)

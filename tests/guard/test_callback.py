@@ -232,3 +232,15 @@ def test_the_settings_are_heeded():
     losses = [0.7, 500.0]
     assert fit(m.ScriptedNet(losses), guard=Guard.finite_only(), max_steps=40)[2].global_step == 40
     assert fit(m.ScriptedNet(losses), guard=Guard(runaway_ratio=1000), max_steps=400)[2].global_step == 14
+
+
+def test_a_paused_guard_goes_on_with_what_it_knew():
+    guard, *_ = fit(m.ScriptedNet([1.0, 0.9, 0.8]), max_steps=5)
+    progress = guard.progress()
+    assert progress == {"losses": pytest.approx([1.0, 0.9, 0.8, 0.8, 0.8]), "blow_up": True}
+    resumed = GuardCallback()
+    resumed.go_on_from(progress)
+    assert resumed.progress() == progress
+    listening = GuardCallback(False, listener=print)
+    listening.go_on_from({"losses": [], "blow_up": False})
+    assert listening.progress() == {"losses": [], "blow_up": False}

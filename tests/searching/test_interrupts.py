@@ -1,7 +1,8 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -39,15 +40,56 @@ def test_ctrl_c_waits_until_the_end() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_ctrl_c_comes_through_where_it_is_released() -> None:
+def released(interrupts: HeldInterrupts, *steps: Callable[[], object]) -> None:
+    with interrupts.released():
+        for step in steps:
+            step()
+
+
+def test_a_first_ctrl_c_waits_for_the_end_of_the_next_held_moment() -> None:
     reached: list[str] = []
+
+    def write() -> None:
+        with interrupts.held():
+            reached.append("its numbers are written")
+
     with HeldInterrupts() as interrupts:
-        with pytest.raises(KeyboardInterrupt), interrupts.released():
-            press_and(reached, "never")
+        with pytest.raises(KeyboardInterrupt):
+            released(interrupts, lambda: press_and(reached, "the step goes on"), write, lambda: reached.append("never"))
         reached.append("after")
 
-    assert reached == ["after"]
+    assert reached == ["the step goes on", "its numbers are written", "after"]
     assert interrupts.was_pressed
+
+
+def test_a_second_ctrl_c_comes_through_at_once() -> None:
+    reached: list[str] = []
+    with HeldInterrupts() as interrupts, pytest.raises(KeyboardInterrupt):
+        released(interrupts, lambda: press_and(reached, "the first"), lambda: press_and(reached, "never"))
+
+    assert reached == ["the first"]
+
+
+def test_where_no_held_moment_comes_the_first_comes_through_after_a_while() -> None:
+    reached: list[str] = []
+    with HeldInterrupts(patience_seconds=0.05) as interrupts, pytest.raises(KeyboardInterrupt):
+        released(interrupts, press, lambda: time.sleep(30), lambda: reached.append("never"))
+
+    assert reached == []
+
+
+def press_at_the_end_of_a_stretch(reached: list[str]) -> None:
+    with HeldInterrupts() as interrupts:
+        released(interrupts, press)
+        reached.append("what came of the training is written")
+
+
+def test_ctrl_c_at_the_end_of_a_released_stretch_is_raised_at_the_end_of_all() -> None:
+    reached: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        press_at_the_end_of_a_stretch(reached)
+
+    assert reached == ["what came of the training is written"]
 
 
 def test_within_a_released_stretch_a_moment_is_held_to_its_end() -> None:
@@ -73,6 +115,7 @@ def test_ctrl_c_that_python_swallows_is_not_forgotten() -> None:
             press()
 
     with HeldInterrupts() as interrupts, interrupts.released():
+        press()
         Swallows()
 
     assert interrupts.was_pressed

@@ -21,7 +21,7 @@ def test_what_a_study_is_made_for_leaves_out_how_long_it_may_take() -> None:
 def test_all_files_stand_in_the_folder() -> None:
     assert PLAN.best_recipe_path == Path("runs/study/best_recipe.yaml")
     assert PLAN.best_checkpoint_path == Path("runs/study/best.ckpt")
-    assert PLAN.checkpoint_path(3) == PLAN.checkpoint_folder / "trial_3.ckpt"
+    assert PLAN.checkpoint_folder == Path("runs/study/checkpoints")
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "Net: wide", ".", "", "ü-1.2"])

@@ -1,26 +1,38 @@
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from opttune.searching.prior import PRIOR_SHARE, Parameters, draw_field, draw_plan, first_recipe, plan_key
-from opttune.space.model import Choice, Fixed, Range, Space
+from opttune.searching.prior import (
+    PRIOR_DECADES,
+    PRIOR_SHARE,
+    PRIOR_WIDTH,
+    Parameters,
+    Tried,
+    count_plans,
+    draw_field,
+    draw_from_branches,
+    draw_from_prior,
+    draw_unlike,
+    first_recipe,
+    plan_key,
+    prior_width,
+    rough_key,
+    rounded,
+)
+from opttune.space.model import Choice, Fixed, Range
 from opttune.space.parse import load_space
 from opttune.space.sample import default_parameters
 from tests.search_support import make_space
 
-SIX = """
-description: six points
+SIX = make_space("""
 optimizer:
   sgd:
     lr: {choices: [0.1, 0.2, 0.3], source: test}
 schedule: {constant: {}, linear: {}}
-"""
-
-
-def draw_many(space: Space, count: int, seed: int = 0) -> list[Parameters]:
-    plans: list[Parameters] = []
-    for number in range(count):
-        plans.append(draw_plan(space, number, seed, {plan_key(plan) for plan in plans}))
-    return plans
+""")
 
 
 def draws(field: Range | Choice | Fixed, count: int = 2000) -> list[float]:
@@ -28,55 +40,103 @@ def draws(field: Range | Choice | Fixed, count: int = 2000) -> list[float]:
     return [float(draw_field(field, rng) or 0) for _ in range(count)]
 
 
-def test_the_default_of_each_optimizer_comes_first() -> None:
-    space = load_space("wide")
-    plans = draw_many(space, 8)
-
-    assert plans[:5] == [default_parameters(space, index) for index in range(5)]
-    assert plans[5] not in plans[:5]
-
-
 def test_the_first_recipe_is_the_first_optimizers_default() -> None:
     assert str(first_recipe(load_space("adamw")).optimizer) == "adamw(lr=0.0003, betas=(0.9, 0.999), weight_decay=0.01)"
 
 
-def test_a_plan_follows_from_seed_and_number() -> None:
+def test_a_draw_names_optimizer_and_schedule_where_there_are_several() -> None:
+    rng = np.random.default_rng(0)
+    wide = [draw_from_prior(load_space("wide"), rng, 0.5) for _ in range(100)]
+
+    assert {str(plan["optimizer"]) for plan in wide} == {branch.name for branch in load_space("wide").optimizers}
+    assert {str(plan["schedule"]) for plan in wide} == {branch.name for branch in load_space("wide").schedules}
+    assert "optimizer" not in draw_from_prior(SIX, rng, 0.5)
+
+
+def test_a_draw_asks_the_fields_of_its_branches_only() -> None:
     space = load_space("wide")
-
-    assert draw_plan(space, 7, 3, set()) == draw_plan(space, 7, 3, set())
-    assert draw_plan(space, 7, 3, set()) != draw_plan(space, 7, 4, set())
-    assert draw_plan(space, 7, 3, set()) != draw_plan(space, 8, 3, set())
-
-
-def test_no_plan_comes_twice_while_the_space_has_another() -> None:
-    plans = draw_many(make_space(SIX), 6)
-
-    assert len({plan_key(plan) for plan in plans}) == 6
+    for index, optimizer in enumerate(space.optimizers):
+        plan = draw_from_branches(space, optimizer, space.schedules[0], np.random.default_rng(0), 0.5)
+        assert plan.keys() == default_parameters(space, index).keys()
 
 
-def test_an_exhausted_space_goes_on_with_what_it_has() -> None:
-    assert draw_many(make_space(SIX), 8)[7] in draw_many(make_space(SIX), 6)
+@pytest.mark.parametrize(("prior_share", "least", "most"), [(1.0, 0.92, 1.0), (0.5, 0.65, 0.8), (0.0, 0.4, 0.6)])
+def test_draws_trust_priors_as_far_as_they_are_told(prior_share: float, least: float, most: float) -> None:
+    space = make_space("optimizer: {sgd: {lr: {low: 1e-6, high: 1.0, log: true, prior: 1e-3, source: test}}}")
+    rng = np.random.default_rng(0)
+    rates = [float(draw_from_prior(space, rng, prior_share)["sgd.lr"] or 0) for _ in range(1000)]
+    within = np.mean([abs(math.log10(rate / 1e-3)) < 2 * PRIOR_DECADES for rate in rates])
+
+    # two deviations hold 95% of those that trust it, and half of this range
+    assert least < within < most
 
 
-def test_the_last_free_point_of_a_large_grid_is_found() -> None:
-    grid = make_space(SIX.replace("[0.1, 0.2, 0.3]", str([n / 1000 for n in range(1, 301)])))
-    plans = draw_many(grid, 600)
-
-    assert len({plan_key(plan) for plan in plans}) == 600
+def one_after_another(*rates: float) -> Iterator[Parameters]:
+    for rate in rates:
+        yield {"sgd.lr": rate}
 
 
-def test_a_whole_number_range_is_exhausted_too() -> None:
-    space = make_space(SIX + "accumulate_grad_batches: {low: 1, high: 4, source: test}\n")
-    plans = draw_many(space, 24)
-
-    assert len({plan_key(plan) for plan in plans}) == 24
+OPEN = make_space("optimizer: {sgd: {lr: {low: 0.1, high: 1.0, log: true, source: test}}}")
 
 
-def test_a_range_of_few_rounded_values_has_others_in_between() -> None:
-    space = make_space(SIX.replace("{choices: [0.1, 0.2, 0.3], source: test}", "{low: 1.0, high: 1.001, source: test}"))
-    plans = draw_many(space, 300)
+def test_the_first_draw_that_is_unlike_the_others_is_taken() -> None:
+    draws = one_after_another(0.5, 0.501, 0.9)
+    plan = draw_unlike(OPEN, Tried([{"sgd.lr": 0.5}]), lambda: next(draws), np.random.default_rng(0))
 
-    assert len({plan_key(plan) for plan in plans}) == 300
+    assert plan == {"sgd.lr": 0.9}
+
+
+def test_where_none_is_unlike_one_that_is_not_the_same_is_taken() -> None:
+    draws = iter([0.5] * 40 + [0.501] * 40)
+    plan = draw_unlike(OPEN, Tried([{"sgd.lr": 0.5}]), lambda: {"sgd.lr": next(draws)}, np.random.default_rng(0))
+
+    assert plan == {"sgd.lr": 0.501}
+
+
+def test_where_a_draw_gives_the_same_again_and_again_another_is_found() -> None:
+    same: Parameters = {"sgd.lr": 0.1, "schedule": "linear"}
+    found: list[Parameters] = [same]
+    for _ in range(5):
+        found.append(draw_unlike(SIX, Tried(found), lambda: same, np.random.default_rng(0)))
+
+    assert len({plan_key(plan) for plan in found}) == 6
+    # there is no seventh
+    assert draw_unlike(SIX, Tried(found), lambda: same, np.random.default_rng(0)) == same
+
+
+@pytest.mark.parametrize(
+    ("other", "alike"),
+    [
+        ({"sgd.lr": 0.102, "sgd.momentum": 0.9}, True),
+        ({"sgd.lr": 0.2, "sgd.momentum": 0.9}, False),
+        ({"sgd.lr": 0.1, "sgd.momentum": 0.91}, False),
+        ({"sgd.lr": 0.1}, False),
+        ({"adamw.lr": 0.1, "sgd.momentum": 0.9}, False),
+    ],
+)
+def test_plans_are_alike_that_differ_a_little_in_the_learning_rate_only(other: Parameters, alike: bool) -> None:
+    plan: Parameters = {"sgd.lr": 0.1, "sgd.momentum": 0.9}
+
+    assert (rough_key(plan) == rough_key(other)) is alike
+    assert plan_key(plan) != plan_key(other)
+
+
+def test_the_grid_that_tells_rates_apart_is_even_in_decades() -> None:
+    keys = [rough_key({"sgd.lr": rate}) for rate in np.geomspace(1e-6, 1, 61)]
+
+    assert all(low != high for low, high in pairwise(keys))
+
+
+def test_draws_around_a_prior_are_narrower_the_wider_the_range_in_decades() -> None:
+    assert prior_width(Range(0.0, 1.0)) == PRIOR_WIDTH
+    assert prior_width(Range(1e-1, 1.0, "log")) == PRIOR_WIDTH
+    assert prior_width(Range(1e-10, 1.0, "log")) == pytest.approx(PRIOR_DECADES / 10)
+
+
+def test_rounding_stays_in_the_range() -> None:
+    assert rounded(Range(0.12345, 0.5), 0.12345) == 0.12345
+    assert rounded(Range(0.1, 0.98765), 0.98765) == 0.98765
+    assert rounded(Range(1e-5, 1e-1, "log"), 0.0012345) == 0.00123
 
 
 def test_a_fixed_field_is_drawn_as_it_is() -> None:
@@ -124,3 +184,17 @@ def test_values_have_three_digits_that_matter() -> None:
         assert float(f"{value:.3g}") == value
     for value in draws(Range(0.9, 0.9999, "log_of_one_minus"), 100):
         assert float(f"{1 - value:.3g}") == pytest.approx(1 - value, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("optimizer: adamw", 1),
+        ("optimizer: {sgd: {lr: {choices: [0.1, 0.2]}}}\nschedule: {constant: {}, linear: {}}", 4),
+        ("optimizer: {sgd: {lr: {choices: [0.1, 0.2]}}, adamw: {lr: 0.1}}", 3),
+        ("optimizer: {sgd: {lr: 0.1}}\naccumulate_grad_batches: {low: 1, high: 3}", 3),
+        ("optimizer: {sgd: {lr: {low: 0.1, high: 0.2}}}", math.inf),
+    ],
+)
+def test_the_recipes_of_a_space_are_counted(text: str, count: float) -> None:
+    assert count_plans(make_space(text)) == count

@@ -43,10 +43,33 @@ def test_a_row_holds_the_outcome_and_each_field_of_the_recipe() -> None:
     assert (row["optimizer"], row["lr"], row["beta2"]) == ("adamw", 1e-3, 0.99)
 
 
+@pytest.mark.parametrize("reason", [StopReason.PAUSED, StopReason.OUTRANKED])
+def test_the_metric_at_a_rung_is_no_value_of_the_trial(reason: StopReason) -> None:
+    record = TrialRecord(2, "running", RECIPE_1, Outcome(reason, 0.5, 10, 100, 1.0), None)
+
+    assert (record.value, record.steps, record.row()["value"]) == (None, 10, None)
+
+
+def test_a_paused_trial_stands_at_its_last_rung_and_an_outranked_one_as_well() -> None:
+    pauses = tuple(Outcome(StopReason.PAUSED, 0.5, step, 100, 1.0) for step in (10, 35))
+    waiting = TrialRecord(2, "running", RECIPE_1, None, None, pauses)
+    outranked = TrialRecord(2, "pruned", RECIPE_1, Outcome(StopReason.OUTRANKED, 0.5, 35, 100, 1.0), 99, pauses)
+
+    assert (waiting.is_paused, waiting.rung, waiting.steps, waiting.row()["reason"]) == (True, 0.35, 35, "paused")
+    assert (outranked.is_paused, outranked.rung, outranked.row()["reason"]) == (False, 0.35, "outranked")
+
+
+def test_a_trial_that_failed_on_its_way_reached_the_rung_before() -> None:
+    failed = Outcome(StopReason.FAILED, None, 20, 100, 1.0, "no")
+    record = TrialRecord(2, "fail", RECIPE_1, failed, 20, (Outcome(StopReason.PAUSED, 0.5, 10, 100, 1.0),))
+
+    assert (record.rung, record.steps, record.value) == (0.1, 20, None)
+
+
 @pytest.mark.parametrize("reason", StopReason)
 def test_every_reason_is_told_to_optuna(reason: StopReason) -> None:
     outcome = Outcome(reason, 0.5 if reason.has_value else None, 10, 100, 1.0)
-    expected = TrialState.COMPLETE if reason.has_value else TrialState.PRUNED
+    expected = TrialState.COMPLETE if reason.counts else TrialState.PRUNED
 
     assert told_state(outcome) is (TrialState.FAIL if reason is StopReason.FAILED else expected)
 

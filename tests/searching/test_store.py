@@ -49,7 +49,7 @@ def finish(store: StudyStore, outcome: Outcome) -> int:
     trial = store.ask()
     trial.suggest_float("lr", 0, 1)
     store.note_recipe(trial, RECIPE, "key")
-    store.note_outcome(trial, outcome)
+    store.note_outcome(trial.number, outcome)
     store.tell(trial.number, outcome)
     return trial.number
 
@@ -97,6 +97,73 @@ def test_a_trial_that_was_left_running_comes_again_with_its_number_and_parameter
     assert again.number == 1
     assert again.suggest_float("lr", 0, 1) == lr
     assert store.unfinished()[0].state is TrialState.RUNNING
+
+
+def pause(store: StudyStore, *values: float) -> int:
+    """Begin a trial and pause it at a rung for each value."""
+    trial = store.ask()
+    trial.suggest_float("lr", 0, 1)
+    store.note_recipe(trial, RECIPE, "key")
+    for step, value in zip((10, 35), values, strict=False):
+        store.note_pause(trial.number, paused(step, value))
+    return trial.number
+
+
+def paused(step: int, value: float) -> Outcome:
+    return Outcome(StopReason.PAUSED, value, step, 100, 1.0)
+
+
+def test_a_paused_trial_is_read_back_with_each_of_its_rungs(
+    storage: BaseStorage, url: str | None, tmp_path: Path
+) -> None:
+    pause(make(storage), 0.8, 0.6)
+    (record,) = make(open_storage(url, tmp_path)).records()
+
+    assert record.is_paused
+    assert record.state == "running"
+    assert record.pauses == (paused(10, 0.8), paused(35, 0.6))
+    assert (record.steps, record.rung, record.value) == (35, 0.35, None)
+    assert make(open_storage(url, tmp_path)).steps_spent == 35
+
+
+def test_a_trial_that_went_on_from_its_pause_is_paid_for_once(storage: BaseStorage) -> None:
+    store = make(storage)
+    pause(store, 0.8, 0.6)
+    store.note_outcome(0, DONE)
+    store.tell(0, DONE)
+    trial = store.study.trials[0]
+
+    assert store.steps_spent == 100
+    assert store.records()[0].steps_spent == 100
+    assert trial.state is TrialState.COMPLETE
+    assert trial.value == DONE.value
+    assert trial.intermediate_values == {10: 0.8, 35: 0.6}
+
+
+def test_an_outranked_trial_is_pruned_with_the_value_of_its_rung(storage: BaseStorage) -> None:
+    store = make(storage)
+    outranked = Outcome(StopReason.OUTRANKED, 0.8, 10, 100, 1.0)
+    pause(store, 0.8)
+    store.note_outcome(0, outranked)
+    store.tell(0, outranked)
+    trial = store.study.trials[0]
+
+    assert trial.state is TrialState.PRUNED
+    assert trial.value == 0.8
+    assert store.records()[0].value is None
+    assert store.records()[0].rung == 0.1
+
+
+def test_the_next_search_holds_a_paused_trial_back_from_those_that_are_asked_for(storage: BaseStorage) -> None:
+    store = make(storage)
+    pause(store, 0.8)
+    store.ask()
+    for trial in store.unfinished():
+        store.take_up(trial.number)
+    store.hold_paused()
+
+    assert [trial.state for trial in store.study.trials] == [TrialState.RUNNING, TrialState.WAITING]
+    assert [store.ask().number, store.ask().number] == [1, 2]
 
 
 def test_bad_input_closes_a_trial(storage: BaseStorage) -> None:

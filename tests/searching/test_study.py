@@ -197,3 +197,11 @@ def test_ctrl_c_between_two_trainings_leaves_nothing_running(tmp_path: Path) -> 
     assert found.trials[["number", "value"]].equals(undisturbed.trials[["number", "value"]])
     assert [run.info.status for run in Tracked(tmp_path).children] == ["FINISHED"] * 4
     assert Tracked(tmp_path).parent.info.status == "FINISHED"
+
+
+def test_a_space_with_fewer_recipes_than_the_budget_pays_for_is_tried_once(tmp_path: Path) -> None:
+    space = make_space("optimizer: {sgd: {lr: {choices: [0.01, 0.1, 1e3]}}}")
+    found = run_search(tmp_path, Classifier, data=loaders, space=space, budget=20)
+
+    assert sorted(found.trials["lr"]) == [0.01, 0.1, 1e3]
+    assert "all 3 recipes of the space tiny have been tried" in found.warnings

@@ -124,9 +124,9 @@ def test_every_pick_stands_in_a_shipped_space_and_mixes_with_the_others(plan: Pl
 
 @pytest.mark.parametrize("facts", ALL)
 @pytest.mark.parametrize("budget", [1, 20])
-def test_branches_are_those_of_shipped_spaces(facts: ModelFacts, budget: float) -> None:
+def test_branches_are_those_of_shipped_spaces_and_rates_may_reach_higher(facts: ModelFacts, budget: float) -> None:
     shipped = {
-        (branch.name, name, field.low, field.high, field.source)
+        (branch.name, name, field.low, field.source): field.high
         for space in space_names()
         for branch in load_space(space).optimizers
         for name, field in branch.fields
@@ -135,7 +135,8 @@ def test_branches_are_those_of_shipped_spaces(facts: ModelFacts, budget: float) 
     for branch in choose_space(facts, 1_000, budget).space.optimizers:
         for name, field in branch.fields:
             if isinstance(field, Range):
-                assert (branch.name, name, field.low, field.high, field.source) in shipped
+                high = shipped[branch.name, name, field.low, field.source]
+                assert field.high == high or (name == "lr" and field.high > high)
 
 
 @FAST

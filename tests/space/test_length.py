@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from opttune.catalog.lookup import optimizer_names
-from opttune.space.length import HIGHEST_PLACE, for_length, lr_factor
+from opttune.space.length import HIGHEST_PLACE, for_length, lr_factor, with_room
 from opttune.space.model import Branch, Choice, Fixed, Range, Space
 from opttune.space.parse import load_space, space_names
 from tests.strategies import FAST
@@ -98,3 +100,22 @@ def test_any_range_keeps_its_prior_inside(low: float, width: float, place: float
 
     assert moved.prior is not None
     assert lr.low <= moved.prior <= lr.high
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_room_is_only_made_upwards_and_only_in_short_trainings(name: str) -> None:
+    space = load_space(name)
+
+    assert with_room(space, 1_000_000) == space
+    for before, after in zip(space.optimizers, with_room(space, 300).optimizers, strict=True):
+        was, now = before.get("lr"), after.get("lr")
+        if isinstance(was, Range) and isinstance(now, Range):
+            assert now.high >= was.high
+            assert replace(now, high=was.high) == was
+
+
+def test_after_room_was_made_the_centre_moves_all_the_way() -> None:
+    moved = for_length(with_room(load_space("rnn"), 300), 300).optimizers[0].get("lr")
+
+    assert isinstance(moved, Range)
+    assert moved.prior == pytest.approx(0.02)

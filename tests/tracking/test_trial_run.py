@@ -19,6 +19,8 @@ def study(uri, tmp_path):
         (Outcome(StopReason.EARLY_STOPPED, 0.25, 7, 10, 1.0, "patience"), "FINISHED", "complete", "7"),
         (Outcome(StopReason.NON_FINITE, None, 3, 10, 1.0, "loss is nan"), "KILLED", "diverged", "3"),
         (Outcome(StopReason.BLOW_UP, None, 3, 10, 1.0, "loss rose"), "KILLED", "diverged", "3"),
+        (Outcome(StopReason.PAUSED, 0.25, 3, 10, 1.0, "paused"), "KILLED", "paused", "3"),
+        (Outcome(StopReason.OUTRANKED, 0.25, 3, 10, 1.0, "others"), "KILLED", "pruned", "3"),
         (Outcome(StopReason.PRUNED, None, 3, 10, 1.0), "KILLED", "pruned", "3"),
         (Outcome(StopReason.INTERRUPTED, None, 3, 10, 1.0), "KILLED", "interrupted", "3"),
         (Outcome(StopReason.FAILED, None, 3, 10, 1.0, "boom", "Traceback: boom"), "FAILED", "failed", "3"),
@@ -36,7 +38,7 @@ def test_how_a_trial_ended_can_be_read(study, client, outcome, status, state, st
     assert tags["opttune.steps"] == str(outcome.steps)
     assert tags.get("opttune.stopped_at_step") == stopped
     assert tags.get("opttune.message", "") == outcome.message
-    assert run.data.metrics == ({} if outcome.value is None else {"objective": outcome.value})
+    assert run.data.metrics == ({"objective": outcome.value} if outcome.reason.counts else {})
     files = [file.path for file in client.list_artifacts(child.run_id)]
     assert files == (["traceback.txt"] if outcome.traceback else [])
 

@@ -28,6 +28,12 @@ def test_a_shorter_run_was_stopped_early_and_its_value_counts(trained):
     assert value == trained.callback_metrics["val_loss"].item()
 
 
+def test_a_paused_run_has_the_value_of_its_rung(trained):
+    reason, value, message = conclude(trained, None, "val_loss", 20, paused=True)
+    assert (reason, message) == (StopReason.PAUSED, "paused after 8 of 20 steps")
+    assert value == trained.callback_metrics["val_loss"].item()
+
+
 def test_the_guards_verdict_comes_first(trained):
     verdict = Verdict(StopReason.BLOW_UP, 4, "the loss ran away")
     assert conclude(trained, verdict, "never_logged", 8) == (StopReason.BLOW_UP, None, "the loss ran away")

@@ -1,0 +1,76 @@
+"""One search's way up the ladder: from what its records say to the next move."""
+
+from collections.abc import Sequence
+
+from opttune.searching.ladder import Move, Standing, longest_warmup, next_move, surplus
+from opttune.searching.plan import SearchPlan
+from opttune.searching.prior import count_plans
+from opttune.searching.record import TrialRecord
+from opttune.training.survey import Survey
+
+
+class Climb:
+    """What a search does next, as a function of its trials.
+
+    Args:
+        plan: What the search is told.
+        survey: What a look at the model showed.
+
+    Attributes:
+        rungs: The rungs in optimizer steps, the full length last.
+    """
+
+    def __init__(self, plan: SearchPlan, survey: Survey) -> None:
+        self._plan = plan
+        self._recipes = count_plans(plan.space)
+        self.rungs = plan.ladder.steps(survey.total_steps, longest_warmup(plan.space))
+
+    def next_move(self, records: Sequence[TrialRecord], steps_left: int) -> Move | None:
+        """Return what to train next; None where nothing is left to do or to pay.
+
+        Args:
+            records: All trials.
+            steps_left: Optimizer steps that may still be spent.
+        """
+        standings = self._standings(records)
+        most = self._plan.most_trials
+        is_limited = most is not None and len(standings) >= most
+        return next_move(
+            self._plan.ladder,
+            self.rungs,
+            standings,
+            steps_left,
+            may_start=not is_limited and len(standings) < self._recipes,
+            # as long as none has finished, those that died are made up for
+            uses_up=not is_limited or all(record.value is None for record in records),
+        )
+
+    def next_rung(self, record: TrialRecord) -> int:
+        """Return the optimizer step to which a trial is trained next."""
+        return next(rung for rung in self.rungs if rung > record.steps)
+
+    def surplus(self, records: Sequence[TrialRecord]) -> list[int]:
+        """Return the paused trials that can be given up, as none of them will be promoted."""
+        return surplus(self._plan.ladder, self.rungs, self._standings(records))
+
+    def why_ended(self, records: Sequence[TrialRecord]) -> str:
+        """Return a sentence where the search ends before its limits, since nothing is left to try; else empty."""
+        begun = len(self._standings(records))
+        if begun < self._recipes or (self._plan.most_trials is not None and begun >= self._plan.most_trials):
+            return ""
+        return f"all {begun} recipes of the space {self._plan.space.name} have been tried"
+
+    def _standings(self, records: Sequence[TrialRecord]) -> list[Standing]:
+        sign = 1.0 if self._plan.mode == "min" else -1.0
+        return [_standing(record, sign) for record in records if record.last is not None]
+
+
+def _standing(record: TrialRecord, sign: float) -> Standing:
+    values = [pause.value for pause in record.pauses]
+    values += [] if record.value is None else [record.value]
+    return Standing(
+        number=record.number,
+        values=tuple(sign * value for value in values if value is not None),
+        steps=record.steps,
+        is_paused=record.is_paused,
+    )

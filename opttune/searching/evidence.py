@@ -1,0 +1,81 @@
+"""What the trials of a study have shown so far, in a form that the sampler learns from."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from statistics import NormalDist
+
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from opttune.outcome import StopReason
+from opttune.searching.record import OUTCOME, RUNGS
+from opttune.space.model import Scalar
+
+_WORST_SCORE = 0.5
+"""Bad trials are alike: how bad they are says nothing of where the best lie, which is often beside a cliff."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one trial has shown.
+
+    Attributes:
+        parameters: Its Optuna parameters.
+        values: The metric at each rung that it has reached, the end of the full length last; lower is better.
+            Empty for a trial that the guard stopped before the first.
+        died_at: Share of the full length at which the guard stopped it; None where it did not.
+    """
+
+    parameters: Mapping[str, Scalar]
+    values: tuple[float, ...] = ()
+    died_at: float | None = None
+
+
+def read_evidence(trials: Iterable[FrozenTrial], direction: StudyDirection) -> list[Evidence]:
+    """Return what trials have shown, of this package's searches or of a study of the user's own.
+
+    Trials that failed, or that have no value yet, show nothing.
+
+    Args:
+        trials: The trials.
+        direction: Whether their value is to fall or to rise.
+    """
+    sign = 1.0 if direction == StudyDirection.MINIMIZE else -1.0
+    found = (_read(trial, sign) for trial in trials if trial.state != TrialState.FAIL)
+    return [evidence for evidence in found if evidence is not None]
+
+
+def _read(trial: FrozenTrial, sign: float) -> Evidence | None:
+    outcome = trial.user_attrs.get(OUTCOME)
+    if outcome is not None and StopReason(outcome["reason"]).is_divergence:
+        return Evidence(trial.params, died_at=outcome["steps"] / max(1, outcome["total_steps"]))
+    values = [float(pause["value"]) for pause in trial.user_attrs.get(RUNGS, ())]
+    # a trial that was paused and then given up has told its last rung as its value
+    is_told = trial.state == TrialState.COMPLETE or (trial.state == TrialState.PRUNED and not values)
+    if is_told and trial.value is not None:
+        values.append(trial.value)
+    values = [value for value in values if isfinite(value)]
+    return Evidence(trial.params, tuple(sign * value for value in values)) if values else None
+
+
+def scores(evidence: Sequence[Evidence]) -> list[float]:
+    """Return how good each trial is among all, as a normal quantile: the lower the better.
+
+    Trials are ordered by the value that they have in hand, whatever the rung: those that went on have a better one,
+    and one that got worse on the way counts by what it became. Trials that died come last, the earliest at the end.
+
+    Example:
+        >>> good, bad, dead = Evidence({}, (0.5, 0.2)), Evidence({}, (0.4, 0.3)), Evidence({}, died_at=0.02)
+        >>> [round(score, 2) for score in scores([good, bad, dead])]
+        [-0.97, 0.0, 0.5]
+    """
+    place = [
+        (0.0, one.values[-1]) if one.died_at is None and one.values else (1.0, -(one.died_at or 0.0))
+        for one in evidence
+    ]
+    order = sorted(range(len(evidence)), key=lambda index: place[index])
+    normal, found = NormalDist(), [0.0] * len(evidence)
+    for rank, index in enumerate(order):
+        found[index] = min(_WORST_SCORE, normal.inv_cdf((rank + 0.5) / len(evidence)))
+    return found

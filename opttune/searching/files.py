@@ -1,0 +1,74 @@
+"""The files of a search: the best recipe, its checkpoint, and the states of paused trials."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from opttune.outcome import Outcome
+from opttune.recipe import Recipe
+from opttune.searching.plan import SearchPlan, recipe_call
+from opttune.space.recipe_file import save_recipe
+
+
+class SearchFiles:
+    """What a search keeps in its folder.
+
+    Args:
+        plan: What the search is told.
+
+    Attributes:
+        most_bytes: The most that the states of paused trials have taken at a time.
+    """
+
+    def __init__(self, plan: SearchPlan) -> None:
+        self._plan = plan
+        self._folder = plan.checkpoint_folder
+        self.most_bytes = 0
+
+    def end_of(self, number: int) -> Path:
+        """Return where a trial's state at the end stands until it is known whether it is the best."""
+        return self._folder / f"trial_{number}.ckpt"
+
+    def pause_of(self, number: int, step: int) -> Path:
+        """Return where the state of a trial that is paused at a step stands."""
+        return self._folder / f"trial_{number}_step_{step}.ckpt"
+
+    def note_size(self) -> None:
+        """Look how much the states take now."""
+        self.most_bytes = max(self.most_bytes, sum(path.stat().st_size for path in self._folder.glob("*.ckpt")))
+
+    def drop_pauses(self, number: int, but_at: int | None = None) -> None:
+        """Remove the states of a trial, but the one at a step."""
+        kept = None if but_at is None else self.pause_of(number, but_at)
+        for path in self._folder.glob(f"trial_{number}_step_*.ckpt"):
+            if path != kept:
+                path.unlink(missing_ok=True)
+
+    def drop_all(self) -> None:
+        """Remove every state; the search has ended."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def drop_strangers(self, paused: Iterable[tuple[int, int]]) -> None:
+        """Remove the states that belong to no paused trial: a kill may leave some."""
+        kept = {self.pause_of(number, step) for number, step in paused}
+        for path in self._folder.glob("*"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
+
+    def keep_best(self, number: int, recipe: Recipe, outcome: Outcome) -> None:
+        """Make a trial's recipe and state at the end those of the best."""
+        self.end_of(number).replace(self._plan.best_checkpoint_path)
+        save_recipe(recipe, self._plan.best_recipe_path, self._header(number, recipe, outcome))
+
+    def drop_end(self, number: int) -> None:
+        """Remove a trial's state at the end, where it is not the best's."""
+        self.end_of(number).unlink(missing_ok=True)
+
+    def _header(self, number: int, recipe: Recipe, outcome: Outcome) -> str:
+        plan = self._plan
+        length = ", ".join(f"{name}={value}" for name, value in plan.length.items())
+        return (
+            f"trial {number} of the study {plan.study_name}: {plan.monitor} {outcome.value:.6g}\n"
+            f"length: {length}; seed: {plan.seed}\n"
+            f"to train with it: {recipe_call(plan, recipe, plan.best_recipe_path.name)}"
+        )

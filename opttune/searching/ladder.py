@@ -1,0 +1,236 @@
+"""The ladder: at which shares of the length trials are compared, and who goes on.
+
+A trial is trained to the first rung. One that is among the better there goes on at once; one that is not is paused
+with its state, and goes on when it turns out that it was among the better after all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import correlation
+
+from opttune.catalog.lookup import find_schedule
+from opttune.errors import InputError
+from opttune.space.model import Choice, Field, Fixed, Range, Space
+
+_LEAST_STEPS = 8
+"""A rung of fewer optimizer steps tells nothing."""
+_RISES = ("warmup_fraction", "rise_fraction")
+_LONGEST_WARMUP = 0.3
+_LEAST_FINISHED = 2
+"""So many finished trials say whether values get worse on the way to the end."""
+_LEAST_PAIRS = 6
+_LEAST_CORRELATION = 0.5
+"""Where the ranks of so many finished trials agree less than this between a rung and the end, only a trial that is
+worse there than all of them is paused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Rungs, and who goes on from them.
+
+    Attributes:
+        shares: The rungs below the full length, as shares of it, ascending, in (0, 1); none trains every trial to
+            the end.
+        kept: For each rung the best share of all trials seen there that goes on, in (0, 1].
+        least_peers: Where fewer others were seen at a rung, a trial goes on.
+        most_paused: So many trials at most wait at a rung; the worst beyond are given up.
+
+    Raises:
+        InputError: The shares do not ascend in (0, 1), or the others do not go with them.
+
+    Example:
+        >>> Ladder().steps(300)
+        (30, 105, 300)
+    """
+
+    shares: tuple[float, ...] = (0.1, 0.35)
+    kept: tuple[float, ...] = (0.67, 0.5)
+    least_peers: int = 3
+    most_paused: int = 5
+
+    def __post_init__(self) -> None:
+        bounds = (0.0, *self.shares, 1.0)
+        if any(low >= high for low, high in pairwise(bounds)):
+            raise InputError(f"Ladder: shares must ascend between 0 and 1, got {self.shares!r}.")
+        if len(self.kept) != len(self.shares) or any(not 0 < share <= 1 for share in self.kept):
+            raise InputError(f"Ladder: kept must hold a share in (0, 1] for each rung, got {self.kept!r}.")
+        for name in ("least_peers", "most_paused"):
+            if getattr(self, name) < 1:
+                raise InputError(f"Ladder: {name} must be at least 1, got {getattr(self, name)!r}.")
+
+    def steps(self, total_steps: int, warmup_share: float = 0.0) -> tuple[int, ...]:
+        """Return the optimizer steps of the rungs, the full length last.
+
+        A rung within the warmup is moved to its end: while rates rise, slow starters look bad. A rung that is
+        too short to tell anything is left out.
+
+        Args:
+            total_steps: Optimizer steps of the full length.
+            warmup_share: The longest warmup of any recipe, as a share of the length.
+        """
+        steps = (round(max(share, warmup_share) * total_steps) for share in self.shares)
+        return (*sorted({step for step in steps if _LEAST_STEPS <= step < total_steps}), total_steps)
+
+
+def longest_warmup(space: Space) -> float:
+    """Return the largest share of the length over which the rates of any recipe rise, at most 0.3.
+
+    Example:
+        >>> from opttune.space.parse import load_space
+        >>> longest_warmup(load_space("wide"))
+        0.1
+    """
+    found = [0.0]
+    for branch in space.schedules:
+        options = {option.name: option.default for option in find_schedule(branch.name).options}
+        found += [_highest(branch.get(name), options[name]) for name in _RISES if name in options]
+    return min(_LONGEST_WARMUP, max(found))
+
+
+def _highest(field: Field | None, default: object) -> float:
+    match field:
+        case Range():
+            return field.high
+        case Choice():
+            values: Sequence[object] = field.choices
+        case Fixed():
+            values = (field.value,)
+        case None:
+            values = (default,)
+    return max((float(value) for value in values if isinstance(value, int | float)), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a trial stands on the ladder.
+
+    Attributes:
+        number: Its number.
+        values: Its value at each rung that it has reached; lower is better.
+        steps: Optimizer steps that it has done.
+        is_paused: Whether it waits at its last rung and can go on.
+    """
+
+    number: int
+    values: tuple[float, ...]
+    steps: int
+    is_paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """The move that trains a paused trial to its next rung.
+
+    Attributes:
+        number: The trial.
+    """
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The move that starts a new trial."""
+
+
+Move = Promote | Start
+
+
+def next_move(
+    ladder: Ladder,
+    rungs: Sequence[int],
+    standings: Sequence[Standing],
+    steps_left: int,
+    *,
+    may_start: bool = True,
+    uses_up: bool = True,
+) -> Move | None:
+    """Return what to train next, or None where nothing is left to do or to pay.
+
+    A trial is only begun where the budget could bring it to the end, and only promoted where it could bring it
+    there. What the others run at the same time does not hold a move up: several workers ask one after another.
+
+    Args:
+        ladder: Who goes on.
+        rungs: The rungs in optimizer steps, the full length last, as `Ladder.steps` gives them.
+        standings: All trials that have begun.
+        steps_left: Optimizer steps that may still be spent.
+        may_start: Whether a new trial may begin.
+        uses_up: Whether at the end, when nothing new can begin, the best of those that are paused go on for as long
+            as the budget lasts.
+    """
+    payable = [one for one in standings if one.is_paused and steps_left >= rungs[-1] - one.steps]
+    # the furthest first, and of these the best
+    payable.sort(key=lambda one: (-one.steps, one.values[-1], one.number))
+    for one in payable:
+        if goes_on(ladder, rungs, standings, one):
+            return Promote(one.number)
+    if may_start and steps_left >= rungs[-1]:
+        return Start()
+    return Promote(payable[0].number) if payable and uses_up else None
+
+
+def goes_on(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing], one: Standing) -> bool:
+    """Return whether a paused trial is among the better of those seen at its rung, as far as the rung tells.
+
+    Args:
+        ladder: Who goes on.
+        rungs: The rungs in optimizer steps, the full length last.
+        standings: All trials that have begun.
+        one: The trial.
+    """
+    level = rungs.index(one.steps)
+    finished = [(other.values[level], other.values[-1]) for other in standings if len(other.values) == len(rungs)]
+    # those that were paused before it was known had shown that they are worse, if only there
+    is_latest = one.number == max(other.number for other in standings)
+    if gets_worse(finished):
+        return is_latest
+    if ranks_disagree(finished):
+        return is_latest and one.values[level] <= max(early for early, _ in finished)
+    seen = [other.values[level] for other in standings if len(other.values) > level and other.number != one.number]
+    better = sum(value < one.values[level] for value in seen)
+    # of a ladder of which rungs were left out, the highest count
+    kept = ladder.kept[level - (len(rungs) - 1)]
+    return len(seen) < ladder.least_peers or better < kept * (len(seen) + 1)
+
+
+def gets_worse(finished: Sequence[tuple[float, float]]) -> bool:
+    """Return whether trials get worse from a rung to the end: where models overfit, what is best early is worst there.
+
+    Args:
+        finished: The value at the rung and at the end of each finished trial.
+    """
+    worse = sum(end > early for early, end in finished)
+    return len(finished) >= _LEAST_FINISHED and worse > len(finished) / 2
+
+
+def ranks_disagree(finished: Sequence[tuple[float, float]]) -> bool:
+    """Return whether the ranks of finished trials at a rung say little of their ranks at the end.
+
+    Args:
+        finished: The value at the rung and at the end of each finished trial.
+    """
+    if len(finished) < _LEAST_PAIRS or any(len(set(column)) < 2 for column in zip(*finished, strict=True)):
+        return False
+    before, after = (_ranks(column) for column in zip(*finished, strict=True))
+    return correlation(before, after) < _LEAST_CORRELATION
+
+
+def surplus(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing]) -> list[int]:
+    """Return the paused trials that are too far down in the pool to go on ever, the worst last.
+
+    Their saved states are what would fill the disk.
+    """
+    found = []
+    for rung in rungs[:-1]:
+        waiting = [one for one in standings if one.is_paused and one.steps == rung]
+        waiting = [one for one in waiting if not goes_on(ladder, rungs, standings, one)]
+        waiting.sort(key=lambda one: (one.values[-1], one.number))
+        found += [one.number for one in waiting[ladder.most_paused :]]
+    return found
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    ordered = sorted(values)
+    return [float(ordered.index(value)) for value in values]

@@ -1,0 +1,183 @@
+"""Where a training stands in its data: so that one resumed in mid-epoch goes on with the batches that remain.
+
+Lightning begins a loader anew. A plain DataLoader over a dataset with a length is therefore replaced by a copy
+that remembers with what random state its epoch began, and skips what was seen by drawing its indices alone.
+The order is then exact, and with `num_workers=0` so are the batches. A stream, a DataLoader of a foreign
+class or a CombinedLoader is left as it is and begins anew in mid-epoch, as ever with Lightning.
+"""
+
+from collections.abc import Iterable, Iterator
+from copy import copy
+from functools import wraps
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from opttune.training.random_state import kept_random_state, read_random_state, set_random_state
+
+_HOOK = "train_dataloader"
+
+
+class DataOrder:
+    """Follows the train loaders of one fit."""
+
+    def __init__(self) -> None:
+        self._places: list[_Place] = []
+        self._resumed: list[dict[str, Any]] = []
+        self._source: Any = None
+        self._shadowed: Any = None
+
+    def watch(self, model: Any, data: dict[str, Any]) -> dict[str, Any]:
+        """Follow the train loaders, wherever they come from.
+
+        Args:
+            model: The LightningModule.
+            data: What `Workload.make_data` gave.
+
+        Returns:
+            The keyword arguments for `Trainer.fit`.
+        """
+        if "train_dataloaders" in data:
+            return {**data, "train_dataloaders": self._followed(data["train_dataloaders"])}
+        source = data.get("datamodule", model)
+        own = getattr(source, _HOOK)
+
+        # Lightning looks through `wraps` whether the user has the hook at all
+        @wraps(own)
+        def train_dataloader() -> Any:
+            self._places.clear()
+            return self._followed(own())
+
+        self._source, self._shadowed = source, vars(source).get(_HOOK)
+        setattr(source, _HOOK, train_dataloader)
+        return data
+
+    def release(self) -> None:
+        """Give the module or data module its own hook back."""
+        if self._source is None:
+            return
+        if self._shadowed is None:
+            delattr(self._source, _HOOK)
+        else:
+            setattr(self._source, _HOOK, self._shadowed)
+        self._source = self._shadowed = None
+
+    def state(self, is_mid_epoch: bool) -> list[dict[str, Any]]:
+        """Return where each loader stands, as plain values and tensors."""
+        return [place.state(is_mid_epoch) for place in self._places]
+
+    def resume(self, states: list[dict[str, Any]]) -> None:
+        """Make every iteration that begins from now on, until `settle`, go on from there."""
+        self._resumed = states
+        for number, place in enumerate(self._places):
+            place.resumed = self._resumed_at(number)
+
+    def set_generators(self) -> None:
+        """Set the loaders' own generators to where they stood."""
+        for place, state in zip(self._places, self._resumed, strict=False):
+            _set_states(place.generators, state["generators"])
+
+    def settle(self) -> None:
+        """Let the iterations to come begin at their beginning: the resumed one has begun."""
+        self.resume([])
+
+    def _resumed_at(self, number: int) -> dict[str, Any] | None:
+        return self._resumed[number] if number < len(self._resumed) else None
+
+    def _followed(self, loaders: Any) -> Any:
+        if type(loaders) in (list, tuple):
+            return type(loaders)(self._followed(loader) for loader in loaders)
+        if type(loaders) is dict:
+            return {name: self._followed(loader) for name, loader in loaders.items()}
+        if type(loaders) is not DataLoader or isinstance(loaders.dataset, IterableDataset):
+            return loaders
+        loader: Any = copy(loaders)
+        loader.__class__ = _FollowedLoader
+        loader.place = _Place(loader)
+        loader.place.resumed = self._resumed_at(len(self._places))
+        self._places.append(loader.place)
+        return loader
+
+
+class _Place:
+    """Where one loader stands.
+
+    Attributes:
+        batches: Batches that its iteration has given.
+        start: The random states with which that iteration began.
+        resumed: The state of a paused training, to go on from.
+        generators: The loader's own random generators.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self.batches = 0
+        self.start: dict[str, Any] | None = None
+        self.resumed: dict[str, Any] | None = None
+        owners = [loader, loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)]
+        found = {id(g): g for g in (getattr(owner, "generator", None) for owner in owners)}
+        self.generators = [g for g in found.values() if isinstance(g, torch.Generator)]
+
+    def state(self, is_mid_epoch: bool) -> dict[str, Any]:
+        begun = {"start": self.start, "batches": self.batches} if is_mid_epoch else {"start": None, "batches": 0}
+        return {"generators": [generator.get_state() for generator in self.generators], **begun}
+
+    def indices(self, sampler: Iterable[Any]) -> Iterator[Any]:
+        """Begin an iteration over a sampler, or go on with the paused one."""
+        self.start = self.resumed["start"] if self.resumed else None
+        self.batches = self.resumed["batches"] if self.resumed else 0
+        if self.start is None:
+            own = [generator.get_state() for generator in self.generators]
+            self.start = {"global": read_random_state(), "generators": own}
+            return iter(sampler)
+        own = [generator.get_state() for generator in self.generators]
+        with kept_random_state():
+            set_random_state(self.start["global"])
+            _set_states(self.generators, self.start["generators"])
+            remaining = iter(sampler)
+            for _ in range(self.batches):
+                next(remaining, None)
+        _set_states(self.generators, own)
+        return remaining
+
+
+class _Indices:
+    """A sampler whose iteration begins, at its first index, where the place says."""
+
+    def __init__(self, sampler: Any, place: _Place) -> None:
+        self._sampler, self._place = sampler, place
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._place.indices(self._sampler)
+        # beside a longer loader a short one begins again in the same epoch
+        self._place.resumed = None
+
+
+class _FollowedLoader(DataLoader[Any]):
+    """A DataLoader that keeps account of its place."""
+
+    # Lightning makes another one where it needs another sampler (overfit_batches); that one is not followed
+    place: _Place | None = None
+
+    @property
+    def _index_sampler(self) -> Any:
+        sampler = super()._index_sampler
+        return sampler if self.place is None else _Indices(sampler, self.place)
+
+    def __iter__(self) -> Any:
+        batches = super().__iter__()
+        return batches if self.place is None else _counted(batches, self.place)
+
+
+def _counted(batches: Iterator[Any], place: _Place) -> Iterator[Any]:
+    for batch in batches:
+        place.batches += 1
+        yield batch
+
+
+def _set_states(generators: list[torch.Generator], states: list[torch.Tensor]) -> None:
+    for generator, state in zip(generators, states, strict=True):
+        generator.set_state(state)

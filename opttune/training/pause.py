@@ -1,0 +1,258 @@
+"""Pause a training at an optimizer step, and go on from there as if it had never stopped.
+
+The state is saved before anything happens that an uninterrupted training would not do: the validation at the
+rung, and the end of an epoch that has not ended. Lightning's checkpoint holds weights, optimizer, schedules,
+counters and the user's callbacks; added are the random states, the place in the data and what the guard
+remembers. Not saved are means that a module logs over a training epoch: after a pause in mid-epoch they are
+over the rest of it.
+"""
+
+import inspect
+import pickle
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from opttune.errors import InputError
+from opttune.guard.callback import GuardCallback
+from opttune.namespaces import AnyCallback
+from opttune.training.attach import count_steps
+from opttune.training.data_order import DataOrder
+from opttune.training.modes import EvalModeSwitch
+from opttune.training.random_state import read_random_state, set_random_state
+
+_KEY = "opttune.pause"
+
+
+class PauseAndResume(AnyCallback):
+    """Pauses a training, and takes one up that was paused. The first of a Trainer's callbacks.
+
+    Args:
+        until_step: Pause after this optimizer step; None, or at least the full length, pauses nowhere.
+        path: Where to save the state; None does not save.
+        is_resumed: Whether the fit takes up a paused one, by `ckpt_path`.
+        guard: The guard, which goes on with what it knew.
+        order: What follows the train loaders.
+
+    Attributes:
+        paused: Whether the training stands at the step and waits.
+    """
+
+    def __init__(
+        self, until_step: int | None, path: Path | None, is_resumed: bool, guard: GuardCallback, order: DataOrder
+    ) -> None:
+        super().__init__()
+        self.paused = False
+        self._until_step, self._path, self._is_resumed = until_step, path, is_resumed
+        self._guard, self._order = guard, order
+        self._is_ending = False
+        self._is_mid_epoch = False
+        self._is_saving = False
+        self._validated_at = -1
+        self._max_steps = -1
+        self._resumed: dict[str, Any] | None = None
+        self._counters: dict[str, Any] = {}
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Make the weights wide enough for those of the checkpoint, which Lightning loads before it does so."""
+        if self._is_resumed and trainer.precision == "64-true":
+            pl_module.double()
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Take what `on_save_checkpoint` added.
+
+        Raises:
+            InputError: The checkpoint is not of a paused training.
+        """
+        if not self._is_resumed:
+            return
+        if _KEY not in checkpoint:
+            raise InputError(
+                "a training is resumed from the checkpoint of a paused one, got a checkpoint of another kind."
+            )
+        self._resumed = checkpoint[_KEY]
+        self._counters = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]
+        self._order.resume(checkpoint[_KEY]["order"])
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Find where to pause, and prepare for going on.
+
+        Raises:
+            InputError: The training stands at the step already, or beyond it.
+        """
+        if self._until_step is not None and self._until_step >= count_steps(trainer):
+            self._until_step = None
+        if self._until_step is not None and self._until_step <= trainer.global_step:
+            raise InputError(
+                f"until_step must be greater than the steps done, got {self._until_step} after {trainer.global_step}."
+            )
+        if self._resumed is None:
+            return
+        if not self._resumed["is_mid_epoch"]:
+            _begin_an_epoch(trainer)
+        own = pl_module.on_train_start
+
+        # the last hook before the training begins: all others may draw random numbers
+        @wraps(own)
+        def on_train_start() -> None:
+            del pl_module.on_train_start
+            own()
+            self._go_on(trainer)
+
+        pl_module.on_train_start = on_train_start
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """With the first batch a resumed training is one like any other."""
+        if self._resumed is None:
+            return
+        self._resumed = None
+        self._order.settle()
+        # Lightning steps no plateau schedule at the end of an epoch that it thinks is resumed
+        trainer.fit_loop.on_iteration_done()
+        trainer.fit_loop.epoch_loop.on_load_checkpoint(self._counters)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Make the step the last one. `should_stop` stays free to tell whether the user's callbacks stop, too."""
+        if self._until_step is None or self._is_ending or trainer.global_step < self._until_step:
+            return
+        self._is_ending = True
+        self._is_mid_epoch = not trainer.is_last_batch and (
+            trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches
+        )
+        self._max_steps = trainer.fit_loop.epoch_loop.max_steps
+        trainer.fit_loop.epoch_loop.max_steps = self._until_step
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Note that there was one."""
+        self._validated_at = trainer.global_step
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Save a pause in mid-epoch: what follows is no end of the epoch."""
+        if self._is_ending and self._is_mid_epoch:
+            self._pause(trainer, pl_module)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Save a pause between two epochs."""
+        if self._is_ending and not self._is_mid_epoch:
+            self._pause(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Add what Lightning does not save."""
+        if not self._is_saving:
+            return
+        if self._is_mid_epoch:
+            # counted as one that has ended, as it is saved in the hook of its end
+            for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+                counts["processed"] -= 1
+        checkpoint[_KEY] = {
+            "is_mid_epoch": self._is_mid_epoch,
+            "random": read_random_state(),
+            "order": self._order.state(self._is_mid_epoch),
+            "guard": self._guard.progress(),
+            "reloads": [getattr(loop, name) for loop, name in _reloads(trainer)],
+        }
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Put the Trainer's settings back."""
+        self._restore(trainer)
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Put the Trainer's settings back."""
+        self._restore(trainer)
+
+    def _go_on(self, trainer: Any) -> None:
+        if self._resumed is None:
+            return
+        for (loop, name), epoch in zip(_reloads(trainer), self._resumed["reloads"], strict=True):
+            setattr(loop, name, epoch)
+        self._guard.go_on_from(self._resumed["guard"])
+        set_random_state(self._resumed["random"])
+        self._order.set_generators()
+
+    def _pause(self, trainer: Any, pl_module: Any) -> None:
+        # on an accelerator the last losses are still unread
+        self._guard.on_train_end(trainer, pl_module)
+        if self._guard.verdict is not None or _is_stopped(trainer):
+            return
+        self.paused = True
+        if self._path is not None:
+            switches = [callback for callback in trainer.callbacks if isinstance(callback, EvalModeSwitch)]
+            self._save(trainer, self._path, switches)
+        # the user's callbacks may look for its metrics in their hook at the end of the epoch
+        if self._validated_at < trainer.global_step and trainer.enable_validation:
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True
+
+    def _save(self, trainer: Any, path: Path, switches: list[EvalModeSwitch]) -> None:
+        self._is_saving = True
+        for switch in switches:
+            switch.saves_as_it_stands = True
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            trainer.save_checkpoint(path)
+        finally:
+            self._is_saving = False
+            for switch in switches:
+                switch.saves_as_it_stands = False
+
+    def _restore(self, trainer: Any) -> None:
+        if self._is_ending:
+            self._is_ending = False
+            trainer.fit_loop.epoch_loop.max_steps = self._max_steps
+
+
+def resume_arguments(trainer: Any, path: Path | None) -> dict[str, Any]:
+    """Return the keyword arguments that make `trainer.fit` take up a paused training.
+
+    Only tensors and plain values are loaded where the checkpoint holds nothing else. Hyperparameters of the
+    user's own classes, say, need more; the file is one that opttune wrote.
+
+    Args:
+        trainer: The Trainer.
+        path: The checkpoint of the paused training; None for a training from its beginning.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    if path is None:
+        return {}
+    if not path.is_file():
+        raise InputError(f"the checkpoint to resume from is not there: {path}.")
+    # before 2.6 Lightning chose by itself
+    if "weights_only" not in inspect.signature(trainer.fit).parameters:
+        return {"ckpt_path": path}
+    return {"ckpt_path": path, "weights_only": _is_plain(path)}
+
+
+def _is_plain(path: Path) -> bool:
+    try:
+        # on `meta` no tensor is read
+        torch.load(path, map_location="meta", mmap=True, weights_only=True)
+    except pickle.UnpicklingError:
+        return False
+    return True
+
+
+def _begin_an_epoch(trainer: Any) -> None:
+    """Tell the loops that nothing is under way; with max_steps Lightning would run an empty epoch first."""
+    fit_loop = trainer.fit_loop
+    fit_loop.on_iteration_done()
+    fit_loop.epoch_loop.restarting = False
+    fit_loop.epoch_loop.on_iteration_done()
+
+
+def _reloads(trainer: Any) -> list[tuple[Any, str]]:
+    """Return where Lightning counts for `reload_dataloaders_every_n_epochs`; its checkpoints leave that out."""
+    loop = trainer.fit_loop
+    places = [(loop, "_last_train_dl_reload_epoch"), (loop.epoch_loop.val_loop, "_last_val_dl_reload_epoch")]
+    return [(owner, name) for owner, name in places if hasattr(owner, name)]
+
+
+def _is_stopped(trainer: Any) -> bool:
+    """Return whether a callback of the user's has ended the training, and may."""
+    loop = trainer.fit_loop
+    epochs, steps = loop.min_epochs or 0, loop.epoch_loop.min_steps or 0
+    return bool(trainer.should_stop) and trainer.current_epoch >= epochs and trainer.global_step >= steps

@@ -1,0 +1,158 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opttune.outcome import Outcome, StopReason
+from opttune.searching.climb import Climb
+from opttune.searching.ladder import Promote, Start
+from opttune.searching.plan import SearchPlan
+from opttune.searching.record import TrialRecord
+from opttune.space.facts import ModelFacts
+from opttune.space.parse import load_space
+from opttune.training.survey import Survey
+from tests.search_support import make_space
+
+TOTAL = 100
+SURVEY = Survey("Net", 10, TOTAL, "", has_own_optimizer=False, facts=ModelFacts(10))
+PLAN = SearchPlan(
+    make_space("optimizer: {sgd: {lr: {low: 0.1, high: 1.0, source: test}}}\nschedule: {constant: {}}"),
+    *("val_loss", "min", {"max_steps": TOTAL}, "study", Path("runs/study")),
+)
+THREE_RECIPES = make_space("optimizer: {sgd: {lr: {choices: [0.1, 0.2, 0.3], source: test}}}\nschedule: {constant: {}}")
+
+
+def climb(survey: Survey = SURVEY, **settings: Any) -> Climb:
+    return Climb(replace(PLAN, **settings), survey)
+
+
+RUNGS = climb().rungs
+
+
+def pause(value: float, steps: int) -> Outcome:
+    return Outcome(StopReason.PAUSED, value, steps, TOTAL, 1.0)
+
+
+def trial(number: int, *values: float, ended: StopReason | None = None) -> TrialRecord:
+    """A trial that has passed a rung for each value; one that ended has the last at its end."""
+    at_rungs = values[:-1] if ended is not None and ended.has_value else values
+    pauses = tuple(pause(value, rung) for value, rung in zip(at_rungs, RUNGS, strict=False))
+    outcome = None
+    if ended is not None:
+        steps = TOTAL if ended.counts else max((one.steps for one in pauses), default=0) + 3
+        outcome = Outcome(ended, values[-1] if ended.has_value else None, steps, TOTAL, 1.0)
+    return TrialRecord(number, "running" if outcome is None else "complete", None, outcome, None, pauses)
+
+
+def finished(number: int, *values: float) -> TrialRecord:
+    return trial(number, *values, ended=StopReason.COMPLETED)
+
+
+def pool(values: Sequence[float]) -> list[TrialRecord]:
+    return [trial(number, value) for number, value in enumerate(values)]
+
+
+FIVE = [3.0, 1.0, 2.0, 5.0, 4.0]
+
+
+def test_the_rungs_follow_from_the_length_and_end_with_it() -> None:
+    assert RUNGS[-1] == TOTAL
+    assert len(RUNGS) == len(PLAN.ladder.shares) + 1
+    assert climb(replace(SURVEY, total_steps=7)).rungs == (7,)
+
+
+def test_rungs_move_behind_the_longest_warmup_of_the_space() -> None:
+    warm = make_space("optimizer: {sgd: {lr: 0.1}}\nschedule: {linear: {warmup_fraction: 0.25}}")
+
+    assert climb(space=warm).rungs[0] == 25
+
+
+THREE = [finished(number, 2.0 + number, 1.5 + number, 1.0 + number) for number in range(3)]
+
+
+def test_a_search_starts_with_a_trial_and_goes_on_with_it() -> None:
+    assert climb().next_move([], 1000) == Start()
+    assert climb().next_move([trial(0, 1.0)], 1000) == Promote(0)
+    assert climb().next_move([*THREE, trial(3, 9.0)], 1000) == Start()
+
+
+def test_where_more_is_better_the_larger_goes_on() -> None:
+    highest = [finished(number, 0.2 + number / 10, 0.5, 0.8) for number in range(3)]
+
+    assert climb(mode="max").next_move([*highest, trial(3, 0.9)], 1000) == Promote(3)
+    assert climb(mode="max").next_move([*highest, trial(3, 0.1)], 1000) == Start()
+
+
+def test_trials_that_have_shown_nothing_yet_are_passed_over() -> None:
+    waits = TrialRecord(3, "waiting", None, None, None)
+
+    assert climb().next_move([waits], 1000) == Start()
+    assert climb().next_move([*THREE, waits], 1000) == Start()
+
+
+def test_what_was_given_up_is_not_promoted() -> None:
+    assert climb().next_move([trial(0, 1.0, 1.0, ended=StopReason.OUTRANKED)], 1000) == Start()
+
+
+def test_nothing_is_left_to_pay() -> None:
+    assert climb().next_move([], TOTAL - 1) is None
+    assert climb().next_move(pool(FIVE), TOTAL - RUNGS[0] - 1) is None
+
+
+def test_the_limit_of_trials_leaves_those_that_are_not_among_the_better() -> None:
+    limited = climb(most_trials=4)
+
+    assert limited.next_move(THREE, 1000) == Start()
+    assert limited.next_move([*THREE, trial(3, 1.0)], 1000) == Promote(3)
+    assert limited.next_move([*THREE, trial(3, 9.0)], 1000) is None
+    assert climb().next_move([*THREE, trial(3, 9.0)], 1000) == Start()
+
+
+@pytest.mark.parametrize("reason", [StopReason.NON_FINITE, StopReason.FAILED])
+def test_a_limited_search_goes_on_until_one_trial_has_finished(reason: StopReason) -> None:
+    dead = [trial(number, *values, ended=reason) for number, values in enumerate([(1.0, 0.9), (2.0, 1.9)])]
+    records = [*dead, trial(2, 3.0), trial(3, 4.0)]
+
+    assert climb(most_trials=4).next_move(records, 1000) == Promote(2)
+
+
+def test_a_space_of_few_recipes_tries_all_and_uses_the_budget_up() -> None:
+    few = climb(space=THREE_RECIPES)
+    records = [finished(0, 1.0, 0.9, 0.8), finished(1, 2.0, 1.9, 1.8), trial(2, 3.0)]
+
+    assert few.next_move(records[:2], 1000) == Start()
+    assert few.next_move(records, 1000) == Promote(2)
+    assert few.next_move([*records[:2], finished(2, 3.0, 2.9, 2.8)], 1000) is None
+
+
+def test_why_a_search_ended_is_said_where_all_recipes_were_tried() -> None:
+    records = pool(FIVE[:3])
+
+    assert climb(space=THREE_RECIPES).why_ended(records) == "all 3 recipes of the space tiny have been tried"
+    assert climb(space=THREE_RECIPES).why_ended(records[:2]) == ""
+    assert climb(space=THREE_RECIPES, most_trials=3).why_ended(records) == ""
+    assert climb().why_ended(records) == ""
+
+
+def test_a_trial_is_trained_to_the_next_rung() -> None:
+    fresh = TrialRecord(0, "running", None, None, None)
+    stands = [fresh, trial(0, 1.0), trial(0, 1.0, 0.9)]
+
+    assert tuple(map(climb().next_rung, stands)) == RUNGS
+
+
+def test_the_worst_of_a_full_pool_can_be_given_up() -> None:
+    done = [finished(number, 2.0 + number, 1.0 + number, number / 10) for number in range(10)]
+    crowd = [*done, *(trial(10 + number, 20.0 + number) for number in range(12))]
+
+    assert climb().surplus(crowd[:12]) == []
+    assert climb().surplus(crowd) == [20, 21]
+
+
+def test_every_shipped_space_has_rungs_that_end_with_the_length() -> None:
+    for name in ("wide", "adamw", "vision_sgd", "finetune"):
+        rungs = climb(space=load_space(name)).rungs
+        assert rungs == tuple(sorted(set(rungs)))
+        assert rungs[-1] == TOTAL

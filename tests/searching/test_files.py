@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import pytest
+
+from opttune.outcome import Outcome, StopReason
+from opttune.recipe import Part, Recipe
+from opttune.searching.files import SearchFiles
+from opttune.searching.plan import SearchPlan
+from opttune.space.parse import load_space
+from opttune.space.recipe_file import load_recipe
+
+RECIPE = Recipe(Part("adamw", {"lr": 0.01}))
+DONE = Outcome(StopReason.COMPLETED, 0.1234567, 10, 10, 1.0)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> SearchPlan:
+    plan = SearchPlan(load_space("adamw"), "val_loss", "min", {"max_steps": 10}, "study", tmp_path, seed=7)
+    plan.checkpoint_folder.mkdir()
+    return plan
+
+
+@pytest.fixture
+def files(plan: SearchPlan) -> SearchFiles:
+    return SearchFiles(plan)
+
+
+def put(path: Path, size: int = 1) -> Path:
+    path.write_bytes(b"x" * size)
+    return path
+
+
+def left(plan: SearchPlan) -> set[str]:
+    return {path.name for path in plan.checkpoint_folder.glob("*")}
+
+
+def test_every_state_has_a_place_of_its_own_in_the_folder(files: SearchFiles, plan: SearchPlan) -> None:
+    places = [files.end_of(1), files.end_of(11), files.pause_of(1, 2), files.pause_of(1, 22), files.pause_of(11, 2)]
+
+    assert len(set(places)) == len(places)
+    assert {path.parent for path in places} == {plan.checkpoint_folder}
+
+
+def test_the_pauses_of_a_trial_are_dropped_and_no_others(files: SearchFiles, plan: SearchPlan) -> None:
+    for path in (files.pause_of(1, 2), files.pause_of(1, 5), files.end_of(1), files.pause_of(11, 2)):
+        put(path)
+    files.drop_pauses(1)
+
+    assert left(plan) == {files.end_of(1).name, files.pause_of(11, 2).name}
+
+
+def test_the_latest_pause_may_stay(files: SearchFiles, plan: SearchPlan) -> None:
+    for step in (2, 5):
+        put(files.pause_of(1, step))
+    files.drop_pauses(1, but_at=5)
+
+    assert left(plan) == {files.pause_of(1, 5).name}
+
+
+def test_what_is_not_there_is_dropped_without_a_word(files: SearchFiles, plan: SearchPlan) -> None:
+    files.drop_pauses(3)
+    files.drop_end(3)
+    files.drop_strangers([(3, 2)])
+
+    assert left(plan) == set()
+
+
+def test_what_a_kill_left_behind_goes_and_the_paused_stay(files: SearchFiles, plan: SearchPlan) -> None:
+    for path in (files.pause_of(1, 2), files.pause_of(1, 5), files.pause_of(2, 2), files.end_of(3)):
+        put(path)
+    put(plan.checkpoint_folder / "trial_4_step_2.ckpt.partial")
+    files.drop_strangers([(1, 5), (2, 2)])
+
+    assert left(plan) == {files.pause_of(1, 5).name, files.pause_of(2, 2).name}
+
+
+def test_a_search_that_has_ended_leaves_no_state(files: SearchFiles, plan: SearchPlan) -> None:
+    put(files.pause_of(1, 2))
+    files.drop_all()
+    files.drop_all()
+
+    assert not plan.checkpoint_folder.exists()
+
+
+def test_the_most_that_states_have_taken_is_noted(files: SearchFiles) -> None:
+    assert files.most_bytes == 0
+    put(files.pause_of(1, 2), 100)
+    put(files.pause_of(2, 2), 50)
+    files.note_size()
+    files.drop_pauses(1)
+    files.note_size()
+
+    assert files.most_bytes == 150
+
+
+def test_the_best_trials_state_and_recipe_are_kept(files: SearchFiles, plan: SearchPlan) -> None:
+    put(files.end_of(3), 33)
+    files.keep_best(3, RECIPE, DONE)
+
+    assert plan.best_checkpoint_path.stat().st_size == 33
+    assert load_recipe(plan.best_recipe_path) == RECIPE
+    assert left(plan) == set()
+
+
+def test_the_next_best_takes_their_place(files: SearchFiles, plan: SearchPlan) -> None:
+    better = Recipe(Part("adamw", {"lr": 0.02}))
+    for number, recipe in ((3, RECIPE), (4, better)):
+        put(files.end_of(number), number)
+        files.keep_best(number, recipe, DONE)
+
+    assert plan.best_checkpoint_path.stat().st_size == 4
+    assert load_recipe(plan.best_recipe_path) == better
+
+
+def test_the_recipe_says_where_it_comes_from(files: SearchFiles, plan: SearchPlan) -> None:
+    put(files.end_of(3))
+    files.keep_best(3, RECIPE, DONE)
+    text = plan.best_recipe_path.read_text()
+
+    for part in ("trial 3 of the study study: val_loss 0.123457", "max_steps=10; seed: 7", "best_recipe.yaml"):
+        assert part in text
+
+
+def test_an_end_that_is_not_the_best_is_dropped(files: SearchFiles, plan: SearchPlan) -> None:
+    put(files.end_of(3))
+    put(files.pause_of(3, 2))
+    files.drop_end(3)
+
+    assert left(plan) == {files.pause_of(3, 2).name}

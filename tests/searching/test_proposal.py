@@ -1,0 +1,289 @@
+import warnings
+from collections.abc import Callable
+from math import log10, nan
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from opttune.errors import InputError
+from opttune.searching.evidence import Evidence
+from opttune.searching.prior import Parameters, plan_key, rough_key
+from opttune.searching.proposal import Mixture, prior_trust, propose
+from opttune.space.model import Range, Scalar, Space
+from opttune.space.parse import load_space, space_names
+from opttune.space.sample import default_parameters, sample_recipe
+from tests.search_support import make_space
+
+WIDE = load_space("wide")
+SIX = """
+description: six points
+optimizer:
+  sgd:
+    lr: {choices: [0.1, 0.2, 0.3], source: test}
+schedule: {constant: {}, linear: {}}
+"""
+TWO = make_space("""
+optimizer:
+  sgd: {lr: {low: 1e-5, high: 10.0, log: true, prior: 1e-2, source: test}}
+  adamw: {lr: {low: 1e-6, high: 1.0, log: true, prior: 1e-3, source: test}}
+schedule: {constant: {}}
+""")
+ONLY_PRIOR = Mixture(model_share=0, mutation_share=0)
+ONLY_MODEL = Mixture(model_share=1)
+ONLY_MUTATION = Mixture(model_share=0, mutation_share=1)
+
+Loss = Callable[[Parameters], float | None]
+
+
+def number(value: Scalar) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def rate_of(plan: Parameters) -> float:
+    return next(number(value) for name, value in plan.items() if name.endswith(".lr"))
+
+
+def search(
+    space: Space, count: int, loss: Loss | None = None, seed: int = 0, mixture: Mixture | None = None
+) -> list[Parameters]:
+    """Propose one after another; a loss of None is a trial that died, no loss a trial that shows nothing yet."""
+    plans: list[Parameters] = []
+    evidence: list[Evidence] = []
+    for index in range(count):
+        plan = propose(space, index, seed, evidence, plans, mixture or Mixture())
+        plans.append(plan)
+        if loss is not None:
+            value = loss(plan)
+            evidence.append(Evidence(plan, died_at=0.1) if value is None else Evidence(plan, (value,)))
+    return plans
+
+
+def cliff(plan: Parameters) -> float | None:
+    """Larger rates are better, up to where trials die."""
+    rate = rate_of(plan)
+    return None if rate > 0.05 else -rate
+
+
+def draws(mixture: Mixture, evidence: list[Evidence], space: Space = TWO, count: int = 200) -> list[Parameters]:
+    """Return draws that know nothing of each other."""
+    return [propose(space, index, 0, evidence, [], mixture) for index in range(5, 5 + count)]
+
+
+def at(optimizer: str, rate: float, value: float = 0.0) -> Evidence:
+    return Evidence({"optimizer": optimizer, f"{optimizer}.lr": rate}, (value,))
+
+
+def test_the_default_of_each_optimizer_comes_first() -> None:
+    plans = search(WIDE, 8, cliff)
+
+    assert plans[:5] == [default_parameters(WIDE, index) for index in range(5)]
+    assert plans[5] not in plans[:5]
+
+
+@pytest.mark.parametrize("mixture", [Mixture(), ONLY_PRIOR, ONLY_MODEL, ONLY_MUTATION])
+def test_a_proposal_follows_from_its_arguments_alone(mixture: Mixture) -> None:
+    plans = search(WIDE, 7)
+    evidence = [Evidence(plan, (float(index),)) for index, plan in enumerate(plans)]
+
+    def proposed(index: int = 7, seed: int = 3, evidence: list[Evidence] = evidence) -> Parameters:
+        return propose(WIDE, index, seed, evidence, plans, mixture)
+
+    assert proposed() == proposed(evidence=list(evidence))
+    assert proposed() != proposed(seed=4)
+    assert proposed() != proposed(index=8)
+
+
+def test_the_arguments_are_left_as_they_were() -> None:
+    plans = search(WIDE, 7)
+    evidence = [Evidence(dict(plan), (float(index),)) for index, plan in enumerate(plans)]
+    before = [dict(plan) for plan in plans]
+    for index in range(7, 27):
+        propose(WIDE, index, 0, evidence, plans, Mixture())
+
+    assert plans == before
+    assert [one.parameters for one in evidence] == before
+
+
+@pytest.mark.parametrize("loss", [None, cliff, lambda plan: 0.0], ids=["nothing known", "cliff", "all equal"])
+def test_no_two_trials_are_nearly_the_same(loss: Loss | None) -> None:
+    plans = search(load_space("adamw"), 40, loss)
+
+    assert len({rough_key(plan) for plan in plans}) == 40
+
+
+@pytest.mark.parametrize("loss", [None, rate_of], ids=["nothing known", "small rates are best"])
+def test_a_finite_space_is_exhausted_before_anything_repeats(loss: Loss | None) -> None:
+    plans = search(make_space(SIX), 8, loss)
+
+    assert len({plan_key(plan) for plan in plans[:6]}) == 6
+    assert plans[7] in plans[:6]
+
+
+@pytest.mark.parametrize("loss", [None, rate_of], ids=["nothing known", "small rates are best"])
+def test_a_whole_number_range_is_exhausted_too(loss: Loss | None) -> None:
+    space = make_space(SIX + "accumulate_grad_batches: {low: 1, high: 4, source: test}\n")
+
+    assert len({plan_key(plan) for plan in search(space, 24, loss)}) == 24
+
+
+def test_the_last_free_point_of_a_large_grid_is_found() -> None:
+    grid = make_space(SIX.replace("[0.1, 0.2, 0.3]", str([n / 1000 for n in range(1, 151)])))
+
+    assert len({plan_key(plan) for plan in search(grid, 300)}) == 300
+
+
+def test_a_range_of_few_rounded_values_has_others_in_between() -> None:
+    narrow = SIX.replace("{choices: [0.1, 0.2, 0.3], source: test}", "{low: 1.0, high: 1.001, source: test}")
+
+    assert len({plan_key(plan) for plan in search(make_space(narrow), 150)}) == 150
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_every_proposal_is_a_recipe_of_its_space(name: str) -> None:
+    space = load_space(name)
+    rng = np.random.default_rng(0)
+
+    def noise(plan: Parameters) -> float | None:
+        return None if rng.random() < 0.2 else float(rng.random())
+
+    for plan in search(space, 25, noise):
+        trial = optuna.trial.FixedTrial(plan)
+        with warnings.catch_warnings():
+            # which is how Optuna says that a value lies outside its distribution
+            warnings.simplefilter("error")
+            sample_recipe(space, trial)
+        assert trial.params == plan
+
+
+def test_a_search_learns() -> None:
+    def loss(plan: Parameters) -> float:
+        return abs(log10(rate_of(plan) / (3.0 if plan["optimizer"] == "sgd" else 0.3)))
+
+    found = [[loss(plan) for plan in search(TWO, 24, loss, seed)] for seed in range(5)]
+
+    # the priors lie 2.5 decades below the best rates
+    assert all(min(losses) < 0.3 for losses in found)
+    assert np.median([losses[12:] for losses in found]) < np.median([losses[:6] for losses in found]) / 2
+
+
+def test_the_model_chooses_near_what_was_good() -> None:
+    space = make_space("optimizer: {sgd: {lr: {low: 1e-5, high: 10.0, log: true, prior: 1e-2, source: test}}}")
+    evidence = [at("sgd", rate, abs(log10(rate / 0.1))) for rate in (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)]
+    chosen, drawn = (draws(mixture, evidence, space) for mixture in (ONLY_MODEL, ONLY_PRIOR))
+    near, unasked = (np.mean([abs(log10(rate_of(plan) / 0.1)) < 1 for plan in plans]) for plans in (chosen, drawn))
+
+    assert near > 0.9 > unasked
+
+
+def test_a_mutation_stays_near_the_best_trial() -> None:
+    evidence = [at("sgd", 0.1, 0.0), at("adamw", 1e-3, 1.0), at("sgd", 1e-3, 2.0)]
+    plans = draws(ONLY_MUTATION, evidence)
+    decades = [log10(rate_of(plan) / 0.1) for plan in plans]
+
+    assert {plan["optimizer"] for plan in plans} == {"sgd"}
+    assert abs(np.median(decades)) < 0.2
+    assert 0.1 < np.std(decades) < 1
+
+
+def test_a_mutation_changes_other_fields_now_and_then_the_schedule_too() -> None:
+    best = default_parameters(WIDE, 0)
+    plans = draws(ONLY_MUTATION, [Evidence(best, (0.0,))], WIDE)
+    kept = [plan for plan in plans if {**plan, "adamw.lr": 0} == {**best, "adamw.lr": 0}]
+
+    assert 0 < len(kept) < len(plans)
+    assert {str(plan["schedule"]) for plan in plans} == {branch.name for branch in WIDE.schedules}
+
+
+def test_a_mutation_of_a_space_of_choices_is_one_of_them() -> None:
+    plans = draws(ONLY_MUTATION, [Evidence({"sgd.lr": 0.2, "schedule": "linear"}, (0.0,))], make_space(SIX))
+
+    assert {plan["sgd.lr"] for plan in plans} == {0.1, 0.2, 0.3}
+    assert {plan["schedule"] for plan in plans} == {"constant", "linear"}
+
+
+def test_evidence_from_outside_the_space_is_no_hindrance() -> None:
+    strange = [Evidence({"optimizer": "lion", "lion.lr": 0.1, "dropout": 0.5}, (0.1,)), Evidence({}, (0.2,))]
+    for mixture in (ONLY_MODEL, ONLY_MUTATION, ONLY_PRIOR):
+        for plan in draws(mixture, [*strange, at("sgd", 0.1)], count=20):
+            assert sample_recipe(TWO, optuna.trial.FixedTrial(plan)).optimizer.name == plan["optimizer"]
+
+
+def test_where_all_trials_died_draws_come_from_the_prior() -> None:
+    dead = [Evidence(default_parameters(TWO, 0), died_at=0.1)] * 5
+
+    assert draws(Mixture(), dead, count=20) == draws(Mixture(), dead[:1], count=20)
+
+
+def test_the_best_trials_near_the_priors_speak_for_them() -> None:
+    near = [at("sgd", 1e-2), at("adamw", 1e-3), at("sgd", 2e-2)]
+
+    assert prior_trust(TWO, near) > prior_trust(TWO, near[:1]) > prior_trust(TWO, [])
+
+
+def test_trust_falls_where_the_best_lie_away_from_the_priors() -> None:
+    far = [at("sgd", 3.0), at("adamw", 0.5), at("sgd", 5.0)]
+
+    assert prior_trust(TWO, far) <= prior_trust(TWO, far[:1]) < prior_trust(TWO, [])
+
+
+def test_trust_is_never_complete_nor_gone() -> None:
+    for rate in (1e-2, 10.0):
+        trust = prior_trust(TWO, [at("sgd", rate)] * 3)
+        assert 0 < trust < 1
+
+
+def test_only_the_best_say_whether_the_prior_is_right() -> None:
+    best = [at("sgd", 1e-2, float(index)) for index in range(3)]
+    rest = [at("sgd", 10.0, 9.0) for _ in range(20)]
+
+    assert prior_trust(TWO, [*best, *rest]) == prior_trust(TWO, best)
+    assert prior_trust(TWO, [*best, Evidence({"sgd.lr": 10.0}, died_at=0.9)]) == prior_trust(TWO, best)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [Evidence({"optimizer": "lion", "lion.lr": 0.1}, (0.0,)), Evidence({}, (0.0,)), Evidence({"optimizer": "sgd"}, ())],
+)
+def test_a_trial_without_a_learning_rate_of_the_space_says_nothing_of_the_prior(one: Evidence) -> None:
+    assert prior_trust(TWO, [one]) == prior_trust(TWO, [])
+
+
+@pytest.mark.parametrize("factor", [0.01, 100.0])
+def test_the_priors_move_with_the_best_trial_for_every_optimizer(factor: float) -> None:
+    evidence = [at("sgd", 1e-2 * factor, index) for index in range(3)]
+    before = [plan for plan in draws(ONLY_PRIOR, []) if plan["optimizer"] == "adamw"]
+    after = [plan for plan in draws(ONLY_PRIOR, evidence) if plan["optimizer"] == "adamw"]
+    moved = [np.median([log10(rate_of(plan) / 1e-3) for plan in plans]) for plans in (before, after)]
+
+    assert abs(moved[0]) < 0.5
+    assert (moved[1] - moved[0]) * np.sign(factor - 1) > 1
+
+
+def test_without_priors_the_whole_range_is_drawn_from_the_first_trial_on() -> None:
+    mixture = Mixture(model_share=0, mutation_share=0, uses_prior=False)
+    plans = [propose(TWO, index, 0, [], [], mixture) for index in range(1000)]
+    field = TWO.optimizers[0].get("lr")
+    assert isinstance(field, Range)
+    places = [field.place(rate_of(plan)) for plan in plans if plan["optimizer"] == "sgd"]
+
+    assert default_parameters(TWO, 0) not in plans
+    assert np.histogram(places, bins=5, range=(0, 1))[0].min() > 0.14 * len(places)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_without_priors_it_makes_no_difference_where_they_lie(share: float) -> None:
+    text = "optimizer: {{sgd: {{lr: {{low: 1e-4, high: 1.0, log: true, prior: {prior}, source: test}}}}}}"
+    mixture = Mixture(model_share=share, uses_prior=False)
+    low, high = (search(make_space(text.format(prior=prior)), 12, rate_of, 0, mixture) for prior in (1e-3, 0.5))
+
+    assert low == high
+
+
+@pytest.mark.parametrize("settings", [{"model_share": 1.1}, {"mutation_share": -0.1}, {"model_share": nan}])
+def test_a_share_outside_0_to_1_is_refused(settings: dict[str, Any]) -> None:
+    name = next(iter(settings))
+    with pytest.raises(InputError, match=f"Mixture: {name} must be from 0 to 1, got"):
+        Mixture(**settings)
