@@ -1,7 +1,7 @@
 """`opttune.search`: the one function, which the command calls as well."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from opttune.build.load import load_class
 from opttune.catalog.lookup import find_optimizer
 from opttune.display import make_watcher
-from opttune.engines.inline import InlineEngine
+from opttune.engines.inline import InlineEngine, train_here
 from opttune.errors import InputError
 from opttune.guard.rules import Guard
 from opttune.planning import fix_what_the_trainer_sets, make_plan
@@ -22,7 +22,8 @@ from opttune.searching.prior import first_recipe
 from opttune.searching.record import TrialRecord
 from opttune.searching.result import SearchResult, best_record, is_better, trials_table
 from opttune.searching.sampler import OpttuneSampler
-from opttune.searching.store import StudyStore, open_storage, quiet_optuna, sole_search
+from opttune.searching.storage import open_storage, quiet_optuna, sole_search
+from opttune.searching.store import StudyStore
 from opttune.searching.study import Search
 from opttune.searching.warm_start import EarlierBest, find_earlier, with_earlier_best
 from opttune.space.model import Space
@@ -107,9 +108,9 @@ def search(
     mlflow_uri = resolve_tracking_uri(tracking_uri)
     earlier = find_earlier(warm_start, storage) if warm_start is not None else []
     _make_folder(plan.out_dir)
-    with sole_search(plan.out_dir), quiet_optuna():
+    with nullcontext() if storage else sole_search(plan.out_dir), quiet_optuna():
         looked = look_at(plan, workload, steps=1)
-        store = StudyStore(plan.study_name, open_storage(storage, plan.out_dir), plan.spec)
+        store = StudyStore(plan.study_name, open_storage(storage, plan.out_dir), plan.spec, is_shared=bool(storage))
         plan = with_settled_space(plan, store.settle_space(settle(plan, looked, earlier), looked.total_steps))
         store.study.sampler = OpttuneSampler(plan.space, seed=seed)
         return _run(plan, workload, looked, store, mlflow_uri, progress)
@@ -127,7 +128,8 @@ def _run(
         )
         run.params(_parent_params(plan, looked))
         with make_watcher(progress) as watcher:
-            loop = Search(plan, store, looked, InlineEngine(workload), run, watcher, interrupts)
+            engine = InlineEngine(train_here(workload, interrupts))
+            loop = Search(plan, store, looked, engine, run, watcher, interrupts)
             status = "FAILED"
             try:
                 loop.run()

@@ -34,13 +34,14 @@ class Climb:
         """
         standings = self._standings(records)
         most = self._plan.most_trials
-        is_limited = most is not None and len(standings) >= most
+        begun = count_begun(records)
+        is_limited = most is not None and begun >= most
         return next_move(
             self._plan.ladder,
             self.rungs,
             standings,
             steps_left,
-            may_start=not is_limited and len(standings) < self._recipes,
+            may_start=not is_limited and begun < self._recipes,
             # as long as none has finished, those that died are made up for
             uses_up=not is_limited or all(record.value is None for record in records),
         )
@@ -55,7 +56,7 @@ class Climb:
 
     def why_ended(self, records: Sequence[TrialRecord]) -> str:
         """Return a sentence where the search ends before its limits, since nothing is left to try; else empty."""
-        begun = len(self._standings(records))
+        begun = count_begun(records)
         if begun < self._recipes or (self._plan.most_trials is not None and begun >= self._plan.most_trials):
             return ""
         return f"all {begun} recipes of the space {self._plan.space.name} have been tried"
@@ -63,6 +64,11 @@ class Climb:
     def _standings(self, records: Sequence[TrialRecord]) -> list[Standing]:
         sign = 1.0 if self._plan.mode == "min" else -1.0
         return [_standing(record, sign) for record in records if record.last is not None]
+
+
+def count_begun(records: Sequence[TrialRecord]) -> int:
+    """Return how many trials are trained, or have been up to a rung or their end."""
+    return sum(record.last is not None or record.is_running for record in records)
 
 
 def _standing(record: TrialRecord, sign: float) -> Standing:

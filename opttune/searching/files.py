@@ -1,12 +1,16 @@
 """The files of a search: the best recipe, its checkpoint, and the states of paused trials."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 from opttune.outcome import Outcome
 from opttune.recipe import Recipe
 from opttune.searching.plan import SearchPlan, recipe_call
+from opttune.searching.record import TrialRecord
 from opttune.space.recipe_file import save_recipe
 
 
@@ -15,13 +19,15 @@ class SearchFiles:
 
     Args:
         plan: What the search is told.
+        is_shared: Whether other processes may keep their states in the same folder.
 
     Attributes:
         most_bytes: The most that the states of paused trials have taken at a time.
     """
 
-    def __init__(self, plan: SearchPlan) -> None:
+    def __init__(self, plan: SearchPlan, is_shared: bool = False) -> None:
         self._plan = plan
+        self._is_shared = is_shared
         self._folder = plan.checkpoint_folder
         self.most_bytes = 0
 
@@ -32,6 +38,20 @@ class SearchFiles:
     def pause_of(self, number: int, step: int) -> Path:
         """Return where the state of a trial that is paused at a step stands."""
         return self._folder / f"trial_{number}_step_{step}.ckpt"
+
+    def stop_of(self, number: int) -> Path:
+        """Return where the state of a trial stands that somebody stopped between two rungs."""
+        return self._folder / f"trial_{number}_step_stopped.ckpt"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from choosing a best at the same time."""
+        if not self._is_shared:
+            yield
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._folder / ".best.lock"):
+            yield
 
     def note_size(self) -> None:
         """Look how much the states take now."""
@@ -48,11 +68,14 @@ class SearchFiles:
         """Remove every state; the search has ended."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def drop_strangers(self, paused: Iterable[tuple[int, int]]) -> None:
-        """Remove the states that belong to no paused trial: a kill may leave some."""
-        kept = {self.pause_of(number, step) for number, step in paused}
-        for path in self._folder.glob("*"):
-            if path not in kept:
+    def drop_strangers(self, records: Sequence[TrialRecord]) -> None:
+        """Remove the states that belong to no trial that waits or runs: a kill may leave some."""
+        kept = {self.pause_of(record.number, record.steps) for record in records if record.outcome is None}
+        kept |= {self.stop_of(record.number) for record in records if record.saved_steps > record.steps}
+        running = {f"trial_{record.number}" for record in records if record.is_running}
+        for path in self._folder.glob("trial_*"):
+            # of a trial that another process trains just now it may be writing
+            if path not in kept and "_".join(path.name.partition(".")[0].split("_")[:2]) not in running:
                 path.unlink(missing_ok=True)
 
     def keep_best(self, number: int, recipe: Recipe, outcome: Outcome) -> None:

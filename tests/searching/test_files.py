@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -6,6 +8,7 @@ from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.searching.files import SearchFiles
 from opttune.searching.plan import SearchPlan
+from opttune.searching.record import TrialRecord
 from opttune.space.parse import load_space
 from opttune.space.recipe_file import load_recipe
 
@@ -28,6 +31,10 @@ def files(plan: SearchPlan) -> SearchFiles:
 def put(path: Path, size: int = 1) -> Path:
     path.write_bytes(b"x" * size)
     return path
+
+
+def paused(number: int, step: int) -> TrialRecord:
+    return TrialRecord(number, "waiting", RECIPE, None, None, (Outcome(StopReason.PAUSED, 0.5, step, 10, 1.0),))
 
 
 def left(plan: SearchPlan) -> set[str]:
@@ -60,18 +67,54 @@ def test_the_latest_pause_may_stay(files: SearchFiles, plan: SearchPlan) -> None
 def test_what_is_not_there_is_dropped_without_a_word(files: SearchFiles, plan: SearchPlan) -> None:
     files.drop_pauses(3)
     files.drop_end(3)
-    files.drop_strangers([(3, 2)])
+    files.drop_strangers([paused(3, 2)])
 
     assert left(plan) == set()
 
 
 def test_what_a_kill_left_behind_goes_and_the_paused_stay(files: SearchFiles, plan: SearchPlan) -> None:
-    for path in (files.pause_of(1, 2), files.pause_of(1, 5), files.pause_of(2, 2), files.end_of(3)):
+    for path in (files.pause_of(1, 2), files.pause_of(1, 5), files.pause_of(2, 2), files.end_of(3), files.stop_of(2)):
         put(path)
     put(plan.checkpoint_folder / "trial_4_step_2.ckpt.partial")
-    files.drop_strangers([(1, 5), (2, 2)])
+    files.drop_strangers([paused(1, 5), paused(2, 2)])
 
     assert left(plan) == {files.pause_of(1, 5).name, files.pause_of(2, 2).name}
+
+
+def test_the_state_of_a_trial_that_was_stopped_between_rungs_stays(files: SearchFiles, plan: SearchPlan) -> None:
+    put(files.stop_of(1))
+    files.drop_strangers([replace(paused(1, 2), stopped_at=4)])
+    kept = left(plan)
+    files.drop_strangers([replace(paused(1, 5), stopped_at=4)])
+
+    assert kept == {files.stop_of(1).name}
+    assert left(plan) == set()
+
+
+def test_what_another_process_is_writing_stays(files: SearchFiles, plan: SearchPlan) -> None:
+    for name in ("trial_1_step_5.ckpt.part", "trial_11_step_5.ckpt.part", "trial_1.ckpt"):
+        put(plan.checkpoint_folder / name)
+    files.drop_strangers([replace(paused(1, 2), state="running")])
+
+    assert left(plan) == {"trial_1_step_5.ckpt.part", "trial_1.ckpt"}
+
+
+def test_a_best_is_chosen_by_one_process_at_a_time(plan: SearchPlan) -> None:
+    first, second = SearchFiles(plan, is_shared=True), SearchFiles(plan, is_shared=True)
+    order: list[str] = []
+
+    def choose() -> None:
+        with second.held():
+            order.append("second")
+
+    with first.held():
+        thread = Thread(target=choose)
+        thread.start()
+        thread.join(0.3)
+        order.append("first")
+    thread.join()
+
+    assert order == ["first", "second"]
 
 
 def test_a_search_that_has_ended_leaves_no_state(files: SearchFiles, plan: SearchPlan) -> None:
