@@ -15,6 +15,7 @@ from opttune.guard.rules import Guard
 from opttune.planning import fix_what_the_trainer_sets, make_plan
 from opttune.recipe import Recipe
 from opttune.searching.diagnosis import edge_warnings, stability
+from opttune.searching.finale import luck_warning
 from opttune.searching.interrupts import HeldInterrupts
 from opttune.searching.note import write_note
 from opttune.searching.plan import SearchPlan
@@ -223,6 +224,7 @@ def _finish(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> Searc
     warnings = [sentence for sentence in (loop.stopped_because, plan.mode_warning) if sentence]
     if best is not None and best.recipe is not None:
         warnings += edge_warnings(best.recipe, plan.space)
+        warnings += filter(None, [luck_warning(records, best, plan.monitor, plan.mode)])
         if baseline is not None and not is_better(best.value, baseline.value, plan.mode):
             warnings.append(
                 f"no recipe beats the module as it came ({plan.monitor} {baseline.value:.5g}): "

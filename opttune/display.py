@@ -42,6 +42,9 @@ class SilentWatcher:
     def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
         """Show nothing."""
 
+    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
+        """Show nothing."""
+
     def trial_outranked(self, number: int) -> None:
         """Show nothing."""
 
@@ -94,6 +97,13 @@ class PlainWatcher(SilentWatcher):
             what = f"{self._plan.monitor} {outcome.value:.5g}{' (best so far)' if is_best else ''}"
         self._line(
             f"[{self._cost(steps_spent)}] {name}  {what}  {self._recipes.pop(number, None) or self._survey.replaced}"
+        )
+
+    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
+        """Say what the second seed gave."""
+        value = f"{outcome.reason}" if outcome.value is None else f"{self._plan.monitor} {outcome.value:.5g}"
+        self._line(
+            f"[{self._cost(steps_spent)}] trial {number} on a second seed  {value}  {self._recipes.pop(number, None)}"
         )
 
     def _cost(self, steps_spent: int) -> str:
@@ -152,6 +162,13 @@ class LiveWatcher(PlainWatcher):
         self._count(outcome)
         self._spend(steps_spent)
         super().training_ended(number, outcome, steps_spent)
+
+    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
+        """Say what the second seed gave."""
+        if number in self._trainings:
+            self._progress.remove_task(self._trainings.pop(number))
+        self._spend(steps_spent)
+        super().repeat_ended(number, outcome, steps_spent)
 
     def trial_outranked(self, number: int) -> None:
         """Count it."""

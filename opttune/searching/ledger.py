@@ -15,7 +15,7 @@ from opttune.searching.climb import Climb
 from opttune.searching.files import SearchFiles
 from opttune.searching.plan import SearchPlan
 from opttune.searching.record import TrialRecord
-from opttune.searching.result import best_record, is_better
+from opttune.searching.result import best_record
 from opttune.searching.store import StudyStore
 from opttune.searching.tracked import TrialLog
 from opttune.searching.watcher import Watcher
@@ -85,8 +85,15 @@ class Ledger:
         else:
             with self._files.held():
                 # before the outcome is noted: a kill in between repeats a training and loses none
-                self._keep_files(record, outcome)
+                self._keep_files(replace(record, outcome=outcome))
                 self.end(record, outcome)
+
+    def take_repeat(self, record: TrialRecord, outcome: Outcome) -> None:
+        """Write down what a finalist's recipe gave on the second seed."""
+        with self._files.held():
+            self.keep_what_was_logged()
+            self._keep_files(replace(record, repeats=(*record.repeats, outcome)))
+            self._store.note_repeat(record.number, outcome)
 
     def _interrupt(self, record: TrialRecord, outcome: Outcome) -> None:
         if self._files.stop_of(record.number).exists():
@@ -100,7 +107,7 @@ class Ledger:
 
     def _pause(self, record: TrialRecord, outcome: Outcome) -> None:
         self.log_of(record).pause(outcome)
-        self._keep_what_was_logged()
+        self.keep_what_was_logged()
         self._store.note_pause(record.number, outcome)
         self._store.release(record.number)
         self._files.note_size()
@@ -122,7 +129,7 @@ class Ledger:
         """Write down the last word on a trial."""
         self.log_of(record).end(outcome)
         self._logs.pop(record.number, None)
-        self._keep_what_was_logged()
+        self.keep_what_was_logged()
         self._store.note_outcome(record.number, outcome)
         self._files.drop_pauses(record.number)
         # Optuna's word comes last: a search that was killed before it finds the trial, and says it then
@@ -155,42 +162,46 @@ class Ledger:
     def _interrupted_at(self, steps: int) -> Outcome:
         return Outcome(StopReason.INTERRUPTED, None, steps, self._climb.rungs[-1], 0.0)
 
-    def _keep_what_was_logged(self) -> None:
+    def keep_what_was_logged(self) -> None:
         """Bring it to disk, without waiting for MLflow: what is trained no second time is not logged again."""
         self._tracking.flush(0.0)
 
-    def _keep_files(self, record: TrialRecord, outcome: Outcome) -> None:
-        """Keep the recipe and the checkpoint of the best trial, and no other's."""
+    def _keep_files(self, record: TrialRecord) -> None:
+        """Keep the recipe and the checkpoint of the best trial, as it is with what came of this one."""
         records = self._store.records()
+        before = best_record(records, self._plan.mode)
+        records[record.number] = record
         best = best_record(records, self._plan.mode)
-        if record.recipe is not None and is_better(outcome.value, best.value if best else None, self._plan.mode):
-            self._files.keep_best(record.number, record.recipe, outcome)
-            spent = self._store.spent_on(records) + outcome.steps - record.saved_steps
+        if best and (before is None or best.number != before.number):
+            self._files.keep_best(best, before)
             now = time.time_ns() // 1_000_000
-            self._tracking.metrics([("best/objective", outcome.value or 0.0, spent, now)])
-        self._files.drop_end(record.number)
+            self._tracking.metrics([("best/objective", best.value or 0.0, self._store.spent_on(records), now)])
+        # who trains just now may have written its end already
+        running = [one.number for one in records if one.is_running]
+        self._files.drop_ends(but=[*self._climb.finalists(records), *running])
 
-    def attempt(self, record: TrialRecord | None) -> Attempt:
-        """Return the next training of a trial, up to its next rung; None for the module as it came, to its end."""
-        attempt = Attempt(
-            recipe=None,
-            monitor=self._plan.monitor,
-            seed=self._plan.seed,
-            trainer={**self._plan.trainer, **self._plan.length},
-            guard=self._plan.guard,
-            mode=self._plan.mode,
-        )
-        if record is None:
-            return attempt
+    def attempt(self, record: TrialRecord) -> Attempt:
+        """Return the next training of a trial, up to its next rung."""
         until = self._climb.next_rung(record)
         is_last = until == self._climb.rungs[-1]
         return replace(
-            attempt,
+            self.aside_attempt(None),
             recipe=record.recipe,
             checkpoint=self._files.end_of(record.number) if is_last else self._files.pause_of(record.number, until),
             until_step=None if is_last else until,
             resume_from=self._state_of(record),
             stop_checkpoint=self._files.stop_of(record.number),
+        )
+
+    def aside_attempt(self, record: TrialRecord | None) -> Attempt:
+        """Return a training that is no trial's: a recipe once more on the second seed, or the module as it came."""
+        return Attempt(
+            recipe=None if record is None else record.recipe,
+            monitor=self._plan.monitor,
+            seed=self._plan.seed if record is None else self._plan.second_seed,
+            trainer={**self._plan.trainer, **self._plan.length},
+            guard=self._plan.guard,
+            mode=self._plan.mode,
         )
 
     def _state_of(self, record: TrialRecord) -> Path | None:

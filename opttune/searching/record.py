@@ -14,15 +14,17 @@ RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS, STOPPED_AT, HOLDER = 
     f"opttune.{name}"
     for name in ("recipe", "outcome", "steps_spent", "mlflow_run_key", "rungs", "total_steps", "stopped_at", "holder")
 )
-"""User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused."""
+"""User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused.
+`holder` also stands with the study, as `holder.<name>`, for a training that is no trial's."""
 
-SPEC, SPACE, BASELINE, PARENT_KEY, BASELINE_HOLDER, ALIVE = (
-    f"opttune.{name}" for name in ("spec", "space", "baseline", "mlflow_run_key", "baseline_holder", "alive")
+SPEC, SPACE, BASELINE, PARENT_KEY, ALIVE, REPEATS = (
+    f"opttune.{name}" for name in ("spec", "space", "baseline", "mlflow_run_key", "alive", "repeats")
 )
-"""User attributes of a study; `alive.<holder>` counts up while a process trains some of its trials."""
+"""User attributes of a study; `repeats.<number>` holds an outcome for each further seed of a finished trial, and
+`alive.<holder>` counts up while a process trains some of its trials."""
 
 LOST_STEPS = "opttune.lost_steps"
-"""User attribute of a trial, and of a study for the module as it came."""
+"""User attribute of a trial, and of a study for trainings that are no trial's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class TrialRecord:
         outcome: What came of it; None before its end.
         steps_spent: Optimizer steps that the whole search had spent when it ended.
         pauses: The outcome at each rung where it was paused, in their order.
+        repeats: What its recipe gave on further seeds, at the end of a search.
         stopped_at: Optimizer step beyond the last rung where somebody stopped it and its state was saved; 0 for none.
         lost_steps: Optimizer steps of it that were stopped without a saved state.
         holder: The process that trains it, or did last.
@@ -47,6 +50,7 @@ class TrialRecord:
     outcome: Outcome | None
     steps_spent: int | None
     pauses: tuple[Outcome, ...] = ()
+    repeats: tuple[Outcome, ...] = ()
     stopped_at: int = 0
     lost_steps: int = 0
     holder: str = ""

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -18,12 +19,12 @@ from opttune.recipe import Recipe
 from opttune.searching.leases import SETTLE_SECONDS, Leases
 from opttune.searching.record import (
     BASELINE,
-    BASELINE_HOLDER,
     HOLDER,
     LOST_STEPS,
     OUTCOME,
     PARENT_KEY,
     RECIPE,
+    REPEATS,
     RUN_KEY,
     RUNGS,
     SPACE,
@@ -117,7 +118,16 @@ class StudyStore:
 
     def records(self) -> list[TrialRecord]:
         """Return all trials, in their order."""
-        return [self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
+        repeats = self._repeats()
+        records = [self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
+        return [
+            replace(record, repeats=repeats[record.number]) if record.number in repeats else record
+            for record in records
+        ]
+
+    def _repeats(self) -> dict[int, tuple[Outcome, ...]]:
+        stored = ((name.partition(f"{REPEATS}.")[2], value) for name, value in self.study.user_attrs.items())
+        return {int(number): tuple(map(Outcome.from_dict, outcomes)) for number, outcomes in stored if number}
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         if not trial.state.is_finished():
@@ -143,6 +153,7 @@ class StudyStore:
         attributes = self.study.user_attrs
         baseline = int(attributes[BASELINE]["steps"]) if BASELINE in attributes else 0
         own = sum(record.saved_steps + record.lost_steps for record in records)
+        own += sum(again.steps for record in records for again in record.repeats)
         return own + baseline + int(attributes.get(LOST_STEPS, 0))
 
     @property
@@ -202,22 +213,21 @@ class StudyStore:
     def _hold(self, trial_id: int) -> None:
         self.storage.set_trial_user_attr(trial_id, HOLDER, self.leases.holder)
 
-    @property
-    def baseline_is_trained(self) -> bool:
-        """Whether the module as it came is trained just now, here or by another process."""
-        attributes = self.study.user_attrs
-        holder = str(attributes.get(BASELINE_HOLDER, ""))
-        return BASELINE not in attributes and holder != "" and not self.leases.is_gone(holder)
+    def asides(self) -> set[str]:
+        """Return the trainings that are no trial's and are under way, here or in another process, by their names."""
+        held = {name: str(holder) for name, holder in self.study.user_attrs.items() if name.startswith(f"{HOLDER}.")}
+        found = {name for name, holder in held.items() if holder and not self.leases.is_gone(holder)}
+        return {name.removeprefix(f"{HOLDER}.") for name in found}
 
-    def claim_baseline(self) -> bool:
-        """Make the training of the module as it came this process's own; return whether no other was quicker."""
-        self.study.set_user_attr(BASELINE_HOLDER, self.leases.holder)
+    def claim_aside(self, name: str) -> bool:
+        """Make a training that is no trial's this process's own; return whether no other was quicker."""
+        self.study.set_user_attr(f"{HOLDER}.{name}", self.leases.holder)
         self.leases.settle()
-        return bool(self.study.user_attrs[BASELINE_HOLDER] == self.leases.holder)
+        return bool(self.study.user_attrs[f"{HOLDER}.{name}"] == self.leases.holder)
 
-    def release_baseline(self) -> None:
-        """Let anybody train the module as it came."""
-        self.study.set_user_attr(BASELINE_HOLDER, "")
+    def release_aside(self, name: str) -> None:
+        """Say that a training which is no trial's is under way no longer."""
+        self.study.set_user_attr(f"{HOLDER}.{name}", "")
 
     def note_recipe(self, number: int, recipe: Recipe, run_key: str) -> None:
         """Write down what a trial is about to train."""
@@ -230,7 +240,7 @@ class StudyStore:
         self.study.set_user_attr(BASELINE, outcome.to_dict())
 
     def note_lost(self, number: int | None, steps: int) -> None:
-        """Count the optimizer steps of a training that somebody stopped; None for the module as it came."""
+        """Count the optimizer steps of a training that somebody stopped; None for one that is no trial's."""
         if number is None:
             self.study.set_user_attr(LOST_STEPS, int(self.study.user_attrs.get(LOST_STEPS, 0)) + steps)
         else:
@@ -253,6 +263,12 @@ class StudyStore:
         spent = self.steps_spent + outcome.steps - self.record(number).saved_steps
         self.storage.set_trial_user_attr(trial_id, STEPS_SPENT, spent)
         self.storage.set_trial_user_attr(trial_id, OUTCOME, outcome.to_dict())
+
+    def note_repeat(self, number: int, outcome: Outcome) -> None:
+        """Write down what a finished trial's recipe gave on one more seed."""
+        # with the study, as a finished trial takes no more words
+        so_far = [again.to_dict() for again in self._repeats().get(number, ())]
+        self.study.set_user_attr(f"{REPEATS}.{number}", [*so_far, outcome.to_dict()])
 
     def run_key(self, number: int) -> str | None:
         """Return the key under which tracking knows a trial's run; None for a trial that has none yet."""

@@ -1,31 +1,32 @@
 """The only loop of a search: ask, run, tell."""
 
 import time
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from opttune.engines.engine import Done, Engine
 from opttune.errors import DiskFullError, OpttuneError
-from opttune.guard.steps import StepRecord
 from opttune.outcome import Outcome, StopReason
 from opttune.searching.climb import Climb
 from opttune.searching.failures import Failures
 from opttune.searching.files import SearchFiles
 from opttune.searching.interrupts import PATIENCE_SECONDS, HeldInterrupts
-from opttune.searching.ladder import Promote
+from opttune.searching.ladder import Promote, Repeat
 from opttune.searching.ledger import Ledger
+from opttune.searching.listeners import Listeners
 from opttune.searching.plan import SearchPlan
 from opttune.searching.record import TrialRecord
 from opttune.searching.result import best_record
 from opttune.searching.store import StudyStore
-from opttune.searching.tracked import BaselineLog, RunLog
+from opttune.searching.tracked import ParentLog
 from opttune.searching.watcher import Watcher
 from opttune.space.sample import sample_recipe
 from opttune.tracking.study_run import StudyRun
+from opttune.training.attempt import Attempt
 from opttune.training.survey import Survey
 
-_BASELINE_JOB = -1
+_BASELINE, _REPEAT = "baseline", "repeat/trial_"
+"""Names of trainings that are no trial's; their metrics stand under these in the search's own run."""
 _POLL_SECONDS = 0.2
 _OTHERS_SECONDS = 1.0
 """How often to look whether another process's training has brought something to do."""
@@ -33,9 +34,15 @@ _OTHERS_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A training that is under way: of a trial as it was when it began, or of the module as it came."""
+    """A training that is under way.
+
+    Attributes:
+        record: The trial as it was when the training began; None for the module as it came.
+        aside: Name of a training that is no trial's; empty for a trial's own.
+    """
 
     record: TrialRecord | None
+    aside: str = ""
 
 
 class Search:
@@ -81,6 +88,7 @@ class Search:
         self._ledger = Ledger(plan, store, self._climb, self.files, tracking, watcher)
         self._failures = Failures()
         self._jobs: dict[int, _Job] = {}
+        self._last_job = 0
         self._stop_by: float | None = None
         self._is_done = False
 
@@ -130,66 +138,73 @@ class Search:
     def _others_train(self) -> bool:
         """Return whether other processes train for this study; what the dead ones have left is taken up."""
         self._ledger.take_up(self.store.abandoned())
-        return any(record.is_running for record in self.store.records()) or self.store.baseline_is_trained
+        return any(record.is_running for record in self.store.records()) or bool(self.store.asides())
 
     def _begin_next(self) -> bool:
         """Begin the next training; return whether there was one."""
         if self.store.leases.is_shared:
             self._ledger.take_up(self.store.abandoned())
-        records = self.store.records()
-        wants_baseline = self._wants_baseline()
-        left = int(self.plan.budget * self.survey.total_steps) - self.store.spent_on(records) - self._promised(records)
+        records, asides = self.store.records(), self.store.asides()
+        left = int(self.plan.budget * self.survey.total_steps) - self.store.spent_on(records)
+        left -= self._promised(records, asides)
+        wants_baseline = self._wants_baseline() and _BASELINE not in asides
         # first a recipe that trains the model, then the module as it came, whose training is held in reserve
         reserve = self.survey.total_steps if wants_baseline else 0
-        move = self._climb.next_move(records, left - reserve)
-        if (
-            wants_baseline
-            and left >= reserve
-            and (move is None or best_record(records, self.plan.mode) is not None)
-            and self.store.claim_baseline()
-        ):
-            self._submit(None)
+        move = self._climb.next_move(records, left - reserve, _numbers_repeated(asides))
+        if wants_baseline and left >= reserve and (move is None or best_record(records, self.plan.mode) is not None):
+            self._begin_aside(_BASELINE, None)
         elif isinstance(move, Promote):
             if self.store.claim(move.number):
-                self._submit(records[move.number])
+                self._begin(records[move.number])
+        elif isinstance(move, Repeat):
+            self._begin_aside(f"{_REPEAT}{move.number}", records[move.number])
         elif move is not None:
-            self._begin()
+            self._begin(self._ask())
         else:
-            if not any(record.is_running for record in records):
+            if not asides and not any(record.is_running for record in records):
                 self.stopped_because = self._climb.why_ended(records)
             return False
         return True
 
     def _wants_baseline(self) -> bool:
-        is_wanted = self.plan.with_baseline and self.survey.has_own_optimizer and self.store.baseline is None
-        return is_wanted and not self.store.baseline_is_trained
+        return self.plan.with_baseline and self.survey.has_own_optimizer and self.store.baseline is None
 
-    def _promised(self, records: list[TrialRecord]) -> int:
+    def _promised(self, records: list[TrialRecord], asides: set[str]) -> int:
         """Return the optimizer steps that the trainings under way, of all processes, will still do."""
         promised = sum(self._climb.next_rung(one) - one.saved_steps for one in records if one.is_running)
-        return promised + (self.survey.total_steps if self.store.baseline_is_trained else 0)
+        return promised + self.survey.total_steps * len(asides)
 
-    def _begin(self) -> None:
+    def _ask(self) -> TrialRecord:
         trial = self.store.ask()
         try:
             recipe = sample_recipe(self.plan.space, trial)
         except OpttuneError:
             self.store.give_up(trial)
             raise
-        self._submit(replace(self.store.record(trial.number), recipe=recipe))
+        return replace(self.store.record(trial.number), recipe=recipe)
 
-    def _submit(self, record: TrialRecord | None) -> None:
-        """Train a trial to its next rung, from where it waits, or the module as it came."""
-        number = None if record is None else record.number
-        self._watcher.training_started(number, None if record is None else record.recipe)
-        log: RunLog = BaselineLog(self._tracking) if record is None else self._ledger.begin(record)
-        job = _BASELINE_JOB if number is None else number
-        self._jobs[job] = _Job(record)
-        listener = _Both(record, log, self._watcher, self._interrupts)
+    def _begin(self, record: TrialRecord) -> None:
+        """Train a trial to its next rung, from where it waits."""
+        log = self._ledger.begin(record)
+        listeners = Listeners(log, self._watcher, self._interrupts, record.number, record.saved_steps)
+        self._submit(_Job(record), self._ledger.attempt(record), listeners)
+
+    def _begin_aside(self, name: str, record: TrialRecord | None) -> None:
+        """Train a finalist's recipe on the second seed, or the module as it came."""
+        if self.store.claim_aside(name):
+            number = None if record is None else record.number
+            listeners = Listeners(ParentLog(self._tracking, name), self._watcher, self._interrupts, number)
+            self._submit(_Job(record, name), self._ledger.aside_attempt(record), listeners)
+
+    def _submit(self, job: _Job, attempt: Attempt, listeners: Listeners) -> None:
+        record = job.record
+        self._watcher.training_started(record.number if record else None, attempt.recipe)
+        self._last_job += 1
+        self._jobs[self._last_job] = job
         try:
-            self._engine.submit(job, self._ledger.attempt(record), listener)
+            self._engine.submit(self._last_job, attempt, listeners)
         except OpttuneError as err:
-            self._take(Done(job, err))
+            self._take(Done(self._last_job, err))
 
     def _wait(self) -> bool:
         """Take what ends next; return whether to go on."""
@@ -205,66 +220,46 @@ class Search:
         return not self._interrupts.is_urgent and time.monotonic() < self._stop_by
 
     def _take(self, done: Done) -> None:
-        record = self._jobs.pop(done.job).record
-        result = done.result
+        job, result = self._jobs.pop(done.job), done.result
         if isinstance(result, OpttuneError):
-            self._take_error(record, result)
+            self._take_error(job, result)
             raise result
         if result.reason is StopReason.FAILED and self._interrupts.was_pressed:
             # a library that Ctrl-C came to has made an error of its own of it
             message = f"interrupted at step {result.steps}"
             result = replace(result, reason=StopReason.INTERRUPTED, message=message, traceback="")
         self.interrupted = self.interrupted or result.reason is StopReason.INTERRUPTED
-        if record is None:
-            self._take_baseline(result)
-            return
-        # an error before the state is loaded has done no step
-        result = replace(result, steps=max(result.steps, record.saved_steps))
-        self._ledger.take(record, result)
-        self._watcher.training_ended(record.number, result, self.store.steps_spent)
-        self._failures.note(result)
+        if job.aside or job.record is None:
+            self._take_aside(job, result)
+        else:
+            # an error before the state is loaded has done no step
+            result = replace(result, steps=max(result.steps, job.record.saved_steps))
+            self._ledger.take(job.record, result)
+            self._watcher.training_ended(job.record.number, result, self.store.steps_spent)
+        if job.record is not None:
+            self._failures.note(result)
 
-    def _take_error(self, record: TrialRecord | None, error: OpttuneError) -> None:
-        if record is None:
-            self.store.release_baseline()
-            return
-        if isinstance(error, DiskFullError):
-            # no recipe is to blame: the trial is taken up again
-            return
-        failed = Outcome(StopReason.FAILED, None, record.steps, self.survey.total_steps, 0.0, str(error))
-        self._ledger.end(record, failed)
+    def _take_error(self, job: _Job, error: OpttuneError) -> None:
+        if job.aside:
+            self.store.release_aside(job.aside)
+        elif job.record is not None and not isinstance(error, DiskFullError):
+            failed = Outcome(StopReason.FAILED, None, job.record.steps, self.survey.total_steps, 0.0, str(error))
+            self._ledger.end(job.record, failed)
+        # where the disk is full no recipe is to blame: the trial is taken up again
 
-    def _take_baseline(self, outcome: Outcome) -> None:
+    def _take_aside(self, job: _Job, outcome: Outcome) -> None:
+        record = job.record
         if outcome.reason is StopReason.INTERRUPTED:
             self.store.note_lost(None, outcome.steps)
-            self.store.release_baseline()
-            return
-        self._tracking.flush(0.0)
-        self.store.note_baseline(outcome)
-        self._watcher.training_ended(None, outcome, self.store.steps_spent)
+        elif record is None:
+            self._ledger.keep_what_was_logged()
+            self.store.note_baseline(outcome)
+            self._watcher.training_ended(None, outcome, self.store.steps_spent)
+        else:
+            self._ledger.take_repeat(record, outcome)
+            self._watcher.repeat_ended(record.number, outcome, self.store.steps_spent)
+        self.store.release_aside(job.aside)
 
 
-class _Both:
-    """Hands what an attempt tells to the log and to the watcher: once, though a dead worker's steps are done again."""
-
-    def __init__(self, record: TrialRecord | None, log: RunLog, watcher: Watcher, interrupts: HeldInterrupts) -> None:
-        self._number = None if record is None else record.number
-        self._last_step = 0 if record is None else record.saved_steps
-        self._heard: set[tuple[int, str]] = set()
-        self._log, self._watcher, self._interrupts = log, watcher, interrupts
-
-    def steps(self, records: list[StepRecord]) -> None:
-        new = [record for record in records if record.step > self._last_step]
-        if new:
-            self._last_step = new[-1].step
-            with self._interrupts.held():
-                self._log.steps(new)
-                self._watcher.steps(self._number, new)
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        new = {name: value for name, value in values.items() if (step, name) not in self._heard}
-        if new:
-            self._heard |= {(step, name) for name in new}
-            with self._interrupts.held():
-                self._log.metrics(step, new)
-                self._watcher.metrics(self._number, step, new)
+def _numbers_repeated(asides: set[str]) -> set[int]:
+    return {int(name.removeprefix(_REPEAT)) for name in asides if name.startswith(_REPEAT)}

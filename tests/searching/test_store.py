@@ -204,16 +204,18 @@ def test_steps_without_a_saved_state_are_paid_for_as_well(storage: BaseStorage) 
     assert store.steps_spent == 10 + 9 + 100
 
 
-def test_the_module_as_it_came_is_trained_by_one(storage: BaseStorage, url: str | None, tmp_path: Path) -> None:
+def test_a_training_that_is_no_trials_is_done_by_one(storage: BaseStorage, url: str | None, tmp_path: Path) -> None:
     store = make(storage)
-    before = store.baseline_is_trained
-    claimed, meanwhile = store.claim_baseline(), store.baseline_is_trained
-    store.release_baseline()
-    released = store.baseline_is_trained
-    store.claim_baseline()
-    store.note_baseline(DONE)
+    before = store.asides()
+    claimed = store.claim_aside("baseline"), store.claim_aside("repeat/trial_3")
+    meanwhile = store.asides()
+    store.release_aside("baseline")
 
-    assert (before, claimed, meanwhile, released, store.baseline_is_trained) == (False, True, True, False, False)
+    assert (before, claimed) == (set(), (True, True))
+    assert meanwhile == {"baseline", "repeat/trial_3"}
+    assert store.asides() == {"repeat/trial_3"}
+    # where no two processes share a study, another's can only be that of a dead one
+    assert make(open_storage(url, tmp_path)).asides() == set()
 
 
 def test_bad_input_closes_a_trial(storage: BaseStorage) -> None:
