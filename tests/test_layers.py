@@ -23,7 +23,7 @@ LAYERS = (
     {"engines"},
     {"tracking"},
     {"searching"},
-    {"api", "planning", "display", "listing", "plots", "summary", "confirm", "report", "export"},
+    {"api", "planning", "display", "listing", "plots", "preview", "summary", "confirm", "report", "export"},
     {"cli"},
     {"__init__", "__main__"},
 )

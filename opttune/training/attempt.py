@@ -110,7 +110,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
         except OpttuneError:
             raise
         except (KeyboardInterrupt, SystemExit):
-            reason, value, message = StopReason.INTERRUPTED, None, f"interrupted at step {run.steps_done}"
+            reason, value, message = run.interrupted()
         except Exception as err:
             raise_if_disk_is_full(err)
             reason, value, message = reason_of(err), None, f"{type(err).__name__}: {err}"
@@ -194,9 +194,7 @@ class TrainingRun:
         """Return how the fit ended; save the checkpoint where there is a value."""
         paused, monitor = self._pause.paused, self.attempt.monitor
         if paused and self._pause.is_stopped:
-            if self._part is not None and self.attempt.stop_checkpoint is not None:
-                os.replace(self._part, self.attempt.stop_checkpoint)
-            return StopReason.INTERRUPTED, None, f"interrupted at step {self.steps_done}"
+            return self.interrupted()
         conclusion = conclude(self.trainer, self._guard.verdict, monitor, self.total_steps, paused)
         path = self.attempt.checkpoint
         if path is not None and self._part is not None and conclusion[0] is StopReason.PAUSED:
@@ -205,6 +203,13 @@ class TrainingRun:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.trainer.save_checkpoint(path)
         return conclusion
+
+    def interrupted(self) -> Conclusion:
+        """Return how a fit ended that somebody stopped; keep its state where it was saved."""
+        # after SIGTERM Lightning raises SystemExit even so
+        if self._pause.paused and self._pause.is_stopped and self._part is not None and self.attempt.stop_checkpoint:
+            os.replace(self._part, self.attempt.stop_checkpoint)
+        return StopReason.INTERRUPTED, None, f"interrupted at step {self.steps_done}"
 
     def clean_up(self) -> None:
         """Remove the state of a pause that came to nothing."""
