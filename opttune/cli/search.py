@@ -53,7 +53,17 @@ def _run_search(options: argparse.Namespace) -> int:
 
 def _search(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """Search, or say what a search would do, and return it for `--json` with the exit code."""
-    arguments = _search_arguments(options)
+    from opttune.engines.worker_process import end_early, start_early
+
+    if options.engine == "local" and not options.dry_run and options.workers > 0:
+        start_early(options.workers)
+    try:
+        return _search_with(options, _search_arguments(options))
+    finally:
+        end_early()
+
+
+def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tuple[dict[str, Any], int]:
     # torch, lightning and mlflow come with this import, after the cheap checks
     from opttune.api import search
     from opttune.planning import make_plan

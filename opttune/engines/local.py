@@ -12,7 +12,7 @@ from typing import Any
 from opttune.engines.attempt_file import read_result, save_attempt, save_workload
 from opttune.engines.engine import Done
 from opttune.engines.messages import hand_on
-from opttune.engines.worker_process import WorkerProcess
+from opttune.engines.worker_process import WorkerProcess, take_worker
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt, AttemptListener
@@ -82,7 +82,7 @@ class LocalEngine:
             self._workers.append(self._start(environment))
 
     def _start(self, environment: Mapping[str, str]) -> WorkerProcess:
-        worker = WorkerProcess(environment)
+        worker = take_worker(environment)
         self._selector.register(worker, selectors.EVENT_READ)
         return worker
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from opttune.engines.worker_process import share_threads
 from opttune.errors import InputError
 
-_THREADS = "OMP_NUM_THREADS"
 _CUDA = "CUDA_VISIBLE_DEVICES"
 _ON_CUDA = ("auto", "gpu", "cuda")
 
@@ -72,13 +72,3 @@ def visible_devices(trainer: Mapping[str, Any]) -> list[str]:
     count = torch.cuda.device_count()
     named = [name.strip() for name in os.environ.get(_CUDA, "").split(",") if name.strip()]
     return named[:count] if named else [str(number) for number in range(count)]
-
-
-def share_threads(workers: int) -> dict[str, str]:
-    """Return how many threads a worker's arithmetic uses: its share of the cores, or what the user has set.
-
-    One worker keeps what it would use anyway.
-    """
-    if workers == 1 or _THREADS in os.environ:
-        return {}
-    return {_THREADS: str(max(1, len(os.sched_getaffinity(0)) // workers))}

@@ -1,6 +1,7 @@
 """`python -m opttune.engines.worker`: a process that trains one attempt after another, as it is told.
 
-Commands come on standard input, a line of JSON each: `{"train": FOLDER}`, `{"stop": true}`. What a training tells,
+Commands come on standard input, a line of JSON each: `{"train": FOLDER}`,
+`{"stop": true}`, `{"environment": {...}}`. What a training tells,
 and what came of it, goes back on standard output; what the user's own code prints goes to standard error. Where
 standard input ends, whoever gave the commands is gone: the process ends at once, with all that it has started.
 """
@@ -51,6 +52,9 @@ def _listen(commands: TextIO, folders: "queue.SimpleQueue[Path]", switch: StopSw
         command = json.loads(line)
         if "train" in command:
             folders.put(Path(command["train"]))
+        elif "environment" in command:
+            # CUDA looks at it when it starts, with the first training
+            os.environ.update(command["environment"])
         elif "stop" in command:
             switch.was_pressed = True
     end_with_all_it_started()

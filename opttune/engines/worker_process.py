@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 _END_SECONDS = 5.0
+_THREADS = "OMP_NUM_THREADS"
+_EARLY: list["WorkerProcess"] = []
 
 
 class WorkerProcess:
@@ -51,6 +53,10 @@ class WorkerProcess:
     def train(self, folder: Path) -> None:
         """Let it train the attempt of a folder."""
         self._tell({"train": str(folder)})
+
+    def set_environment(self, environment: Mapping[str, str]) -> None:
+        """Give it variables that count from its first training on: its devices, say."""
+        self._tell({"environment": dict(environment)})
 
     def stop(self) -> None:
         """Ask it to end its training after the step."""
@@ -98,6 +104,41 @@ class WorkerProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
+
+
+def start_early(workers: int) -> None:
+    """Start workers before there is work: importing torch takes seconds, in which this process does the same.
+
+    Args:
+        workers: How many an engine will take.
+    """
+    _EARLY.extend(WorkerProcess(share_threads(workers)) for _ in range(workers))
+
+
+def end_early() -> None:
+    """End the workers that were started early and that nobody took."""
+    while _EARLY:
+        _EARLY.pop().end()
+
+
+def take_worker(environment: Mapping[str, str]) -> WorkerProcess:
+    """Return a worker with variables of its own: one that was started early, else a new one."""
+    if not _EARLY:
+        return WorkerProcess(environment)
+    worker = _EARLY.pop(0)
+    worker.set_environment(environment)
+    return worker
+
+
+def share_threads(workers: int) -> dict[str, str]:
+    """Return the variables by which a worker's arithmetic uses its share of the cores, or what the user has set.
+
+    One worker keeps what it would use anyway.
+    """
+    if workers == 1 or _THREADS in os.environ:
+        return {}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {_THREADS: str(max(1, cores // workers))}
 
 
 def _import_path() -> str:
