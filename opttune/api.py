@@ -21,7 +21,7 @@ from opttune.searching.plan import SearchPlan
 from opttune.searching.record import TrialRecord
 from opttune.searching.result import SearchResult, best_record, is_better, trials_table
 from opttune.searching.sampler import OpttuneSampler
-from opttune.searching.storage import open_storage, quiet_optuna, sole_search
+from opttune.searching.storage import clear_errors, open_storage, quiet_optuna, sole_search
 from opttune.searching.store import StudyStore
 from opttune.searching.study import Search
 from opttune.searching.warm_start import find_earlier
@@ -108,6 +108,7 @@ def search(
     _make_folder(plan.out_dir)
     interrupts = HeldInterrupts()
     with (
+        clear_errors(),
         nullcontext() if storage else sole_search(plan.out_dir),
         quiet_optuna(),
         # worker processes start while this one looks at the model

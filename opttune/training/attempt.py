@@ -27,7 +27,7 @@ from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
 from opttune.training.pause import PauseAndResume, resume_arguments
-from opttune.training.stop import NEVER, Stop
+from opttune.training.stop import NEVER, HeedsOwnSigterm, Stop
 from opttune.training.workload import Workload
 
 _QUIET_TRAINER = {
@@ -226,7 +226,7 @@ class TrainingRun:
         ours: list[AnyCallback | None] = [self.attacher, *self._quirks, self._guard, self._finish, self._reporter]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
         # saves before all others act on the end, and validates while the optimizer can still switch
-        callbacks = [self._pause, *theirs, *(callback for callback in ours if callback is not None)]
+        callbacks = [self._pause, HeedsOwnSigterm(), *theirs, *(callback for callback in ours if callback is not None)]
         try:
             trainer = trainer_class(model)(**settings, callbacks=callbacks)
         except Exception as err:
