@@ -26,6 +26,8 @@ class StopReason(StrEnum):
     """It was paused at a rung and others went on; it is never resumed. Its value is the metric at that rung."""
     PRUNED = "pruned"
     """The user's own Optuna pruner ended it."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """The device or the machine had too little memory for it; the same recipe would fail again."""
     FAILED = "failed"
     """The user's code, or the library under it, raised an error."""
     INTERRUPTED = "interrupted"
@@ -45,6 +47,11 @@ class StopReason(StrEnum):
     def is_divergence(self) -> bool:
         """Whether the guard found that nothing can come of the run."""
         return self in (StopReason.NON_FINITE, StopReason.BLOW_UP)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether the recipe cannot be trained at all: it diverges, or needs more memory than there is."""
+        return self.is_divergence or self is StopReason.OUT_OF_MEMORY
 
 
 @dataclass(frozen=True, slots=True)

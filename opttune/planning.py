@@ -8,12 +8,13 @@ from typing import Any
 
 from opttune.errors import InputError, one_of
 from opttune.guard.rules import Guard
+from opttune.references import load_reference
 from opttune.searching.plan import SearchPlan, folder_name, read_mode
 from opttune.space.model import Fixed, Space
 from opttune.space.parse import load_space, space_names
 from opttune.training.workload import Workload
 
-_ENGINES = ("inline",)
+_ENGINES = ("inline", "local", "ray")
 _LENGTHS = ("max_steps", "max_epochs")
 _NOT_FOR_THE_TRAINER = ("fast_dev_run", "max_time", "min_epochs", "min_steps")
 
@@ -44,13 +45,13 @@ def make_plan(
     Raises:
         OpttuneError: An argument cannot be used.
     """
-    _check_engine(engine, workers)
+    engine = _choose_engine(engine, workers)
     _check_seed(seed)
     for name, count in (("max_steps", max_steps), ("max_epochs", max_epochs), ("trials", trials)):
         _check_count(name, count)
     _check_limits(budget, timeout, baseline)
     settings = _check_trainer(trainer or {})
-    workload = Workload(model, data)
+    workload = _read_workload(model, data)
     searched = fix_what_the_trainer_sets(space if isinstance(space, Space) else load_space(space), settings)
     shipped = str(space) if space == "auto" or str(space) in space_names() else ""
     _check_accumulation(searched, max_epochs)
@@ -59,16 +60,34 @@ def make_plan(
     plan = SearchPlan(
         space=searched, monitor=monitor, mode=read_mode(mode), length=_length(max_steps, max_epochs), study_name=name,
         out_dir=folder, budget=budget, most_trials=trials, timeout_seconds=timeout, seed=seed,
+        workers=workers, engine=engine,
         guard=Guard.of(guard), with_baseline=baseline, trainer=settings, shipped_space=shipped,
     )  # fmt: skip
     return plan, workload
 
 
-def _check_engine(engine: str | None, workers: int) -> None:
-    if engine not in (None, *_ENGINES):
+def _read_workload(model: Any, data: Any) -> Workload:
+    """Return the model and the data; those that are named by text, as on the command line, are loaded."""
+    texts = [thing if isinstance(thing, str) else "" for thing in (model, data)]
+    loaded = [
+        load_reference(text, what) if text else thing
+        for text, thing, what in zip(texts, (model, data), ("MODEL", "DATA"), strict=True)
+    ]
+    return Workload(*loaded, *texts)
+
+
+def _choose_engine(engine: str | None, workers: int) -> str:
+    _check_count("workers", workers)
+    if engine is None:
+        return "inline" if workers == 1 else "local"
+    if engine not in _ENGINES:
         raise InputError(f"unknown engine {engine!r}. {one_of(_ENGINES, str(engine))}")
-    if workers != 1:
-        raise InputError(f"the engine inline trains one at a time: workers must be 1, got {workers!r}.")
+    if engine == "inline" and workers != 1:
+        raise InputError(
+            f"the engine inline trains one at a time: workers must be 1, got {workers!r}. "
+            "The engine local trains several (--engine local)."
+        )
+    return engine
 
 
 def _check_seed(seed: int) -> None:

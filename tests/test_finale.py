@@ -13,7 +13,7 @@ import torch
 import opttune
 from opttune.searching.record import LOST_STEPS, REPEATS
 from opttune.searching.result import SearchResult
-from opttune.searching.store import open_storage
+from opttune.searching.storage import open_storage
 from opttune.space.recipe_file import load_recipe
 from tests.search_modules import Lucky, loaders, read_moves
 from tests.search_support import MODULES, Tracked, make_database, make_space, run_command, run_search, write_space
@@ -137,7 +137,7 @@ def test_a_search_that_is_stopped_in_its_finale_goes_on(
     arguments = ("--space", write_space(tmp_path, SPACE), "--max-steps", LENGTH, "--budget", 14, "--study", "s")
     stopped = run_command(
         tmp_path, "search", f"{MODULES}:Lucky", f"{MODULES}:loaders", *map(str, arguments), "--no-baseline",
-        "--out-dir", "out", "--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}",
+        "--engine", "inline", "--out-dir", "out", "--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}",
     )  # fmt: skip
 
     assert stopped.returncode == (130 if kind == "SIGINT" else -9)

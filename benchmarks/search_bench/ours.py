@@ -8,6 +8,7 @@ from typing import Any
 
 from optuna.storages import InMemoryStorage
 
+from opttune.engines.inline import InlineEngine
 from opttune.guard.rules import Guard
 from opttune.searching.finale import Finale
 from opttune.searching.interrupts import HeldInterrupts
@@ -15,7 +16,8 @@ from opttune.searching.ladder import Ladder
 from opttune.searching.plan import SearchPlan
 from opttune.searching.proposal import Mixture
 from opttune.searching.sampler import OpttuneSampler
-from opttune.searching.store import StudyStore, quiet_optuna
+from opttune.searching.storage import quiet_optuna
+from opttune.searching.store import StudyStore
 from opttune.searching.study import Search
 from opttune.space.facts import ModelFacts
 from opttune.space.model import Space
@@ -70,7 +72,7 @@ def replay_ours(
                 told,
                 store,
                 _survey(table),
-                TableEngine(meter),
+                InlineEngine(TableEngine(meter)),
                 NoTracking(),  # type: ignore[arg-type]
                 NoWatcher(),
                 interrupts,

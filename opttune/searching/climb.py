@@ -1,6 +1,6 @@
 """One search's way up the ladder: from what its records say to the next move."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from opttune.searching.finale import finalists
 from opttune.searching.ladder import Move, Repeat, Standing, longest_warmup, next_move, surplus
@@ -27,14 +27,18 @@ class Climb:
         self._finalists = plan.finale.finalists(plan.budget)
         self.rungs = plan.ladder.steps(survey.total_steps, longest_warmup(plan.space))
 
-    def next_move(self, records: Sequence[TrialRecord], steps_left: int) -> Move | None:
+    def next_move(
+        self, records: Sequence[TrialRecord], steps_left: int, repeating: Collection[int] = ()
+    ) -> Move | None:
         """Return what to train next; None where nothing is left to do or to pay.
 
         Args:
             records: All trials.
             steps_left: Optimizer steps that may still be spent.
+            repeating: Trials whose recipes are trained on the second seed just now.
         """
         repeats = [] if self._is_limited(records) else self._to_repeat(records)
+        repeats = [number for number in repeats if number not in repeating]
         move = self._climb(records, steps_left - self._held_back(records, len(repeats)))
         if move is None and repeats and steps_left >= self.rungs[-1]:
             return Repeat(repeats[0])
@@ -47,14 +51,14 @@ class Climb:
             self.rungs,
             standings,
             steps_left,
-            may_start=not is_limited and len(standings) < self._recipes,
+            may_start=not is_limited and count_begun(records) < self._recipes,
             # as long as none has finished, those that died are made up for
             uses_up=not is_limited or all(record.value is None for record in records),
         )
 
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
         most = self._plan.most_trials
-        return most is not None and len(self._standings(records)) >= most
+        return most is not None and count_begun(records) >= most
 
     def _to_repeat(self, records: Sequence[TrialRecord]) -> list[int]:
         """Return the finalists that were not trained on the second seed yet, where there is more than one."""
@@ -81,7 +85,7 @@ class Climb:
 
     def why_ended(self, records: Sequence[TrialRecord]) -> str:
         """Return a sentence where the search ends before its limits, since nothing is left to try; else empty."""
-        begun = len(self._standings(records))
+        begun = count_begun(records)
         if begun < self._recipes or (self._plan.most_trials is not None and begun >= self._plan.most_trials):
             return ""
         return f"all {begun} recipes of the space {self._plan.space.name} have been tried"
@@ -89,6 +93,11 @@ class Climb:
     def _standings(self, records: Sequence[TrialRecord]) -> list[Standing]:
         sign = 1.0 if self._plan.mode == "min" else -1.0
         return [_standing(record, sign) for record in records if record.last is not None]
+
+
+def count_begun(records: Sequence[TrialRecord]) -> int:
+    """Return how many trials are trained, or have been up to a rung or their end."""
+    return sum(record.last is not None or record.is_running for record in records)
 
 
 def _standing(record: TrialRecord, sign: float) -> Standing:

@@ -24,7 +24,7 @@ class Evidence:
         parameters: Its Optuna parameters.
         values: The metric at each rung that it has reached, the end of the full length last; lower is better.
             Empty for a trial that the guard stopped before the first.
-        died_at: Share of the full length at which the guard stopped it; None where it did not.
+        died_at: Share of the full length at which the guard, or a lack of memory, ended it; None where none did.
     """
 
     parameters: Mapping[str, Scalar]
@@ -48,7 +48,7 @@ def read_evidence(trials: Iterable[FrozenTrial], direction: StudyDirection) -> l
 
 def _read(trial: FrozenTrial, sign: float) -> Evidence | None:
     outcome = trial.user_attrs.get(OUTCOME)
-    if outcome is not None and StopReason(outcome["reason"]).is_divergence:
+    if outcome is not None and StopReason(outcome["reason"]).is_hopeless:
         return Evidence(trial.params, died_at=outcome["steps"] / max(1, outcome["total_steps"]))
     values = [float(pause["value"]) for pause in trial.user_attrs.get(RUNGS, ())]
     # a trial that was paused and then given up has told its last rung as its value

@@ -2,8 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 from opttune.recipe import Recipe
 from opttune.searching.plan import SearchPlan, recipe_call
@@ -16,13 +19,14 @@ class SearchFiles:
 
     Args:
         plan: What the search is told.
+        is_shared: Whether other processes may keep their states in the same folder.
 
     Attributes:
         most_bytes: The most that the states of paused trials have taken at a time.
     """
 
-    def __init__(self, plan: SearchPlan) -> None:
-        self._plan = plan
+    def __init__(self, plan: SearchPlan, is_shared: bool = False) -> None:
+        self._plan, self._is_shared = plan, is_shared
         self._folder, self._ends = plan.checkpoint_folder, plan.finalist_folder
         self.most_bytes = 0
 
@@ -33,6 +37,20 @@ class SearchFiles:
     def pause_of(self, number: int, step: int) -> Path:
         """Return where the state of a trial that is paused at a step stands."""
         return self._folder / f"trial_{number}_step_{step}.ckpt"
+
+    def stop_of(self, number: int) -> Path:
+        """Return where the state of a trial stands that somebody stopped between two rungs."""
+        return self._folder / f"trial_{number}_step_stopped.ckpt"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from choosing a best at the same time."""
+        if not self._is_shared:
+            yield
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._folder / ".best.lock"):
+            yield
 
     def note_size(self) -> None:
         """Look how much the states take now."""
@@ -50,16 +68,15 @@ class SearchFiles:
         for folder in (self._folder, self._ends):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def drop_strangers(self, records: Iterable[TrialRecord]) -> None:
-        """Remove the states that belong to no paused or finished trial: a kill may leave some."""
-        kept = set()
-        for record in records:
-            if record.is_paused:
-                kept.add(self.pause_of(record.number, record.steps))
-            elif record.value is not None:
-                kept.add(self.end_of(record.number))
-        for path in (*self._folder.glob("*"), *self._ends.glob("*")):
-            if path not in kept:
+    def drop_strangers(self, records: Sequence[TrialRecord]) -> None:
+        """Remove the states that belong to no trial that waits, runs or has finished: a kill may leave some."""
+        kept = {self.pause_of(record.number, record.steps) for record in records if record.outcome is None}
+        kept |= {self.stop_of(record.number) for record in records if record.saved_steps > record.steps}
+        kept |= {self.end_of(record.number) for record in records if record.value is not None}
+        running = {f"trial_{record.number}" for record in records if record.is_running}
+        for path in (*self._folder.glob("trial_*"), *self._ends.glob("*")):
+            # of a trial that another process trains just now it may be writing
+            if path not in kept and "_".join(path.name.partition(".")[0].split("_")[:2]) not in running:
                 path.unlink(missing_ok=True)
 
     def keep_best(self, best: TrialRecord, before: TrialRecord | None) -> None:

@@ -21,11 +21,13 @@ from opttune.recipe import Recipe
 from opttune.training.attach import RecipeAttacher
 from opttune.training.conclusion import Conclusion, conclude
 from opttune.training.data_order import DataOrder
+from opttune.training.errors import raise_if_disk_is_full, reason_of
 from opttune.training.finish import FinishWithValidation
 from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
 from opttune.training.pause import PauseAndResume, resume_arguments
+from opttune.training.stop import NEVER, HeedsOwnSigterm, Stop
 from opttune.training.workload import Workload
 
 _QUIET_TRAINER = {
@@ -65,6 +67,7 @@ class Attempt:
         until_step: Pause after this optimizer step; None, or at least the full length, trains to the end. The
             schedule is that of the full length in any case.
         resume_from: The checkpoint of a paused attempt with the same recipe and seed, to go on from.
+        stop_checkpoint: Where to save the state where somebody stops it in between; None does not save.
     """
 
     recipe: Recipe | None
@@ -76,9 +79,10 @@ class Attempt:
     mode: Mode = "min"
     until_step: int | None = None
     resume_from: Path | None = None
+    stop_checkpoint: Path | None = None
 
 
-def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener) -> Outcome:
+def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener, stop: Stop = NEVER) -> Outcome:
     """Train one recipe and say what came of it.
 
     The global random state is put back afterwards, so that a search changes nothing around it.
@@ -87,15 +91,17 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener)
         attempt: What to train.
         workload: The user's model and data.
         listener: Hears of steps and metrics.
+        stop: Asked after each step whether the training shall end; it does so with its state saved.
 
     Returns:
-        The outcome; an error in the user's code becomes an outcome `failed`, Ctrl-C one `interrupted`.
+        The outcome; an error in the user's code becomes an outcome `failed`, too little memory `out_of_memory`,
+        Ctrl-C one `interrupted`.
 
     Raises:
-        OpttuneError: The model cannot be tuned, or the monitored metric is not there.
+        OpttuneError: The model cannot be tuned, the monitored metric is not there, or the disk is full.
     """
     started = time.monotonic()
-    run = TrainingRun(attempt, listener)
+    run = TrainingRun(attempt, listener, stop=stop)
     trace = ""
     with isolated(attempt.seed):
         try:
@@ -104,9 +110,10 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener)
         except OpttuneError:
             raise
         except (KeyboardInterrupt, SystemExit):
-            reason, value, message = StopReason.INTERRUPTED, None, f"interrupted at step {run.steps_done}"
+            reason, value, message = run.interrupted()
         except Exception as err:
-            reason, value, message = StopReason.FAILED, None, f"{type(err).__name__}: {err}"
+            raise_if_disk_is_full(err)
+            reason, value, message = reason_of(err), None, f"{type(err).__name__}: {err}"
             trace = traceback.format_exc()
         finally:
             run.clean_up()
@@ -130,9 +137,12 @@ class TrainingRun:
         attempt: What to train.
         listener: Hears of steps and metrics.
         stop_at_step: End after this optimizer step, before the first for 0; None runs the full length.
+        stop: Asked after each step whether the training shall end.
     """
 
-    def __init__(self, attempt: Attempt, listener: AttemptListener, stop_at_step: int | None = None) -> None:
+    def __init__(
+        self, attempt: Attempt, listener: AttemptListener, stop_at_step: int | None = None, stop: Stop = NEVER
+    ) -> None:
         self.attempt = attempt
         self.trainer: Any = None
         self.attacher = None
@@ -145,9 +155,10 @@ class TrainingRun:
         self._reporter = MetricsReporter(listener.metrics)
         self._order = DataOrder()
         # under another name until it is known that the training pauses
-        self._part = attempt.checkpoint and attempt.checkpoint.with_name(f"{attempt.checkpoint.name}.part")
+        path = attempt.checkpoint or attempt.stop_checkpoint
+        self._part = path and path.with_name(f"{path.name}.part")
         is_resumed = attempt.resume_from is not None
-        self._pause = PauseAndResume(attempt.until_step, self._part, is_resumed, self._guard, self._order)
+        self._pause = PauseAndResume(attempt.until_step, self._part, is_resumed, self._guard, self._order, stop)
 
     @property
     def steps_done(self) -> int:
@@ -172,7 +183,7 @@ class TrainingRun:
         if self.attacher is not None:
             self.attacher.bind(model)
         how = resume_arguments(self.trainer, self.attempt.resume_from)
-        if self.attempt.until_step is not None or how:
+        if self.attempt.until_step is not None or self.attempt.stop_checkpoint is not None or how:
             data = self._order.watch(model, data)
         try:
             self.trainer.fit(model, **data, **how)
@@ -182,6 +193,8 @@ class TrainingRun:
     def result(self) -> Conclusion:
         """Return how the fit ended; save the checkpoint where there is a value."""
         paused, monitor = self._pause.paused, self.attempt.monitor
+        if paused and self._pause.is_stopped:
+            return self.interrupted()
         conclusion = conclude(self.trainer, self._guard.verdict, monitor, self.total_steps, paused)
         path = self.attempt.checkpoint
         if path is not None and self._part is not None and conclusion[0] is StopReason.PAUSED:
@@ -190,6 +203,13 @@ class TrainingRun:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.trainer.save_checkpoint(path)
         return conclusion
+
+    def interrupted(self) -> Conclusion:
+        """Return how a fit ended that somebody stopped; keep its state where it was saved."""
+        # after SIGTERM Lightning raises SystemExit even so
+        if self._pause.paused and self._pause.is_stopped and self._part is not None and self.attempt.stop_checkpoint:
+            os.replace(self._part, self.attempt.stop_checkpoint)
+        return StopReason.INTERRUPTED, None, f"interrupted at step {self.steps_done}"
 
     def clean_up(self) -> None:
         """Remove the state of a pause that came to nothing."""
@@ -206,7 +226,7 @@ class TrainingRun:
         ours: list[AnyCallback | None] = [self.attacher, *self._quirks, self._guard, self._finish, self._reporter]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
         # saves before all others act on the end, and validates while the optimizer can still switch
-        callbacks = [self._pause, *theirs, *(callback for callback in ours if callback is not None)]
+        callbacks = [self._pause, HeedsOwnSigterm(), *theirs, *(callback for callback in ours if callback is not None)]
         try:
             trainer = trainer_class(model)(**settings, callbacks=callbacks)
         except Exception as err:

@@ -44,7 +44,7 @@ def trial(number: int, *values: float, ended: StopReason | None = None) -> Trial
     if ended is not None:
         steps = TOTAL if ended.counts else max((one.steps for one in pauses), default=0) + 3
         outcome = Outcome(ended, values[-1] if ended.has_value else None, steps, TOTAL, 1.0)
-    return TrialRecord(number, "running" if outcome is None else "complete", None, outcome, None, pauses)
+    return TrialRecord(number, "waiting" if outcome is None else "complete", None, outcome, None, pauses)
 
 
 def finished(number: int, *values: float) -> TrialRecord:

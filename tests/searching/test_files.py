@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -19,7 +21,7 @@ def done(number: int, recipe: Recipe = RECIPE) -> TrialRecord:
 
 
 def paused(number: int, step: int) -> TrialRecord:
-    return TrialRecord(number, "running", RECIPE, None, None, (Outcome(StopReason.PAUSED, 1.0, step, 10, 1.0),))
+    return TrialRecord(number, "waiting", RECIPE, None, None, (Outcome(StopReason.PAUSED, 1.0, step, 10, 1.0),))
 
 
 @pytest.fixture
@@ -77,12 +79,48 @@ def test_what_is_not_there_is_dropped_without_a_word(files: SearchFiles, plan: S
 
 def test_what_a_kill_left_behind_goes_and_the_paused_stay(files: SearchFiles, plan: SearchPlan) -> None:
     kept = (files.pause_of(1, 5), files.pause_of(2, 2), files.end_of(5))
-    for path in (*kept, files.pause_of(1, 2), files.end_of(3), files.pause_of(5, 2)):
+    for path in (*kept, files.stop_of(2), files.pause_of(1, 2), files.end_of(3), files.pause_of(5, 2)):
         put(path)
     put(plan.checkpoint_folder / "trial_4_step_2.ckpt.partial")
     files.drop_strangers([paused(1, 5), paused(2, 2), done(5)])
 
     assert left(plan) == {path.name for path in kept}
+
+
+def test_the_state_of_a_trial_that_was_stopped_between_rungs_stays(files: SearchFiles, plan: SearchPlan) -> None:
+    put(files.stop_of(1))
+    files.drop_strangers([replace(paused(1, 2), stopped_at=4)])
+    kept = left(plan)
+    files.drop_strangers([replace(paused(1, 5), stopped_at=4)])
+
+    assert kept == {files.stop_of(1).name}
+    assert left(plan) == set()
+
+
+def test_what_another_process_is_writing_stays(files: SearchFiles, plan: SearchPlan) -> None:
+    for name in ("trial_1_step_5.ckpt.part", "trial_11_step_5.ckpt.part", "trial_1.ckpt"):
+        put(plan.checkpoint_folder / name)
+    files.drop_strangers([replace(paused(1, 2), state="running")])
+
+    assert left(plan) == {"trial_1_step_5.ckpt.part", "trial_1.ckpt"}
+
+
+def test_a_best_is_chosen_by_one_process_at_a_time(plan: SearchPlan) -> None:
+    first, second = SearchFiles(plan, is_shared=True), SearchFiles(plan, is_shared=True)
+    order: list[str] = []
+
+    def choose() -> None:
+        with second.held():
+            order.append("second")
+
+    with first.held():
+        thread = Thread(target=choose)
+        thread.start()
+        thread.join(0.3)
+        order.append("first")
+    thread.join()
+
+    assert order == ["first", "second"]
 
 
 def test_a_search_that_has_ended_leaves_no_state(files: SearchFiles, plan: SearchPlan) -> None:
