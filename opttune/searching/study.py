@@ -193,10 +193,8 @@ class Search:
         return self._logs[record.number]
 
     def _make_log(self, number: int, recipe: Recipe, is_resumed: bool) -> TrialLog:
-        total_steps = self.plan.tracking.thinned(self.survey.total_steps)
-        return TrialLog(
-            self._tracking, number, recipe, total_steps, self.store.run_key(number) or uuid4().hex, is_resumed
-        )
+        key = self.store.run_key(number) or uuid4().hex
+        return TrialLog(self._tracking, number, recipe, self.survey.total_steps, key, is_resumed=is_resumed)
 
     def _train(self, record: TrialRecord) -> None:
         """Train a trial to its next rung, from where it waits."""

@@ -32,13 +32,13 @@ class TrialLog:
         parent: The search's run.
         number: Number of the trial.
         recipe: What it trains with; its fields are the run's params.
-        total_steps: Optimizer steps of the full length; longer curves are thinned. None keeps every step.
+        total_steps: Optimizer steps of the full length; longer curves are thinned.
         key: Under which key tracking knows the run.
         is_resumed: Whether the run was begun earlier and is gone on with.
     """
 
     def __init__(
-        self, parent: StudyRun, number: int, recipe: Recipe, total_steps: int | None, key: str, is_resumed: bool = False
+        self, parent: StudyRun, number: int, recipe: Recipe, total_steps: int, key: str, is_resumed: bool = False
     ) -> None:
         self._run = parent.child(number, run_name(number, recipe), key, thinning=Thinning(total_steps))
         if is_resumed:

@@ -24,12 +24,3 @@ class Tracking:
     log_data: bool = False
     log_system: bool = False
     report: bool = True
-
-    def thinned(self, total_steps: int) -> int | None:
-        """Return the length for which curves are thinned; None where they are not.
-
-        Example:
-            >>> Tracking().thinned(5000), Tracking(thin=False).thinned(5000)
-            (5000, None)
-        """
-        return total_steps if self.thin else None
