@@ -127,7 +127,7 @@ class Ledger:
 
     def end(self, record: TrialRecord, outcome: Outcome) -> None:
         """Write down the last word on a trial."""
-        self.log_of(record).end(outcome)
+        self.log_of(record).end(outcome, replace(record, outcome=outcome).seconds)
         self._logs.pop(record.number, None)
         self.keep_what_was_logged()
         self._store.note_outcome(record.number, outcome)

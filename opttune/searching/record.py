@@ -20,8 +20,12 @@ RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS, STOPPED_AT, HOLDER = 
 SPEC, SPACE, BASELINE, PARENT_KEY, ALIVE, REPEATS = (
     f"opttune.{name}" for name in ("spec", "space", "baseline", "mlflow_run_key", "alive", "repeats")
 )
-"""User attributes of a study; `repeats.<number>` holds an outcome for each further seed of a finished trial, and
-`alive.<holder>` counts up while a process trains some of its trials."""
+ORIGIN, OUT_DIR, STATUS, ANSWERED, CONFIRMED = (
+    f"opttune.{name}" for name in ("origin", "out_dir", "status", "answered", "confirmed")
+)
+"""User attributes of a study; `repeats.<number>` holds an outcome for each further seed of a finished trial,
+`alive.<holder>` counts up while a process trains some of its trials, `origin` is what the last search of it was told,
+`confirmed` the trainings of a verdict, `status` how its run in MLflow ended."""
 
 LOST_STEPS = "opttune.lost_steps"
 """User attribute of a trial, and of a study for trainings that are no trial's."""
@@ -86,6 +90,13 @@ class TrialRecord:
     def saved_steps(self) -> int:
         """Optimizer steps that need not be done again."""
         return self.steps if self.outcome else max(self.steps, self.stopped_at)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of its training, the parts before its pauses included."""
+        # one that was outranked has trained nothing since its last pause
+        ended = self.outcome if self.outcome and self.outcome.reason is not StopReason.OUTRANKED else None
+        return sum(pause.seconds for pause in self.pauses) + (ended.seconds if ended else 0.0)
 
     @property
     def last(self) -> Outcome | None:
