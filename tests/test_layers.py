@@ -23,7 +23,8 @@ LAYERS = (
     {"tracking"},
     {"searching"},
     {"engines"},
-    {"api", "planning", "display", "listing", "plots", "references", "summary", "confirm", "report", "export"},
+    {"references"},
+    {"api", "planning", "display", "listing", "plots", "project", "summary", "confirm", "report", "export"},
     {"cli"},
     {"__init__", "__main__"},
 )

@@ -7,16 +7,14 @@ variables and the like are then what they are in the project, and each attempt h
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from inspect import signature
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from opttune.errors import InputError, MissingExtraError
 from opttune.namespaces import NAMESPACES
-from opttune.project_start import CliSource, start_cli
+from opttune.project.start import CliSource, start_cli
 
 # what opttune does itself in a search: each is a callback's class, of either name of Lightning
 _LEFT_OUT = {
@@ -101,6 +99,7 @@ def load_project(source: CliSource) -> Project:
             "--config reads projects of the LightningCLI, which needs jsonargparse. "
             "Install it with: pip install 'opttune[cli]'"
         )
+    _OPENED.pop(source, None)
     opened = _open(source)
     model = opened.make()
     given = _given(opened.trainer)
@@ -162,9 +161,14 @@ class _OpenCli:
             )
 
 
-@cache
+_OPENED: dict[CliSource, _OpenCli] = {}
+
+
 def _open(source: CliSource) -> _OpenCli:
-    return _OpenCli(start_cli(source))
+    """Return the project's CLI, started once in a process."""
+    if source not in _OPENED:
+        _OPENED[source] = _OpenCli(start_cli(source))
+    return _OPENED[source]
 
 
 def _given(trainer: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class _ReadyError(BaseException):
 
 
 def find_script(configs: tuple[str, ...], folder: Path | None = None) -> str:
-    """Return the project's script: the one Python file in the working folder, or beside the config, with a LightningCLI.
+    """Return the project's script: the one Python file, here or beside the config, that speaks of a LightningCLI.
 
     Of several `main.py` is taken.
 
@@ -96,20 +96,20 @@ def start_cli(source: CliSource) -> Any:
             raise InputError(f"--config: there is no file {config}.")
     if source.script:
         return _stopped(lambda: _run(source.script), source)
-    model, data = (load_reference(name, what) if name else None for name, what in _references(source))
-    attempts = [lambda cli=_cli_class(namespace): cli(model, data) for namespace in NAMESPACES]
+    model = load_reference(source.model, "MODEL") if source.model else None
+    data = load_reference(source.data, "DATA") if source.data else None
+    # a class that the config names is looked for in the working folder as well
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    own, other = (_cli_class(namespace) for namespace in NAMESPACES)
     try:
-        return _stopped(attempts[0], source)
+        return _stopped(lambda: own(model, data), source)
     except InputError as first:
         # the model may be of the other name of Lightning
         try:
-            return _stopped(attempts[1], source)
+            return _stopped(lambda: other(model, data), source)
         except InputError:
             raise first from None
-
-
-def _references(source: CliSource) -> tuple[tuple[str, str], ...]:
-    return (source.model, "MODEL"), (source.data, "DATA")
 
 
 def _cli_class(namespace: ModuleType) -> Any:
@@ -142,7 +142,7 @@ def _stopping_when_ready(source: CliSource) -> Iterator[None]:
     for cls in classes:
         cls.__init__ = _ready_init(cls.__init__, source)
     # as the script would see it; with more, the CLI warns that it is given arguments twice
-    sys.argv = [source.script.partition(".py:")[0] or _CLI_NAME]
+    sys.argv = [source.script.rpartition(":")[0] or source.script or _CLI_NAME]
     try:
         yield
     finally:
@@ -178,8 +178,7 @@ def _arguments(source: CliSource, has_subcommands: bool) -> list[str]:
 
 
 def _run(script: str) -> None:
-    path, _, name = script.partition(".py:")
-    if name or not script.endswith(".py"):
+    if not script.endswith(".py"):
         load_reference(script, "--cli")()
         return
     if not Path(script).is_file():
