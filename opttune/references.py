@@ -65,7 +65,7 @@ def _load_file(path: Path, what: str) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as err:
         del sys.modules[name]
-        raise InputError(f"{what}: {path} fails when it is imported: {_describe(err)}") from err
+        raise InputError(f"{what}: {path} fails when it is imported: {describe_error(err)}") from err
     return module
 
 
@@ -87,11 +87,12 @@ def _load_module(name: str, what: str) -> ModuleType:
     except ModuleNotFoundError as err:
         if err.name is not None and f"{name}.".startswith(f"{err.name}."):
             raise InputError(f"{what}: there is no module {err.name!r}.") from None
-        raise InputError(f"{what}: {name} fails when it is imported: {_describe(err)}") from err
+        raise InputError(f"{what}: {name} fails when it is imported: {describe_error(err)}") from err
     except (Exception, SystemExit) as err:
-        raise InputError(f"{what}: {name} fails when it is imported: {_describe(err)}") from err
+        raise InputError(f"{what}: {name} fails when it is imported: {describe_error(err)}") from err
 
 
-def _describe(err: BaseException) -> str:
+def describe_error(err: BaseException) -> str:
+    """Return an error of the user's code on one line, with the place that it came from."""
     frame = traceback.extract_tb(err.__traceback__)[-1]
     return f"{type(err).__name__}: {' '.join(str(err).split())} ({frame.filename}:{frame.lineno})"

@@ -4,6 +4,8 @@ import os
 
 # before torch is imported: results that depend on the number of threads are not the same twice
 os.environ["OMP_NUM_THREADS"] = "1"
+# of how Lightning uses jsonargparse
+os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"
 
 import pytest
 

@@ -1,10 +1,11 @@
 """Find, list and register rows of the catalog."""
 
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from opttune.catalog.info import Info, OptimizerInfo, ScheduleInfo
 from opttune.catalog.optimizers import OPTIMIZERS
+from opttune.catalog.plugins import leave_out, plugin_rows
 from opttune.catalog.schedules import SCHEDULES
 from opttune.errors import UnknownNameError, one_of
 
@@ -17,6 +18,7 @@ class _Shelf(Generic[Row]):
     def __init__(self, kind: str, rows: tuple[Row, ...]) -> None:
         self.kind = kind
         self.rows: dict[str, Row] = {}
+        self._knows_plugins = False
         for row in rows:
             self.add(row)
 
@@ -25,12 +27,30 @@ class _Shelf(Generic[Row]):
             raise UnknownNameError(f"{self.kind} {row.name!r} is registered already; choose another name.")
         self.rows[row.name] = row
 
+    def names(self) -> tuple[str, ...]:
+        self._add_plugins()
+        return tuple(self.rows)
+
     def find(self, name: str) -> Row:
+        if name not in self.rows:
+            # only now: what a package brings may be slow to import
+            self._add_plugins()
         if name not in self.rows:
             raise UnknownNameError(
                 f"unknown {self.kind} {name!r}. {one_of(self.rows, name)} See them with: opttune {self.kind}s"
             )
         return self.rows[name]
+
+    def _add_plugins(self) -> None:
+        if self._knows_plugins:
+            return
+        self._knows_plugins = True
+        for row, package in plugin_rows(self.kind):
+            known = self.rows.get(row.name)
+            if known is None:
+                self.rows[row.name] = cast(Row, row)
+            elif known != row:
+                leave_out(self.kind, package, f"the name {row.name!r} is taken")
 
 
 _OPTIMIZERS: _Shelf[OptimizerInfo] = _Shelf("optimizer", OPTIMIZERS)
@@ -61,12 +81,12 @@ def find_schedule(name: str) -> ScheduleInfo:
 
 def optimizer_names() -> tuple[str, ...]:
     """Return the names of all optimizers, in the catalog's order."""
-    return tuple(_OPTIMIZERS.rows)
+    return _OPTIMIZERS.names()
 
 
 def schedule_names() -> tuple[str, ...]:
     """Return the names of all schedules, in the catalog's order."""
-    return tuple(_SCHEDULES.rows)
+    return _SCHEDULES.names()
 
 
 def register_optimizer(info: OptimizerInfo) -> None:

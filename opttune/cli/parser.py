@@ -11,6 +11,7 @@ from opttune.cli.catalog import add_catalog
 from opttune.cli.command import BAD_INPUT, INTERRUPTED
 from opttune.cli.confirm import add_confirm
 from opttune.cli.export import add_export
+from opttune.cli.project import split_arguments
 from opttune.cli.report import add_report
 from opttune.cli.search import add_search
 from opttune.cli.sync import add_sync
@@ -27,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    options = _make_parser().parse_args(arguments)
+    own, project = split_arguments(sys.argv[1:] if arguments is None else arguments)
+    options = _make_parser().parse_args(own)
+    if project:
+        options.project_arguments = project
     try:
         code: int = options.run(options)
     except OpttuneError as err:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from opttune.cli.command import DONE, NO_TRIAL, add_command
+from opttune.cli.project import add_project, read_project
 from opttune.errors import InputError
 
 
@@ -18,11 +19,13 @@ def add_search(commands: Any) -> None:
         commands, "search", "search the optimizer and the schedule that train a module best", _run_search
     )
     add = command.add_argument
-    add("model", metavar="MODEL", help="LightningModule class, factory or instance: path/file.py:name or module:name")
+    add("model", metavar="MODEL", nargs="?",
+        help="LightningModule class, factory or instance: path/file.py:name or module:name")  # fmt: skip
     add("data", metavar="DATA", nargs="?", help="LightningDataModule, loaders, or a factory; likewise")
+    add_project(command)
     add("--space", default="auto", metavar="NAME|FILE", help="what may vary (default: auto)")
-    add("--monitor", default="val_loss", metavar="M", help="metric whose value at the end counts (default: val_loss)")
-    add("--mode", default="min", choices=("min", "max"), help="which is better (default: min)")
+    add("--monitor", metavar="M", help="metric whose value at the end counts (default: val_loss)")
+    add("--mode", choices=("min", "max"), help="which is better (default: min)")
     add("--max-steps", type=int, metavar="N", help="full length of one training in optimizer steps")
     add("--max-epochs", type=int, metavar="N", help="full length of one training in epochs")
     add("--budget", type=float, default=20.0, metavar="B", help="cost in full trainings (default: 20)")
@@ -35,7 +38,7 @@ def add_search(commands: Any) -> None:
     add("--storage", metavar="URL", help="Optuna storage (default: a journal file in the out-dir)")
     add("--tracking-uri", metavar="URI", help="MLflow (default: sqlite:///mlflow.db)")
     add("--out-dir", metavar="DIR", help="folder for the files (default: opttune_runs/<study>)")
-    add("--seed", type=int, default=0, metavar="S", help="for the sampler, weights and data order (default: 0)")
+    add("--seed", type=int, metavar="S", help="for the sampler, weights and data order (default: 0)")
     add("--trainer", nargs="+", action="extend", default=[], metavar="key=value", help="arguments of the Trainer")
     add("--warm-start", metavar="STUDY", help="begin with the best recipes of an earlier study: its name or folder")
     add("--no-baseline", action="store_true", help="do not train the module as it came")
@@ -109,22 +112,36 @@ def _tracking(options: argparse.Namespace) -> Any:
 
 
 def _search_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    trainer = parse_trainer(options.trainer)
+    told = read_project(options) if options.config else _read_references(options)
+    same = ("space", "monitor", "mode", "max_steps", "max_epochs", "budget", "trials", "timeout", "workers", "engine")
+    given = {name: getattr(options, name) for name in (*same, "study", "out_dir", "seed")}
+    # what the command line does not say
+    unsaid = {"monitor": "val_loss", "mode": "min", "seed": 0}
+    return {
+        **{name: unsaid.get(name) if value is None else value for name, value in given.items()},
+        "guard": False if options.no_guard else None,
+        "baseline": not options.no_baseline,
+        **told,
+        "trainer": {**told.get("trainer", {}), **trainer},
+    }
+
+
+def _read_references(options: argparse.Namespace) -> dict[str, Any]:
     from opttune.references import load_reference
 
-    trainer = parse_trainer(options.trainer)
+    if options.model is None:
+        raise InputError(
+            "name the model to tune, as path/file.py:name or package.module:name, or a LightningCLI project's "
+            "config: --config config.yaml"
+        )
+    if options.cli:
+        raise InputError("--cli names the script of a LightningCLI project: give --config FILE as well.")
     # what cannot be loaded is told before heavy libraries are
     load_reference(options.model, "MODEL")
     if options.data is not None:
         load_reference(options.data, "DATA")
-    same = ("space", "monitor", "mode", "max_steps", "max_epochs", "budget", "trials", "timeout", "workers", "engine")
-    return {
-        "model": options.model,
-        "data": options.data,
-        **{name: getattr(options, name) for name in (*same, "study", "out_dir", "seed")},
-        "guard": False if options.no_guard else None,
-        "baseline": not options.no_baseline,
-        "trainer": trainer,
-    }
+    return {"model": options.model, "data": options.data}
 
 
 def parse_trainer(pairs: Sequence[str]) -> dict[str, Any]:

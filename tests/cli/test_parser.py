@@ -15,7 +15,7 @@ def test_debug_shows_the_traceback() -> None:
         main(["search", "nowhere.py:Model", "--max-steps", "5", "--debug"])
 
 
-@pytest.mark.parametrize("arguments", [[], ["serach"], ["search"], ["search", "a.py:b", "--bugdet", "3"]])
+@pytest.mark.parametrize("arguments", [[], ["serach"], ["spaces"], ["search", "a.py:b", "--bugdet", "3"]])
 def test_what_argparse_refuses_is_exit_code_2_too(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)

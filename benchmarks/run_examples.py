@@ -1,0 +1,42 @@
+"""Run examples in their full size and keep what they print, for the docs.
+
+python benchmarks/run_examples.py                 # all
+python benchmarks/run_examples.py cnn.py lstm.py  # some
+python docs/tables.py                             # then write the page
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "docs" / "figures" / "examples.json"
+# the last lines are the answer, the others the search's progress
+LINES = {"digits.py": 3, "lora.py": 4, "large_batch.py": 5, "own_objective.py": 1, "mnist_table.py": 11}
+
+
+def run_example(name: str) -> dict[str, object]:
+    """Run an example in an empty folder and return what it printed last, and the seconds that it took."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "examples" / name)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name} fails:\n{done.stderr}")
+    printed = "\n".join(done.stdout.strip().splitlines()[-LINES.get(name, 2) :])
+    return {"command": f"python examples/{name}", "printed": printed, "seconds": round(time.monotonic() - began)}
+
+
+def main() -> None:
+    figures = json.loads(FIGURES.read_text())
+    for name in sys.argv[1:] or [name for name, figure in figures.items() if "--" not in figure["command"]]:
+        figures[name] = run_example(name)
+        print(f"{name}: {figures[name]['seconds']} s\n{figures[name]['printed']}", flush=True)
+        FIGURES.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

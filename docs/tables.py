@@ -1,0 +1,113 @@
+"""Write the pages of the docs that are tables: of the catalog, of the spaces, of what was tested, of the examples.
+
+python docs/tables.py
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent))
+
+from opttune.catalog.lookup import find_optimizer, find_schedule, optimizer_names, schedule_names
+from opttune.listing import QUIRKS
+from opttune.space.parse import load_space, space_names
+from tests.compat.features import FEATURES
+from tests.compat.published import PUBLISHED
+
+WRITTEN = "<!-- written by docs/tables.py -->\n\n"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"
+
+
+def optimizers_page() -> str:
+    """Return the page on choosing an optimizer and a schedule."""
+    infos = [find_optimizer(name) for name in optimizer_names()]
+    spaces = {name: load_space(name) for name in space_names()}
+    rows = []
+    for info in infos:
+        size = "?" if info.state_bytes is None else f"{info.state_bytes:.3g}"
+        where = [name for name, space in spaces.items() if any(b.name == info.name for b in space.optimizers)]
+        quirks = [words for quirk, words in QUIRKS.items() if getattr(info, quirk, False)]
+        rows.append(
+            (f"`{info.name}`", info.summary, size, ", ".join(where), "; ".join([*quirks, info.advice]).strip("; "))
+        )
+    schedules = [(f"`{i.name}`", i.summary, i.advice, i.source) for i in map(find_schedule, schedule_names())]
+    return (
+        WRITTEN
+        + "# Optimizers and schedules\n\n"
+        + "`auto`, the default space, chooses among them by what your module is made of, the length and the budget, "
+        + "and says why. To choose yourself, name a space that holds the optimizer, or write one "
+        + "([Spaces](spaces.md)). `opttune optimizers NAME` shows the options of one, their ranges and sources.\n\n"
+        + "The state is in bytes a parameter, measured in float32.\n\n"
+        + table(("optimizer", "what it is", "state", "in the spaces", "what to know"), rows)
+        + "\n## Schedules\n\n![The schedules, as shares of the peak learning rate](images/schedules.png)\n\n"
+        + table(("schedule", "what it is", "what to know", "source"), schedules)
+    )
+
+
+def spaces_page() -> str:
+    """Return the page on spaces: how to write one, and those that ship with opttune with their sources."""
+    parts = []
+    for name in space_names():
+        space = load_space(name)
+        names = ", ".join(branch.name for branch in space.optimizers)
+        parts.append(
+            f"### {name}\n\n{space.description}. Optimizers: {names}.\n\n"
+            + table(("field", "source"), ((f"`{field}`", found.source or "") for field, found in space.parameters()))
+        )
+    return WRITTEN + (DOCS / "spaces.md.in").read_text() + "\n" + "\n".join(parts)
+
+
+def compatibility_page() -> str:
+    """Return the page on what was tested."""
+    published = [
+        (f"`{row.module}`", row.package, row.field, f"`{row.namespace}`", _verdict(row.refused), row.note)
+        for row in PUBLISHED
+    ]
+    features = [(row.words, _verdict(row.refused), row.note) for row in FEATURES]
+    return (
+        WRITTEN
+        + "# What works\n\nEach row is a test that runs with every change: the module is searched, or trained with a "
+        + "recipe, through the real Trainer; a refusal is compared with the words here.\n\n"
+        + "## Published modules\n\nModules of packages on PyPI, unchanged, with their own data modules or loaders.\n\n"
+        + table(("module", "package", "field", "written for", "searched", "note"), published)
+        + "\n## What a module or its Trainer may use\n\n"
+        + table(("used", "works", "note"), features)
+    )
+
+
+def examples_page() -> str:
+    """Return the page on the examples, with what their full size printed."""
+    figures = json.loads((DOCS / "figures" / "examples.json").read_text())
+    parts = []
+    for name, figure in figures.items():
+        source = (DOCS.parent / "examples" / name).read_text()
+        words = source.split('"""')[1].strip().split("\n\n")[0].replace("\n", " ")
+        said = f"```text\n{figure['printed']}\n```\n" if figure["printed"] else "Its full size was not run here.\n"
+        parts.append(f"## {name}\n\n{words}\n\n```bash\n{figure['command']}\n```\n\n{said}")
+    return WRITTEN + (DOCS / "examples.md.in").read_text() + "\n" + "\n".join(parts)
+
+
+def _verdict(refused: str) -> str:
+    return f"refused: “{refused}”" if refused else "yes"
+
+
+PAGES = {
+    "optimizers.md": optimizers_page,
+    "spaces.md": spaces_page,
+    "compatibility.md": compatibility_page,
+    "examples.md": examples_page,
+}
+
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
+        print(f"wrote docs/{name}")

@@ -1,0 +1,40 @@
+"""Rows of the catalog from installed packages, by entry points of the groups `opttune.optimizers` and `.schedules`."""
+
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, entry_points
+
+from opttune.catalog.info import Info, OptimizerInfo, ScheduleInfo
+
+_KINDS: dict[str, type] = {"optimizer": OptimizerInfo, "schedule": ScheduleInfo}
+
+
+def plugin_rows(kind: str) -> Iterator[tuple[Info, str]]:
+    """Yield the rows that installed packages bring, each with the name of its package.
+
+    One that cannot be loaded, or is no row, is left out with a warning: somebody else's package must not end a search.
+
+    Args:
+        kind: `optimizer` or `schedule`.
+    """
+    for point in sorted(entry_points(group=f"opttune.{kind}s"), key=lambda point: (point.name, point.value)):
+        try:
+            row = point.load()
+        except Exception as err:  # whatever somebody else's code raises
+            leave_out(kind, package_of(point), f"{point.value} cannot be loaded: {type(err).__name__}: {err}")
+            continue
+        if isinstance(row, _KINDS[kind]):
+            yield row, package_of(point)
+        else:
+            wanted = _KINDS[kind].__name__
+            leave_out(kind, package_of(point), f"{point.value} is no {wanted}, but {type(row).__name__}")
+
+
+def package_of(point: EntryPoint) -> str:
+    """Return the name of the package that an entry point belongs to."""
+    return point.dist.name if point.dist is not None else "an unnamed package"
+
+
+def leave_out(kind: str, package: str, why: str) -> None:
+    """Warn of a row that is left out."""
+    warnings.warn(f"opttune: the {kind} that {package} brings is left out: {why}.", UserWarning, stacklevel=2)

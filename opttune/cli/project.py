@@ -1,0 +1,74 @@
+"""`--config`: the arguments of a search from a LightningCLI project."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from opttune.errors import InputError
+
+_FLAG = "--config"
+
+
+def add_project(command: argparse.ArgumentParser) -> None:
+    """Add the options that name a project."""
+    add = command.add_argument
+    config = "config of a LightningCLI project, in place of MODEL and DATA; what is behind -- goes to its CLI"
+    add(_FLAG, action="append", default=[], metavar="FILE", help=config)
+    script = "script that makes the LightningCLI, or a function in it (default: the one in the folder)"
+    add("--cli", default="", metavar="FILE[:NAME]", help=script)
+    command.set_defaults(project_arguments=[])
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the command's own arguments, and those behind `--` that go to a project's CLI.
+
+    Example:
+        >>> split_arguments(["search", "--config", "c.yaml", "--", "--model.width=8"])
+        (['search', '--config', 'c.yaml'], ['--model.width=8'])
+    """
+    own = list(arguments)
+    if "--" not in own:
+        return own, []
+    at = own.index("--")
+    names_a_project = any(argument.partition("=")[0] == _FLAG for argument in own[:at])
+    return (own[:at], own[at + 1 :]) if names_a_project else (own, [])
+
+
+def read_project(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the model, data, Trainer settings, length, monitor and seed of a search, from a project's config.
+
+    What the command line says itself goes before the config.
+
+    Raises:
+        OpttuneError: The project cannot be started, or does not say how long a training is.
+    """
+    # Lightning comes with this import
+    from opttune.project.read import load_project
+    from opttune.project.start import CliSource, find_script
+
+    configs = tuple(options.config)
+    # with MODEL the project is the LightningCLI of that class
+    script = options.cli or ("" if options.model else find_script(configs))
+    source = CliSource(configs, script, options.model or "", options.data or "", tuple(options.project_arguments))
+    project = load_project(source)
+    for note in project.notes:
+        print(f"opttune: {note}", file=sys.stderr)
+    own_length = {name: getattr(options, name) for name in ("max_steps", "max_epochs")}
+    length = own_length if any(own_length.values()) else {**own_length, **project.length}
+    if not any(length.values()):
+        raise InputError(
+            f"{', '.join(configs)} does not say one length of a training (trainer.max_steps or trainer.max_epochs). "
+            "Give --max-steps N or --max-epochs N."
+        )
+    monitor, mode = project.watched or (None, None)
+    if options.monitor not in (None, monitor):
+        monitor, mode = options.monitor, None
+    found = {"monitor": monitor, "mode": options.mode or mode, "seed": project.seed}
+    return {
+        "model": project.model,
+        "data": project.data,
+        "trainer": project.trainer,
+        **length,
+        **{name: value for name, value in found.items() if value is not None and getattr(options, name) is None},
+    }

@@ -1,0 +1,1 @@
+"""A LightningCLI project -> model, data and Trainer settings of a search."""

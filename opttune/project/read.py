@@ -1,0 +1,208 @@
+"""A LightningCLI project -> the model, the data and the Trainer settings that its own code makes of its config.
+
+The project's script is run as `python main.py fit --config config.yaml` would run it, with one difference: its
+LightningCLI stops as soon as it has read its arguments. Classes, defaults, links between arguments, environment
+variables and the like are then what they are in the project, and each attempt has the CLI make a model and data anew.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from inspect import signature
+from math import isfinite
+from typing import Any
+
+from opttune.errors import InputError, MissingExtraError
+from opttune.namespaces import NAMESPACES
+from opttune.project.start import CliSource, start_cli
+
+# what opttune does itself in a search: each is a callback's class, of either name of Lightning
+_LEFT_OUT = {
+    "Checkpoint", "ProgressBar", "ModelSummary", "LearningRateMonitor", "DeviceStatsMonitor", "LearningRateFinder",
+    "BatchSizeFinder",
+}  # fmt: skip
+_OURS = {
+    "callbacks", "logger", "max_epochs", "max_steps", "enable_checkpointing", "enable_progress_bar",
+    "enable_model_summary", "num_sanity_val_steps",
+}  # fmt: skip
+# they would end or prolong a training that has a length already
+_OTHER_LENGTHS = ("min_epochs", "min_steps", "max_time")
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What a project's config says.
+
+    Attributes:
+        model: Makes a model, for a search.
+        data: Makes the data that belongs to the model made last; gives None where the model has its own.
+        trainer: Arguments of the Trainer, without what opttune does itself.
+        length: `{"max_steps": n}` or `{"max_epochs": n}`; empty where the config says neither, or both.
+        watched: The metric and mode that its callbacks watch, where they watch one; else None.
+        seed: Its `seed_everything`; None where that is no number.
+        notes: What was found and what is left out, one sentence each.
+    """
+
+    model: "ProjectModel"
+    data: "ProjectData"
+    trainer: Mapping[str, Any]
+    length: Mapping[str, int]
+    watched: tuple[str, str] | None
+    seed: int | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ProjectModel:
+    """Makes the project's model anew, and with it the data; a process that gets it starts the project's CLI itself.
+
+    Attributes:
+        source: Where the project is.
+        __name__: What to call it.
+    """
+
+    source: CliSource
+    __name__: str
+
+    def __call__(self) -> Any:
+        """Return a model."""
+        return _open(self.source).make()
+
+
+@dataclass(frozen=True)
+class ProjectData:
+    """Gives the data that was made with the last model.
+
+    Attributes:
+        source: Where the project is.
+    """
+
+    source: CliSource
+
+    def __call__(self) -> Any:
+        """Return a LightningDataModule, or None."""
+        return _open(self.source).datamodule
+
+
+def load_project(source: CliSource) -> Project:
+    """Start a project's LightningCLI and read what a search needs.
+
+    Args:
+        source: Where the project is.
+
+    Raises:
+        MissingExtraError: jsonargparse is not installed.
+        InputError: A file is missing or wrong, or the project cannot be started.
+    """
+    if find_spec("jsonargparse") is None or find_spec("docstring_parser") is None:
+        raise MissingExtraError(
+            "--config reads projects of the LightningCLI, which needs jsonargparse. "
+            "Install it with: pip install 'opttune[cli]'"
+        )
+    _OPENED.pop(source, None)
+    opened = _open(source)
+    model = opened.make()
+    given = _given(opened.trainer)
+    callbacks, left_out = _split_callbacks(given.get("callbacks"))
+    dropped = [name for name in _OTHER_LENGTHS if name in given]
+    settings = {name: value for name, value in given.items() if name not in {*_OURS, *_OTHER_LENGTHS}}
+    notes = [f"The model is {type(model).__name__}, from {source.words}."]
+    if left_out or dropped:
+        notes.append(f"Left out in the search: {', '.join([*left_out, *dropped])}.")
+    return Project(
+        model=ProjectModel(source, type(model).__name__),
+        data=ProjectData(source),
+        trainer={**settings, "callbacks": callbacks} if callbacks else settings,
+        length=_length(given),
+        watched=_watched(given.get("callbacks")),
+        seed=opened.seed,
+        notes=tuple(notes),
+    )
+
+
+class _OpenCli:
+    """A LightningCLI that has read its arguments and makes model, data and Trainer arguments anew when asked."""
+
+    def __init__(self, cli: Any) -> None:
+        self._cli = cli
+        self._config = cli.config.clone()
+        # a Trainer's arguments, with all that the project adds to them
+        cli.trainer_class = dict
+        cli.save_config_callback = None
+        self.datamodule: Any = None
+        self.trainer: dict[str, Any] = {}
+        self._refuse_a_checkpoint()
+
+    @property
+    def seed(self) -> int | None:
+        seed = self._section().get("seed_everything")
+        return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
+
+    def make(self) -> Any:
+        """Make model, data and Trainer arguments, and return the model."""
+        cli = self._cli
+        cli.config = self._config.clone()
+        cli.before_instantiate_classes()
+        cli.instantiate_classes()
+        cli.after_instantiate_classes()
+        self.datamodule, self.trainer = cli.datamodule, dict(cli.trainer)
+        return cli.model
+
+    def _section(self) -> Any:
+        """Return the part of the config that belongs to fit."""
+        return self._config.get(self._cli.subcommand, self._config) if self._cli.subcommand else self._config
+
+    def _refuse_a_checkpoint(self) -> None:
+        path = self._section().get("ckpt_path")
+        if path:
+            raise InputError(
+                f"the config says ckpt_path: {path}, and a search trains from the beginning. "
+                "Add to the command: -- --ckpt_path=null"
+            )
+
+
+_OPENED: dict[CliSource, _OpenCli] = {}
+
+
+def _open(source: CliSource) -> _OpenCli:
+    """Return the project's CLI, started once in a process."""
+    if source not in _OPENED:
+        _OPENED[source] = _OpenCli(start_cli(source))
+    return _OPENED[source]
+
+
+def _given(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a Trainer that differ from its defaults."""
+    defaults = {name: parameter.default for name, parameter in signature(NAMESPACES[0].Trainer).parameters.items()}
+    return {name: value for name, value in trainer.items() if name not in defaults or value != defaults[name]}
+
+
+def _as_list(callbacks: Any) -> list[Any]:
+    return callbacks if isinstance(callbacks, list) else [] if callbacks is None else [callbacks]
+
+
+def _split_callbacks(callbacks: Any) -> tuple[list[Any], list[str]]:
+    """Return the callbacks that act in a search, and the names of those whose work opttune does."""
+    kept, left_out = [], []
+    for callback in _as_list(callbacks):
+        if _LEFT_OUT & {cls.__name__ for cls in type(callback).__mro__}:
+            left_out.append(type(callback).__name__)
+        else:
+            kept.append(callback)
+    return kept, left_out
+
+
+def _length(given: Mapping[str, Any]) -> dict[str, int]:
+    """Return the length that the config says, if it says one; -1 stands for no limit."""
+    lengths = {name: given[name] for name in ("max_steps", "max_epochs") if given.get(name) not in (None, -1)}
+    return lengths if len(lengths) == 1 and all(map(isfinite, lengths.values())) else {}
+
+
+def _watched(callbacks: Any) -> tuple[str, str] | None:
+    """Return the one metric that the callbacks watch, and its mode."""
+    found = {
+        (callback.monitor, callback.mode)
+        for callback in _as_list(callbacks)
+        if getattr(callback, "monitor", None) and getattr(callback, "mode", None) in ("min", "max")
+    }
+    return found.pop() if len(found) == 1 else None

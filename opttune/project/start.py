@@ -1,0 +1,199 @@
+"""Start a project's LightningCLI the way the project does, and stop it once it has read its arguments."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from functools import wraps
+from importlib import import_module
+from importlib.machinery import SourceFileLoader
+from inspect import signature
+from io import StringIO
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from opttune.errors import InputError
+from opttune.namespaces import NAMESPACES
+from opttune.references import describe_error, load_reference
+
+_CLI_NAME = "LightningCLI"
+
+
+@dataclass(frozen=True, slots=True)
+class CliSource:
+    """Where a LightningCLI project is.
+
+    Attributes:
+        configs: Its config files; a later one overrides an earlier one.
+        script: Its script, or `path/file.py:name` of a function or class that makes the CLI when it is called;
+            empty for the LightningCLI itself.
+        model: Reference of the model's class, for the LightningCLI itself; empty where the config names it.
+        data: Reference of the LightningDataModule's class; likewise.
+        arguments: Further arguments of the project's CLI, such as `--model.width=8`.
+    """
+
+    configs: tuple[str, ...]
+    script: str = ""
+    model: str = ""
+    data: str = ""
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The files, for messages."""
+        return " and ".join(part for part in (self.script, ", ".join(self.configs)) if part)
+
+
+class _ReadyError(BaseException):
+    """Unwinds the project's script: its CLI has read its arguments."""
+
+    def __init__(self, cli: Any) -> None:
+        super().__init__()
+        self.cli = cli
+
+
+def find_script(configs: tuple[str, ...], folder: Path | None = None) -> str:
+    """Return the project's script: the one Python file, here or beside the config, that speaks of a LightningCLI.
+
+    Of several `main.py` is taken.
+
+    Args:
+        configs: The config files.
+        folder: The working folder.
+
+    Returns:
+        Its path; empty where there is none.
+
+    Raises:
+        InputError: There are several and none is `main.py`.
+    """
+    for place in (folder or Path(), Path(configs[0]).parent):
+        found = [path for path in sorted(place.glob("*.py")) if _CLI_NAME in path.read_text(errors="replace")]
+        mains = [path for path in found if path.name == "main.py"] or found
+        if len(mains) > 1:
+            names = ", ".join(map(str, mains))
+            raise InputError(f"which script makes the project's {_CLI_NAME}? Say --cli FILE; there are {names}.")
+        if mains:
+            return str(mains[0])
+    return ""
+
+
+def start_cli(source: CliSource) -> Any:
+    """Start a project's CLI.
+
+    Args:
+        source: Where the project is.
+
+    Returns:
+        The LightningCLI, which has read its arguments and made nothing yet.
+
+    Raises:
+        InputError: A file is missing or wrong, or no LightningCLI is made.
+    """
+    for config in source.configs:
+        if not Path(config).is_file():
+            raise InputError(f"--config: there is no file {config}.")
+    if source.script:
+        return _stopped(lambda: _run(source.script), source)
+    model = load_reference(source.model, "MODEL") if source.model else None
+    data = load_reference(source.data, "DATA") if source.data else None
+    # a class that the config names is looked for in the working folder as well
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    own, other = (_cli_class(namespace) for namespace in NAMESPACES)
+    try:
+        return _stopped(lambda: own(model, data), source)
+    except InputError as first:
+        # the model may be of the other name of Lightning
+        try:
+            return _stopped(lambda: other(model, data), source)
+        except InputError:
+            raise first from None
+
+
+def _cli_class(namespace: ModuleType) -> Any:
+    return import_module(f"{namespace.__name__}.cli").LightningCLI
+
+
+def _stopped(start: Callable[[], object], source: CliSource) -> Any:
+    said = StringIO()
+    try:
+        with _stopping_when_ready(source), redirect_stderr(said):
+            start()
+    except _ReadyError as ready:
+        sys.stderr.write(said.getvalue())
+        return ready.cli
+    except SystemExit as err:
+        raise InputError(f"{source.words}: {_parser_words(said.getvalue()) or f'it ends with {err.code}'}") from None
+    except InputError:
+        raise
+    except Exception as err:
+        raise InputError(f"{source.script or source.words} fails when it is run: {describe_error(err)}") from err
+    raise InputError(f"{source.script} makes no {_CLI_NAME} when it is run. Name the script that does: --cli FILE.")
+
+
+@contextmanager
+def _stopping_when_ready(source: CliSource) -> Iterator[None]:
+    """Make each LightningCLI that is made meanwhile read the source's arguments, and stop."""
+    classes = [_cli_class(namespace) for namespace in NAMESPACES]
+    originals = [cls.__init__ for cls in classes]
+    arguments = list(sys.argv)
+    for cls in classes:
+        cls.__init__ = _ready_init(cls.__init__, source)
+    # as the script would see it; with more, the CLI warns that it is given arguments twice
+    sys.argv = [source.script.rpartition(":")[0] or source.script or _CLI_NAME]
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+        for cls, original in zip(classes, originals, strict=True):
+            cls.__init__ = original
+
+
+def _ready_init(original: Callable[..., None], source: CliSource) -> Callable[..., None]:
+    @wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        def ready() -> None:
+            del self.before_instantiate_classes
+            raise _ReadyError(self)
+
+        bound = signature(original).bind(self, *args, **kwargs)
+        bound.arguments["args"] = _arguments(source, bound.arguments.get("run", True))
+        # the hook that the CLI calls once it has read its arguments
+        self.before_instantiate_classes = ready
+        original(*bound.args, **bound.kwargs)
+
+    return __init__
+
+
+def _arguments(source: CliSource, has_subcommands: bool) -> list[str]:
+    """Return the arguments that the project's script would be given to train."""
+    configs = [f"--config={config}" for config in source.configs]
+    if not has_subcommands:
+        return [*configs, *source.arguments]
+    if any(line.startswith("fit:") for config in source.configs for line in Path(config).read_text().splitlines()):
+        return [*configs, "fit", *source.arguments]
+    return ["fit", *configs, *source.arguments]
+
+
+def _run(script: str) -> None:
+    if not script.endswith(".py"):
+        load_reference(script, "--cli")()
+        return
+    if not Path(script).is_file():
+        raise InputError(f"--cli: there is no file {script}.")
+    place = Path(script).resolve()
+    if str(place.parent) not in sys.path:
+        sys.path.insert(0, str(place.parent))
+    main = ModuleType("__main__")
+    main.__file__ = str(place)
+    # it stays: the classes in it are found, and pickled, under this name, as when Python runs the script
+    sys.modules["__main__"] = main
+    SourceFileLoader("__main__", str(place)).exec_module(main)
+
+
+def _parser_words(said: str) -> str:
+    """Return the error in what a parser said before it ended the process, on one line."""
+    _, found, words = said.rpartition("error: ")
+    return " ".join(words.split()) if found else ""

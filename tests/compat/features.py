@@ -1,0 +1,197 @@
+"""What a LightningModule or its Trainer may use: one row each, with the module or the settings that use it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
+from torch import nn
+
+from tests.modules import BareNet, Data, FrozenNet, GanNet, LateNet, ManualNet, Net, ScheduledNet
+from tests.modules import train_loader as make_train_loader
+from tests.modules import val_loader as make_val_loader
+from tests.search_modules import Classifier, streamed
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A row of the table of features.
+
+    Attributes:
+        words: What is used.
+        model: A LightningModule class.
+        data: What goes to `Trainer.fit`.
+        trainer: Arguments of the Trainer.
+        length: The length of the training.
+        monitor: The metric that counts.
+        refused: What the refusal says; empty where it works.
+        note: What its users should know.
+    """
+
+    words: str
+    model: Callable[[], Any] = Net
+    data: Any = Data
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    length: Mapping[str, int] = field(default_factory=lambda: {"max_steps": 8})
+    monitor: str = "val_loss"
+    refused: str = ""
+    note: str = ""
+
+
+class Counting(pl.Callback):
+    """A callback of the user's own, with state."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.batches += 1
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        assert self.batches == trainer.fit_loop.epoch_loop.total_batch_idx + 1
+
+
+class Compiled(Net):
+    """With a compiled part; the back end that compiles nothing needs no compiler on the machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = torch.compile(self.net, backend="eager")
+
+
+class Hyperparameters(Net):
+    def __init__(self, width: int = 8, parts: tuple[int, ...] = (1, 2)) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+class SeveralValidations(Net):
+    def val_dataloader(self) -> Any:
+        return [make_val_loader(), make_val_loader()]
+
+    def train_dataloader(self) -> Any:
+        return make_train_loader()
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.log("val_loss", self.loss(batch))
+
+
+class Forked(Net):
+    """Logs the loss of its training steps twice: as it is, and as a mean."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.loss(batch)
+        self.log("loss", loss, on_step=True, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val", self.loss(batch), on_step=True, on_epoch=True)
+
+
+class Clipping(Net):
+    """Clips its gradients itself."""
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        self.clip_gradients(optimizer, gradient_clip_val=0.5, gradient_clip_algorithm="norm")
+
+
+class OwnStep(Net):
+    """Steps its one optimizer in a hook of its own."""
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        optimizer.step(closure=optimizer_closure)
+
+
+class WithoutValidation(Net):
+    validation_step = None
+
+
+class Nothing(Net):
+    """Logs no metric at all."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        pass
+
+
+class Normed(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 2))
+
+
+class NothingToTrain(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.requires_grad_(False)
+
+
+def mixed_loaders() -> Any:
+    return {"a": make_train_loader(), "b": make_train_loader()}, make_val_loader()
+
+
+class SeveralTrainings(Net):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.loss(batch["a"]) + self.loss(batch["b"])
+
+
+FEATURES = (
+    Feature("callbacks of your own, with state", trainer={"callbacks": [Counting()]}, note="each training has its copy"),
+    Feature(
+        "`ModelCheckpoint`", trainer={"callbacks": [ModelCheckpoint(monitor="val_loss", dirpath="checkpoints")]},
+        note="in `trainer=`; in a LightningCLI project opttune keeps the checkpoints",
+    ),
+    Feature("`EarlyStopping`", trainer={"callbacks": [EarlyStopping("val_loss")]}),
+    Feature(
+        "`LearningRateMonitor`", trainer={"callbacks": [LearningRateMonitor()]}, refused="has no logger",
+        note="leave it out: every trial's rate is in MLflow at each step; in a LightningCLI project it is left out",
+    ),
+    Feature("`StochasticWeightAveraging`", trainer={"callbacks": [StochasticWeightAveraging(1e-2)]},
+            length={"max_epochs": 2}),
+    Feature("gradient accumulation", trainer={"accumulate_grad_batches": 2}, note="the Trainer's stays"),
+    Feature("`GradientAccumulationScheduler`", trainer={"callbacks": [GradientAccumulationScheduler({0: 2})]},
+            note="with `max_steps`"),
+    Feature("`GradientAccumulationScheduler` and `max_epochs`", length={"max_epochs": 2},
+            trainer={"callbacks": [GradientAccumulationScheduler({0: 2})]}, refused="miscounts its steps"),
+    Feature("clipping by norm in the Trainer", trainer={"gradient_clip_val": 0.5}, note="the Trainer's stays"),
+    Feature("clipping by value in the Trainer",
+            trainer={"gradient_clip_val": 0.5, "gradient_clip_algorithm": "value"}),
+    Feature("`configure_gradient_clipping`", Clipping),
+    Feature("`precision=\"bf16-mixed\"`", trainer={"precision": "bf16-mixed"}),
+    Feature("`torch.compile`", Compiled),
+    Feature("`save_hyperparameters`", Hyperparameters),
+    Feature("`configure_model`", LateNet),
+    Feature("batch norm", Normed),
+    Feature("a frozen backbone", FrozenNet, note="it stays frozen"),
+    Feature("a scheduler of its own", ScheduledNet, note="replaced, with the optimizer"),
+    Feature("no `configure_optimizers`", BareNet),
+    Feature("`optimizer_step` of its own", OwnStep),
+    Feature("several validation loaders", SeveralValidations, None, monitor="val_loss/dataloader_idx_0",
+            note="name one in `monitor`"),
+    Feature("several train loaders", SeveralTrainings, mixed_loaders),
+    Feature("`val_check_interval`", trainer={"val_check_interval": 2}),
+    Feature("`check_val_every_n_epoch`", trainer={"check_val_every_n_epoch": 3}, length={"max_epochs": 4},
+            note="the last step is followed by a validation all the same"),
+    Feature("`max_epochs`", length={"max_epochs": 2}),
+    Feature("`limit_train_batches`", trainer={"limit_train_batches": 2}, length={"max_epochs": 2}),
+    Feature("`reload_dataloaders_every_n_epochs`", trainer={"reload_dataloaders_every_n_epochs": 1},
+            length={"max_epochs": 2}),
+    Feature("an IterableDataset and `max_steps`", Classifier, streamed),
+    Feature("an IterableDataset and `max_epochs`", Classifier, streamed, length={"max_epochs": 2},
+            refused="no length"),
+    Feature("metrics logged with `on_step` and `on_epoch`", Forked, monitor="val_epoch", note="name the fork: `val_epoch`"),
+    Feature("a metric of the training epoch as monitor", Forked, monitor="loss_epoch"),
+    Feature("no `validation_step`", WithoutValidation, refused="was never logged",
+            note="log a metric in `training_step` and name it in `monitor`"),
+    Feature("no metric logged", Nothing, refused="was never logged"),
+    Feature("manual optimization", ManualNet, refused="manual optimization"),
+    Feature("several optimizers", GanNet, refused="trains with 2 optimizers"),
+    Feature("no trainable parameter", NothingToTrain, refused="no trainable"),
+)  # fmt: skip
