@@ -156,7 +156,7 @@ class LiveWatcher(PlainWatcher):
     def _count(self, outcome: Outcome | None) -> None:
         if outcome is not None:
             self._diverged += outcome.reason.is_divergence
-            self._pruned += outcome.reason in (StopReason.PRUNED, StopReason.OUTRANKED)
+            self._pruned += outcome.reason in (StopReason.PRUNED, StopReason.OUTRANKED, StopReason.STALL)
             self._failed += outcome.reason is StopReason.FAILED
 
     def _spend(self, steps_spent: int) -> None:

@@ -48,7 +48,7 @@ def read_evidence(trials: Iterable[FrozenTrial], direction: StudyDirection) -> l
 
 def _read(trial: FrozenTrial, sign: float) -> Evidence | None:
     outcome = trial.user_attrs.get(OUTCOME)
-    if outcome is not None and StopReason(outcome["reason"]).is_divergence:
+    if outcome is not None and StopReason(outcome["reason"]).is_hopeless:
         return Evidence(trial.params, died_at=outcome["steps"] / max(1, outcome["total_steps"]))
     values = [float(pause["value"]) for pause in trial.user_attrs.get(RUNGS, ())]
     # a trial that was paused and then given up has told its last rung as its value

@@ -199,7 +199,7 @@ class StudyStore:
     def tell(self, number: int, outcome: Outcome) -> None:
         """Tell Optuna what came of a trial."""
         state = told_state(outcome)
-        if outcome.reason.is_divergence:
+        if outcome.reason.is_hopeless:
             # Optuna takes the last reported value for a pruned trial's own
             values = [record.value for record in self.records() if record.value is not None]
             bad = bad_value(outcome, self.mode, values)

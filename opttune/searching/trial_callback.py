@@ -105,7 +105,7 @@ class TrialCallback(CallbackGroup):
             self._tracking.settle(self.outcome)
         if self.outcome.value is not None:
             return self.outcome.value
-        if self.outcome.reason.is_divergence and not self._told:
+        if self.outcome.reason.is_hopeless and not self._told:
             self._told = True
             self._trial.set_user_attr(OUTCOME, self.outcome.to_dict())
             self._trial.report(bad_value(self.outcome, self._mode, _values(self._trial)), step=self._next_step())
