@@ -8,6 +8,7 @@ from typing import Any
 
 from opttune.errors import InputError, one_of
 from opttune.guard.rules import Guard
+from opttune.references import load_reference
 from opttune.searching.plan import SearchPlan, folder_name, read_mode
 from opttune.space.model import Fixed, Space
 from opttune.space.parse import load_space, space_names
@@ -50,7 +51,7 @@ def make_plan(
         _check_count(name, count)
     _check_limits(budget, timeout, baseline)
     settings = _check_trainer(trainer or {})
-    workload = Workload(model, data)
+    workload = _read_workload(model, data)
     searched = fix_what_the_trainer_sets(space if isinstance(space, Space) else load_space(space), settings)
     shipped = str(space) if space == "auto" or str(space) in space_names() else ""
     _check_accumulation(searched, max_epochs)
@@ -62,6 +63,16 @@ def make_plan(
         guard=Guard.of(guard), with_baseline=baseline, trainer=settings, shipped_space=shipped,
     )  # fmt: skip
     return plan, workload
+
+
+def _read_workload(model: Any, data: Any) -> Workload:
+    """Return the model and the data; those that are named by text, as on the command line, are loaded."""
+    texts = [thing if isinstance(thing, str) else "" for thing in (model, data)]
+    loaded = [
+        load_reference(text, what) if text else thing
+        for text, thing, what in zip(texts, (model, data), ("MODEL", "DATA"), strict=True)
+    ]
+    return Workload(*loaded, *texts)
 
 
 def _check_engine(engine: str | None, workers: int) -> None:

@@ -13,17 +13,17 @@ PACKAGE = ROOT / "opttune"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    {"errors", "recipe", "recipe_groups", "outcome", "yaml_text", "version"},
+    {"errors", "recipe", "recipe_groups", "outcome", "references", "yaml_text", "version"},
     {"catalog"},
     {"space"},
     {"build"},
     {"namespaces"},
     {"guard"},
     {"training"},
+    {"engines"},
     {"tracking"},
     {"searching"},
-    {"engines"},
-    {"api", "planning", "display", "listing", "plots", "references", "summary", "confirm", "report", "export"},
+    {"api", "planning", "display", "listing", "plots", "summary", "confirm", "report", "export"},
     {"cli"},
     {"__init__", "__main__"},
 )

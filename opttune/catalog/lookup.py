@@ -1,5 +1,6 @@
 """Find, list and register rows of the catalog."""
 
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from opttune.catalog.info import Info, OptimizerInfo, ScheduleInfo
@@ -93,6 +94,22 @@ def register_optimizer(info: OptimizerInfo) -> None:
         'gradients over the root of their summed squares'
     """
     _OPTIMIZERS.add(info)
+
+
+def registered_rows() -> tuple[Info, ...]:
+    """Return the optimizers and schedules that were registered beside those that ship with opttune."""
+    shipped = {id(row) for row in (*OPTIMIZERS, *SCHEDULES)}
+    rows: tuple[Info, ...] = (*_OPTIMIZERS.rows.values(), *_SCHEDULES.rows.values())
+    return tuple(row for row in rows if id(row) not in shipped)
+
+
+def add_missing(rows: Iterable[Info]) -> None:
+    """Register rows that another process had registered, where their names are free."""
+    for row in rows:
+        if isinstance(row, OptimizerInfo) and row.name not in _OPTIMIZERS.rows:
+            _OPTIMIZERS.add(row)
+        elif isinstance(row, ScheduleInfo) and row.name not in _SCHEDULES.rows:
+            _SCHEDULES.add(row)
 
 
 def register_schedule(info: ScheduleInfo) -> None:

@@ -21,10 +21,14 @@ class Workload:
             instance, copied for each attempt.
         data: A LightningDataModule, a factory for one (or for loaders), or what `Trainer.fit` takes:
             train loaders, or a pair `(train, val)`; None where the model has its own.
+        model_reference: The text `path/file.py:name` that named the model; empty where it was given as an object.
+        data_reference: The text that named the data, likewise.
     """
 
     model: Any
     data: Any = None
+    model_reference: str = ""
+    data_reference: str = ""
 
     @property
     def name(self) -> str:

@@ -2,9 +2,7 @@
 
 import json
 import re
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,7 @@ from typing import Any
 import pytest
 
 from opttune.cli import BAD_INPUT, DONE, NO_TRIAL, main
-from opttune.errors import OpttuneError
-from opttune.space.parse import space_names
-from tests.search_support import MODULES, TINY, command_env, make_database, write_space
+from tests.search_support import MODULES, TINY, make_database, write_space
 
 BARE = """
 description: for errors
@@ -126,19 +122,6 @@ def test_a_missing_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "opttune: MODEL: there is no file nowhere.py.\n"
 
 
-def test_debug_shows_the_traceback() -> None:
-    with pytest.raises(OpttuneError, match="no file"):
-        main(["search", "nowhere.py:Model", "--max-steps", "5", "--debug"])
-
-
-@pytest.mark.parametrize("arguments", [[], ["serach"], ["search"], ["search", "a.py:b", "--bugdet", "3"]])
-def test_what_argparse_refuses_is_exit_code_2_too(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-
-    assert caught.value.code == BAD_INPUT
-
-
 def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_space(folder, TINY)
     code = search("--max-epochs", 3, "--budget", 10, "--dry-run", "--space", path)
@@ -222,121 +205,3 @@ def test_the_guard_can_be_left_out_and_the_baseline_too(folder: Path, capsys: py
 
     assert plain["baseline_value"] is None
     assert len(plain["trials"]) == 1
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["spaces", "list"],
-        ["spaces", "show", "wide"],
-        ["optimizers"],
-        ["optimizers", "adamw"],
-        ["schedules"],
-        ["schedules", "cosine"],
-    ],
-)
-def test_a_listing_is_a_table_or_json(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments) == DONE
-    table = capsys.readouterr().out
-    assert main([*arguments, "--json"]) == DONE
-    plain = json.loads(capsys.readouterr().out)
-
-    assert len(table.splitlines()) > 3
-    assert plain
-
-
-def test_one_of_the_catalog_in_json_is_an_object_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["optimizers", "lion", "--json"])
-    plain = json.loads(capsys.readouterr().out)
-    main(["optimizers", "--json"])
-
-    assert (plain["name"], plain["options"][0]["option"], plain["state_bytes"]) == ("lion", "lr", 4.0)
-    assert isinstance(json.loads(capsys.readouterr().out), list)
-
-
-@pytest.mark.parametrize("name", [["cosine"], []])
-def test_schedules_are_drawn_into_a_file(name: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["schedules", *name, "--plot", "a.png", "--steps", "50"]) == DONE
-    assert capsys.readouterr().out == "wrote a.png\n"
-    assert main(["schedules", *name, "--plot", "b.svg", "--json"]) == DONE
-    assert json.loads(capsys.readouterr().out) == {"plot": "b.svg"}
-
-    assert (folder / "a.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (folder / "b.svg").read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["cosine", "--plot", "a.txt"], "suffix must be one of .*png.*, got a.txt"),
-        (["cosine", "--plot", "a"], "suffix must be one of"),
-        (["cosine", "--plot", "nowhere/a.png"], "cannot write nowhere/a.png: No such file or directory"),
-        (["--plot", "nowhere/a.png"], "cannot write nowhere/a.png"),
-        (["cosin", "--plot", "a.png"], "Did you mean 'cosine'"),
-        (["plateau", "--plot", "a.png"], "no curve of its own"),
-        (["cosine", "--plot", "a.png", "--steps", "0"], "--steps must be a whole number >= 1, got 0"),
-        (["cosine", "--steps", "5"], "give --plot FILE"),
-    ],
-)
-def test_a_picture_that_cannot_be_made_is_one_line_and_exit_code_2(
-    arguments: list[str], words: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["schedules", *arguments]) == BAD_INPUT
-    shown = capsys.readouterr()
-
-    assert shown.out == ""
-    assert len(shown.err.splitlines()) == 1
-    assert re.search(words, shown.err), shown.err
-    assert list(folder.iterdir()) == []
-
-
-def test_spaces_are_listed_shown_and_checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["spaces", "list", "--json"])
-    assert [row["space"] for row in json.loads(capsys.readouterr().out)] == list(space_names())
-
-    assert main(["spaces", "check", str(write_space(folder, TINY)), "--json"]) == DONE
-    assert "adamw" in json.loads(capsys.readouterr().out)["optimizer"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["spaces", "show", "wid"], "Did you mean 'wide'"),
-        (["spaces", "check", "nowhere.yaml"], "nowhere.yaml"),
-        (["optimizers", "adamww"], "Did you mean 'adamw'"),
-        (["schedules", "cosin"], "Did you mean 'cosine'"),
-    ],
-)
-def test_a_listing_of_what_is_not_there_comes_with_the_nearest(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(arguments) == BAD_INPUT
-    shown = capsys.readouterr().err
-
-    assert words in shown
-    assert len(shown.splitlines()) == 1
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["spaces", "list"], ["optimizers", "--json"], ["schedules", "wsd"]])
-def test_help_and_listings_load_nothing_heavy(arguments: list[str], folder: Path) -> None:
-    code = (
-        "import sys\nfrom opttune.cli import main\n"
-        f"try: main({arguments!r})\nexcept SystemExit: pass\n"
-        "heavy = {'torch', 'matplotlib', 'mlflow', 'optuna', 'lightning', 'pytorch_lightning'}\n"
-        "print('heavy:', *heavy & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=command_env(), check=True)
-
-    assert done.stdout.splitlines()[-1] == "heavy:"
-
-
-def test_help_is_there_in_no_time(folder: Path) -> None:
-    def best_of_five(*arguments: str) -> float:
-        times = []
-        for _ in range(5):
-            started = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], capture_output=True, env=command_env(), check=True)
-            times.append(time.perf_counter() - started)
-        return min(times)
-
-    assert best_of_five("-m", "opttune", "--help") - best_of_five("-c", "pass") < 0.5

@@ -1,0 +1,58 @@
+"""The parser of all commands, and how the process ends."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from opttune.cli.catalog import add_catalog
+from opttune.cli.command import BAD_INPUT, INTERRUPTED
+from opttune.cli.search import add_search
+from opttune.errors import OpttuneError
+from opttune.version import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: What stands behind `opttune`; None takes the process's own.
+
+    Returns:
+        The exit code.
+    """
+    options = _make_parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except OpttuneError as err:
+        if options.debug:
+            raise
+        print(f"opttune: {err}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("opttune: stopped. Nothing finished is lost; the same command goes on from here.", file=sys.stderr)
+        return INTERRUPTED
+    return code
+
+
+def run() -> NoReturn:
+    """Run the command and end the process with its exit code."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == INTERRUPTED:
+        # where Ctrl-C came while a C library ran Python code, the interpreter would still die of the signal
+        os._exit(code)
+    sys.exit(code)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="opttune", description="Tune the optimizer and the learning-rate schedule of any Lightning module."
+    )
+    parser.add_argument("--version", action="version", version=f"opttune {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (add_search, add_catalog):
+        add(commands)
+    return parser

@@ -1,0 +1,100 @@
+"""`opttune search`: search the optimizer and the schedule that train a module best."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
+from typing import Any
+
+from opttune.cli.command import DONE, NO_TRIAL, add_command
+from opttune.errors import InputError
+
+
+def add_search(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(
+        commands, "search", "search the optimizer and the schedule that train a module best", _run_search
+    )
+    add = command.add_argument
+    add("model", metavar="MODEL", help="LightningModule class, factory or instance: path/file.py:name or module:name")
+    add("data", metavar="DATA", nargs="?", help="LightningDataModule, loaders, or a factory; likewise")
+    add("--space", default="auto", metavar="NAME|FILE", help="what may vary (default: auto)")
+    add("--monitor", default="val_loss", metavar="M", help="metric whose value at the end counts (default: val_loss)")
+    add("--mode", default="min", choices=("min", "max"), help="which is better (default: min)")
+    add("--max-steps", type=int, metavar="N", help="full length of one training in optimizer steps")
+    add("--max-epochs", type=int, metavar="N", help="full length of one training in epochs")
+    add("--budget", type=float, default=20.0, metavar="B", help="cost in full trainings (default: 20)")
+    add("--trials", type=int, metavar="N", help="trials in all")
+    add("--timeout", type=float, metavar="S", help="begin no training after so many seconds")
+    add("--workers", type=int, default=1, metavar="W", help="trainings at a time (default: 1)")
+    add("--engine", metavar="NAME", help="where trainings run: inline")
+    add("--study", metavar="NAME", help="name of the study (default: <model>-<space>)")
+    add("--storage", metavar="URL", help="Optuna storage (default: a journal file in the out-dir)")
+    add("--tracking-uri", metavar="URI", help="MLflow (default: sqlite:///mlflow.db)")
+    add("--out-dir", metavar="DIR", help="folder for the files (default: opttune_runs/<study>)")
+    add("--seed", type=int, default=0, metavar="S", help="for the sampler, weights and data order (default: 0)")
+    add("--trainer", nargs="+", action="extend", default=[], metavar="key=value", help="arguments of the Trainer")
+    add("--warm-start", metavar="STUDY", help="begin with the best recipes of an earlier study: its name or folder")
+    add("--no-baseline", action="store_true", help="do not train the module as it came")
+    add("--no-guard", action="store_true", help="let diverging trainings run")
+    add("--dry-run", action="store_true", help="say what would be done and train nothing")
+
+
+def _run_search(options: argparse.Namespace) -> int:
+    # with --json, what the user's own code prints must not stand in standard output
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+        plain, code = _search(options)
+    if options.json:
+        print(json.dumps(plain, allow_nan=False))
+    return code
+
+
+def _search(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """Search, or say what a search would do, and return it for `--json` with the exit code."""
+    arguments = _search_arguments(options)
+    # torch, lightning and mlflow come with this import, after the cheap checks
+    from opttune.api import preview, search
+    from opttune.planning import make_plan
+    from opttune.summary import print_preview, print_result, result_json
+
+    if options.dry_run:
+        plain = preview(*make_plan(**arguments))
+        print_preview(plain)
+        return plain, DONE
+    places = {"storage": options.storage, "tracking_uri": options.tracking_uri, "warm_start": options.warm_start}
+    result = search(**arguments, **places, progress=True)
+    print_result(result, options.tracking_uri)
+    return result_json(result), DONE if result.best_recipe is not None else NO_TRIAL
+
+
+def _search_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    from opttune.references import load_reference
+
+    trainer = _parse_trainer(options.trainer)
+    model = load_reference(options.model, "MODEL")
+    data = None if options.data is None else load_reference(options.data, "DATA")
+    same = ("space", "monitor", "mode", "max_steps", "max_epochs", "budget", "trials", "timeout", "workers", "engine")
+    return {
+        "model": model,
+        "data": data,
+        **{name: getattr(options, name) for name in (*same, "study", "out_dir", "seed")},
+        "guard": False if options.no_guard else None,
+        "baseline": not options.no_baseline,
+        "trainer": trainer,
+    }
+
+
+def _parse_trainer(pairs: Sequence[str]) -> dict[str, Any]:
+    from opttune.yaml_text import YamlTextError, read_yaml
+
+    trainer: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise InputError(f"--trainer takes key=value, such as accelerator=cpu, got {pair!r}.")
+        try:
+            trainer[key.replace("-", "_")] = read_yaml(text).data
+        except YamlTextError:
+            trainer[key.replace("-", "_")] = text
+    return trainer

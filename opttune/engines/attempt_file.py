@@ -1,0 +1,176 @@
+"""An attempt as files, for a process of its own that trains it.
+
+    workload folder   workload.json, objects.pkl      once for a search: the user's model and data
+    attempt folder    attempt.json, trainer.pkl       what to train, on which workload
+                      -> messages.jsonl, outcome.json what it tells meanwhile, and what came of it
+
+Text references such as `train.py:Net` stay text. Python objects are pickled: files of one search in a folder of
+its own, written and read by this user's processes alone.
+"""
+
+import json
+import os
+import pickle
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from opttune import errors
+from opttune.catalog.lookup import add_missing, registered_rows
+from opttune.errors import InputError, OpttuneError
+from opttune.guard.rules import Guard
+from opttune.outcome import Outcome
+from opttune.recipe import Recipe
+from opttune.references import load_reference
+from opttune.training.attempt import Attempt
+from opttune.training.workload import Workload
+
+ATTEMPT, TRAINER, WORKLOAD, OBJECTS = "attempt.json", "trainer.pkl", "workload.json", "objects.pkl"
+MESSAGES, OUTCOME = "messages.jsonl", "outcome.json"
+_INSTEAD = {
+    "model": "Pass its class, a function without arguments that makes it, or the text path/file.py:name.",
+    "data": "Pass a function without arguments that makes it, or the text path/file.py:name.",
+    "trainer": "Leave out of trainer= what cannot be pickled.",
+}
+
+
+def save_workload(folder: Path, workload: Workload) -> None:
+    """Write what is trained, and on what, for processes that start anywhere.
+
+    Args:
+        folder: Where to; made if need be.
+        workload: The user's model and data.
+
+    Raises:
+        InputError: The model or the data cannot be pickled.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {"model": workload.model_reference, "data": workload.data_reference}
+    objects = {name: _pickled(name, getattr(workload, name)) for name, text in texts.items() if not text}
+    objects["rows"] = _pickled("model", registered_rows())
+    _write(folder / OBJECTS, pickle.dumps(objects))
+    _write(folder / WORKLOAD, json.dumps({**texts, "sys_path": sys.path, "cwd": os.getcwd()}).encode())
+
+
+def load_workload(folder: Path) -> Workload:
+    """Read what `save_workload` wrote, and make this process's imports find what that one's found."""
+    stored = json.loads((folder / WORKLOAD).read_text())
+    sys.path.extend(path for path in stored["sys_path"] if path not in sys.path)
+    objects = pickle.loads((folder / OBJECTS).read_bytes())
+    parts = {name: pickle.loads(objects[name]) for name in ("model", "data") if name in objects}
+    for name in ("model", "data"):
+        if stored[name]:
+            parts[name] = load_reference(stored[name], name.upper())
+    # a file that a reference names may have registered its own again
+    add_missing(pickle.loads(objects["rows"]))
+    return Workload(parts["model"], parts["data"], stored["model"], stored["data"])
+
+
+def save_attempt(
+    folder: Path, attempt: Attempt, workload_folder: Path, labels: Mapping[str, Any] | None = None
+) -> None:
+    """Write one attempt.
+
+    Args:
+        folder: Where to; made if need be.
+        attempt: What to train.
+        workload_folder: Where `save_workload` has written.
+        labels: Whose attempt it is, to read for people: study, trial, the key of its run in MLflow.
+
+    Raises:
+        InputError: An argument of the Trainer cannot be pickled.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (MESSAGES, OUTCOME):
+        (folder / name).unlink(missing_ok=True)
+    plain = {name: value for name, value in attempt.trainer.items() if _is_plain(value)}
+    objects = {name: value for name, value in attempt.trainer.items() if name not in plain}
+    _write(folder / TRAINER, _pickled("trainer", objects))
+    stored = {
+        **{field.name: getattr(attempt, field.name) for field in fields(Attempt)},
+        "recipe": attempt.recipe and attempt.recipe.to_dict(),
+        "guard": attempt.guard and asdict(attempt.guard),
+        "checkpoint": attempt.checkpoint and str(attempt.checkpoint.absolute()),
+        "resume_from": attempt.resume_from and str(attempt.resume_from.absolute()),
+        "trainer": plain,
+        "workload": str(workload_folder.absolute()),
+        "labels": dict(labels or {}),
+    }
+    _write(folder / ATTEMPT, json.dumps(stored, indent=1).encode())
+
+
+def load_attempt(folder: Path) -> tuple[Attempt, Path]:
+    """Read what `save_attempt` wrote.
+
+    Returns:
+        The attempt, and the folder of its workload.
+    """
+    stored = json.loads((folder / ATTEMPT).read_text())
+    del stored["labels"]
+    workload_folder = Path(stored.pop("workload"))
+    objects = pickle.loads((folder / TRAINER).read_bytes())
+    for name in ("checkpoint", "resume_from"):
+        stored[name] = stored[name] and Path(stored[name])
+    stored["recipe"] = stored["recipe"] and Recipe.from_dict(stored["recipe"])
+    stored["guard"] = stored["guard"] and Guard(**stored["guard"])
+    return Attempt(**{**stored, "trainer": {**stored["trainer"], **objects}}), workload_folder
+
+
+def result_message(result: Outcome | OpttuneError) -> dict[str, Any]:
+    """Return what came of an attempt as plain values; `read_result` reads them back.
+
+    Example:
+        >>> read_result(result_message(InputError("no such metric")))
+        InputError('no such metric')
+    """
+    if isinstance(result, Outcome):
+        return {"outcome": result.to_dict()}
+    return {"error": [type(result).__name__, str(result)]}
+
+
+def read_result(message: Mapping[str, Any]) -> Outcome | OpttuneError:
+    """Return what `result_message` described."""
+    if "outcome" in message:
+        return Outcome.from_dict(message["outcome"])
+    name, text = message["error"]
+    kind = getattr(errors, name, OpttuneError)
+    return kind(text) if isinstance(kind, type) and issubclass(kind, OpttuneError) else OpttuneError(text)
+
+
+def save_result(folder: Path, result: Outcome | OpttuneError) -> None:
+    """Write what came of an attempt; the file is there whole or not at all."""
+    _write(folder / OUTCOME, json.dumps(result_message(result)).encode())
+
+
+def load_result(folder: Path) -> Outcome | OpttuneError | None:
+    """Return what came of an attempt; None as long as nothing has."""
+    path = folder / OUTCOME
+    return read_result(json.loads(path.read_text())) if path.exists() else None
+
+
+def _pickled(name: str, value: Any) -> bytes:
+    try:
+        data: bytes = cloudpickle.dumps(value)
+    except Exception as err:  # the user's own objects raise what they like
+        raise InputError(
+            f"{name} cannot be sent to a worker process: {type(err).__name__}: {err}. {_INSTEAD[name]} "
+            "Or train in this process: engine='inline' (--engine inline)."
+        ) from None
+    return data
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        return bool(json.loads(json.dumps(value)) == value)
+    except (TypeError, ValueError):
+        return False
+
+
+def _write(path: Path, data: bytes) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(data)
+    part.replace(path)
