@@ -14,6 +14,7 @@ from opttune.errors import InputError
 from opttune.guard.rules import Guard
 from opttune.planning import fix_what_the_trainer_sets, make_plan
 from opttune.recipe import Recipe
+from opttune.searching.audit import audit_warnings
 from opttune.searching.diagnosis import edge_warnings, stability
 from opttune.searching.interrupts import HeldInterrupts
 from opttune.searching.note import write_note
@@ -219,6 +220,7 @@ def _finish(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> Searc
     records, baseline, spent = loop.store.records(), loop.store.baseline, loop.store.steps_spent
     best = best_record(records, plan.mode)
     warnings = [sentence for sentence in (loop.stopped_because, plan.mode_warning) if sentence]
+    warnings += audit_warnings(plan.guard, loop.store.audit_findings)
     if best is not None and best.recipe is not None:
         warnings += edge_warnings(best.recipe, plan.space)
         if baseline is not None and not is_better(best.value, baseline.value, plan.mode):

@@ -15,8 +15,8 @@ RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS = (
 )
 """User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused."""
 
-SPEC, SPACE, BASELINE, LOST_STEPS, PARENT_KEY = (
-    f"opttune.{name}" for name in ("spec", "space", "baseline", "lost_steps", "mlflow_run_key")
+SPEC, SPACE, BASELINE, LOST_STEPS, PARENT_KEY, AUDIT = (
+    f"opttune.{name}" for name in ("spec", "space", "baseline", "lost_steps", "mlflow_run_key", "guard_audit")
 )
 """User attributes of a study."""
 

@@ -19,6 +19,7 @@ from opttune.errors import InputError, StudyError
 from opttune.outcome import Outcome
 from opttune.recipe import Recipe
 from opttune.searching.record import (
+    AUDIT,
     BASELINE,
     LOST_STEPS,
     OUTCOME,
@@ -173,6 +174,18 @@ class StudyStore:
     def note_lost(self, steps: int) -> None:
         """Count the optimizer steps of a training that somebody stopped."""
         self.study.set_user_attr(LOST_STEPS, self._lost_steps + steps)
+
+    @property
+    def audit_findings(self) -> list[dict[str, Any]]:
+        """What trials have said against the guard's rules."""
+        return list(self.study.user_attrs.get(AUDIT, ()))
+
+    def note_audit(self, finding: Mapping[str, Any] | None) -> None:
+        """Write down what a trial says against a rule, if it does; once."""
+        if finding is None:
+            return
+        others = [other for other in self.audit_findings if other["number"] != finding["number"]]
+        self.study.set_user_attr(AUDIT, [*others, dict(finding)])
 
     def note_pause(self, number: int, outcome: Outcome) -> None:
         """Write down that a trial waits at a rung; from here on it is not trained up to there again."""

@@ -9,6 +9,7 @@ from opttune.errors import OpttuneError
 from opttune.guard.steps import StepRecord
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
+from opttune.searching.audit import guard_of, look_at
 from opttune.searching.climb import Climb
 from opttune.searching.failures import Failures
 from opttune.searching.files import SearchFiles
@@ -191,6 +192,7 @@ class Search:
             self._end(record, failed, log)
             raise
         self._spent += outcome.steps - record.steps
+        self.store.note_audit(look_at(record, outcome, self.store.records(), self.plan.mode))
         if outcome.reason is StopReason.INTERRUPTED:
             self._note_interrupted(record, outcome, log)
         elif outcome.reason is StopReason.PAUSED:
@@ -263,7 +265,7 @@ class Search:
             monitor=self.plan.monitor,
             seed=self.plan.seed,
             trainer={**self.plan.trainer, **self.plan.length},
-            guard=self.plan.guard,
+            guard=guard_of(self.plan.guard, record, self.plan.seed, self.store.audit_findings),
             mode=self.plan.mode,
         )
         if record is None:

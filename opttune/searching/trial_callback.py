@@ -28,7 +28,7 @@ from opttune.space.parse import load_space
 from opttune.space.sample import sample_recipe
 from opttune.training.attach import RecipeAttacher
 from opttune.training.callbacks import CallbackGroup
-from opttune.training.conclusion import Conclusion, conclude
+from opttune.training.conclusion import Conclusion, conclude, guarded_fields
 from opttune.training.finish import FinishWithValidation
 from opttune.training.metrics import MetricsReporter, read_monitor
 from opttune.training.modes import quirk_callbacks
@@ -79,7 +79,8 @@ class TrialCallback(CallbackGroup):
         self._attacher = RecipeAttacher(recipe, monitor, checked_mode)
         quirks = quirk_callbacks(find_optimizer(recipe.optimizer.name))
         self._tracking = None if tracking is False else TrialTracking(trial, None if tracking is True else tracking)
-        self._guard = GuardCallback(Guard.of(guard) or False, listener=self._hear_steps)
+        settings = Guard.of(guard) or False
+        self._guard = GuardCallback(settings, monitor=monitor, mode=mode, listener=self._hear_steps)
         self._finish = FinishWithValidation()
         self._pruning = _PruneAfterValidation(trial, monitor)
         self._started = 0.0
@@ -170,6 +171,7 @@ class TrialCallback(CallbackGroup):
             trace,
             replaced=self._attacher.replaced,
             groups=self._attacher.groups,
+            **guarded_fields(self._guard),
         )
         if self._tracking is not None:
             self._tracking.end(self.outcome)

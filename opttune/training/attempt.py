@@ -19,7 +19,7 @@ from opttune.namespaces import NAMESPACES, AnyCallback, trainer_class
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.training.attach import RecipeAttacher
-from opttune.training.conclusion import Conclusion, conclude
+from opttune.training.conclusion import Conclusion, conclude, guarded_fields
 from opttune.training.data_order import DataOrder
 from opttune.training.finish import FinishWithValidation
 from opttune.training.isolation import isolated
@@ -120,6 +120,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener)
         traceback=trace,
         replaced=run.replaced,
         groups=run.attacher.groups if run.attacher else "",
+        **run.guarded(),
     )
 
 
@@ -140,7 +141,9 @@ class TrainingRun:
         if attempt.recipe is not None:
             self.attacher = RecipeAttacher(attempt.recipe, attempt.monitor, attempt.mode)
             self._quirks = quirk_callbacks(find_optimizer(attempt.recipe.optimizer.name))
-        self._guard = GuardCallback(attempt.guard or False, listener=listener.steps)
+        self._guard = GuardCallback(
+            attempt.guard or False, monitor=attempt.monitor, mode=attempt.mode, listener=listener.steps
+        )
         self._finish = FinishWithValidation(stop_at_step)
         self._reporter = MetricsReporter(listener.metrics)
         self._order = DataOrder()
@@ -163,6 +166,10 @@ class TrainingRun:
     def replaced(self) -> str:
         """What the module came with, in words; empty where it kept it."""
         return self.attacher.replaced if self.attacher else ""
+
+    def guarded(self) -> dict[str, Any]:
+        """Return what the guard noted, as fields of an outcome."""
+        return guarded_fields(self._guard)
 
     def fit(self, workload: Workload) -> None:
         """Make the model, the data and the Trainer, in this order, and train."""

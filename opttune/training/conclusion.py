@@ -3,6 +3,7 @@
 from math import isfinite
 from typing import Any
 
+from opttune.guard.callback import GuardCallback
 from opttune.guard.rules import Verdict
 from opttune.outcome import StopReason
 from opttune.training.metrics import read_monitor
@@ -36,3 +37,13 @@ def conclude(trainer: Any, verdict: Verdict | None, monitor: str, total_steps: i
     if trainer.global_step < total_steps:
         return StopReason.EARLY_STOPPED, value, f"ended after {trainer.global_step} of {total_steps} steps"
     return StopReason.COMPLETED, value, ""
+
+
+def guarded_fields(guard: GuardCallback) -> dict[str, Any]:
+    """Return what the guard noted of a fit, as fields of an outcome."""
+    verdict, flagged = guard.verdict, guard.flagged
+    return {
+        "alarms": "; ".join(guard.alarms),
+        "flagged": "" if flagged is None else str(flagged.reason),
+        "stopped_lr": None if verdict is None else verdict.lr,
+    }
