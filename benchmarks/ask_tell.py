@@ -20,7 +20,8 @@ from opttune.outcome import Outcome, StopReason
 from opttune.searching.climb import Climb
 from opttune.searching.plan import SearchPlan
 from opttune.searching.sampler import OpttuneSampler
-from opttune.searching.store import StudyStore, open_storage, quiet_optuna
+from opttune.searching.storage import open_storage, quiet_optuna
+from opttune.searching.store import StudyStore
 from opttune.space.facts import ModelFacts
 from opttune.space.parse import load_space
 from opttune.space.sample import sample_recipe
@@ -71,7 +72,7 @@ def _round(store: StudyStore, plan: SearchPlan, climb: Climb) -> float:
     climb.next_move(store.records(), 10**9)
     trial = store.ask()
     recipe = sample_recipe(plan.space, trial)
-    store.note_recipe(trial, recipe, "key")
+    store.note_recipe(trial.number, recipe, "key")
     value = _value(float(recipe.optimizer["lr"]), trial.number)  # type: ignore[arg-type]
     outcome = Outcome(StopReason.COMPLETED, value, STEPS, STEPS, 1.0)
     store.note_outcome(trial.number, outcome)

@@ -1,7 +1,7 @@
 """`opttune.search`: the one function, which the command calls as well."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,15 @@ from typing import Any
 from opttune.build.load import load_class
 from opttune.catalog.lookup import find_optimizer
 from opttune.display import make_watcher
-from opttune.engines.inline import InlineEngine
+from opttune.engines.inline import InlineEngine, train_here
+from opttune.engines.several import survey_there
 from opttune.errors import InputError
 from opttune.guard.rules import Guard
 from opttune.planning import fix_what_the_trainer_sets, make_plan
 from opttune.recipe import Recipe
-from opttune.searching.audit import audit_warnings
+from opttune.searching.audit import audit_warnings, read_findings
 from opttune.searching.diagnosis import edge_warnings, stability
+from opttune.searching.finale import luck_warning
 from opttune.searching.interrupts import HeldInterrupts
 from opttune.searching.note import write_note
 from opttune.searching.plan import SearchPlan
@@ -23,7 +25,8 @@ from opttune.searching.prior import first_recipe
 from opttune.searching.record import TrialRecord
 from opttune.searching.result import SearchResult, best_record, is_better, trials_table
 from opttune.searching.sampler import OpttuneSampler
-from opttune.searching.store import StudyStore, open_storage, quiet_optuna, sole_search
+from opttune.searching.storage import open_storage, quiet_optuna, sole_search
+from opttune.searching.store import StudyStore
 from opttune.searching.study import Search
 from opttune.searching.warm_start import EarlierBest, find_earlier, with_earlier_best
 from opttune.space.model import Space
@@ -31,7 +34,7 @@ from opttune.space.settle import SettledSpace, settle_space
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.study_run import StudyRun, open_study_run
 from opttune.training.attempt import Attempt
-from opttune.training.survey import Survey, survey
+from opttune.training.survey import Survey
 from opttune.training.workload import Workload
 from opttune.version import __version__
 
@@ -108,9 +111,9 @@ def search(
     mlflow_uri = resolve_tracking_uri(tracking_uri)
     earlier = find_earlier(warm_start, storage) if warm_start is not None else []
     _make_folder(plan.out_dir)
-    with sole_search(plan.out_dir), quiet_optuna():
+    with nullcontext() if storage else sole_search(plan.out_dir), quiet_optuna():
         looked = look_at(plan, workload, steps=1)
-        store = StudyStore(plan.study_name, open_storage(storage, plan.out_dir), plan.spec)
+        store = StudyStore(plan.study_name, open_storage(storage, plan.out_dir), plan.spec, is_shared=bool(storage))
         plan = with_settled_space(plan, store.settle_space(settle(plan, looked, earlier), looked.total_steps))
         store.study.sampler = OpttuneSampler(plan.space, seed=seed)
         return _run(plan, workload, looked, store, mlflow_uri, progress)
@@ -128,7 +131,8 @@ def _run(
         )
         run.params(_parent_params(plan, looked))
         with make_watcher(progress) as watcher:
-            loop = Search(plan, store, looked, InlineEngine(workload), run, watcher, interrupts)
+            engine = InlineEngine(train_here(workload, interrupts))
+            loop = Search(plan, store, looked, engine, run, watcher, interrupts)
             status = "FAILED"
             try:
                 loop.run()
@@ -208,11 +212,7 @@ def look_at(plan: SearchPlan, workload: Workload, steps: int) -> Survey:
         trainer={**plan.trainer, **plan.length},
         mode=plan.mode,
     )
-    try:
-        return survey(attempt, workload, steps)
-    except SystemExit:
-        # what Lightning makes of Ctrl-C
-        raise KeyboardInterrupt from None
+    return survey_there(attempt, workload, steps)
 
 
 def _finish(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> SearchResult:
@@ -220,9 +220,10 @@ def _finish(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> Searc
     records, baseline, spent = loop.store.records(), loop.store.baseline, loop.store.steps_spent
     best = best_record(records, plan.mode)
     warnings = [sentence for sentence in (loop.stopped_because, plan.mode_warning) if sentence]
-    warnings += audit_warnings(plan.guard, loop.store.audit_findings)
+    warnings += audit_warnings(plan.guard, read_findings(loop.store.study))
     if best is not None and best.recipe is not None:
         warnings += edge_warnings(best.recipe, plan.space)
+        warnings += filter(None, [luck_warning(records, best, plan.monitor, plan.mode)])
         if baseline is not None and not is_better(best.value, baseline.value, plan.mode):
             warnings.append(
                 f"no recipe beats the module as it came ({plan.monitor} {baseline.value:.5g}): "

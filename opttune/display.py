@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from opttune.guard.steps import StepRecord
@@ -33,13 +33,16 @@ class SilentWatcher:
     def training_started(self, number: int | None, recipe: Recipe | None) -> None:
         """Show nothing."""
 
-    def steps(self, records: list[StepRecord]) -> None:
+    def steps(self, number: int | None, records: list[StepRecord]) -> None:
         """Show nothing."""
 
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+    def metrics(self, number: int | None, step: int, values: Mapping[str, float]) -> None:
         """Show nothing."""
 
     def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
+        """Show nothing."""
+
+    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
         """Show nothing."""
 
     def trial_outranked(self, number: int) -> None:
@@ -55,7 +58,7 @@ class PlainWatcher(SilentWatcher):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._recipe: Recipe | None = None
+        self._recipes: dict[int | None, Recipe | None] = {}
         self._best: float | None = None
 
     def search_started(
@@ -78,8 +81,8 @@ class PlainWatcher(SilentWatcher):
             self._line(f"going on with {plan.study_name}: {len(records)} trials, {self._cost(steps_spent)} so far")
 
     def training_started(self, number: int | None, recipe: Recipe | None) -> None:
-        """Note what is trained now."""
-        self._recipe = recipe
+        """Note what is trained."""
+        self._recipes[number] = recipe
 
     def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
         """Say what came of it."""
@@ -92,7 +95,16 @@ class PlainWatcher(SilentWatcher):
             is_best = number is not None and is_better(outcome.value, self._best, self._plan.mode)
             self._best = outcome.value if is_best else self._best
             what = f"{self._plan.monitor} {outcome.value:.5g}{' (best so far)' if is_best else ''}"
-        self._line(f"[{self._cost(steps_spent)}] {name}  {what}  {self._recipe or self._survey.replaced}")
+        self._line(
+            f"[{self._cost(steps_spent)}] {name}  {what}  {self._recipes.pop(number, None) or self._survey.replaced}"
+        )
+
+    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
+        """Say what the second seed gave."""
+        value = f"{outcome.reason}" if outcome.value is None else f"{self._plan.monitor} {outcome.value:.5g}"
+        self._line(
+            f"[{self._cost(steps_spent)}] trial {number} on a second seed  {value}  {self._recipes.pop(number, None)}"
+        )
 
     def _cost(self, steps_spent: int) -> str:
         return f"{steps_spent / self._survey.total_steps:.1f} of {self._plan.budget:g} trainings"
@@ -102,7 +114,7 @@ class PlainWatcher(SilentWatcher):
 
 
 class LiveWatcher(PlainWatcher):
-    """The plain lines, and below them what goes on now: budget, best so far, the current training.
+    """The plain lines, and below them what goes on now: budget, best so far, each training that is under way.
 
     Args:
         console: The terminal.
@@ -112,7 +124,7 @@ class LiveWatcher(PlainWatcher):
         super().__init__(console)
         self._progress = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[shown]}"))
         self._budget = self._progress.add_task("budget", total=1.0, shown="")
-        self._training = self._progress.add_task("training", total=1.0, shown="")
+        self._trainings: dict[int | None, TaskID] = {}
         self._pruned = self._diverged = self._failed = 0
 
     def __rich__(self) -> Group:
@@ -126,28 +138,37 @@ class LiveWatcher(PlainWatcher):
         """Begin where an earlier part of the search stands."""
         super().search_started(plan, survey, records, steps_spent)
         self._progress.update(self._budget, total=plan.budget * survey.total_steps)
-        self._progress.update(self._training, total=survey.total_steps)
         for outcome in (record.outcome for record in records):
             self._count(outcome)
         self._spend(steps_spent)
 
     def training_started(self, number: int | None, recipe: Recipe | None) -> None:
-        """Show what is trained now."""
+        """Show that it is trained."""
         super().training_started(number, recipe)
         name = "as it came" if recipe is None else f"#{number} {recipe.optimizer.name} {recipe.optimizer['lr']:.2g}"
-        self._progress.update(self._training, description=name, completed=0, shown="")
+        self._trainings[number] = self._progress.add_task(name, total=self._survey.total_steps, shown="")
 
-    def steps(self, records: list[StepRecord]) -> None:
+    def steps(self, number: int | None, records: list[StepRecord]) -> None:
         """Move the bars; rich redraws them a few times a second."""
         last = records[-1]
         loss = "" if last.loss is None else f"loss {last.loss:.4g}"
-        self._progress.update(self._training, completed=last.step, shown=f"step {last.step}  {loss}")
+        if number in self._trainings:
+            self._progress.update(self._trainings[number], completed=last.step, shown=f"step {last.step}  {loss}")
 
     def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
         """Count it, and say what came of it."""
+        if number in self._trainings:
+            self._progress.remove_task(self._trainings.pop(number))
         self._count(outcome)
         self._spend(steps_spent)
         super().training_ended(number, outcome, steps_spent)
+
+    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
+        """Say what the second seed gave."""
+        if number in self._trainings:
+            self._progress.remove_task(self._trainings.pop(number))
+        self._spend(steps_spent)
+        super().repeat_ended(number, outcome, steps_spent)
 
     def trial_outranked(self, number: int) -> None:
         """Count it."""

@@ -8,6 +8,7 @@
     ├── MonitorError        the monitored metric was never logged
     ├── MissingExtraError   a package of an extra (`pip install 'opttune[...]'`) is not installed
     ├── StudyError          the stored study belongs to another search
+    ├── DiskFullError       nothing more can be written
     └── InputError          any other argument that cannot be used
 
 Each message says where, what is wrong, what was got, and what is allowed or how to mend it.
@@ -47,6 +48,10 @@ class MissingExtraError(OpttuneError, ImportError):
 
 class StudyError(OpttuneError, ValueError):
     """The stored study belongs to another search, or is in use."""
+
+
+class DiskFullError(OpttuneError, OSError):
+    """Nothing more can be written; what is there stays."""
 
 
 class InputError(OpttuneError, ValueError):

@@ -28,6 +28,8 @@ class StopReason(StrEnum):
     """It was paused at a rung and others went on; it is never resumed. Its value is the metric at that rung."""
     PRUNED = "pruned"
     """The user's own Optuna pruner ended it."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """The device or the machine had too little memory for it; the same recipe would fail again."""
     FAILED = "failed"
     """The user's code, or the library under it, raised an error."""
     INTERRUPTED = "interrupted"
@@ -44,14 +46,14 @@ class StopReason(StrEnum):
         return self in (StopReason.COMPLETED, StopReason.EARLY_STOPPED)
 
     @property
-    def is_hopeless(self) -> bool:
-        """Whether the guard found that nothing can come of the run."""
-        return self.is_divergence or self is StopReason.STALL
-
-    @property
     def is_divergence(self) -> bool:
         """Whether the loss left all bounds: a smaller learning rate would have helped."""
         return self in (StopReason.NON_FINITE, StopReason.BLOW_UP)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether nothing can come of the recipe: it diverges, stands still, or needs more memory than there is."""
+        return self.is_divergence or self in (StopReason.STALL, StopReason.OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True, slots=True)

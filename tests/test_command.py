@@ -15,7 +15,7 @@ import pytest
 from optuna.trial import TrialState
 
 from opttune.searching.result import SearchResult
-from opttune.searching.store import open_storage
+from opttune.searching.storage import open_storage
 from tests.search_modules import Classifier, loaders
 from tests.search_support import (
     MODULES,

@@ -115,7 +115,7 @@ def test_the_live_display_shows_budget_and_the_current_trial_with_its_loss() -> 
     watcher = LiveWatcher(Console(file=io.StringIO()))
     show(watcher, completed(0.5))
     watcher.training_started(1, RECIPE)
-    watcher.steps([StepRecord(6, 1.5, 0.1, 1.0), StepRecord(7, 1.25, 0.1, 1.0)])
+    watcher.steps(1, [StepRecord(6, 1.5, 0.1, 1.0), StepRecord(7, 1.25, 0.1, 1.0)])
     shown = render(watcher)
 
     assert re.search(r"budget .*1\.0 of 4 trainings", shown)
@@ -145,7 +145,7 @@ def test_a_training_without_a_loss_is_shown_too() -> None:
     watcher = LiveWatcher(Console(file=io.StringIO()))
     show(watcher)
     watcher.training_started(None, None)
-    watcher.steps([StepRecord(3, None, 0.1, None)])
+    watcher.steps(None, [StepRecord(3, None, 0.1, None)])
 
     assert re.search(r"as it came .*step 3", render(watcher))
 

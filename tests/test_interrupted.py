@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from opttune.searching.record import LOST_STEPS
 from opttune.searching.result import SearchResult
-from opttune.searching.store import open_storage
+from opttune.searching.storage import open_storage
 from tests.search_modules import Classifier, loaders
 from tests.search_support import WILD, Tracked, make_database, make_space, run_search
 

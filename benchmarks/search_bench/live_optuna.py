@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 
 from opttune import RecipeCallback
 from opttune.build.module_facts import read_facts
-from opttune.searching.store import quiet_optuna
+from opttune.searching.storage import quiet_optuna
 from opttune.space.model import Space
 from opttune.space.sample import sample_recipe
 from opttune.space.settle import settle_space

@@ -8,13 +8,15 @@ from typing import Any
 
 from optuna.storages import InMemoryStorage
 
+from opttune.engines.inline import InlineEngine
 from opttune.guard.rules import Guard
 from opttune.searching.interrupts import HeldInterrupts
 from opttune.searching.ladder import Ladder
 from opttune.searching.plan import SearchPlan
 from opttune.searching.proposal import Mixture
 from opttune.searching.sampler import OpttuneSampler
-from opttune.searching.store import StudyStore, quiet_optuna
+from opttune.searching.storage import quiet_optuna
+from opttune.searching.store import StudyStore
 from opttune.searching.study import Search
 from opttune.space.facts import ModelFacts
 from opttune.space.model import Space
@@ -68,7 +70,7 @@ def replay_ours(
                 told,
                 store,
                 _survey(table),
-                TableEngine(meter),
+                InlineEngine(TableEngine(meter)),
                 NoTracking(),  # type: ignore[arg-type]
                 NoWatcher(),
                 interrupts,

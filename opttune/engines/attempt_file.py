@@ -31,6 +31,7 @@ from opttune.training.workload import Workload
 
 ATTEMPT, TRAINER, WORKLOAD, OBJECTS = "attempt.json", "trainer.pkl", "workload.json", "objects.pkl"
 MESSAGES, OUTCOME = "messages.jsonl", "outcome.json"
+_PATHS = ("checkpoint", "resume_from", "stop_checkpoint")
 _INSTEAD = {
     "model": "Pass its class, a function without arguments that makes it, or the text path/file.py:name.",
     "data": "Pass a function without arguments that makes it, or the text path/file.py:name.",
@@ -94,8 +95,7 @@ def save_attempt(
         **{field.name: getattr(attempt, field.name) for field in fields(Attempt)},
         "recipe": attempt.recipe and attempt.recipe.to_dict(),
         "guard": attempt.guard and asdict(attempt.guard),
-        "checkpoint": attempt.checkpoint and str(attempt.checkpoint.absolute()),
-        "resume_from": attempt.resume_from and str(attempt.resume_from.absolute()),
+        **{name: _absolute(getattr(attempt, name)) for name in _PATHS},
         "trainer": plain,
         "workload": str(workload_folder.absolute()),
         "labels": dict(labels or {}),
@@ -113,7 +113,7 @@ def load_attempt(folder: Path) -> tuple[Attempt, Path]:
     del stored["labels"]
     workload_folder = Path(stored.pop("workload"))
     objects = pickle.loads((folder / TRAINER).read_bytes())
-    for name in ("checkpoint", "resume_from"):
+    for name in _PATHS:
         stored[name] = stored[name] and Path(stored[name])
     stored["recipe"] = stored["recipe"] and Recipe.from_dict(stored["recipe"])
     stored["guard"] = stored["guard"] and Guard(**stored["guard"])
@@ -161,6 +161,10 @@ def _pickled(name: str, value: Any) -> bytes:
             "Or train in this process: engine='inline' (--engine inline)."
         ) from None
     return data
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
 
 
 def _is_plain(value: Any) -> bool:

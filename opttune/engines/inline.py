@@ -1,20 +1,67 @@
 """The engine `inline`: attempts run one after another in this process."""
 
+from collections.abc import Callable
+
+from opttune.engines.engine import Done
+from opttune.engines.several import run_on_several
+from opttune.errors import OpttuneError
 from opttune.outcome import Outcome
 from opttune.training.attempt import Attempt, AttemptListener, run_attempt
+from opttune.training.devices import count_processes
+from opttune.training.stop import NEVER, Stop
 from opttune.training.workload import Workload
+
+Train = Callable[[Attempt, AttemptListener], Outcome]
 
 
 class InlineEngine:
-    """Trains in this process.
+    """Trains in this process, within `next_done`.
+
+    Args:
+        train: Trains one attempt.
+    """
+
+    slots = 1
+    trains_here = True
+
+    def __init__(self, train: Train) -> None:
+        self._train = train
+        self._waiting: tuple[int, Attempt, AttemptListener] | None = None
+
+    def submit(self, job: int, attempt: Attempt, listener: AttemptListener) -> None:
+        """Take an attempt, to be trained when its end is asked for."""
+        self._waiting = job, attempt, listener
+
+    def next_done(self, timeout_seconds: float) -> Done | None:
+        """Train what was submitted, however long it takes."""
+        if self._waiting is None:
+            return None
+        job, attempt, listener = self._waiting
+        self._waiting = None
+        try:
+            return Done(job, self._train(attempt, listener))
+        except OpttuneError as err:
+            return Done(job, err)
+
+    def stop(self) -> None:
+        """Do nothing: what trains here is asked by its own `Stop`."""
+
+    def close(self) -> None:
+        """Forget what was not begun."""
+        self._waiting = None
+
+
+def train_here(workload: Workload, stop: Stop = NEVER) -> Train:
+    """Return what trains an attempt in this process; on several devices, in processes of their own.
 
     Args:
         workload: The user's model and data.
+        stop: Asked after each step whether the training shall end.
     """
 
-    def __init__(self, workload: Workload) -> None:
-        self._workload = workload
+    def train(attempt: Attempt, listener: AttemptListener) -> Outcome:
+        if count_processes(attempt.trainer) > 1:
+            return run_on_several(attempt, workload, listener, stop)
+        return run_attempt(attempt, workload, listener, stop)
 
-    def __call__(self, attempt: Attempt, listener: AttemptListener) -> Outcome:
-        """Train one recipe."""
-        return run_attempt(attempt, self._workload, listener)
+    return train

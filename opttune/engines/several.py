@@ -26,25 +26,28 @@ from opttune.engines.messages import hand_on
 from opttune.errors import ModelError, OpttuneError
 from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt, AttemptListener
-from opttune.training.devices import in_processes_of_their_own
-from opttune.training.survey import Survey
+from opttune.training.devices import count_processes, in_processes_of_their_own
+from opttune.training.stop import NEVER, Stop
+from opttune.training.survey import Survey, survey
 from opttune.training.workload import Workload
 
 SURVEY = "survey.pkl"
 _LOG = "output.txt"
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 5.0
-_OF_A_RANK = ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
+_OF_A_RANK = {f"{name}_RANK" for name in ("LOCAL", "NODE", "GROUP")} | {f"MASTER_{name}" for name in ("ADDR", "PORT")}
+_OF_A_TRAINING = _OF_A_RANK | {"RANK", "WORLD_SIZE", "PL_GLOBAL_SEED"}
 _LAST_LINES = 40
 
 
-def run_on_several(attempt: Attempt, workload: Workload, listener: AttemptListener) -> Outcome:
+def run_on_several(attempt: Attempt, workload: Workload, listener: AttemptListener, stop: Stop = NEVER) -> Outcome:
     """Train one recipe on several devices and say what came of it, as `run_attempt` does on one.
 
     Args:
         attempt: What to train.
         workload: The user's model and data.
         listener: Hears of steps and metrics.
+        stop: Asked again and again whether the training shall end; what it did since its last rung is lost.
 
     Raises:
         OpttuneError: The model cannot be tuned, the metric is not there, or something cannot be sent to a process.
@@ -53,8 +56,10 @@ def run_on_several(attempt: Attempt, workload: Workload, listener: AttemptListen
     last = _LastStep(listener)
     with _folder_of(attempt, workload) as folder, _process("attempt_process", folder) as process:
         try:
-            _follow(process, folder, last)
+            was_stopped = _follow(process, folder, last, stop)
         except KeyboardInterrupt:
+            was_stopped = True
+        if was_stopped:
             return _ended(StopReason.INTERRUPTED, last.step, started, f"interrupted at step {last.step}")
         result = _result_of(folder)
         if result is None:
@@ -65,8 +70,14 @@ def run_on_several(attempt: Attempt, workload: Workload, listener: AttemptListen
     return replace(result, seconds=time.monotonic() - started)
 
 
-def survey_on_several(attempt: Attempt, workload: Workload, steps: int) -> Survey:
+def survey_there(attempt: Attempt, workload: Workload, steps: int) -> Survey:
     """Look at a model as `survey` does, on the devices that it is trained on."""
+    if count_processes(attempt.trainer) == 1:
+        try:
+            return survey(attempt, workload, steps)
+        except SystemExit:
+            # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from None
     with _folder_of(attempt, workload) as folder, _process("survey_process", folder, str(steps)) as process:
         process.wait()
         if (folder / SURVEY).exists():
@@ -94,7 +105,7 @@ def _folder_of(attempt: Attempt, workload: Workload) -> Iterator[Path]:
 @contextmanager
 def _process(module: str, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a module of this package on a folder; at the end no process of it is left."""
-    environment = {name: value for name, value in os.environ.items() if name not in _OF_A_RANK}
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_A_TRAINING}
     if "SLURM_JOB_ID" in environment:
         # Lightning's word for a job whose tasks are not the ranks of a training
         environment["SLURM_JOB_NAME"] = "interactive"
@@ -114,15 +125,18 @@ def _process(module: str, folder: Path, *arguments: str) -> Iterator["subprocess
                 process.wait(_PATIENCE_SECONDS)
 
 
-def _follow(process: "subprocess.Popen[bytes]", folder: Path, listener: AttemptListener) -> None:
-    """Hand on what the training tells until it ends."""
+def _follow(process: "subprocess.Popen[bytes]", folder: Path, listener: AttemptListener, stop: Stop) -> bool:
+    """Hand on what the training tells until it ends; return whether somebody stopped it before."""
     (folder / MESSAGES).touch()
     with (folder / MESSAGES).open(encoding="utf-8") as stream:
         read = _line_reader(stream)
         while process.poll() is None:
             _hand_on_all(read, listener)
+            if stop.was_pressed:
+                return True
             time.sleep(_POLL_SECONDS)
         _hand_on_all(read, listener)
+    return False
 
 
 def _line_reader(stream: IO[str]) -> Callable[[], str | None]:

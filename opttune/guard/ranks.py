@@ -45,3 +45,12 @@ def from_rank_zero(trainer: Any, value: T) -> T:
         return value
     told: T = trainer.strategy.broadcast(value, src=0)
     return told
+
+
+def of_all_ranks(trainer: Any, value: T) -> list[T]:
+    """Return every rank's value on every rank, in their order."""
+    if trainer.world_size == 1:
+        return [value]
+    found: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(found, value)
+    return found

@@ -10,10 +10,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import optuna
 
 from opttune.guard.rules import Guard
 from opttune.outcome import Outcome, StopReason
-from opttune.searching.record import TrialRecord
+from opttune.searching.record import AUDIT, TrialRecord
 from opttune.searching.result import is_better
 
 _LEAST_PEERS = 3
@@ -41,6 +42,18 @@ def guard_of(guard: Guard | None, record: TrialRecord | None, seed: int, finding
     if record is None:
         return replace(guard, stall=False)
     return replace(guard, only_notes=guard.only_notes or (record.steps == 0 and is_audited(guard, seed, record.number)))
+
+
+def read_findings(study: optuna.Study) -> list[Finding]:
+    """Return what audits of a study have found so far."""
+    return list(study.user_attrs.get(AUDIT, ()))
+
+
+def note_finding(study: optuna.Study, finding: Finding | None) -> None:
+    """Write down what a trial says against a rule, if it does; once."""
+    if finding is not None:
+        others = [other for other in read_findings(study) if other["number"] != finding["number"]]
+        study.set_user_attr(AUDIT, [*others, dict(finding)])
 
 
 def is_audited(guard: Guard, seed: int, number: int) -> bool:

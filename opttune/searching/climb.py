@@ -1,8 +1,9 @@
 """One search's way up the ladder: from what its records say to the next move."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from opttune.searching.ladder import Move, Standing, longest_warmup, next_move, surplus
+from opttune.searching.finale import finalists
+from opttune.searching.ladder import Move, Repeat, Standing, longest_warmup, next_move, surplus
 from opttune.searching.plan import SearchPlan
 from opttune.searching.prior import count_plans
 from opttune.searching.record import TrialRecord
@@ -23,27 +24,56 @@ class Climb:
     def __init__(self, plan: SearchPlan, survey: Survey) -> None:
         self._plan = plan
         self._recipes = count_plans(plan.space)
+        self._finalists = plan.finale.finalists(plan.budget)
         self.rungs = plan.ladder.steps(survey.total_steps, longest_warmup(plan.space))
 
-    def next_move(self, records: Sequence[TrialRecord], steps_left: int) -> Move | None:
+    def next_move(
+        self, records: Sequence[TrialRecord], steps_left: int, repeating: Collection[int] = ()
+    ) -> Move | None:
         """Return what to train next; None where nothing is left to do or to pay.
 
         Args:
             records: All trials.
             steps_left: Optimizer steps that may still be spent.
+            repeating: Trials whose recipes are trained on the second seed just now.
         """
-        standings = self._standings(records)
-        most = self._plan.most_trials
-        is_limited = most is not None and len(standings) >= most
+        repeats = [] if self._is_limited(records) else self._to_repeat(records)
+        repeats = [number for number in repeats if number not in repeating]
+        move = self._climb(records, steps_left - self._held_back(records, len(repeats)))
+        if move is None and repeats and steps_left >= self.rungs[-1]:
+            return Repeat(repeats[0])
+        return move or self._climb(records, steps_left)
+
+    def _climb(self, records: Sequence[TrialRecord], steps_left: int) -> Move | None:
+        standings, is_limited = self._standings(records), self._is_limited(records)
         return next_move(
             self._plan.ladder,
             self.rungs,
             standings,
             steps_left,
-            may_start=not is_limited and len(standings) < self._recipes,
+            may_start=not is_limited and count_begun(records) < self._recipes,
             # as long as none has finished, those that died are made up for
             uses_up=not is_limited or all(record.value is None for record in records),
         )
+
+    def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
+        most = self._plan.most_trials
+        return most is not None and count_begun(records) >= most
+
+    def _to_repeat(self, records: Sequence[TrialRecord]) -> list[int]:
+        """Return the finalists that were not trained on the second seed yet, where there is more than one."""
+        best = self.finalists(records)
+        return [number for number in best if len(best) > 1 and not records[number].repeats]
+
+    def _held_back(self, records: Sequence[TrialRecord], to_repeat: int) -> int:
+        """Return the steps that are held back for the finalists, as many as are still to come or to be repeated."""
+        to_come = max(0, self._finalists - sum(record.value is not None for record in records))
+        return self.rungs[-1] * (to_repeat + to_come)
+
+    def finalists(self, records: Sequence[TrialRecord]) -> list[int]:
+        """Return the trials any of which may turn out to be the best on a second seed, the best first."""
+        best = finalists(records, self._finalists, self._plan.mode)
+        return [record.number for record in best]
 
     def next_rung(self, record: TrialRecord) -> int:
         """Return the optimizer step to which a trial is trained next."""
@@ -55,7 +85,7 @@ class Climb:
 
     def why_ended(self, records: Sequence[TrialRecord]) -> str:
         """Return a sentence where the search ends before its limits, since nothing is left to try; else empty."""
-        begun = len(self._standings(records))
+        begun = count_begun(records)
         if begun < self._recipes or (self._plan.most_trials is not None and begun >= self._plan.most_trials):
             return ""
         return f"all {begun} recipes of the space {self._plan.space.name} have been tried"
@@ -63,6 +93,11 @@ class Climb:
     def _standings(self, records: Sequence[TrialRecord]) -> list[Standing]:
         sign = 1.0 if self._plan.mode == "min" else -1.0
         return [_standing(record, sign) for record in records if record.last is not None]
+
+
+def count_begun(records: Sequence[TrialRecord]) -> int:
+    """Return how many trials are trained, or have been up to a rung or their end."""
+    return sum(record.last is not None or record.is_running for record in records)
 
 
 def _standing(record: TrialRecord, sign: float) -> Standing:

@@ -24,7 +24,7 @@ class Evidence:
         parameters: Its Optuna parameters.
         values: The metric at each rung that it has reached, the end of the full length last; lower is better.
             Empty for a trial that the guard stopped before the first.
-        died_at: Share of the full length at which the guard stopped it; None where it did not.
+        died_at: Share of the full length at which the guard, or a lack of memory, ended it; None where none did.
         diverged_lr: Learning rate at which its loss left all bounds; None where it did not.
     """
 

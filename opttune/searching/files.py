@@ -1,12 +1,16 @@
 """The files of a search: the best recipe, its checkpoint, and the states of paused trials."""
 
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from opttune.outcome import Outcome
+from filelock import FileLock
+
 from opttune.recipe import Recipe
 from opttune.searching.plan import SearchPlan, recipe_call
+from opttune.searching.record import TrialRecord
 from opttune.space.recipe_file import save_recipe
 
 
@@ -15,23 +19,38 @@ class SearchFiles:
 
     Args:
         plan: What the search is told.
+        is_shared: Whether other processes may keep their states in the same folder.
 
     Attributes:
         most_bytes: The most that the states of paused trials have taken at a time.
     """
 
-    def __init__(self, plan: SearchPlan) -> None:
-        self._plan = plan
-        self._folder = plan.checkpoint_folder
+    def __init__(self, plan: SearchPlan, is_shared: bool = False) -> None:
+        self._plan, self._is_shared = plan, is_shared
+        self._folder, self._ends = plan.checkpoint_folder, plan.finalist_folder
         self.most_bytes = 0
 
     def end_of(self, number: int) -> Path:
         """Return where a trial's state at the end stands until it is known whether it is the best."""
-        return self._folder / f"trial_{number}.ckpt"
+        return self._ends / f"trial_{number}.ckpt"
 
     def pause_of(self, number: int, step: int) -> Path:
         """Return where the state of a trial that is paused at a step stands."""
         return self._folder / f"trial_{number}_step_{step}.ckpt"
+
+    def stop_of(self, number: int) -> Path:
+        """Return where the state of a trial stands that somebody stopped between two rungs."""
+        return self._folder / f"trial_{number}_step_stopped.ckpt"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from choosing a best at the same time."""
+        if not self._is_shared:
+            yield
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._folder / ".best.lock"):
+            yield
 
     def note_size(self) -> None:
         """Look how much the states take now."""
@@ -46,29 +65,58 @@ class SearchFiles:
 
     def drop_all(self) -> None:
         """Remove every state; the search has ended."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in (self._folder, self._ends):
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def drop_strangers(self, paused: Iterable[tuple[int, int]]) -> None:
-        """Remove the states that belong to no paused trial: a kill may leave some."""
-        kept = {self.pause_of(number, step) for number, step in paused}
-        for path in self._folder.glob("*"):
+    def drop_strangers(self, records: Sequence[TrialRecord]) -> None:
+        """Remove the states that belong to no trial that waits, runs or has finished: a kill may leave some."""
+        kept = {self.pause_of(record.number, record.steps) for record in records if record.outcome is None}
+        kept |= {self.stop_of(record.number) for record in records if record.saved_steps > record.steps}
+        kept |= {self.end_of(record.number) for record in records if record.value is not None}
+        running = {f"trial_{record.number}" for record in records if record.is_running}
+        for path in (*self._folder.glob("trial_*"), *self._ends.glob("*")):
+            # of a trial that another process trains just now it may be writing
+            if path not in kept and "_".join(path.name.partition(".")[0].split("_")[:2]) not in running:
+                path.unlink(missing_ok=True)
+
+    def keep_best(self, best: TrialRecord, before: TrialRecord | None) -> None:
+        """Make a trial's recipe and state at the end those of the best.
+
+        Args:
+            best: The trial.
+            before: The one that was the best until now, whose state may be asked for again.
+        """
+        path = self._plan.best_checkpoint_path
+        if before is not None and path.exists() and not self.end_of(before.number).exists():
+            self._ends.mkdir(parents=True, exist_ok=True)
+            path.replace(self.end_of(before.number))
+        path.unlink(missing_ok=True)
+        # an earlier call of the search may have ended without it: better no state than that of another trial
+        if self.end_of(best.number).exists():
+            _link(self.end_of(best.number), path)
+        if best.recipe is not None:
+            save_recipe(best.recipe, self._plan.best_recipe_path, self._header(best, best.recipe))
+
+    def drop_ends(self, but: Collection[int]) -> None:
+        """Remove the states at the end of all trials but some; the best's own is kept in any case."""
+        kept = {self.end_of(number) for number in but}
+        for path in self._ends.glob("*"):
             if path not in kept:
                 path.unlink(missing_ok=True)
 
-    def keep_best(self, number: int, recipe: Recipe, outcome: Outcome) -> None:
-        """Make a trial's recipe and state at the end those of the best."""
-        self.end_of(number).replace(self._plan.best_checkpoint_path)
-        save_recipe(recipe, self._plan.best_recipe_path, self._header(number, recipe, outcome))
-
-    def drop_end(self, number: int) -> None:
-        """Remove a trial's state at the end, where it is not the best's."""
-        self.end_of(number).unlink(missing_ok=True)
-
-    def _header(self, number: int, recipe: Recipe, outcome: Outcome) -> str:
+    def _header(self, record: TrialRecord, recipe: Recipe) -> str:
         plan = self._plan
         length = ", ".join(f"{name}={value}" for name, value in plan.length.items())
         return (
-            f"trial {number} of the study {plan.study_name}: {plan.monitor} {outcome.value:.6g}\n"
+            f"trial {record.number} of the study {plan.study_name}: {plan.monitor} {record.value:.6g}\n"
             f"length: {length}; seed: {plan.seed}\n"
             f"to train with it: {recipe_call(plan, recipe, plan.best_recipe_path.name)}"
         )
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make a file stand in a second place, without a copy where the file system can."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -11,6 +11,7 @@ from opttune.catalog.lookup import find_schedule
 from opttune.errors import InputError
 from opttune.guard.rules import Guard
 from opttune.recipe import Recipe
+from opttune.searching.finale import Finale
 from opttune.searching.ladder import Ladder
 from opttune.space.model import Space
 
@@ -40,6 +41,7 @@ class SearchPlan:
             empty for a space of the user's own.
         space_notes: How it was settled, one sentence each.
         ladder: At which shares of the length trials are compared, and how many go on.
+        finale: How many of the best are trained on a second seed at the end.
     """
 
     space: Space
@@ -58,6 +60,7 @@ class SearchPlan:
     shipped_space: str = ""
     space_notes: tuple[str, ...] = ()
     ladder: Ladder = field(default_factory=Ladder)
+    finale: Finale = field(default_factory=Finale)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -70,6 +73,11 @@ class SearchPlan:
             "length": dict(self.length),
             "seed": self.seed,
         }
+
+    @property
+    def second_seed(self) -> int:
+        """With which the best trials are trained again."""
+        return self.seed + 1
 
     @property
     def mode_warning(self) -> str:
@@ -93,6 +101,11 @@ class SearchPlan:
     def checkpoint_folder(self) -> Path:
         """Where the states of paused trials stand."""
         return self.out_dir / "checkpoints"
+
+    @property
+    def finalist_folder(self) -> Path:
+        """Where the states at the end of the trials stand that may still turn out to be the best."""
+        return self.out_dir / "finalists"
 
 
 def folder_name(study_name: str) -> str:

@@ -10,15 +10,21 @@ from optuna.trial import FrozenTrial, TrialState
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 
-RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS = (
-    f"opttune.{name}" for name in ("recipe", "outcome", "steps_spent", "mlflow_run_key", "rungs", "total_steps")
+RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS, STOPPED_AT, HOLDER = (
+    f"opttune.{name}"
+    for name in ("recipe", "outcome", "steps_spent", "mlflow_run_key", "rungs", "total_steps", "stopped_at", "holder")
 )
-"""User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused."""
+"""User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused.
+`holder` also stands with the study, as `holder.<name>`, for a training that is no trial's."""
 
-SPEC, SPACE, BASELINE, LOST_STEPS, PARENT_KEY, AUDIT = (
-    f"opttune.{name}" for name in ("spec", "space", "baseline", "lost_steps", "mlflow_run_key", "guard_audit")
+SPEC, SPACE, BASELINE, PARENT_KEY, ALIVE, REPEATS, AUDIT = (
+    f"opttune.{name}" for name in ("spec", "space", "baseline", "mlflow_run_key", "alive", "repeats", "guard_audit")
 )
-"""User attributes of a study."""
+"""User attributes of a study; `repeats.<number>` holds an outcome for each further seed of a finished trial, and
+`alive.<holder>` counts up while a process trains some of its trials."""
+
+LOST_STEPS = "opttune.lost_steps"
+"""User attribute of a trial, and of a study for trainings that are no trial's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,10 @@ class TrialRecord:
         outcome: What came of it; None before its end.
         steps_spent: Optimizer steps that the whole search had spent when it ended.
         pauses: The outcome at each rung where it was paused, in their order.
+        repeats: What its recipe gave on further seeds, at the end of a search.
+        stopped_at: Optimizer step beyond the last rung where somebody stopped it and its state was saved; 0 for none.
+        lost_steps: Optimizer steps of it that were stopped without a saved state.
+        holder: The process that trains it, or did last.
     """
 
     number: int
@@ -40,6 +50,10 @@ class TrialRecord:
     outcome: Outcome | None
     steps_spent: int | None
     pauses: tuple[Outcome, ...] = ()
+    repeats: tuple[Outcome, ...] = ()
+    stopped_at: int = 0
+    lost_steps: int = 0
+    holder: str = ""
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> "TrialRecord":
@@ -52,6 +66,9 @@ class TrialRecord:
             outcome=Outcome.from_dict(attributes[OUTCOME]) if OUTCOME in attributes else None,
             steps_spent=attributes.get(STEPS_SPENT),
             pauses=tuple(Outcome.from_dict(pause) for pause in attributes.get(RUNGS, ())),
+            stopped_at=attributes.get(STOPPED_AT, 0),
+            lost_steps=attributes.get(LOST_STEPS, 0),
+            holder=attributes.get(HOLDER, ""),
         )
 
     @property
@@ -61,9 +78,14 @@ class TrialRecord:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps that it has done."""
+        """Optimizer steps that it had done at its end, or at its last rung."""
         last = self.last
         return last.steps if last else 0
+
+    @property
+    def saved_steps(self) -> int:
+        """Optimizer steps that need not be done again."""
+        return self.steps if self.outcome else max(self.steps, self.stopped_at)
 
     @property
     def last(self) -> Outcome | None:
@@ -72,8 +94,13 @@ class TrialRecord:
 
     @property
     def is_paused(self) -> bool:
-        """Whether it waits at a rung, with its state saved."""
-        return self.outcome is None and bool(self.pauses)
+        """Whether it waits at a rung, or between two, with its state saved."""
+        return self.outcome is None and bool(self.pauses) and not self.is_running
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is trained just now, as far as the study knows."""
+        return self.outcome is None and self.state == "running"
 
     @property
     def rung(self) -> float | None:

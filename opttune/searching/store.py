@@ -2,34 +2,35 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import optuna
-from filelock import FileLock, Timeout
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from opttune.errors import InputError, StudyError
+from opttune.errors import StudyError
 from opttune.outcome import Outcome
 from opttune.recipe import Recipe
+from opttune.searching.leases import SETTLE_SECONDS, Leases
 from opttune.searching.record import (
-    AUDIT,
     BASELINE,
+    HOLDER,
     LOST_STEPS,
     OUTCOME,
     PARENT_KEY,
     RECIPE,
+    REPEATS,
     RUN_KEY,
     RUNGS,
     SPACE,
     SPEC,
     STEPS_SPENT,
+    STOPPED_AT,
     TrialRecord,
     bad_value,
     differences,
@@ -37,10 +38,6 @@ from opttune.searching.record import (
 )
 from opttune.space.parse import parse_space
 from opttune.space.settle import SettledSpace
-from opttune.tracking.address import safe_uri
-
-_LONGEST_WRITE_SECONDS = 1.0
-"""A journal's lock is held for one write, of milliseconds."""
 
 
 class StudyStore:
@@ -50,25 +47,38 @@ class StudyStore:
         name: Name of the study.
         storage: An open Optuna storage.
         spec: What the search is for: space, length, monitor, mode. A study that was made for another is refused.
+        is_shared: Whether other processes may work on the study at the same time.
+
+    Attributes:
+        leases: Which process trains which trial.
 
     Raises:
         StudyError: The study was made for another search; the message names the difference.
     """
 
-    def __init__(self, name: str, storage: BaseStorage, spec: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, storage: BaseStorage, spec: Mapping[str, Any], is_shared: bool = False) -> None:
         self.mode = str(spec["mode"])
         self._finished: dict[int, TrialRecord] = {}
         self.storage = storage
         self._direction = StudyDirection.MINIMIZE if self.mode == "min" else StudyDirection.MAXIMIZE
-        if name in optuna.get_all_study_names(storage):
-            self.study = optuna.load_study(study_name=name, storage=storage)
-            self._refuse_another(name, spec)
-        else:
-            self.study = optuna.create_study(study_name=name, storage=storage, direction=self._direction)
-            self.study.set_user_attr(SPEC, dict(spec))
+        if name not in optuna.get_all_study_names(storage):
+            # of several processes that start at once, one makes it
+            with suppress(optuna.exceptions.DuplicatedStudyError):
+                made = optuna.create_study(study_name=name, storage=storage, direction=self._direction)
+                made.set_user_attr(PARENT_KEY, uuid4().hex)
+                made.set_user_attr(SPEC, dict(spec))
+        self.study = optuna.load_study(study_name=name, storage=storage)
+        self._study_id = storage.get_study_id_from_name(name)
+        self._trial_ids: dict[int, int] = {}
+        self.leases = Leases(lambda: self.study.user_attrs, self.study.set_user_attr, is_shared)
+        self._refuse_another(name, spec)
 
     def _refuse_another(self, name: str, spec: Mapping[str, Any]) -> None:
         stored = self.study.user_attrs.get(SPEC)
+        if stored is None and self.leases.is_shared:
+            # another process may be about to write it
+            time.sleep(SETTLE_SECONDS)
+            stored = self.study.user_attrs.get(SPEC)
         if stored is None and not self.study.get_trials(deepcopy=False) and self.study.directions == [self._direction]:
             # a search was killed between making the study and writing down what it is for
             self.study.set_user_attr(SPEC, dict(spec))
@@ -108,7 +118,16 @@ class StudyStore:
 
     def records(self) -> list[TrialRecord]:
         """Return all trials, in their order."""
-        return [self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
+        repeats = self._repeats()
+        records = [self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
+        return [
+            replace(record, repeats=repeats[record.number]) if record.number in repeats else record
+            for record in records
+        ]
+
+    def _repeats(self) -> dict[int, tuple[Outcome, ...]]:
+        stored = ((name.partition(f"{REPEATS}.")[2], value) for name, value in self.study.user_attrs.items())
+        return {int(number): tuple(map(Outcome.from_dict, outcomes)) for number, outcomes in stored if number}
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         if not trial.state.is_finished():
@@ -127,13 +146,15 @@ class StudyStore:
     @property
     def steps_spent(self) -> int:
         """Optimizer steps that the whole search has done, those of the baseline and of lost runs included."""
-        own = sum(record.steps for record in self.records())
-        baseline = self.baseline
-        return own + (baseline.steps if baseline else 0) + self._lost_steps
+        return self.spent_on(self.records())
 
-    @property
-    def _lost_steps(self) -> int:
-        return int(self.study.user_attrs.get(LOST_STEPS, 0))
+    def spent_on(self, records: Sequence[TrialRecord]) -> int:
+        """Return the optimizer steps of all trials, of the baseline, and of runs that were lost."""
+        attributes = self.study.user_attrs
+        baseline = int(attributes[BASELINE]["steps"]) if BASELINE in attributes else 0
+        own = sum(record.saved_steps + record.lost_steps for record in records)
+        own += sum(again.steps for record in records for again in record.repeats)
+        return own + baseline + int(attributes.get(LOST_STEPS, 0))
 
     @property
     def parent_key(self) -> str:
@@ -144,69 +165,118 @@ class StudyStore:
             self.study.set_user_attr(PARENT_KEY, key)
         return str(key)
 
-    def unfinished(self) -> list[FrozenTrial]:
-        """Return the trials that a search left running when it was killed."""
-        return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    def abandoned(self) -> list[TrialRecord]:
+        """Return the running trials that no living process trains, now this process's own: kills leave them."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        gone = [trial for trial in running if self.leases.is_gone(trial.user_attrs.get(HOLDER, ""))]
+        for trial in gone:
+            self._hold(self._trial_id(trial.number))
+        if not gone:
+            return []
+        self.leases.settle()
+        taken = {trial.number for trial in gone}
+        return [record for record in self.own() if record.number in taken]
 
-    def take_up(self, number: int) -> None:
-        """Make a trial wait: one that has begun nothing is the next that `ask` returns."""
+    def own(self) -> list[TrialRecord]:
+        """Return the running trials of this process."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [TrialRecord.of(trial) for trial in running if trial.user_attrs.get(HOLDER) == self.leases.holder]
+
+    def is_own(self, number: int) -> bool:
+        """Return whether no other process has taken a trial over; it may where this one stood still for long."""
+        return self.record(number).holder == self.leases.holder
+
+    def claim(self, number: int) -> bool:
+        """Make a waiting trial this process's own; return whether no other was quicker."""
+        trial_id = self._trial_id(number)
+        try:
+            is_claimed = self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return False
+        if is_claimed:
+            self._hold(trial_id)
+        return is_claimed
+
+    def release(self, number: int) -> None:
+        """Make a trial wait: for its promotion, or where it has passed no rung, to be the next that `ask` returns."""
         self.storage.set_trial_state_values(self._trial_id(number), TrialState.WAITING)
 
-    def hold_paused(self) -> None:
-        """Make the paused trials that wait for a search running ones, which `ask` does not return."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            if RUNGS in trial.user_attrs:
-                self.storage.set_trial_state_values(self._trial_id(trial.number), TrialState.RUNNING)
-
     def ask(self) -> optuna.Trial:
-        """Return the next trial: one that waits to be taken up again, else a new one."""
-        return self.study.ask()
+        """Return the next trial: one that was begun and has passed no rung, else a new one."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            if RUNGS not in trial.user_attrs and self.claim(trial.number):
+                return optuna.Trial(self.study, self._trial_id(trial.number))
+        trial_id = self.storage.create_new_trial(self._study_id)
+        self._hold(trial_id)
+        return optuna.Trial(self.study, trial_id)
 
-    def note_recipe(self, trial: optuna.Trial, recipe: Recipe, run_key: str) -> None:
+    def _hold(self, trial_id: int) -> None:
+        self.storage.set_trial_user_attr(trial_id, HOLDER, self.leases.holder)
+
+    def asides(self) -> set[str]:
+        """Return the trainings that are no trial's and are under way, here or in another process, by their names."""
+        held = {name: str(holder) for name, holder in self.study.user_attrs.items() if name.startswith(f"{HOLDER}.")}
+        found = {name for name, holder in held.items() if holder and not self.leases.is_gone(holder)}
+        return {name.removeprefix(f"{HOLDER}.") for name in found}
+
+    def claim_aside(self, name: str) -> bool:
+        """Make a training that is no trial's this process's own; return whether no other was quicker."""
+        self.study.set_user_attr(f"{HOLDER}.{name}", self.leases.holder)
+        self.leases.settle()
+        return bool(self.study.user_attrs[f"{HOLDER}.{name}"] == self.leases.holder)
+
+    def release_aside(self, name: str) -> None:
+        """Say that a training which is no trial's is under way no longer."""
+        self.study.set_user_attr(f"{HOLDER}.{name}", "")
+
+    def note_recipe(self, number: int, recipe: Recipe, run_key: str) -> None:
         """Write down what a trial is about to train."""
-        trial.set_user_attr(RECIPE, recipe.to_dict())
-        trial.set_user_attr(RUN_KEY, run_key)
+        trial_id = self._trial_id(number)
+        self.storage.set_trial_user_attr(trial_id, RECIPE, recipe.to_dict())
+        self.storage.set_trial_user_attr(trial_id, RUN_KEY, run_key)
 
     def note_baseline(self, outcome: Outcome) -> None:
         """Write down what the module reached as it came."""
         self.study.set_user_attr(BASELINE, outcome.to_dict())
 
-    def note_lost(self, steps: int) -> None:
-        """Count the optimizer steps of a training that somebody stopped."""
-        self.study.set_user_attr(LOST_STEPS, self._lost_steps + steps)
+    def note_lost(self, number: int | None, steps: int) -> None:
+        """Count the optimizer steps of a training that somebody stopped; None for one that is no trial's."""
+        if number is None:
+            self.study.set_user_attr(LOST_STEPS, int(self.study.user_attrs.get(LOST_STEPS, 0)) + steps)
+        else:
+            self.storage.set_trial_user_attr(self._trial_id(number), LOST_STEPS, self.record(number).lost_steps + steps)
 
-    @property
-    def audit_findings(self) -> list[dict[str, Any]]:
-        """What trials have said against the guard's rules."""
-        return list(self.study.user_attrs.get(AUDIT, ()))
-
-    def note_audit(self, finding: Mapping[str, Any] | None) -> None:
-        """Write down what a trial says against a rule, if it does; once."""
-        if finding is None:
-            return
-        others = [other for other in self.audit_findings if other["number"] != finding["number"]]
-        self.study.set_user_attr(AUDIT, [*others, dict(finding)])
+    def note_stop(self, number: int, step: int) -> None:
+        """Write down that a trial's state was saved where somebody stopped it."""
+        self.storage.set_trial_user_attr(self._trial_id(number), STOPPED_AT, step)
 
     def note_pause(self, number: int, outcome: Outcome) -> None:
         """Write down that a trial waits at a rung; from here on it is not trained up to there again."""
         trial_id = self._trial_id(number)
-        pauses = [pause.to_dict() for pause in self._at(number).pauses]
+        pauses = [pause.to_dict() for pause in self.record(number).pauses]
         self.storage.set_trial_intermediate_value(trial_id, outcome.steps, outcome.value or 0.0)
         self.storage.set_trial_user_attr(trial_id, RUNGS, [*pauses, outcome.to_dict()])
 
     def note_outcome(self, number: int, outcome: Outcome) -> None:
         """Write down what came of a trial; from here on it is not trained again."""
         trial_id = self._trial_id(number)
-        spent = self.steps_spent + outcome.steps - self._at(number).steps
+        spent = self.steps_spent + outcome.steps - self.record(number).saved_steps
         self.storage.set_trial_user_attr(trial_id, STEPS_SPENT, spent)
         self.storage.set_trial_user_attr(trial_id, OUTCOME, outcome.to_dict())
+
+    def note_repeat(self, number: int, outcome: Outcome) -> None:
+        """Write down what a finished trial's recipe gave on one more seed."""
+        # with the study, as a finished trial takes no more words
+        so_far = [again.to_dict() for again in self._repeats().get(number, ())]
+        self.study.set_user_attr(f"{REPEATS}.{number}", [*so_far, outcome.to_dict()])
 
     def run_key(self, number: int) -> str | None:
         """Return the key under which tracking knows a trial's run; None for a trial that has none yet."""
         key = self.study.get_trials(deepcopy=False)[number].user_attrs.get(RUN_KEY)
         return None if key is None else str(key)
 
-    def _at(self, number: int) -> TrialRecord:
+    def record(self, number: int) -> TrialRecord:
+        """Return one trial."""
         return self._record(self.study.get_trials(deepcopy=False)[number])
 
     def tell(self, number: int, outcome: Outcome) -> None:
@@ -224,64 +294,7 @@ class StudyStore:
         self.study.tell(trial, state=TrialState.FAIL)
 
     def _trial_id(self, number: int) -> int:
-        study_id = self.storage.get_study_id_from_name(self.study.study_name)
-        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
-
-
-def open_storage(url: str | None, out_dir: Path) -> BaseStorage:
-    """Open where studies are kept.
-
-    Args:
-        url: Any database URL that Optuna takes; None for the journal file `study.journal` in `out_dir`.
-        out_dir: The folder of the search, which this process holds (`sole_search`).
-
-    Raises:
-        InputError: The storage cannot be opened.
-    """
-    try:
-        if url is None:
-            _remove_lock_of_the_dead(out_dir / "study.journal.lock")
-            return JournalStorage(JournalFileBackend(str(out_dir / "study.journal")))
-        return RDBStorage(url)
-    except Exception as err:  # drivers of databases raise what they like
-        problem = safe_uri(f"the storage {url or out_dir} cannot be opened: {type(err).__name__}: {err}")
-        raise InputError(problem) from None
-
-
-def _remove_lock_of_the_dead(lock: Path) -> None:
-    """Remove a journal's lock that a killed search left; Optuna itself would wait half a minute for it."""
-    with suppress(OSError):
-        taken = lock.lstat().st_mtime
-        if time.time() - taken < _LONGEST_WRITE_SECONDS:
-            time.sleep(_LONGEST_WRITE_SECONDS)
-        if lock.lstat().st_mtime == taken:
-            lock.unlink()
-
-
-@contextmanager
-def sole_search(out_dir: Path) -> Iterator[None]:
-    """Hold a folder's search for this process; the hold ends with the process, however it ends.
-
-    Raises:
-        StudyError: Another process holds it.
-    """
-    lock = FileLock(out_dir / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StudyError(f"another search is running in {out_dir}. Wait for it, or choose another --out-dir.") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Keep Optuna's own line for each trial off the terminal; opttune shows its own."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
+        if number not in self._trial_ids:
+            found = self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+            self._trial_ids[number] = found
+        return self._trial_ids[number]

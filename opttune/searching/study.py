@@ -1,32 +1,48 @@
 """The only loop of a search: ask, run, tell."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from uuid import uuid4
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
-from opttune.errors import OpttuneError
-from opttune.guard.steps import StepRecord
+from opttune.engines.engine import Done, Engine
+from opttune.errors import DiskFullError, OpttuneError
 from opttune.outcome import Outcome, StopReason
-from opttune.recipe import Recipe
-from opttune.searching.audit import guard_of, look_at
 from opttune.searching.climb import Climb
 from opttune.searching.failures import Failures
 from opttune.searching.files import SearchFiles
-from opttune.searching.interrupts import HeldInterrupts
-from opttune.searching.ladder import Promote
+from opttune.searching.interrupts import PATIENCE_SECONDS, HeldInterrupts
+from opttune.searching.ladder import Promote, Repeat
+from opttune.searching.ledger import Ledger
+from opttune.searching.listeners import Listeners
 from opttune.searching.plan import SearchPlan
 from opttune.searching.record import TrialRecord
-from opttune.searching.result import best_record, is_better
+from opttune.searching.result import best_record
 from opttune.searching.store import StudyStore
-from opttune.searching.tracked import BaselineLog, RunLog, TrialLog
+from opttune.searching.tracked import ParentLog
 from opttune.searching.watcher import Watcher
 from opttune.space.sample import sample_recipe
 from opttune.tracking.study_run import StudyRun
-from opttune.training.attempt import Attempt, AttemptListener
+from opttune.training.attempt import Attempt
 from opttune.training.survey import Survey
 
-RunAttempt = Callable[[Attempt, AttemptListener], Outcome]
+_BASELINE, _REPEAT = "baseline", "repeat/trial_"
+"""Names of trainings that are no trial's; their metrics stand under these in the search's own run."""
+_POLL_SECONDS = 0.2
+_OTHERS_SECONDS = 1.0
+"""How often to look whether another process's training has brought something to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A training that is under way.
+
+    Attributes:
+        record: The trial as it was when the training began; None for the module as it came.
+        aside: Name of a training that is no trial's; empty for a trial's own.
+    """
+
+    record: TrialRecord | None
+    aside: str = ""
 
 
 class Search:
@@ -36,7 +52,7 @@ class Search:
         plan: What the search is told.
         store: The study.
         survey: What a look at the model showed.
-        run_attempt: The engine: trains one recipe.
+        engine: Where trainings run.
         tracking: The parent run.
         watcher: Who watches.
         interrupts: Holds Ctrl-C back but while a training runs.
@@ -52,7 +68,7 @@ class Search:
         plan: SearchPlan,
         store: StudyStore,
         survey: Survey,
-        run_attempt: RunAttempt,
+        engine: Engine,
         tracking: StudyRun,
         watcher: Watcher,
         interrupts: HeldInterrupts,
@@ -62,60 +78,55 @@ class Search:
         self.survey = survey
         self.interrupted = False
         self.stopped_because = ""
-        self.files = SearchFiles(plan)
-        self._run_attempt = run_attempt
+        self.files = SearchFiles(plan, store.leases.is_shared)
+        self._engine = engine
         self._tracking = tracking
         self._watcher = watcher
         self._interrupts = interrupts
         self._started = time.monotonic()
-        self._spent = store.steps_spent
         self._climb = Climb(plan, survey)
+        self._ledger = Ledger(plan, store, self._climb, self.files, tracking, watcher)
         self._failures = Failures()
-        self._logs: dict[int, TrialLog] = {}
+        self._jobs: dict[int, _Job] = {}
+        self._last_job = 0
+        self._stop_by: float | None = None
         self._is_done = False
 
     def run(self) -> None:
         """Train until a limit is reached, somebody interrupts, or nothing but failures comes."""
-        self._take_up_unfinished()
-        self.store.hold_paused()
+        self.store.leases.start()
+        self._ledger.take_up(self.store.abandoned())
         records = self.store.records()
-        self.files.drop_strangers((record.number, record.steps) for record in records if record.is_paused)
-        self._watcher.search_started(self.plan, self.survey, records, self._spent)
+        self.files.drop_strangers(records)
+        self._watcher.search_started(self.plan, self.survey, records, self.store.spent_on(records))
         try:
-            while not self._is_over() and self._train_next():
+            while self._advance():
                 pass
         except KeyboardInterrupt:
             # in the moments around a fit; within it the attempt turns it into an outcome
             self.interrupted = True
+        self.interrupted = self.interrupted or self._interrupts.was_pressed
         # after failures the same command goes on, once they are mended
         self._is_done = not self.interrupted and not self._failures.verdict
 
     def close(self) -> None:
         """Leave no trial and no run of one open, however the search ended."""
-        for record in self.store.records():
-            if not record.is_paused:
-                continue
-            if self._is_done:
-                self._outrank(record)
-            else:
-                self._log_of(record).end(self._interrupted_at(record.steps))
-        self._take_up_unfinished()
+        self._engine.close()
+        self._ledger.close(self._is_done)
         if self._is_done:
             self.files.drop_all()
+        self.store.leases.end()
 
-    def _take_up_unfinished(self) -> None:
-        for trial in self.store.unfinished():
-            record = TrialRecord.of(trial)
-            if record.outcome is not None:
-                self.store.tell(record.number, record.outcome)
-                continue
-            if record.recipe is not None and self.store.run_key(record.number) is not None and not record.is_paused:
-                self._log_of(record).end(self._interrupted_at(0))
-                self._logs.pop(record.number)  # taken up again, its run is opened again
-            self.store.take_up(record.number)
-
-    def _interrupted_at(self, steps: int) -> Outcome:
-        return Outcome(StopReason.INTERRUPTED, None, steps, self.survey.total_steps, 0.0)
+    def _advance(self) -> bool:
+        """Begin what there is to begin, and take what has ended; return whether to go on."""
+        while not self._is_over() and len(self._jobs) < self._engine.slots and self._begin_next():
+            pass
+        if self._jobs:
+            return self._wait()
+        if self._is_over() or not self._others_train():
+            return False
+        time.sleep(_OTHERS_SECONDS)
+        return True
 
     def _is_over(self) -> bool:
         self.interrupted = self.interrupted or self._interrupts.was_pressed
@@ -124,177 +135,131 @@ class Search:
         is_late = timeout is not None and time.monotonic() - self._started >= timeout
         return self.interrupted or bool(self.stopped_because) or is_late
 
-    def _train_next(self) -> bool:
-        """Make the next move; return whether there was one."""
-        records = self.store.records()
-        wants_baseline = self.plan.with_baseline and self.survey.has_own_optimizer and self.store.baseline is None
-        left = int(self.plan.budget * self.survey.total_steps) - self._spent
+    def _others_train(self) -> bool:
+        """Return whether other processes train for this study; what the dead ones have left is taken up."""
+        self._ledger.take_up(self.store.abandoned())
+        return any(record.is_running for record in self.store.records()) or bool(self.store.asides())
+
+    def _begin_next(self) -> bool:
+        """Begin the next training; return whether there was one."""
+        if self.store.leases.is_shared:
+            self._ledger.take_up(self.store.abandoned())
+        records, asides = self.store.records(), self.store.asides()
+        left = int(self.plan.budget * self.survey.total_steps) - self.store.spent_on(records)
+        left -= self._promised(records, asides)
+        wants_baseline = self._wants_baseline() and _BASELINE not in asides
         # first a recipe that trains the model, then the module as it came, whose training is held in reserve
         reserve = self.survey.total_steps if wants_baseline else 0
-        move = self._climb.next_move(records, left - reserve)
+        move = self._climb.next_move(records, left - reserve, _numbers_repeated(asides))
         if wants_baseline and left >= reserve and (move is None or best_record(records, self.plan.mode) is not None):
-            self._train_baseline()
+            self._begin_aside(_BASELINE, None)
         elif isinstance(move, Promote):
-            self._log_of(records[move.number]).go_on()
-            self._train(records[move.number])
+            if self.store.claim(move.number):
+                self._begin(records[move.number])
+        elif isinstance(move, Repeat):
+            self._begin_aside(f"{_REPEAT}{move.number}", records[move.number])
         elif move is not None:
-            self._begin()
+            self._begin(self._ask())
         else:
-            self.stopped_because = self._climb.why_ended(records)
+            if not asides and not any(record.is_running for record in records):
+                self.stopped_because = self._climb.why_ended(records)
             return False
         return True
 
-    def _train_baseline(self) -> None:
-        log = BaselineLog(self._tracking)
-        self._watcher.training_started(None, None)
-        outcome = self._run(self._attempt(None), log)
-        self._spent += outcome.steps
-        if outcome.reason is StopReason.INTERRUPTED:
-            self.interrupted = True
-            self.store.note_lost(outcome.steps)
-            return
-        self._keep_what_was_logged()
-        self.store.note_baseline(outcome)
-        self._watcher.training_ended(None, outcome, self._spent)
+    def _wants_baseline(self) -> bool:
+        return self.plan.with_baseline and self.survey.has_own_optimizer and self.store.baseline is None
 
-    def _begin(self) -> None:
+    def _promised(self, records: list[TrialRecord], asides: set[str]) -> int:
+        """Return the optimizer steps that the trainings under way, of all processes, will still do."""
+        promised = sum(self._climb.next_rung(one) - one.saved_steps for one in records if one.is_running)
+        return promised + self.survey.total_steps * len(asides)
+
+    def _ask(self) -> TrialRecord:
         trial = self.store.ask()
         try:
             recipe = sample_recipe(self.plan.space, trial)
         except OpttuneError:
             self.store.give_up(trial)
             raise
-        if self.store.run_key(trial.number) is None:
-            # before the run is made: a kill in between must not leave one that nobody knows of
-            self.store.note_recipe(trial, recipe, uuid4().hex)
-            self._logs[trial.number] = self._make_log(trial.number, recipe, is_resumed=False)
-        self._train(TrialRecord(trial.number, "running", recipe, None, None))
+        return replace(self.store.record(trial.number), recipe=recipe)
 
-    def _log_of(self, record: TrialRecord) -> TrialLog:
-        if record.number not in self._logs and record.recipe is not None:
-            self._logs[record.number] = self._make_log(record.number, record.recipe, is_resumed=True)
-        return self._logs[record.number]
-
-    def _make_log(self, number: int, recipe: Recipe, is_resumed: bool) -> TrialLog:
-        key = self.store.run_key(number) or uuid4().hex
-        return TrialLog(self._tracking, number, recipe, self.survey.total_steps, key, is_resumed=is_resumed)
-
-    def _train(self, record: TrialRecord) -> None:
+    def _begin(self, record: TrialRecord) -> None:
         """Train a trial to its next rung, from where it waits."""
-        self._watcher.training_started(record.number, record.recipe)
-        log = self._log_of(record)
+        log = self._ledger.begin(record)
+        listeners = Listeners(log, self._watcher, self._interrupts, record.number, record.saved_steps)
+        self._submit(_Job(record), self._ledger.attempt(record), listeners)
+
+    def _begin_aside(self, name: str, record: TrialRecord | None) -> None:
+        """Train a finalist's recipe on the second seed, or the module as it came."""
+        if self.store.claim_aside(name):
+            number = None if record is None else record.number
+            listeners = Listeners(ParentLog(self._tracking, name), self._watcher, self._interrupts, number)
+            self._submit(_Job(record, name), self._ledger.aside_attempt(record), listeners)
+
+    def _submit(self, job: _Job, attempt: Attempt, listeners: Listeners) -> None:
+        record = job.record
+        self._watcher.training_started(record.number if record else None, attempt.recipe)
+        self._last_job += 1
+        self._jobs[self._last_job] = job
         try:
-            outcome = self._run(self._attempt(record), log)
-            # an error before the state is loaded has done no step
-            outcome = replace(outcome, steps=max(outcome.steps, record.steps))
+            self._engine.submit(self._last_job, attempt, listeners)
         except OpttuneError as err:
-            failed = Outcome(StopReason.FAILED, None, record.steps, self.survey.total_steps, 0.0, str(err))
-            self._end(record, failed, log)
-            raise
-        self._spent += outcome.steps - record.steps
-        self.store.note_audit(look_at(record, outcome, self.store.records(), self.plan.mode))
-        if outcome.reason is StopReason.INTERRUPTED:
-            self._note_interrupted(record, outcome, log)
-        elif outcome.reason is StopReason.PAUSED:
-            self._pause(record, outcome, log)
-        else:
-            # before the outcome is noted: a kill in between repeats a training and loses none
-            self._keep_files(record, outcome)
-            self._end(record, outcome, log)
-        self._watcher.training_ended(record.number, outcome, self._spent)
-        self._failures.note(outcome)
+            self._take(Done(self._last_job, err))
 
-    def _run(self, attempt: Attempt, log: RunLog) -> Outcome:
-        with self._interrupts.released():
-            outcome = self._run_attempt(attempt, _Both(log, self._watcher, self._interrupts))
-        if outcome.reason is StopReason.FAILED and self._interrupts.was_pressed:
+    def _wait(self) -> bool:
+        """Take what ends next; return whether to go on."""
+        with self._interrupts.released() if self._engine.trains_here else nullcontext():
+            done = self._engine.next_done(_POLL_SECONDS)
+        if done is not None:
+            self._take(done)
+        if not self._interrupts.was_pressed:
+            return True
+        if self._stop_by is None:
+            self._stop_by = time.monotonic() + PATIENCE_SECONDS
+            self._engine.stop()
+        return not self._interrupts.is_urgent and time.monotonic() < self._stop_by
+
+    def _take(self, done: Done) -> None:
+        job, result = self._jobs.pop(done.job), done.result
+        if isinstance(result, OpttuneError):
+            self._take_error(job, result)
+            raise result
+        if result.reason is StopReason.FAILED and self._interrupts.was_pressed:
             # a library that Ctrl-C came to has made an error of its own of it
-            message = f"interrupted at step {outcome.steps}"
-            return replace(outcome, reason=StopReason.INTERRUPTED, message=message, traceback="")
-        return outcome
+            message = f"interrupted at step {result.steps}"
+            result = replace(result, reason=StopReason.INTERRUPTED, message=message, traceback="")
+        self.interrupted = self.interrupted or result.reason is StopReason.INTERRUPTED
+        if job.aside or job.record is None:
+            self._take_aside(job, result)
+        else:
+            # an error before the state is loaded has done no step
+            result = replace(result, steps=max(result.steps, job.record.saved_steps))
+            self._ledger.take(job.record, result)
+            self._watcher.training_ended(job.record.number, result, self.store.steps_spent)
+        if job.record is not None:
+            self._failures.note(result)
 
-    def _note_interrupted(self, record: TrialRecord, outcome: Outcome, log: TrialLog) -> None:
-        self.interrupted = True
-        self.store.note_lost(outcome.steps - record.steps)
-        if not record.is_paused:
-            log.end(outcome)
-            self.store.take_up(record.number)
+    def _take_error(self, job: _Job, error: OpttuneError) -> None:
+        if job.aside:
+            self.store.release_aside(job.aside)
+        elif job.record is not None and not isinstance(error, DiskFullError):
+            failed = Outcome(StopReason.FAILED, None, job.record.steps, self.survey.total_steps, 0.0, str(error))
+            self._ledger.end(job.record, failed)
+        # where the disk is full no recipe is to blame: the trial is taken up again
 
-    def _pause(self, record: TrialRecord, outcome: Outcome, log: TrialLog) -> None:
-        log.pause(outcome)
-        self._keep_what_was_logged()
-        self.store.note_pause(record.number, outcome)
-        self.files.note_size()
-        self.files.drop_pauses(record.number, but_at=outcome.steps)
-        records = self.store.records()
-        for number in self._climb.surplus(records):
-            self._outrank(records[number])
-
-    def _outrank(self, record: TrialRecord) -> None:
-        """Give up a paused trial that others have left behind."""
-        last = record.pauses[-1]
-        message = f"at step {last.steps} of {last.total_steps} others were better and went on"
-        self._end(record, replace(last, reason=StopReason.OUTRANKED, message=message), self._log_of(record))
-        self._watcher.trial_outranked(record.number)
-
-    def _end(self, record: TrialRecord, outcome: Outcome, log: TrialLog) -> None:
-        log.end(outcome)
-        self._logs.pop(record.number, None)
-        self._keep_what_was_logged()
-        self.store.note_outcome(record.number, outcome)
-        self.files.drop_pauses(record.number)
-        # Optuna's word comes last: a search that was killed before it finds the trial, and says it then
-        self.store.tell(record.number, outcome)
-
-    def _keep_what_was_logged(self) -> None:
-        """Bring it to disk, without waiting for MLflow: what is trained no second time is not logged again."""
-        self._tracking.flush(0.0)
-
-    def _keep_files(self, record: TrialRecord, outcome: Outcome) -> None:
-        """Keep the recipe and the checkpoint of the best trial, and no other's."""
-        best = best_record(self.store.records(), self.plan.mode)
-        if record.recipe is not None and is_better(outcome.value, best.value if best else None, self.plan.mode):
-            self.files.keep_best(record.number, record.recipe, outcome)
-            now = time.time_ns() // 1_000_000
-            self._tracking.metrics([("best/objective", outcome.value or 0.0, self._spent, now)])
-        self.files.drop_end(record.number)
-
-    def _attempt(self, record: TrialRecord | None) -> Attempt:
-        attempt = Attempt(
-            recipe=None,
-            monitor=self.plan.monitor,
-            seed=self.plan.seed,
-            trainer={**self.plan.trainer, **self.plan.length},
-            guard=guard_of(self.plan.guard, record, self.plan.seed, self.store.audit_findings),
-            mode=self.plan.mode,
-        )
-        if record is None:
-            return attempt
-        until = self._climb.next_rung(record)
-        is_last = until == self.survey.total_steps
-        return replace(
-            attempt,
-            recipe=record.recipe,
-            checkpoint=self.files.end_of(record.number) if is_last else self.files.pause_of(record.number, until),
-            until_step=None if is_last else until,
-            resume_from=self.files.pause_of(record.number, record.steps) if record.is_paused else None,
-        )
+    def _take_aside(self, job: _Job, outcome: Outcome) -> None:
+        record = job.record
+        if outcome.reason is StopReason.INTERRUPTED:
+            self.store.note_lost(None, outcome.steps)
+        elif record is None:
+            self._ledger.keep_what_was_logged()
+            self.store.note_baseline(outcome)
+            self._watcher.training_ended(None, outcome, self.store.steps_spent)
+        else:
+            self._ledger.take_repeat(record, outcome)
+            self._watcher.repeat_ended(record.number, outcome, self.store.steps_spent)
+        self.store.release_aside(job.aside)
 
 
-class _Both:
-    """Hands what an attempt tells to the log and to the watcher."""
-
-    def __init__(self, log: RunLog, watcher: Watcher, interrupts: HeldInterrupts) -> None:
-        self._log = log
-        self._watcher = watcher
-        self._interrupts = interrupts
-
-    def steps(self, records: list[StepRecord]) -> None:
-        with self._interrupts.held():
-            self._log.steps(records)
-            self._watcher.steps(records)
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        with self._interrupts.held():
-            self._log.metrics(step, values)
-            self._watcher.metrics(step, values)
+def _numbers_repeated(asides: set[str]) -> set[int]:
+    return {int(name.removeprefix(_REPEAT)) for name in asides if name.startswith(_REPEAT)}

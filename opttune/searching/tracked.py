@@ -66,11 +66,17 @@ class TrialLog:
         self._run.end(outcome)
 
 
-class BaselineLog:
-    """Writes the training of the module as it came into the search's own run, under `baseline/`."""
+class ParentLog:
+    """Writes a training that is no trial into the search's own run: that of the module as it came, or a repeat.
 
-    def __init__(self, parent: StudyRun) -> None:
+    Args:
+        parent: The search's run.
+        prefix: What its metrics stand under.
+    """
+
+    def __init__(self, parent: StudyRun, prefix: str) -> None:
         self._run = parent
+        self._prefix = prefix
 
     def steps(self, records: list[StepRecord]) -> None:
         """Write the numbers of some optimizer steps."""
@@ -83,7 +89,7 @@ class BaselineLog:
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
         now = time.time_ns() // 1_000_000
-        self._run.metrics([(f"baseline/{name}", value, step, now) for name, value in values.items()])
+        self._run.metrics([(f"{self._prefix}/{name}", value, step, now) for name, value in values.items()])
 
 
 STEP_METRICS = ("train/loss", "optim/lr", "optim/grad_norm")

@@ -12,7 +12,7 @@ from opttune.errors import InputError, one_of
 from opttune.searching.plan import folder_name
 from opttune.searching.record import SPEC, TrialRecord
 from opttune.searching.result import is_better
-from opttune.searching.store import open_storage
+from opttune.searching.storage import open_storage
 from opttune.space.model import Branch, Choice, Field, Fixed, Range, Scalar, Space
 from opttune.space.sample import parameter
 from opttune.space.settle import SettledSpace

@@ -20,6 +20,7 @@ _STATES = {
     StopReason.PAUSED: ("paused", "KILLED"),
     StopReason.OUTRANKED: ("pruned", "KILLED"),
     StopReason.PRUNED: ("pruned", "KILLED"),
+    StopReason.OUT_OF_MEMORY: ("out_of_memory", "KILLED"),
     StopReason.FAILED: ("failed", "FAILED"),
     StopReason.INTERRUPTED: ("interrupted", "KILLED"),
 }

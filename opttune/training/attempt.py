@@ -19,13 +19,15 @@ from opttune.namespaces import NAMESPACES, AnyCallback, trainer_class
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.training.attach import RecipeAttacher
-from opttune.training.conclusion import Conclusion, conclude, guarded_fields
+from opttune.training.conclusion import Conclusion, agreed, conclude, guarded_fields
 from opttune.training.data_order import DataOrder
+from opttune.training.errors import raise_if_disk_is_full, reason_of
 from opttune.training.finish import FinishWithValidation
 from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
 from opttune.training.pause import PauseAndResume, resume_arguments
+from opttune.training.stop import NEVER, Stop
 from opttune.training.workload import Workload
 
 _QUIET_TRAINER = {
@@ -65,6 +67,7 @@ class Attempt:
         until_step: Pause after this optimizer step; None, or at least the full length, trains to the end. The
             schedule is that of the full length in any case.
         resume_from: The checkpoint of a paused attempt with the same recipe and seed, to go on from.
+        stop_checkpoint: Where to save the state where somebody stops it in between; None does not save.
     """
 
     recipe: Recipe | None
@@ -76,9 +79,10 @@ class Attempt:
     mode: Mode = "min"
     until_step: int | None = None
     resume_from: Path | None = None
+    stop_checkpoint: Path | None = None
 
 
-def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener) -> Outcome:
+def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener, stop: Stop = NEVER) -> Outcome:
     """Train one recipe and say what came of it.
 
     The global random state is put back afterwards, so that a search changes nothing around it.
@@ -87,15 +91,17 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener)
         attempt: What to train.
         workload: The user's model and data.
         listener: Hears of steps and metrics.
+        stop: Asked after each step whether the training shall end; it does so with its state saved.
 
     Returns:
-        The outcome; an error in the user's code becomes an outcome `failed`, Ctrl-C one `interrupted`.
+        The outcome; an error in the user's code becomes an outcome `failed`, too little memory `out_of_memory`,
+        Ctrl-C one `interrupted`.
 
     Raises:
-        OpttuneError: The model cannot be tuned, or the monitored metric is not there.
+        OpttuneError: The model cannot be tuned, the monitored metric is not there, or the disk is full.
     """
     started = time.monotonic()
-    run = TrainingRun(attempt, listener)
+    run = TrainingRun(attempt, listener, stop=stop)
     trace = ""
     with isolated(attempt.seed):
         try:
@@ -106,7 +112,8 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener)
         except (KeyboardInterrupt, SystemExit):
             reason, value, message = StopReason.INTERRUPTED, None, f"interrupted at step {run.steps_done}"
         except Exception as err:
-            reason, value, message = StopReason.FAILED, None, f"{type(err).__name__}: {err}"
+            raise_if_disk_is_full(err)
+            reason, value, message = reason_of(err), None, f"{type(err).__name__}: {err}"
             trace = traceback.format_exc()
         finally:
             run.clean_up()
@@ -131,9 +138,12 @@ class TrainingRun:
         attempt: What to train.
         listener: Hears of steps and metrics.
         stop_at_step: End after this optimizer step, before the first for 0; None runs the full length.
+        stop: Asked after each step whether the training shall end.
     """
 
-    def __init__(self, attempt: Attempt, listener: AttemptListener, stop_at_step: int | None = None) -> None:
+    def __init__(
+        self, attempt: Attempt, listener: AttemptListener, stop_at_step: int | None = None, stop: Stop = NEVER
+    ) -> None:
         self.attempt = attempt
         self.trainer: Any = None
         self.attacher = None
@@ -148,9 +158,10 @@ class TrainingRun:
         self._reporter = MetricsReporter(listener.metrics)
         self._order = DataOrder()
         # under another name until it is known that the training pauses
-        self._part = attempt.checkpoint and attempt.checkpoint.with_name(f"{attempt.checkpoint.name}.part")
+        path = attempt.checkpoint or attempt.stop_checkpoint
+        self._part = path and path.with_name(f"{path.name}.part")
         is_resumed = attempt.resume_from is not None
-        self._pause = PauseAndResume(attempt.until_step, self._part, is_resumed, self._guard, self._order)
+        self._pause = PauseAndResume(attempt.until_step, self._part, is_resumed, self._guard, self._order, stop)
 
     @property
     def steps_done(self) -> int:
@@ -179,7 +190,7 @@ class TrainingRun:
         if self.attacher is not None:
             self.attacher.bind(model)
         how = resume_arguments(self.trainer, self.attempt.resume_from)
-        if self.attempt.until_step is not None or how:
+        if self.attempt.until_step is not None or self.attempt.stop_checkpoint is not None or how:
             data = self._order.watch(model, data)
         try:
             self.trainer.fit(model, **data, **how)
@@ -187,20 +198,30 @@ class TrainingRun:
             self._order.release()
 
     def result(self) -> Conclusion:
-        """Return how the fit ended; save the checkpoint where there is a value."""
-        paused, monitor = self._pause.paused, self.attempt.monitor
-        conclusion = conclude(self.trainer, self._guard.verdict, monitor, self.total_steps, paused)
+        """Return how the fit ended, the same on every rank; save the checkpoint where there is a value."""
+        if self._pause.paused and self._pause.is_stopped:
+            self._keep_part(self.attempt.stop_checkpoint)
+            return StopReason.INTERRUPTED, None, f"interrupted at step {self.steps_done}"
+        conclusion = agreed(self.trainer, self._conclude)
         path = self.attempt.checkpoint
-        if path is not None and self._part is not None and conclusion[0] is StopReason.PAUSED:
-            os.replace(self._part, path)
+        if path is not None and conclusion[0] is StopReason.PAUSED:
+            self._keep_part(path)
         elif path is not None and conclusion[0].has_value:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.trainer.save_checkpoint(path)
         return conclusion
 
+    def _conclude(self) -> Conclusion:
+        paused, monitor = self._pause.paused, self.attempt.monitor
+        return conclude(self.trainer, self._guard.verdict, monitor, self.total_steps, paused)
+
+    def _keep_part(self, path: Path | None) -> None:
+        if path is not None and self._part is not None and self.trainer.is_global_zero:
+            os.replace(self._part, path)
+
     def clean_up(self) -> None:
         """Remove the state of a pause that came to nothing."""
-        if self._part is not None:
+        if self._part is not None and (self.trainer is None or self.trainer.is_global_zero):
             self._part.unlink(missing_ok=True)
 
     def _make_trainer(self, model: Any) -> Any:
@@ -215,15 +236,9 @@ class TrainingRun:
         # saves before all others act on the end, and validates while the optimizer can still switch
         callbacks = [self._pause, *theirs, *(callback for callback in ours if callback is not None)]
         try:
-            trainer = trainer_class(model)(**settings, callbacks=callbacks)
+            return trainer_class(model)(**settings, callbacks=callbacks)
         except Exception as err:
             raise InputError(f"the Trainer does not take {given}: {err}") from err
-        if trainer.world_size > 1:
-            raise InputError(
-                f"a search trains on one device, got devices={settings['devices']!r}: leave devices out of trainer. "
-                "RecipeCallback trains on several with what was found."
-            )
-        return trainer
 
 
 def _needed_by(callbacks: list[Any]) -> dict[str, bool]:

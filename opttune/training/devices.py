@@ -6,6 +6,7 @@ from typing import Any
 import lightning.pytorch
 
 from opttune.errors import InputError
+from opttune.training.isolation import quiet_lightning
 
 _ABOUT_DEVICES = ("accelerator", "devices", "num_nodes", "strategy", "plugins")
 
@@ -29,7 +30,8 @@ def count_processes(arguments: Mapping[str, Any]) -> int:
     if "devices" not in given:
         return 1
     try:
-        trainer = lightning.pytorch.Trainer(**given, logger=False, enable_checkpointing=False)
+        with quiet_lightning():
+            trainer = lightning.pytorch.Trainer(**given, logger=False, enable_checkpointing=False)
     except Exception:  # the Trainer of the training says in its own words what is wrong
         return 1
     return int(trainer.world_size)

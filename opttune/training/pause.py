@@ -17,11 +17,13 @@ import torch
 
 from opttune.errors import InputError
 from opttune.guard.callback import GuardCallback
+from opttune.guard.ranks import of_all_ranks
 from opttune.namespaces import AnyCallback
 from opttune.training.attach import count_steps
 from opttune.training.data_order import DataOrder
 from opttune.training.modes import EvalModeSwitch
 from opttune.training.random_state import read_random_state, set_random_state
+from opttune.training.stop import NEVER, Stop
 
 _KEY = "opttune.pause"
 
@@ -35,18 +37,28 @@ class PauseAndResume(AnyCallback):
         is_resumed: Whether the fit takes up a paused one, by `ckpt_path`.
         guard: The guard, which goes on with what it knew.
         order: What follows the train loaders.
+        stop: Whether somebody wants the training to end after its step.
 
     Attributes:
         paused: Whether the training stands at the step and waits.
+        is_stopped: Whether it was ended by `stop`: its state is that of a pause, without the validation.
     """
 
     def __init__(
-        self, until_step: int | None, path: Path | None, is_resumed: bool, guard: GuardCallback, order: DataOrder
+        self,
+        until_step: int | None,
+        path: Path | None,
+        is_resumed: bool,
+        guard: GuardCallback,
+        order: DataOrder,
+        stop: Stop = NEVER,
     ) -> None:
         super().__init__()
-        self.paused = False
+        self.paused = self.is_stopped = False
         self._until_step, self._path, self._is_resumed = until_step, path, is_resumed
-        self._guard, self._order = guard, order
+        self._guard, self._order, self._stop = guard, order, stop
+        self._last_step = 0
+        self._total_steps = 0
         self._is_ending = False
         self._is_mid_epoch = False
         self._is_saving = False
@@ -74,7 +86,12 @@ class PauseAndResume(AnyCallback):
             )
         self._resumed = checkpoint[_KEY]
         self._counters = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]
-        self._order.resume(checkpoint[_KEY]["order"])
+        if len(self._resumed["order"]) != trainer.world_size:
+            raise InputError(
+                f"a training that was paused on {len(self._resumed['order'])} devices goes on on as many, "
+                f"got {trainer.world_size}."
+            )
+        self._order.resume(self._resumed["order"][trainer.global_rank])
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Find where to pause, and prepare for going on.
@@ -82,7 +99,8 @@ class PauseAndResume(AnyCallback):
         Raises:
             InputError: The training stands at the step already, or beyond it.
         """
-        if self._until_step is not None and self._until_step >= count_steps(trainer):
+        self._last_step, self._total_steps = trainer.global_step, count_steps(trainer)
+        if self._until_step is not None and self._until_step >= self._total_steps:
             self._until_step = None
         if self._until_step is not None and self._until_step <= trainer.global_step:
             raise InputError(
@@ -115,8 +133,14 @@ class PauseAndResume(AnyCallback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Make the step the last one. `should_stop` stays free to tell whether the user's callbacks stop, too."""
-        if self._until_step is None or self._is_ending or trainer.global_step < self._until_step:
+        has_stepped, self._last_step = trainer.global_step > self._last_step, trainer.global_step
+        if self._is_ending or not has_stepped or trainer.global_step >= self._total_steps:
             return
+        if self._until_step is None or trainer.global_step < self._until_step:
+            # of several ranks each would have to know
+            if not self._stop.was_pressed or trainer.world_size > 1:
+                return
+            self.is_stopped, self._until_step = True, trainer.global_step
         self._is_ending = True
         self._is_mid_epoch = not trainer.is_last_batch and (
             trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches
@@ -148,8 +172,9 @@ class PauseAndResume(AnyCallback):
                 counts["processed"] -= 1
         checkpoint[_KEY] = {
             "is_mid_epoch": self._is_mid_epoch,
-            "random": read_random_state(),
-            "order": self._order.state(self._is_mid_epoch),
+            # of every rank, in their order
+            "random": of_all_ranks(trainer, read_random_state()),
+            "order": of_all_ranks(trainer, self._order.state(self._is_mid_epoch)),
             "guard": self._guard.progress(),
             "reloads": [getattr(loop, name) for loop, name in _reloads(trainer)],
         }
@@ -168,7 +193,7 @@ class PauseAndResume(AnyCallback):
         for (loop, name), epoch in zip(_reloads(trainer), self._resumed["reloads"], strict=True):
             setattr(loop, name, epoch)
         self._guard.go_on_from(self._resumed["guard"])
-        set_random_state(self._resumed["random"])
+        set_random_state(self._resumed["random"][trainer.global_rank])
         self._order.set_generators()
 
     def _pause(self, trainer: Any, pl_module: Any) -> None:
@@ -181,7 +206,7 @@ class PauseAndResume(AnyCallback):
             switches = [callback for callback in trainer.callbacks if isinstance(callback, EvalModeSwitch)]
             self._save(trainer, self._path, switches)
         # the user's callbacks may look for its metrics in their hook at the end of the epoch
-        if self._validated_at < trainer.global_step and trainer.enable_validation:
+        if not self.is_stopped and self._validated_at < trainer.global_step and trainer.enable_validation:
             trainer.validating = True
             trainer.fit_loop.epoch_loop.val_loop.run()
             trainer.training = True
@@ -192,7 +217,8 @@ class PauseAndResume(AnyCallback):
             switch.saves_as_it_stands = True
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            trainer.save_checkpoint(path)
+            with self._stop.held():
+                trainer.save_checkpoint(path)
         finally:
             self._is_saving = False
             for switch in switches:

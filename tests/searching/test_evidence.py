@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from opttune.outcome import Outcome, StopReason
 from opttune.searching.evidence import Evidence, read_evidence, scores
 from opttune.searching.record import OUTCOME, RUNGS
-from opttune.searching.store import quiet_optuna
+from opttune.searching.storage import quiet_optuna
 
 MIN, MAX = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
 PARAMETERS = {"lr": 0.5}

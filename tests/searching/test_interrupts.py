@@ -27,6 +27,7 @@ def press_and(reached: list[str], word: str) -> None:
 
 def press_for_a_moment(interrupts: HeldInterrupts, reached: list[str]) -> None:
     with interrupts.held():
+        press()
         press_and(reached, "the end of the moment")
     reached.append("after the moment")
 
@@ -46,20 +47,64 @@ def released(interrupts: HeldInterrupts, *steps: Callable[[], object]) -> None:
             step()
 
 
-def test_a_first_ctrl_c_waits_for_the_end_of_the_next_held_moment() -> None:
-    reached: list[str] = []
-
+def press_once(reached: list[str]) -> HeldInterrupts:
     def write() -> None:
         with interrupts.held():
             reached.append("its numbers are written")
 
     with HeldInterrupts() as interrupts:
+        released(interrupts, lambda: press_and(reached, "the step goes on"), write)
+        assert interrupts.was_pressed
+        assert not interrupts.is_urgent
+        reached.append("what came of it")
+    return interrupts
+
+
+def test_a_first_ctrl_c_asks_the_training_to_end_and_is_raised_when_all_is_written() -> None:
+    reached: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        press_once(reached)
+
+    assert reached == ["the step goes on", "its numbers are written", "what came of it"]
+
+
+def test_a_second_ctrl_c_in_a_held_moment_comes_through_at_its_end() -> None:
+    reached: list[str] = []
+
+    def write() -> None:
+        with interrupts.held():
+            press()
+            press_and(reached, "its state is written")
+
+    with HeldInterrupts() as interrupts:
         with pytest.raises(KeyboardInterrupt):
-            released(interrupts, lambda: press_and(reached, "the step goes on"), write, lambda: reached.append("never"))
+            released(interrupts, write, lambda: reached.append("never"))
         reached.append("after")
 
-    assert reached == ["the step goes on", "its numbers are written", "after"]
-    assert interrupts.was_pressed
+    assert reached == ["its state is written", "after"]
+    assert interrupts.is_urgent
+
+
+def terminate_and(reached: list[str]) -> None:
+    with HeldInterrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupts.was_pressed
+        reached.append("the end")
+
+
+def test_sigterm_is_as_ctrl_c_and_its_handler_comes_back() -> None:
+    reached: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        terminate_and(reached)
+
+    assert reached == ["the end"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_sigterm_is_heeded_where_ctrl_c_is_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with pytest.raises(KeyboardInterrupt), HeldInterrupts(patience_seconds=0.05) as interrupts:
+        released(interrupts, lambda: os.kill(os.getpid(), signal.SIGTERM), lambda: time.sleep(30))
 
 
 def test_a_second_ctrl_c_comes_through_at_once() -> None:
@@ -70,7 +115,7 @@ def test_a_second_ctrl_c_comes_through_at_once() -> None:
     assert reached == ["the first"]
 
 
-def test_where_no_held_moment_comes_the_first_comes_through_after_a_while() -> None:
+def test_a_first_that_is_not_heeded_comes_through_after_a_while() -> None:
     reached: list[str] = []
     with HeldInterrupts(patience_seconds=0.05) as interrupts, pytest.raises(KeyboardInterrupt):
         released(interrupts, press, lambda: time.sleep(30), lambda: reached.append("never"))

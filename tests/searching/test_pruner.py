@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from opttune.errors import InputError
 from opttune.searching.pruner import OpttunePruner
 from opttune.searching.sampler import OpttuneSampler
-from opttune.searching.store import quiet_optuna
+from opttune.searching.storage import quiet_optuna
 from opttune.searching.trial_callback import TrialCallback
 from tests.search_modules import Classifier, loaders
 from tests.search_support import TINY, WILD, make_space

@@ -1,8 +1,4 @@
 import json
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +8,11 @@ import pytest
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from opttune.errors import InputError, StudyError
+from opttune.errors import StudyError
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
-from opttune.searching.store import StudyStore, open_storage, quiet_optuna, sole_search
-from tests.search_support import command_env
+from opttune.searching.storage import open_storage, quiet_optuna
+from opttune.searching.store import StudyStore
 
 SPEC: dict[str, Any] = {"space": {"sgd": {"lr": [1, 2]}}, "mode": "min", "monitor": "val_loss", "seed": 0}
 RECIPE = Recipe(Part("sgd", {"lr": 0.1}))
@@ -48,7 +44,7 @@ def make(storage: BaseStorage, **other: Any) -> StudyStore:
 def finish(store: StudyStore, outcome: Outcome) -> int:
     trial = store.ask()
     trial.suggest_float("lr", 0, 1)
-    store.note_recipe(trial, RECIPE, "key")
+    store.note_recipe(trial.number, RECIPE, "key")
     store.note_outcome(trial.number, outcome)
     store.tell(trial.number, outcome)
     return trial.number
@@ -59,7 +55,7 @@ def test_what_is_told_is_read_back_by_the_next_search(storage: BaseStorage, url:
     for outcome in (DONE, DIVERGED, FAILED):
         finish(store, outcome)
     store.note_baseline(DONE)
-    store.note_lost(11)
+    store.note_lost(None, 11)
     again = make(open_storage(url, tmp_path))
 
     assert [(record.state, record.outcome, record.recipe) for record in again.records()] == [
@@ -89,23 +85,26 @@ def test_a_trial_that_was_left_running_comes_again_with_its_number_and_parameter
     finish(store, DONE)
     trial = store.ask()
     lr = trial.suggest_float("lr", 0, 1)
-    left = [each.number for each in make(storage).unfinished()]
-    store.take_up(1)
-    again = store.ask()
+    later = make(storage)
+    left = [record.number for record in later.abandoned()]
+    later.release(1)
+    again = later.ask()
 
     assert left == [1]
     assert again.number == 1
     assert again.suggest_float("lr", 0, 1) == lr
-    assert store.unfinished()[0].state is TrialState.RUNNING
+    assert [record.number for record in later.own()] == [1]
+    assert not store.is_own(1)
 
 
 def pause(store: StudyStore, *values: float) -> int:
     """Begin a trial and pause it at a rung for each value."""
     trial = store.ask()
     trial.suggest_float("lr", 0, 1)
-    store.note_recipe(trial, RECIPE, "key")
+    store.note_recipe(trial.number, RECIPE, "key")
     for step, value in zip((10, 35), values, strict=False):
         store.note_pause(trial.number, paused(step, value))
+    store.release(trial.number)
     return trial.number
 
 
@@ -120,7 +119,7 @@ def test_a_paused_trial_is_read_back_with_each_of_its_rungs(
     (record,) = make(open_storage(url, tmp_path)).records()
 
     assert record.is_paused
-    assert record.state == "running"
+    assert record.state == "waiting"
     assert record.pauses == (paused(10, 0.8), paused(35, 0.6))
     assert (record.steps, record.rung, record.value) == (35, 0.35, None)
     assert make(open_storage(url, tmp_path)).steps_spent == 35
@@ -129,6 +128,7 @@ def test_a_paused_trial_is_read_back_with_each_of_its_rungs(
 def test_a_trial_that_went_on_from_its_pause_is_paid_for_once(storage: BaseStorage) -> None:
     store = make(storage)
     pause(store, 0.8, 0.6)
+    store.claim(0)
     store.note_outcome(0, DONE)
     store.tell(0, DONE)
     trial = store.study.trials[0]
@@ -144,6 +144,7 @@ def test_an_outranked_trial_is_pruned_with_the_value_of_its_rung(storage: BaseSt
     store = make(storage)
     outranked = Outcome(StopReason.OUTRANKED, 0.8, 10, 100, 1.0)
     pause(store, 0.8)
+    store.claim(0)
     store.note_outcome(0, outranked)
     store.tell(0, outranked)
     trial = store.study.trials[0]
@@ -154,16 +155,67 @@ def test_an_outranked_trial_is_pruned_with_the_value_of_its_rung(storage: BaseSt
     assert store.records()[0].rung == 0.1
 
 
-def test_the_next_search_holds_a_paused_trial_back_from_those_that_are_asked_for(storage: BaseStorage) -> None:
+def test_a_paused_trial_waits_and_is_not_among_those_that_are_asked_for(storage: BaseStorage) -> None:
     store = make(storage)
     pause(store, 0.8)
     store.ask()
-    for trial in store.unfinished():
-        store.take_up(trial.number)
-    store.hold_paused()
+    store.release(1)
 
-    assert [trial.state for trial in store.study.trials] == [TrialState.RUNNING, TrialState.WAITING]
+    assert [trial.state for trial in store.study.trials] == [TrialState.WAITING, TrialState.WAITING]
     assert [store.ask().number, store.ask().number] == [1, 2]
+
+
+def test_of_two_that_claim_a_paused_trial_one_has_it(storage: BaseStorage, url: str | None, tmp_path: Path) -> None:
+    store, other = make(storage), make(open_storage(url, tmp_path))
+    pause(store, 0.8)
+
+    assert [store.claim(0), other.claim(0), store.claim(0)] == [True, False, False]
+    assert store.is_own(0)
+    assert not other.is_own(0)
+
+
+def test_a_trial_that_has_ended_cannot_be_claimed(storage: BaseStorage) -> None:
+    store = make(storage)
+
+    assert not store.claim(finish(store, DONE))
+
+
+def test_a_trial_that_was_stopped_between_rungs_is_paid_for_up_to_there(storage: BaseStorage) -> None:
+    store = make(storage)
+    pause(store, 0.8)
+    store.note_stop(0, 22)
+    (stopped,) = store.records()
+    spent = store.steps_spent
+    store.claim(0)
+    store.note_pause(0, paused(35, 0.6))
+    (record,) = store.records()
+
+    assert (stopped.steps, stopped.saved_steps, spent) == (10, 22, 22)
+    assert (record.steps, record.saved_steps, store.steps_spent) == (35, 35, 35)
+
+
+def test_steps_without_a_saved_state_are_paid_for_as_well(storage: BaseStorage) -> None:
+    store = make(storage)
+    pause(store, 0.8)
+    store.note_lost(0, 7)
+    store.note_lost(0, 2)
+    store.note_lost(None, 100)
+
+    assert store.steps_spent == 10 + 9 + 100
+
+
+def test_a_training_that_is_no_trials_is_done_by_one(storage: BaseStorage, url: str | None, tmp_path: Path) -> None:
+    store = make(storage)
+    before = store.asides()
+    claimed = store.claim_aside("baseline"), store.claim_aside("repeat/trial_3")
+    meanwhile = store.asides()
+    store.release_aside("baseline")
+
+    assert (before, claimed) == (set(), (True, True))
+    assert meanwhile == {"baseline", "repeat/trial_3"}
+    assert store.asides() == {"repeat/trial_3"}
+    # where no two processes share a study, another's can only be that of a dead one
+    assert make(open_storage(url, tmp_path)).asides() == set()
 
 
 def test_bad_input_closes_a_trial(storage: BaseStorage) -> None:
@@ -217,34 +269,3 @@ def test_mode_max_makes_a_study_that_maximizes(storage: BaseStorage) -> None:
 
     assert store.study.direction.name == "MAXIMIZE"
     assert (store.study.trials[0].value or 0) < -1e9
-
-
-def test_a_folder_is_held_by_one_process_at_a_time_and_freed_by_its_death(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from pathlib import Path; from opttune.searching.store import sole_search\n"
-        f"with sole_search(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=command_env()) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"held\n"
-        with pytest.raises(StudyError, match="another search is running"), sole_search(tmp_path):
-            raise AssertionError("not reached")
-        other.kill()
-    with sole_search(tmp_path):
-        assert os.listdir(tmp_path) == [".lock"]
-
-
-def test_the_lock_that_a_killed_search_left_on_its_journal_costs_a_second(tmp_path: Path) -> None:
-    finish(make(open_storage(None, tmp_path)), DONE)
-    # as Optuna makes it, held by nobody that lives
-    (tmp_path / "study.journal.lock").symlink_to(tmp_path / "study.journal")
-    started = time.monotonic()
-    finish(make(open_storage(None, tmp_path)), DONE)
-
-    assert time.monotonic() - started < 5
-    assert len(make(open_storage(None, tmp_path)).records()) == 2
-
-
-def test_a_storage_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be opened"):
-        open_storage("nonsense://here", tmp_path)

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from opttune.errors import InputError, MonitorError
 from opttune.outcome import StopReason
 from opttune.searching.sampler import OpttuneSampler
-from opttune.searching.store import quiet_optuna
+from opttune.searching.storage import quiet_optuna
 from opttune.searching.trial_callback import TrialCallback
 from tests.search_modules import Classifier, FailsInItsThirdStep, PlClassifier, loaders
 from tests.search_support import TINY, WILD, Tracked, make_database, make_space

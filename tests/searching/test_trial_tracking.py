@@ -9,7 +9,7 @@ import pytest
 
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
-from opttune.searching.store import quiet_optuna
+from opttune.searching.storage import quiet_optuna
 from opttune.searching.trial_tracking import TrialTracking
 from tests.search_support import Tracked, command_env, make_database
 

@@ -8,7 +8,8 @@ from optuna.storages import BaseStorage
 from opttune.errors import InputError
 from opttune.outcome import Outcome, StopReason
 from opttune.searching.plan import folder_name
-from opttune.searching.store import StudyStore, open_storage
+from opttune.searching.storage import open_storage
+from opttune.searching.store import StudyStore
 from opttune.searching.warm_start import EarlierBest, find_earlier, with_earlier_best
 from opttune.space.model import Choice, Fixed, Range, Scalar, Space
 from opttune.space.sample import default_parameters, sample_recipe
@@ -64,7 +65,7 @@ def add(store: StudyStore, parameters: dict[str, Scalar], value: float | None, s
     """Add a trial that came to its end, or diverged where it has no value."""
     store.study.enqueue_trial(parameters)
     trial = store.ask()
-    store.note_recipe(trial, sample_recipe(space, trial), "key")
+    store.note_recipe(trial.number, sample_recipe(space, trial), "key")
     reason = StopReason.NON_FINITE if value is None else StopReason.COMPLETED
     outcome = Outcome(reason, value, 100, 100, 1.0)
     store.note_outcome(trial.number, outcome)
@@ -109,7 +110,7 @@ def test_a_trial_that_was_paused_or_given_up_is_no_best(tmp_path: Path) -> None:
     for reason in (StopReason.PAUSED, StopReason.OUTRANKED):
         store.study.enqueue_trial(SGD)
         trial = store.ask()
-        store.note_recipe(trial, sample_recipe(SPACE, trial), "key")
+        store.note_recipe(trial.number, sample_recipe(SPACE, trial), "key")
         store.note_pause(trial.number, Outcome(StopReason.PAUSED, 0.1, 10, 100, 1.0))
         if reason is StopReason.OUTRANKED:
             store.note_outcome(trial.number, Outcome(reason, 0.1, 10, 100, 1.0))

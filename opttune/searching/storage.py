@@ -1,0 +1,154 @@
+"""Where studies are kept: a journal file, or any database that Optuna takes."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+from opttune.errors import InputError, StudyError
+from opttune.tracking.address import safe_uri
+
+_LONGEST_WRITE_SECONDS = 1.0
+"""A journal's lock is held for one write, of milliseconds."""
+_JOURNAL = "journal://"
+_BLOCK_BYTES = 4096
+_SQLITE_WAIT_SECONDS = 60
+"""How long one process waits for another's write."""
+
+
+def open_storage(url: str | None, out_dir: Path) -> BaseStorage:
+    """Open where studies are kept.
+
+    Args:
+        url: Any database URL that Optuna takes, or `journal:///path` for a journal file that several processes share;
+            None for the journal file `study.journal` in `out_dir`.
+        out_dir: The folder of the search, which this process holds (`sole_search`) where no URL is given.
+
+    Raises:
+        InputError: The storage cannot be opened.
+    """
+    try:
+        if url is None:
+            _remove_lock_of_the_dead(out_dir / "study.journal.lock")
+            return _open_journal(out_dir / "study.journal")
+        if url.startswith(_JOURNAL):
+            return _open_journal(Path(url.removeprefix(_JOURNAL)))
+        if url.startswith("sqlite"):
+            return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _SQLITE_WAIT_SECONDS}})
+        # a server may have closed a connection that lay idle during a long training
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    except Exception as err:  # drivers of databases raise what they like
+        problem = safe_uri(f"the storage {url or out_dir} cannot be opened: {type(err).__name__}: {err}")
+        raise InputError(problem) from None
+
+
+def _open_journal(path: Path) -> JournalStorage:
+    lock = _MendingLock(path)
+    backend = JournalFileBackend(str(path), lock)
+    # a torn line that a second one follows already could not be read
+    lock.acquire()
+    lock.release()
+    return JournalStorage(backend)
+
+
+class _MendingLock(JournalFileSymlinkLock):
+    """A journal's lock that cuts off what a killed process, or a full disk, has left of a line.
+
+    A later line behind it would make the journal unreadable for ever.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    def acquire(self) -> bool:
+        is_held = super().acquire()
+        cut_torn_line(self._path)
+        return is_held
+
+
+def cut_torn_line(path: Path) -> None:
+    """Shorten a journal to its last whole line; harmless where it ends with one. Its lock must be held."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        whole = end
+        while whole and not _ends_a_line(file, whole):
+            whole = _last_newline(file, whole - 1)
+        if whole < end:
+            file.truncate(whole)
+
+
+def _ends_a_line(file: BinaryIO, end: int) -> bool:
+    """Return whether a whole line of JSON ends there."""
+    start = _last_newline(file, end - 1)
+    file.seek(start)
+    line = file.read(end - start)
+    if not line.endswith(b"\n"):
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _last_newline(file: BinaryIO, end: int) -> int:
+    """Return the place behind the last newline before `end`; 0 where there is none."""
+    while end > 0:
+        start = max(0, end - _BLOCK_BYTES)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _remove_lock_of_the_dead(lock: Path) -> None:
+    """Remove a journal's lock that a killed search left; Optuna itself would wait half a minute for it."""
+    with suppress(OSError):
+        taken = lock.lstat().st_mtime
+        if time.time() - taken < _LONGEST_WRITE_SECONDS:
+            time.sleep(_LONGEST_WRITE_SECONDS)
+        if lock.lstat().st_mtime == taken:
+            lock.unlink()
+
+
+@contextmanager
+def sole_search(out_dir: Path) -> Iterator[None]:
+    """Hold a folder's search for this process; the hold ends with the process, however it ends.
+
+    Raises:
+        StudyError: Another process holds it.
+    """
+    lock = FileLock(out_dir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StudyError(
+            f"another search is running in {out_dir}. Wait for it, or choose another --out-dir. Several searches share "
+            "the work on a study that lies in a database: --storage URL."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Keep Optuna's own line for each trial off the terminal; opttune shows its own."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

@@ -1,0 +1,53 @@
+"""What an error that ends a training says: the recipe's fault, the machine's, or the user's code."""
+
+import errno
+from collections.abc import Iterator
+
+import torch
+
+from opttune.errors import DiskFullError
+from opttune.outcome import StopReason
+
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def reason_of(error: BaseException) -> StopReason:
+    """Return how a training ended that raised an error.
+
+    Example:
+        >>> str(reason_of(MemoryError())), str(reason_of(ValueError("no")))
+        ('out_of_memory', 'failed')
+    """
+    return StopReason.OUT_OF_MEMORY if any(map(_is_lack_of_memory, _causes(error))) else StopReason.FAILED
+
+
+def raise_if_disk_is_full(error: BaseException) -> None:
+    """Raise where an error says that the disk is full: no recipe is to blame for that.
+
+    Raises:
+        DiskFullError: It does.
+    """
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            where = f" ({cause.filename})" if cause.filename else ""
+            raise DiskFullError(
+                f"the disk is full{where}: {cause.strerror}. Nothing finished is lost: free some space, and the same "
+                "command goes on."
+            ) from error
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _MEMORY_WORDS)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those that led to it; a library may have made one of its own of it."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__ or found.__context__

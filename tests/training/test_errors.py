@@ -1,0 +1,53 @@
+import errno
+
+import pytest
+import torch
+
+from opttune.errors import DiskFullError
+from opttune.outcome import StopReason
+from opttune.training.errors import raise_if_disk_is_full, reason_of
+
+
+def caused_by(cause: BaseException) -> Exception:
+    try:
+        raise ValueError("a library's own words") from cause
+    except ValueError as err:
+        return err
+
+
+LACK = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    RuntimeError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+]
+
+
+@pytest.mark.parametrize("error", LACK, ids=repr)
+def test_too_little_memory_is_told_from_other_errors_also_where_a_library_wraps_it(error: Exception) -> None:
+    assert reason_of(error) is StopReason.OUT_OF_MEMORY
+    assert reason_of(caused_by(error)) is StopReason.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2"), ValueError("out of memory"), OSError(28, "full")])
+def test_other_errors_are_failures(error: Exception) -> None:
+    assert reason_of(error) is StopReason.FAILED
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_said_with_what_to_do(number: int) -> None:
+    with pytest.raises(DiskFullError, match=r"the disk is full \(/x/a.ckpt\).*free some space"):
+        raise_if_disk_is_full(caused_by(OSError(number, "No space left on device", "/x/a.ckpt")))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOENT, "no such file"), ValueError("28")])
+def test_no_other_error_is_taken_for_a_full_disk(error: Exception) -> None:
+    raise_if_disk_is_full(error)
+
+
+def test_errors_that_lead_to_one_another_in_a_circle_end() -> None:
+    first, second = ValueError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+
+    assert reason_of(first) is StopReason.FAILED
