@@ -10,6 +10,7 @@ from opttune.preview import budget_steps
 from opttune.provenance import source_tags, versions
 from opttune.recipe import Recipe
 from opttune.report import write_report
+from opttune.searching.audit import audit_warnings, read_findings
 from opttune.searching.diagnosis import edge_warnings, stability
 from opttune.searching.finale import luck_warning
 from opttune.searching.lookup import FoundStudy
@@ -51,6 +52,7 @@ def end_run(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> Searc
     found = FoundStudy(loop.store.study, loop.store.storage, plan.out_dir)
     study = read_study(found)
     warnings = [sentence for sentence in (loop.stopped_because, plan.mode_warning) if sentence]
+    warnings += audit_warnings(plan.guard, read_findings(loop.store.study))
     warnings += _warnings(study)
     _write_answer(run, study)
     if status == "FINISHED" and plan.tracking.report and study.best is not None:

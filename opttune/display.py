@@ -177,7 +177,7 @@ class LiveWatcher(PlainWatcher):
     def _count(self, outcome: Outcome | None) -> None:
         if outcome is not None:
             self._diverged += outcome.reason.is_divergence
-            self._pruned += outcome.reason in (StopReason.PRUNED, StopReason.OUTRANKED)
+            self._pruned += outcome.reason in (StopReason.PRUNED, StopReason.OUTRANKED, StopReason.STALL)
             self._failed += outcome.reason in (StopReason.FAILED, StopReason.OUT_OF_MEMORY)
 
     def _spend(self, steps_spent: int) -> None:

@@ -20,6 +20,8 @@ class StopReason(StrEnum):
     """The loss, or the monitored value at the end, was NaN or infinite."""
     BLOW_UP = "blow_up"
     """The loss rose far above its first values and stayed there."""
+    STALL = "stall"
+    """The loss had not fallen after the warmup, nor had the validations improved."""
     PAUSED = "paused"
     """It reached a rung of the search and waits there with its state saved; its value is the metric at that rung."""
     OUTRANKED = "outranked"
@@ -45,13 +47,13 @@ class StopReason(StrEnum):
 
     @property
     def is_divergence(self) -> bool:
-        """Whether the guard found that nothing can come of the run."""
+        """Whether the loss left all bounds: a smaller learning rate would have helped."""
         return self in (StopReason.NON_FINITE, StopReason.BLOW_UP)
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether the recipe cannot be trained at all: it diverges, or needs more memory than there is."""
-        return self.is_divergence or self is StopReason.OUT_OF_MEMORY
+        """Whether nothing can come of the recipe: it diverges, stands still, or needs more memory than there is."""
+        return self.is_divergence or self in (StopReason.STALL, StopReason.OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,9 @@ class Outcome:
         replaced: The optimizer that the module came with, in words; empty where it kept its own.
         groups: Table of the optimizer's parameter groups in Markdown; empty where the module kept its own.
         state_bytes: Bytes of the optimizer's state at the end; 0 also where none was built.
+        alarms: What stood out in the training and ended nothing, a sentence each; empty where nothing did.
+        flagged: The reason for which the guard would have ended the run, where it was let go on as a check.
+        stopped_lr: The learning rate at which the guard ended the run; None where it did not.
 
     Raises:
         InputError: A field is of the wrong kind, or the reason does not go with the value.
@@ -89,6 +94,9 @@ class Outcome:
     replaced: str = ""
     groups: str = ""
     state_bytes: int = 0
+    alarms: str = ""
+    flagged: str = ""
+    stopped_lr: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.reason, StopReason):
@@ -103,7 +111,9 @@ class Outcome:
                 raise InputError(f"outcome: {name} must be a whole number >= 0, got {shown(count)}.")
         if not is_number(self.seconds) or self.seconds < 0:
             raise InputError(f"outcome: seconds must be a number >= 0, got {shown(self.seconds)}.")
-        for name in ("message", "traceback", "replaced", "groups"):
+        if self.stopped_lr is not None and not is_number(self.stopped_lr):
+            raise InputError(f"outcome: stopped_lr must be a finite number or None, got {shown(self.stopped_lr)}.")
+        for name in ("message", "traceback", "replaced", "groups", "alarms", "flagged"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"outcome: {name} must be text, got {shown(getattr(self, name))}.")
 

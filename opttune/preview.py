@@ -6,13 +6,14 @@ from typing import Any
 
 from opttune.build.load import load_class
 from opttune.catalog.lookup import find_optimizer
+from opttune.engines.several import survey_there
 from opttune.planning import fix_what_the_trainer_sets
 from opttune.searching.plan import SearchPlan
 from opttune.searching.prior import first_recipe
 from opttune.searching.warm_start import EarlierBest, with_earlier_best
 from opttune.space.settle import SettledSpace, settle_space
 from opttune.training.attempt import Attempt
-from opttune.training.survey import Survey, survey
+from opttune.training.survey import Survey
 from opttune.training.workload import Workload
 
 
@@ -83,8 +84,4 @@ def look_at(plan: SearchPlan, workload: Workload, steps: int) -> Survey:
         trainer={**plan.trainer, **plan.length},
         mode=plan.mode,
     )
-    try:
-        return survey(attempt, workload, steps)
-    except SystemExit:
-        # what Lightning makes of Ctrl-C
-        raise KeyboardInterrupt from None
+    return survey_there(attempt, workload, steps)

@@ -141,9 +141,9 @@ def read_result(message: Mapping[str, Any]) -> Outcome | OpttuneError:
     return kind(text) if isinstance(kind, type) and issubclass(kind, OpttuneError) else OpttuneError(text)
 
 
-def save_result(folder: Path, result: Outcome | OpttuneError) -> None:
-    """Write what came of an attempt; the file is there whole or not at all."""
-    _write(folder / OUTCOME, json.dumps(result_message(result)).encode())
+def save_result(folder: Path, result: Outcome | OpttuneError, of_rank: str = "") -> None:
+    """Write what came of an attempt; the file is there whole or not at all. A further rank's has its name."""
+    _write(folder / f"{OUTCOME}{of_rank and f'.rank{of_rank}'}", json.dumps(result_message(result)).encode())
 
 
 def load_result(folder: Path) -> Outcome | OpttuneError | None:

@@ -14,10 +14,10 @@ from pathlib import Path
 from opttune.engines.attempt_file import MESSAGES, load_attempt, load_workload, save_result
 from opttune.engines.messages import Teller
 from opttune.errors import OpttuneError
-from opttune.outcome import Outcome
+from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import run_attempt
 
-TRAINED, USAGE = 0, 2
+TRAINED, FAILED, USAGE = 0, 1, 2
 
 
 def main(arguments: list[str]) -> int:
@@ -27,7 +27,8 @@ def main(arguments: list[str]) -> int:
         arguments: The folder.
 
     Returns:
-        The exit code: 0, whatever came of the training.
+        The exit code: 0, whatever came of the training; of a further rank 1 where it failed, so that Lightning ends
+        those that wait for it.
     """
     if len(arguments) != 1:
         print(f"usage: python -m {__spec__.name if __spec__ else __name__} FOLDER", file=sys.stderr)
@@ -37,6 +38,9 @@ def main(arguments: list[str]) -> int:
         result = _train(folder, teller)
     if is_first_rank():
         save_result(folder, result)
+    elif isinstance(result, OpttuneError) or result.reason is StopReason.FAILED:
+        save_result(folder, result, of_rank=os.environ.get("LOCAL_RANK", ""))
+        return FAILED
     return TRAINED
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 from opttune.engines.engine import Done
+from opttune.engines.several import run_on_several
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome
 from opttune.training.attempt import Attempt, AttemptListener, run_attempt
+from opttune.training.devices import count_processes
 from opttune.training.stop import NEVER, Stop
 from opttune.training.workload import Workload
 
@@ -50,10 +52,16 @@ class InlineEngine:
 
 
 def train_here(workload: Workload, stop: Stop = NEVER) -> Train:
-    """Return what trains an attempt in this process.
+    """Return what trains an attempt in this process; on several devices, in processes of their own.
 
     Args:
         workload: The user's model and data.
         stop: Asked after each step whether the training shall end.
     """
-    return lambda attempt, listener: run_attempt(attempt, workload, listener, stop)
+
+    def train(attempt: Attempt, listener: AttemptListener) -> Outcome:
+        if count_processes(attempt.trainer) > 1:
+            return run_on_several(attempt, workload, listener, stop)
+        return run_attempt(attempt, workload, listener, stop)
+
+    return train

@@ -2,61 +2,108 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 import torch
 
 from opttune.errors import InputError
-from opttune.guard.rules import Guard, Verdict, judge, looks_for_blow_up
+from opttune.guard.handover import Handover
+from opttune.guard.history import RunHistory
+from opttune.guard.ranks import SharedDecision, from_rank_zero
+from opttune.guard.rules import Guard, Verdict
 from opttune.guard.steps import StepGatherer, StepRecord
 from opttune.guard.stop import EarlyEnd
 from opttune.namespaces import AnyCallback
+from opttune.outcome import StopReason
 
 RecordsListener = Callable[[list[StepRecord]], None]
+_ACTIONS = ("stop", "warn")
 
 
 class GuardCallback(AnyCallback):
     """Stops a training run that cannot come to anything, in its first steps; no search needed.
 
-    A stopped run ends in good order: no validation follows, `trainer.fit` returns, `verdict` says why.
+    A stopped run ends in good order: no validation follows, `trainer.fit` returns, `verdict` says why. With several
+    devices rank 0 decides by its own losses, and all ranks stop at the same step.
 
     Args:
         guard: The settings; None takes the usual ones.
-        listener: Called with the numbers of each step as they are read; tracking hangs on here.
+        action: `stop` ends the run; `warn` says what would end it, and lets it go on.
+        monitor: The metric that speaks against a stall when it improves, as the module logs it in validations.
+        mode: Whether that metric is to fall (`min`) or to rise (`max`).
+        listener: Called with the numbers of each step as they are read; tracking hangs on here. Who listens
+            says what is to be said: then the callback warns of nothing.
 
-    Attributes:
-        verdict: Why the run was stopped, or None.
+    Raises:
+        InputError: An argument is none of the allowed ones, or nothing is to be guarded.
 
     Example:
-        >>> callback = GuardCallback()
+        >>> callback = GuardCallback(action="warn")
         >>> callback.verdict is None
         True
     """
 
-    def __init__(self, guard: Guard | bool | None = None, *, listener: RecordsListener | None = None) -> None:
+    def __init__(
+        self,
+        guard: Guard | bool | None = None,
+        *,
+        action: str = "stop",
+        monitor: str = "val_loss",
+        mode: str = "min",
+        listener: RecordsListener | None = None,
+    ) -> None:
         super().__init__()
         self.guard = Guard.of(guard)
         if self.guard is None and listener is None:
             raise InputError("GuardCallback: guard=False guards nothing; leave the callback out.")
-        self.verdict: Verdict | None = None
+        for name, value, allowed in (("action", action, _ACTIONS), ("mode", mode, ("min", "max"))):
+            if value not in allowed:
+                raise InputError(f"GuardCallback: {name} must be one of {', '.join(allowed)}, got {value!r}.")
+        self._action, self._monitor, self._mode = action, monitor, mode
         self._listener = listener
         self._early_end = EarlyEnd()
+        self._handover = Handover()
         self._reset(0, 0)
 
     def _reset(self, step: int, total_steps: int) -> None:
-        self._gatherer = StepGatherer(with_grad_norm=self._listener is not None)
-        self._losses: list[float] = []
-        # a resumed run's first losses are not known: rising is no longer told from having fallen less
-        self._rules = self.guard if self.guard is None or step == 0 else replace(self.guard, blow_up=False)
+        self._gatherer = StepGatherer(
+            self._listener is not None or (self.guard is not None and self.guard.watch_grad_norm)
+        )
+        self._history: RunHistory | None = None
+        if self.guard is not None:
+            self._history = RunHistory(self.guard, total_steps, self._mode, is_whole=step == 0)
+        self._decision = SharedDecision()
         self._step = step
-        self._total_steps = total_steps
+        self._verdict: Verdict | None = None
+        self._found: Verdict | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Why the run was stopped, or, where the action is `warn`, why it should have been; else None."""
+        told = self._handover.take()
+        if told is not None:
+            self._verdict = Verdict(**{**told, "reason": StopReason(told["reason"])})
+        return self._verdict
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What stood out and ended nothing, a sentence each."""
+        return () if self._history is None else self._history.alarms
+
+    @property
+    def flagged(self) -> Verdict | None:
+        """The verdict that was passed over, where `Guard.only_notes` is set; else None."""
+        return None if self._history is None else self._history.flagged
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Start anew, from the step at which a resumed run stands."""
-        self.verdict = None
         total = trainer.estimated_stepping_batches
         self._reset(trainer.global_step, int(total) if 0 < total < float("inf") else 0)
+        if _shards_gradients(trainer):
+            # what a rank holds of them has another norm than the whole
+            self._gatherer.with_grad_norm = False
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Note the learning rate and gradients of the step to come."""
@@ -64,27 +111,44 @@ class GuardCallback(AnyCallback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Note the batch; at the end of an optimizer step judge the run."""
-        self._gatherer.add_batch(outputs, trainer.accumulate_grad_batches)
+        gatherer = self._gatherer
+        gatherer.add_batch(outputs, trainer.accumulate_grad_batches)
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
-        self._gatherer.end_step(self._step)
-        if self._is_time_to_read(trainer):
-            self._read(trainer)
+        gatherer.end_step(self._step)
+        is_alone = trainer.world_size == 1
+        if is_alone and gatherer.is_on_cpu:
+            self._take(gatherer.read(), trainer, pl_module)
+            self._heed(trainer, self._found is not None)
+            return
+        is_time = len(gatherer) >= (self.guard.read_every_steps if self.guard else 10)
+        if is_time:
+            gatherer.send()
+        self._take(gatherer.take(), trainer, pl_module)
+        if is_alone or is_time:
+            self._heed(trainer, self._decision.share(trainer, self._found is not None))
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Note the monitored metric, which may speak against a stall."""
+        if self._history is None or trainer.sanity_checking or not self._history.wants_validations:
+            return
+        if self._monitor in trainer.callback_metrics:
+            self._history.add_validation(float(trainer.callback_metrics[self._monitor]))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Hand on the steps that were not read yet."""
-        if len(self._gatherer):
-            self._read(trainer)
+        self._take(self._gatherer.read(), trainer, pl_module)
+        self._heed(trainer, from_rank_zero(trainer, self._found is not None))
 
     def progress(self) -> dict[str, Any]:
         """Return what it remembers of the steps so far, as plain values: for a training that is paused."""
-        return {"losses": list(self._losses), "blow_up": self._rules is not None and self._rules.blow_up}
+        return {} if self._history is None else self._history.progress()
 
     def go_on_from(self, progress: Mapping[str, Any]) -> None:
         """Take up what `progress` gave, after `on_train_start` of the resumed training."""
-        self._losses = list(progress["losses"])
-        self._rules = self.guard and replace(self.guard, blow_up=progress["blow_up"])
+        if self._history is not None and progress:
+            self._history.go_on_from(progress)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Put the Trainer's settings back."""
@@ -93,43 +157,69 @@ class GuardCallback(AnyCallback):
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Put the Trainer's settings back."""
         self._early_end.restore()
+        # who listens knows the verdict
+        if self._verdict is not None and trainer.is_global_zero and self._listener is None:
+            self._handover.leave({**asdict(self._verdict), "reason": str(self._verdict.reason)})
 
-    def _is_time_to_read(self, trainer: Any) -> bool:
-        every = self.guard.read_every_steps if self.guard else 10
-        return len(self._gatherer) >= every or (trainer.world_size == 1 and self._gatherer.is_on_cpu)
-
-    def _read(self, trainer: Any) -> None:
-        records = self._gatherer.read()
+    def _take(self, records: list[StepRecord], trainer: Any, module: Any) -> None:
+        """Hand the numbers on, and find out whether the run must end."""
+        if not records:
+            return
         if self._listener is not None:
             self._listener(records)
-        verdict = self._judge(records, trainer)
-        if _all_ranks_stop(trainer, verdict is not None) and self.verdict is None:
-            self.verdict = verdict
-            self._early_end.end(trainer, validate=False)
-            if verdict is not None and self._listener is None:
-                warnings.warn(f"opttune stopped the training: {verdict.message}.", stacklevel=2)
-
-    def _judge(self, records: list[StepRecord], trainer: Any) -> Verdict | None:
-        if self._rules is None:
-            return None
+        if self._history is None or self._found is not None:
+            return
         skips = getattr(trainer.precision_plugin, "scaler", None) is not None
         for record in records:
-            if record.loss is None:
-                continue
-            self._losses.append(record.loss)
-            verdict = judge(self._losses, self._total_steps, self._rules, skips, record.step)
+            verdict = self._history.add(record, skips) or self._look_at_gradients(record, skips, module)
+            if verdict is not None and self._action == "stop":
+                self._found = verdict
+                break
             if verdict is not None:
-                return verdict
-            if not looks_for_blow_up(len(self._losses), self._total_steps, self._rules):
-                self._rules = replace(self._rules, blow_up=False)
-                del self._losses[: -self._rules.allowed_skipped_steps - 1]
-        return None
+                self._history.say_no_more_of(verdict.reason)
+                self._verdict = self._verdict or verdict
+                self._warn(trainer, f"would stop the training {_explained(verdict)}")
+        self._tell_news(trainer)
+
+    def _look_at_gradients(self, record: StepRecord, skips_steps: bool, module: Any) -> Verdict | None:
+        """Return a verdict where gradients that are not finite have reached the parameters; a loss may hide it."""
+        norm = record.grad_norm
+        if norm is None or isfinite(norm) or skips_steps or self.guard is None or not self.guard.non_finite:
+            return None
+        if all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters()):
+            return None
+        message = f"the gradients became {norm:g} at step {record.step}, and so did parameters"
+        return Verdict(StopReason.NON_FINITE, record.step, message, record.lr)
+
+    def _heed(self, trainer: Any, stop: bool) -> None:
+        """Stop where rank 0 says so."""
+        if not stop or self._verdict is not None:
+            return
+        self._verdict = from_rank_zero(trainer, self._found)
+        self._early_end.end(trainer, validate=False)
+        if self._verdict is not None:
+            self._warn(trainer, f"stopped the training {_explained(self._verdict)}")
+
+    def _tell_news(self, trainer: Any) -> None:
+        if self._history is not None:
+            for sentence in self._history.news:
+                self._warn(trainer, f"notes that {sentence}; it may be benign, and the training goes on.")
+            self._history.news.clear()
+
+    def _warn(self, trainer: Any, sentence: str) -> None:
+        if self._listener is None and trainer.is_global_zero:
+            warnings.warn(f"opttune {sentence}", stacklevel=2)
 
 
-def _all_ranks_stop(trainer: Any, stop: bool) -> bool:
-    """Return rank 0's decision on every rank."""
-    if trainer.world_size == 1:
-        return stop
-    decision = torch.tensor(float(stop), device=trainer.strategy.root_device)
-    torch.distributed.broadcast(decision, src=0)
-    return bool(decision.item())
+def _explained(verdict: Verdict) -> str:
+    """Return the rule, the step, the numbers, and what to try, in words."""
+    said = f"({verdict.reason}): {verdict.message}."
+    if not verdict.lr or not isfinite(verdict.lr):
+        return said
+    other = ", or a larger one if it was small for this model" if verdict.reason is StopReason.STALL else ""
+    return f"{said} The learning rate was {verdict.lr:.3g}; try {verdict.lr / 10:.3g}{other}."
+
+
+def _shards_gradients(trainer: Any) -> bool:
+    name = type(trainer.strategy).__name__
+    return "FSDP" in name or "ModelParallel" in name

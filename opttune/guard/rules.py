@@ -5,21 +5,34 @@ With `L0` the first loss and `m` the median of the last `W = max(8, 20% of the s
 - non-finite: a loss that is NaN or infinite ends the run at once;
 - runaway: the median of the last three losses above `30 L0` ends it in its first steps, looked at in every
   step from the fourth to 20% of the length;
-- blow-up: `m > 1.5 L0` at two checks in a row ends it. Checks stand 1% of the length apart, from
+- blow-up: `m > 1.5 L0` at two checks in a row ends it. Checks stand `max(8 steps, 1%)` of the length apart, from
   `max(10 steps, 1%)` to 20% of the length; one spike, or a rise that comes down again, ends nothing.
   Where `L0` is near or below zero, `m - L0 > max(0.5 |L0|, 10 MAD of the first W losses)` takes its place.
 
-Of a training of unknown length only the first 11 losses are looked at for runaway and blow-up. Losses that a
-GradScaler let pass are no part of any median.
+Of a training of unknown length only the first 18 losses are looked at for runaway and blow-up. Losses that a
+GradScaler let pass are no part of any median. The rule for a loss that does not fall stands in `stall.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from statistics import median
 
 from opttune.errors import InputError
 from opttune.outcome import StopReason
+
+_RATIO: tuple[Callable[[float], bool], str] = (lambda value: value > 1, "> 1")
+_SHARE: tuple[Callable[[float], bool], str] = (lambda value: 0 <= value <= 1, "in [0, 1]")
+_COUNT: tuple[Callable[[float], bool], str] = (lambda value: value >= 1, ">= 1")
+_LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
+    **dict.fromkeys(("runaway_ratio", "blow_up_ratio", "spike_ratio", "grad_norm_ratio"), _RATIO),
+    **dict.fromkeys(("blow_up_until_fraction", "window_fraction", "audit_share"), _SHARE),
+    **dict.fromkeys(("stall_from_fraction", "stall_after_warmup_fraction", "stall_until_fraction"), _SHARE),
+    **dict.fromkeys(("window_steps", "read_every_steps"), _COUNT),
+    "stall_ratio": (lambda value: 0 < value <= 1, "in (0, 1]"),
+    "stall_veto_fraction": (lambda value: value > 0, "> 0"),
+    "allowed_skipped_steps": (lambda value: value >= 0, ">= 0"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +47,25 @@ class Guard:
         runaway_ratio: The median of three losses may rise to this multiple of the first loss, > 1.
         blow_up_ratio: The median loss may rise to this multiple of the first loss, > 1.
         blow_up_until_fraction: Share of the length after which blow-up is no longer looked for, in [0, 1].
+        stall: Whether a loss that has not fallen, and validations that have not improved, end the run.
+        stall_ratio: The median loss must have fallen below this multiple of the first loss, in (0, 1].
+        stall_from_fraction: Share of the length at which a stall is looked for, once, in [0, 1].
+        stall_after_warmup_fraction: Least share of the length between the highest learning rate so far and that
+            moment, in [0, 1].
+        stall_until_fraction: Share of the length until which that moment waits for a second validation, in [0, 1].
+        stall_veto_fraction: A validation that is better than the first by this share of it speaks against a
+            stall, > 0.
         window_steps: Least number of losses that a median is taken of, >= 1.
         window_fraction: Share of the steps so far that a median is taken of, in [0, 1].
+        alarms: Whether a spike of the loss and a jump of the gradients' norm are noted; they end nothing.
+        spike_ratio: A loss above this multiple of the first is a spike, > 1.
+        grad_norm_ratio: A norm above this multiple of the usual one is a jump, > 1.
+        watch_grad_norm: Whether to take the norm of the gradients for that; tracking takes it in any case.
         read_every_steps: Steps between two readings of the losses from an accelerator, >= 1. On a CPU every
             step is read at once.
+        audit_share: Share of a search's trials in which blow-up and stall are noted and stop nothing before the
+            first rung, to find out whether they would stop good ones; in [0, 1].
+        only_notes: Whether blow-up and stall are noted and stop nothing.
 
     Raises:
         InputError: A setting is out of its range.
@@ -53,31 +81,34 @@ class Guard:
     runaway_ratio: float = 30.0
     blow_up_ratio: float = 1.5
     blow_up_until_fraction: float = 0.2
+    stall: bool = True
+    stall_ratio: float = 0.995
+    stall_from_fraction: float = 0.1
+    stall_after_warmup_fraction: float = 0.05
+    stall_until_fraction: float = 0.5
+    stall_veto_fraction: float = 0.02
     window_steps: int = 8
     window_fraction: float = 0.2
+    alarms: bool = True
+    spike_ratio: float = 2.0
+    grad_norm_ratio: float = 10.0
+    watch_grad_norm: bool = False
     read_every_steps: int = 5
+    audit_share: float = 0.05
+    only_notes: bool = False
 
     def __post_init__(self) -> None:
-        limits = (
-            ("runaway_ratio", self.runaway_ratio > 1, "> 1"),
-            ("blow_up_ratio", self.blow_up_ratio > 1, "> 1"),
-            ("blow_up_until_fraction", 0 <= self.blow_up_until_fraction <= 1, "in [0, 1]"),
-            ("window_fraction", 0 <= self.window_fraction <= 1, "in [0, 1]"),
-            ("window_steps", self.window_steps >= 1, ">= 1"),
-            ("allowed_skipped_steps", self.allowed_skipped_steps >= 0, ">= 0"),
-            ("read_every_steps", self.read_every_steps >= 1, ">= 1"),
-        )
-        for name, holds, words in limits:
-            if not holds:
+        for name, (holds, words) in _LIMITS.items():
+            if not holds(getattr(self, name)):
                 raise InputError(f"Guard: {name} must be {words}, got {getattr(self, name)!r}.")
 
     @classmethod
     def finite_only(cls) -> "Guard":
         """Return a guard that looks for non-finite losses alone.
 
-        For reinforcement learning, GANs and contrastive losses, where a rising loss need not be bad.
+        For reinforcement learning, GANs and contrastive losses, where a loss that rises or stays need not be bad.
         """
-        return cls(blow_up=False)
+        return cls(blow_up=False, stall=False, alarms=False)
 
     @classmethod
     def of(cls, guard: "Guard | bool | None", default: bool = True) -> "Guard | None":
@@ -97,11 +128,13 @@ class Verdict:
         reason: Which rule.
         step: The optimizer step, counted from 1, at which it struck.
         message: One sentence with the numbers.
+        lr: The learning rate of that step; None where it is not known.
     """
 
     reason: StopReason
     step: int
     message: str
+    lr: float | None = None
 
 
 def judge(
@@ -143,7 +176,7 @@ def looks_for_blow_up(count: int, total_steps: int, guard: Guard) -> bool:
 def _judge_runaway(losses: Sequence[float], guard: Guard, step: int) -> Verdict | None:
     first = next(filter(isfinite, losses))
     recent = median([loss for loss in losses[-3:] if isfinite(loss)])
-    if len(losses) < 4 or first <= _NEAR_ZERO or recent <= guard.runaway_ratio * first:
+    if len(losses) < 4 or first <= NEAR_ZERO or recent <= guard.runaway_ratio * first:
         return None
     return Verdict(StopReason.BLOW_UP, step, f"the loss ran away from {first:.4g} to {recent:.4g} by step {step}")
 
@@ -159,8 +192,8 @@ def _judge_blow_up(losses: Sequence[float], total_steps: int, guard: Guard, step
         return None
     message = (
         f"the loss rose from {now[0]:.4g} and stayed up: "
-        f"its median was {_recent_median(before, guard):.4g} at step {step - distance} "
-        f"and {_recent_median(now, guard):.4g} at step {step}"
+        f"its median was {recent_median(before, guard):.4g} at step {step - distance} "
+        f"and {recent_median(now, guard):.4g} at step {step}"
     )
     return Verdict(StopReason.BLOW_UP, step, message)
 
@@ -178,12 +211,13 @@ def _first_check(total_steps: int) -> int:
 
 
 def _check_distance(total_steps: int) -> int:
-    return max(1, total_steps // 100)
+    # no loss stands in the medians of two checks in a row
+    return max(8, total_steps // 100)
 
 
 def _is_blown_up(losses: Sequence[float], guard: Guard) -> bool:
-    first, recent = losses[0], _recent_median(losses, guard)
-    if first > _NEAR_ZERO:
+    first, recent = losses[0], recent_median(losses, guard)
+    if first > NEAR_ZERO:
         return recent > guard.blow_up_ratio * first
     start = losses[: guard.window_steps]
     middle = median(start)
@@ -191,10 +225,11 @@ def _is_blown_up(losses: Sequence[float], guard: Guard) -> bool:
     return recent - first > max((guard.blow_up_ratio - 1) * abs(first), 10 * spread)
 
 
-_NEAR_ZERO = 0.01
+NEAR_ZERO = 0.01
 """Below this first loss a ratio says nothing: a log-likelihood passes zero on its way down."""
 
 
-def _recent_median(losses: Sequence[float], guard: Guard) -> float:
+def recent_median(losses: Sequence[float], guard: Guard) -> float:
+    """Return the median of the last `W` losses."""
     window = max(guard.window_steps, round(guard.window_fraction * len(losses)))
     return median(losses[-window:])

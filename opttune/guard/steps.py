@@ -25,6 +25,39 @@ class StepRecord:
     grad_norm: float | None
 
 
+class Transfer:
+    """Some numbers on their way from a device to this process, which does not wait for them.
+
+    Args:
+        numbers: The numbers, one tensor of one dimension.
+    """
+
+    def __init__(self, numbers: Tensor) -> None:
+        self._numbers = numbers
+        self._event: torch.cuda.Event | None = None
+        if numbers.device.type == "cuda":
+            self._numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            self._numbers.copy_(numbers, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether reading them makes nobody wait; of an accelerator that does not tell, it never is."""
+        if self._event is not None:
+            return bool(self._event.query())  # type: ignore[no-untyped-call]
+        return self._numbers.device.type == "cpu"
+
+    def read(self) -> list[float]:
+        """Return them, once they are there."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._numbers.tolist()
+
+
+_Step = tuple[int, Tensor | None, float, Tensor | None]
+
+
 class StepGatherer:
     """Collects what one optimizer step after another gives, without making the device wait.
 
@@ -37,7 +70,8 @@ class StepGatherer:
         self._batch_losses: list[Tensor] = []
         self._lr = 0.0
         self._grad_norm: Tensor | None = None
-        self._waiting: list[tuple[int, Tensor | None, float, Tensor | None]] = []
+        self._waiting: list[_Step] = []
+        self._sent: list[tuple[list[_Step], Transfer]] = []
 
     @property
     def is_on_cpu(self) -> bool:
@@ -49,7 +83,7 @@ class StepGatherer:
 
     def before_step(self, optimizer: Any) -> None:
         """Note the learning rate, and the norm of the gradients, that a step is about to use."""
-        self._lr = max(float(group["lr"]) for group in optimizer.param_groups)
+        self._lr = max([float(group["lr"]) for group in optimizer.param_groups])
         if self.with_grad_norm:
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             dense = [gradient for gradient in gradients if gradient.layout == torch.strided]
@@ -69,13 +103,40 @@ class StepGatherer:
         self._waiting.append((step, loss, self._lr, self._grad_norm))
         self._batch_losses = []
 
-    def read(self) -> list[StepRecord]:
-        """Return the steps since the last reading, in one transfer from the device."""
-        numbers = [x.reshape(()).float() for _, loss, _, norm in self._waiting for x in (loss, norm) if x is not None]
-        values = iter(torch.stack(numbers).tolist() if len(numbers) > 2 else [x.item() for x in numbers])
-        records = [
-            StepRecord(step, None if loss is None else next(values), lr, None if norm is None else next(values))
-            for step, loss, lr, norm in self._waiting
-        ]
-        self._waiting = []
+    def send(self) -> None:
+        """Begin to bring the steps that wait here, in one transfer."""
+        if self._waiting:
+            numbers = [
+                x.reshape(()).float() for _, loss, _, norm in self._waiting for x in (loss, norm) if x is not None
+            ]
+            self._sent.append((self._waiting, Transfer(torch.stack(numbers) if numbers else torch.empty(0))))
+            self._waiting = []
+
+    def take(self, wait: bool = False) -> list[StepRecord]:
+        """Return the sent steps that have arrived; all of them to who waits.
+
+        Of two on their way the first is waited for: the device has the second's steps still to do.
+        """
+        records: list[StepRecord] = []
+        while self._sent and (wait or len(self._sent) > 1 or self._sent[0][1].has_arrived):
+            steps, transfer = self._sent.pop(0)
+            records += _records(steps, transfer.read())
         return records
+
+    def read(self) -> list[StepRecord]:
+        """Return every step since the last reading, those that were sent first."""
+        if self._sent or len(self._waiting) > 1:
+            self.send()
+            return self.take(wait=True)
+        # of a single step on a CPU a transfer would cost more than it saves
+        numbers = [float(x) for _, loss, _, norm in self._waiting for x in (loss, norm) if x is not None]
+        steps, self._waiting = self._waiting, []
+        return _records(steps, numbers)
+
+
+def _records(steps: list[_Step], numbers: list[float]) -> list[StepRecord]:
+    values = iter(numbers)
+    return [
+        StepRecord(step, None if loss is None else next(values), lr, None if norm is None else next(values))
+        for step, loss, lr, norm in steps
+    ]

@@ -25,11 +25,13 @@ class Evidence:
         values: The metric at each rung that it has reached, the end of the full length last; lower is better.
             Empty for a trial that the guard stopped before the first.
         died_at: Share of the full length at which the guard, or a lack of memory, ended it; None where none did.
+        diverged_lr: Learning rate at which its loss left all bounds; None where it did not.
     """
 
     parameters: Mapping[str, Scalar]
     values: tuple[float, ...] = ()
     died_at: float | None = None
+    diverged_lr: float | None = None
 
 
 def read_evidence(trials: Iterable[FrozenTrial], direction: StudyDirection) -> list[Evidence]:
@@ -49,7 +51,9 @@ def read_evidence(trials: Iterable[FrozenTrial], direction: StudyDirection) -> l
 def _read(trial: FrozenTrial, sign: float) -> Evidence | None:
     outcome = trial.user_attrs.get(OUTCOME)
     if outcome is not None and StopReason(outcome["reason"]).is_hopeless:
-        return Evidence(trial.params, died_at=outcome["steps"] / max(1, outcome["total_steps"]))
+        died_at = outcome["steps"] / max(1, outcome["total_steps"])
+        rate = outcome.get("stopped_lr") or next((v for name, v in trial.params.items() if name.endswith(".lr")), None)
+        return Evidence(trial.params, (), died_at, rate if StopReason(outcome["reason"]).is_divergence else None)
     values = [float(pause["value"]) for pause in trial.user_attrs.get(RUNGS, ())]
     # a trial that was paused and then given up has told its last rung as its value
     is_told = trial.state == TrialState.COMPLETE or (trial.state == TrialState.PRUNED and not values)

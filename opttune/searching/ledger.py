@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+from opttune.guard.rules import Guard
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
+from opttune.searching.audit import guard_of, look_at, note_finding, read_findings
 from opttune.searching.climb import Climb
 from opttune.searching.files import SearchFiles
 from opttune.searching.plan import SearchPlan
@@ -78,7 +80,9 @@ class Ledger:
         if not self._store.is_own(record.number):
             # this process stood still for so long that another has taken the trial over
             self._logs.pop(record.number, None)
-        elif outcome.reason is StopReason.INTERRUPTED:
+            return
+        note_finding(self._store.study, look_at(record, outcome, self._store.records(), self._plan.mode))
+        if outcome.reason is StopReason.INTERRUPTED:
             self._interrupt(record, outcome)
         elif outcome.reason is StopReason.PAUSED:
             self._pause(record, outcome)
@@ -187,6 +191,7 @@ class Ledger:
         return replace(
             self.aside_attempt(None),
             recipe=record.recipe,
+            guard=self._guard_of(record),
             checkpoint=self._files.end_of(record.number) if is_last else self._files.pause_of(record.number, until),
             until_step=None if is_last else until,
             resume_from=self._state_of(record),
@@ -200,9 +205,12 @@ class Ledger:
             monitor=self._plan.monitor,
             seed=self._plan.seed if record is None else self._plan.second_seed,
             trainer={**self._plan.trainer, **self._plan.length},
-            guard=self._plan.guard,
+            guard=self._guard_of(record),
             mode=self._plan.mode,
         )
+
+    def _guard_of(self, record: TrialRecord | None) -> Guard | None:
+        return guard_of(self._plan.guard, record, self._plan.seed, read_findings(self._store.study))
 
     def _state_of(self, record: TrialRecord) -> Path | None:
         """Return the furthest saved state of a trial that is there; None trains it from the beginning."""

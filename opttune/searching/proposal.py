@@ -17,6 +17,7 @@ from opttune.searching.prior import (
     prior_width,
     rounded,
 )
+from opttune.searching.stable_rates import within_stable_rates
 from opttune.searching.surrogate import Surrogate
 from opttune.space.model import Branch, Choice, Range, Space
 from opttune.space.sample import default_parameters, parameter
@@ -132,10 +133,11 @@ class _Draws:
         if not mixture.uses_prior:
             # the model reads learning rates from their prior centres
             space = replace(space, optimizers=tuple(map(_without_prior, space.optimizers)))
-        self._space, self._evidence, self._mixture, self._rng = space, evidence, mixture, rng
+        self._whole, self._evidence, self._mixture, self._rng = space, evidence, mixture, rng
+        self._space = space = within_stable_rates(space, evidence)
         self._tried = tried
         self._incumbents = _best(evidence, 1)
-        self._trust = prior_trust(space, evidence) if mixture.uses_prior else 0.0
+        self._trust = prior_trust(self._whole, evidence) if mixture.uses_prior else 0.0
         self._moved = _moved_priors(space, self._incumbents)
         living = sum(1 for one in evidence if one.values)
         self._asks_model = living >= _LEAST_FOR_MODEL and rng.random() < mixture.model_share
@@ -153,7 +155,7 @@ class _Draws:
         kinds: tuple[Callable[[], Parameters], ...] = (self._from_prior, self._from_anywhere, self._mutated)
         candidates = [draw() for draw in kinds for _ in range(_CANDIDATES)]
         new = [plan for plan in candidates if not self._tried.holds_like(plan)] or candidates
-        improvement = Surrogate(self._space, self._evidence).improvement(new)
+        improvement = Surrogate(self._whole, self._evidence).improvement(new)
         return new[int(improvement.argmax())]
 
     def _from_prior(self) -> Parameters:

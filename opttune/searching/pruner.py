@@ -147,7 +147,7 @@ def _diverged(trial: FrozenTrial) -> bool:
         return False
     outcome = trial.user_attrs.get(OUTCOME)
     reason = outcome.get("reason") if isinstance(outcome, Mapping) else None
-    told = reason in set(StopReason) and StopReason(reason).is_divergence
+    told = reason in set(StopReason) and StopReason(reason).is_hopeless
     return told or not isfinite(trial.intermediate_values[trial.last_step or 0])
 
 

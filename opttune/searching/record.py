@@ -17,8 +17,8 @@ RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS, STOPPED_AT, HOLDER = 
 """User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused.
 `holder` also stands with the study, as `holder.<name>`, for a training that is no trial's."""
 
-SPEC, SPACE, BASELINE, PARENT_KEY, ALIVE, REPEATS = (
-    f"opttune.{name}" for name in ("spec", "space", "baseline", "mlflow_run_key", "alive", "repeats")
+SPEC, SPACE, BASELINE, PARENT_KEY, ALIVE, REPEATS, AUDIT = (
+    f"opttune.{name}" for name in ("spec", "space", "baseline", "mlflow_run_key", "alive", "repeats", "guard_audit")
 )
 ORIGIN, OUT_DIR, STATUS, ANSWERED, CONFIRMED = (
     f"opttune.{name}" for name in ("origin", "out_dir", "status", "answered", "confirmed")

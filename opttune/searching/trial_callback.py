@@ -3,7 +3,6 @@
 import time
 import traceback
 from collections.abc import Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,16 @@ from lightning.pytorch.utilities import rank_zero_info
 from optuna.trial import TrialState
 
 from opttune.catalog.lookup import find_optimizer
-from opttune.errors import InputError, ModelError
+from opttune.errors import InputError
 from opttune.guard.callback import GuardCallback
+from opttune.guard.handover import Handover
+from opttune.guard.ranks import from_rank_zero, of_all_ranks
 from opttune.guard.rules import Guard
 from opttune.guard.steps import StepRecord
-from opttune.guard.stop import EarlyEnd
-from opttune.namespaces import AnyCallback
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.searching.plan import read_mode
+from opttune.searching.prune_after_validation import PruneAfterValidation, is_shared, refuse_further_trials
 from opttune.searching.record import OUTCOME, RECIPE, TOTAL_STEPS, bad_value
 from opttune.searching.trial_tracking import TrialTracking
 from opttune.space.model import Space
@@ -28,9 +28,9 @@ from opttune.space.parse import load_space
 from opttune.space.sample import sample_recipe
 from opttune.training.attach import RecipeAttacher
 from opttune.training.callbacks import CallbackGroup
-from opttune.training.conclusion import Conclusion, conclude
+from opttune.training.conclusion import Conclusion, agreed, conclude, guarded_fields
 from opttune.training.finish import FinishWithValidation
-from opttune.training.metrics import MetricsReporter, read_monitor
+from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
 
 
@@ -49,8 +49,9 @@ class TrialCallback(CallbackGroup):
         tracking: Where MLflow is; None for `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`; False for no
             tracking. Where the Trainer has an MLFlowLogger, its run is written to.
 
-    Attributes:
-        outcome: What came of the training, after `trainer.fit`.
+    With several devices the first rank samples, reports and asks the pruner, and all train the same recipe. Under
+    `ddp`, where Lightning runs the script again for each rank, a study that the processes share would be asked by
+    each of them: give those beyond the first one of their own, or train with `ddp_spawn`.
 
     Example:
         >>> import optuna
@@ -72,19 +73,38 @@ class TrialCallback(CallbackGroup):
     ) -> None:
         checked_mode = read_mode(mode)
         _check_direction(trial, mode)
-        self.outcome: Outcome | None = None
+        self._outcome: Outcome | None = None
         self._told = False
-        self._trial, self._monitor, self._mode = trial, monitor, mode
+        self._trial, self._monitor, self._mode = trial, monitor, checked_mode
+        self._handover = Handover()
         recipe = sample_recipe(space if isinstance(space, Space) else load_space(space), trial)
-        self._attacher = RecipeAttacher(recipe, monitor, checked_mode)
-        quirks = quirk_callbacks(find_optimizer(recipe.optimizer.name))
         self._tracking = None if tracking is False else TrialTracking(trial, None if tracking is True else tracking)
-        self._guard = GuardCallback(Guard.of(guard) or False, listener=self._hear_steps)
+        settings = Guard.of(guard) or False
+        self._guard = GuardCallback(settings, monitor=monitor, mode=mode, listener=self._hear_steps)
         self._finish = FinishWithValidation()
-        self._pruning = _PruneAfterValidation(trial, monitor)
+        self._pruning = PruneAfterValidation(trial, monitor)
         self._started = 0.0
-        reporter = MetricsReporter(self._hear_metrics)
-        super().__init__(self._attacher, *quirks, self._guard, self._finish, reporter, self._pruning)
+        self._reporter = MetricsReporter(self._hear_metrics)
+        self._assemble(recipe)
+
+    def _assemble(self, recipe: Recipe) -> None:
+        self._attacher = RecipeAttacher(recipe, self._monitor, self._mode)
+        quirks = quirk_callbacks(find_optimizer(recipe.optimizer.name))
+        super().__init__(self._attacher, *quirks, self._guard, self._finish, self._reporter, self._pruning)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What came of the training; None before `trainer.fit`."""
+        told = self._handover.take()
+        if told is not None:
+            self._outcome = Outcome.from_dict(told["outcome"])
+            self._pruning.tell_again(told["reports"])
+            self._note_recipe(told["recipe"], self._outcome.total_steps)
+        return self._outcome
+
+    def _note_recipe(self, recipe: Mapping[str, Any], total_steps: int) -> None:
+        self._trial.set_user_attr(RECIPE, dict(recipe))
+        self._trial.set_user_attr(TOTAL_STEPS, total_steps)
 
     @property
     def recipe(self) -> Recipe:
@@ -99,41 +119,42 @@ class TrialCallback(CallbackGroup):
                 holds a finite bad value, so that the sampler learns from it.
             InputError: `trainer.fit` has not run yet.
         """
-        if self.outcome is None:
+        outcome = self.outcome
+        if outcome is None:
             raise InputError("TrialCallback.result() is there after trainer.fit(model, ...), which has not run yet.")
         if self._tracking is not None:
-            self._tracking.settle(self.outcome)
-        if self.outcome.value is not None:
-            return self.outcome.value
-        if self.outcome.reason.is_divergence and not self._told:
+            self._tracking.settle(outcome)
+        if outcome.value is not None:
+            return outcome.value
+        if outcome.reason.is_hopeless and not self._told:
             self._told = True
-            self._trial.set_user_attr(OUTCOME, self.outcome.to_dict())
-            self._trial.report(bad_value(self.outcome, self._mode, _values(self._trial)), step=self._next_step())
-        raise optuna.TrialPruned(self.outcome.message)
-
-    def _next_step(self) -> int:
-        # Optuna takes one report a step, and the last one for a pruned trial's value
-        return max(0 if self.outcome is None else self.outcome.steps, self._pruning.last_step + 1)
+            self._trial.set_user_attr(OUTCOME, outcome.to_dict())
+            # Optuna takes one report a step, and the last one for a pruned trial's value
+            step = max(outcome.steps, self._pruning.last_step + 1)
+            self._trial.report(bad_value(outcome, self._mode, _values(self._trial)), step=step)
+        raise optuna.TrialPruned(outcome.message)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Put the recipe in place.
+        """Put the recipe in place; on several devices that of the first rank, which speaks for all.
 
         Raises:
-            ModelError: The Trainer has several processes, each of which would train a recipe of its own.
+            InputError: A process beyond the first has asked a shared study for a trial of its own.
         """
-        if trainer.world_size > 1:
-            raise ModelError(
-                f"TrialCallback trains in one process, got a Trainer of {trainer.world_size}: each would sample "
-                "its own recipe. Use devices=1; RecipeCallback trains on several."
-            )
+        if stage == "fit" and trainer.world_size > 1:
+            asked_itself = not (trainer.is_global_zero or self._handover.is_elsewhere) and is_shared(self._trial)
+            refuse_further_trials(of_all_ranks(trainer, asked_itself))
+            recipe = Recipe.from_dict(from_rank_zero(trainer, self.recipe.to_dict()))
+            if not trainer.is_global_zero:
+                self._tracking = None
+                self._assemble(recipe)
         super().setup(trainer, pl_module, stage)
         self._started = time.monotonic()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Say what was replaced, tell the trial what a pruner must know, and open the run in MLflow."""
         super().on_train_start(trainer, pl_module)
-        self._trial.set_user_attr(RECIPE, self.recipe.to_dict())
-        self._trial.set_user_attr(TOTAL_STEPS, self._finish.total_steps)
+        if trainer.is_global_zero:
+            self._note_recipe(self.recipe.to_dict(), self._finish.total_steps)
         rank_zero_info(f"opttune: replaced {self._attacher.replaced} by {self.recipe}")
         if self._tracking is not None:
             self._tracking.open(trainer.loggers, self.recipe, self._finish.total_steps)
@@ -149,8 +170,8 @@ class TrialCallback(CallbackGroup):
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Note what came of the training."""
         super().teardown(trainer, pl_module, stage)
-        if stage == "fit" and self.outcome is None:
-            self._end(trainer, *self._how_it_ended(trainer))
+        if stage == "fit" and self._outcome is None:
+            self._end(trainer, *agreed(trainer, lambda: self._how_it_ended(trainer)))
 
     def _how_it_ended(self, trainer: Any) -> Conclusion:
         if self._guard.verdict is None and self._pruning.message:
@@ -160,7 +181,7 @@ class TrialCallback(CallbackGroup):
     def _end(self, trainer: Any, reason: StopReason, value: float | None, message: str, trace: str = "") -> None:
         seconds = time.monotonic() - self._started
         total = self._finish.total_steps
-        self.outcome = Outcome(
+        self._outcome = Outcome(
             reason,
             value,
             trainer.global_step,
@@ -170,9 +191,19 @@ class TrialCallback(CallbackGroup):
             trace,
             replaced=self._attacher.replaced,
             groups=self._attacher.groups,
+            **guarded_fields(self._guard),
         )
         if self._tracking is not None:
-            self._tracking.end(self.outcome)
+            self._tracking.end(self._outcome)
+            if self._handover.is_elsewhere:
+                self._tracking.settle(self._outcome)
+        if trainer.is_global_zero:
+            told = {
+                "outcome": self._outcome.to_dict(),
+                "recipe": self.recipe.to_dict(),
+                "reports": self._pruning.reports,
+            }
+            self._handover.leave(told)
 
     def _hear_steps(self, records: list[StepRecord]) -> None:
         if self._tracking is not None:
@@ -199,42 +230,3 @@ def _values(trial: optuna.trial.BaseTrial) -> list[float]:
         return []
     done = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return [one.value for one in done if one.value is not None]
-
-
-class _PruneAfterValidation(AnyCallback):
-    """Reports each validation to a trial and heeds the study's pruner."""
-
-    def __init__(self, trial: optuna.trial.BaseTrial, monitor: str) -> None:
-        super().__init__()
-        self.message = ""
-        self.last_step = -1
-        self._trial, self._monitor = trial, monitor
-        self._early_end = EarlyEnd()
-
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Report, and end the training where the pruner says so."""
-        if trainer.sanity_checking:
-            return
-        if self._monitor not in trainer.callback_metrics:
-            # a metric of the training may still come at its epoch's end
-            if trainer.current_epoch > 0 or self._monitor.startswith("val"):
-                read_monitor(trainer.callback_metrics, self._monitor)
-            return
-        value = float(trainer.callback_metrics[self._monitor])
-        # under accumulation several validations may stand at one step; Optuna takes the first
-        if not isfinite(value) or trainer.global_step <= self.last_step:
-            return
-        self.last_step = trainer.global_step
-        self._trial.report(value, step=self.last_step)
-        # should_stop is set already at the end of the full length: a finished trial is not pruned
-        if not trainer.should_stop and self._trial.should_prune():
-            self.message = f"the study's pruner ended it at step {trainer.global_step}: {self._monitor} {value:.5g}"
-            self._early_end.end(trainer, validate=True)
-
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Put the Trainer's settings back."""
-        self._early_end.restore()
-
-    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Put the Trainer's settings back."""
-        self._early_end.restore()

@@ -16,6 +16,7 @@ _STATES = {
     StopReason.EARLY_STOPPED: ("complete", "FINISHED"),
     StopReason.NON_FINITE: ("diverged", "KILLED"),
     StopReason.BLOW_UP: ("diverged", "KILLED"),
+    StopReason.STALL: ("stalled", "KILLED"),
     StopReason.PAUSED: ("paused", "KILLED"),
     StopReason.OUTRANKED: ("pruned", "KILLED"),
     StopReason.PRUNED: ("pruned", "KILLED"),
@@ -103,6 +104,8 @@ class TrialRun:
         }
         if outcome.message:
             tags["opttune.message"] = outcome.message
+        if outcome.alarms:
+            tags["opttune.alarms"] = outcome.alarms
         if outcome.reason is not StopReason.COMPLETED:
             tags["opttune.stopped_at_step"] = str(outcome.steps)
         self.writer.tags(self.key, tags)

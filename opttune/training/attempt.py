@@ -20,7 +20,7 @@ from opttune.namespaces import NAMESPACES, AnyCallback, trainer_class
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.training.attach import RecipeAttacher
-from opttune.training.conclusion import Conclusion, conclude
+from opttune.training.conclusion import Conclusion, agreed, conclude, guarded_fields
 from opttune.training.data_order import DataOrder
 from opttune.training.errors import raise_if_disk_is_full, reason_of
 from opttune.training.finish import FinishWithValidation
@@ -129,6 +129,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
         replaced=run.replaced,
         groups=run.attacher.groups if run.attacher else "",
         state_bytes=run.state_bytes,
+        **run.guarded(),
     )
 
 
@@ -152,7 +153,9 @@ class TrainingRun:
         if attempt.recipe is not None:
             self.attacher = RecipeAttacher(attempt.recipe, attempt.monitor, attempt.mode)
             self._quirks = quirk_callbacks(find_optimizer(attempt.recipe.optimizer.name))
-        self._guard = GuardCallback(attempt.guard or False, listener=listener.steps)
+        self._guard = GuardCallback(
+            attempt.guard or False, monitor=attempt.monitor, mode=attempt.mode, listener=listener.steps
+        )
         self._finish = FinishWithValidation(stop_at_step)
         self._reporter = MetricsReporter(listener.metrics)
         self._order = DataOrder()
@@ -182,6 +185,10 @@ class TrainingRun:
         """Bytes of the optimizers' state; 0 before there is one."""
         return 0 if self.trainer is None else sum(map(state_bytes, self.trainer.optimizers))
 
+    def guarded(self) -> dict[str, Any]:
+        """Return what the guard noted, as fields of an outcome."""
+        return guarded_fields(self._guard)
+
     def fit(self, workload: Workload) -> None:
         """Make the model, the data and the Trainer, in this order, and train."""
         model = workload.make_model()
@@ -198,14 +205,13 @@ class TrainingRun:
             self._order.release()
 
     def result(self) -> Conclusion:
-        """Return how the fit ended; save the checkpoint where there is a value."""
-        paused, monitor = self._pause.paused, self.attempt.monitor
-        if paused and self._pause.is_stopped:
+        """Return how the fit ended, the same on every rank; save the checkpoint where there is a value."""
+        if self._pause.paused and self._pause.is_stopped:
             return self.interrupted()
-        conclusion = conclude(self.trainer, self._guard.verdict, monitor, self.total_steps, paused)
+        conclusion = agreed(self.trainer, self._conclude)
         path = self.attempt.checkpoint
-        if path is not None and self._part is not None and conclusion[0] is StopReason.PAUSED:
-            os.replace(self._part, path)
+        if path is not None and conclusion[0] is StopReason.PAUSED:
+            self._keep_part(path)
         elif path is not None and conclusion[0].has_value:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.trainer.save_checkpoint(path)
@@ -214,13 +220,21 @@ class TrainingRun:
     def interrupted(self) -> Conclusion:
         """Return how a fit ended that somebody stopped; keep its state where it was saved."""
         # after SIGTERM Lightning raises SystemExit even so
-        if self._pause.paused and self._pause.is_stopped and self._part is not None and self.attempt.stop_checkpoint:
-            os.replace(self._part, self.attempt.stop_checkpoint)
+        if self._pause.paused and self._pause.is_stopped:
+            self._keep_part(self.attempt.stop_checkpoint)
         return StopReason.INTERRUPTED, None, f"interrupted at step {self.steps_done}"
+
+    def _conclude(self) -> Conclusion:
+        paused, monitor = self._pause.paused, self.attempt.monitor
+        return conclude(self.trainer, self._guard.verdict, monitor, self.total_steps, paused)
+
+    def _keep_part(self, path: Path | None) -> None:
+        if path is not None and self._part is not None and self.trainer.is_global_zero:
+            os.replace(self._part, path)
 
     def clean_up(self) -> None:
         """Remove the state of a pause that came to nothing."""
-        if self._part is not None:
+        if self._part is not None and (self.trainer is None or self.trainer.is_global_zero):
             self._part.unlink(missing_ok=True)
 
     def _make_trainer(self, model: Any) -> Any:
@@ -235,15 +249,9 @@ class TrainingRun:
         # saves before all others act on the end, and validates while the optimizer can still switch
         callbacks = [self._pause, HeedsOwnSigterm(), *theirs, *(callback for callback in ours if callback is not None)]
         try:
-            trainer = trainer_class(model)(**settings, callbacks=callbacks)
+            return trainer_class(model)(**settings, callbacks=callbacks)
         except Exception as err:
             raise InputError(f"the Trainer does not take {given}: {err}") from err
-        if trainer.world_size > 1:
-            raise InputError(
-                f"a search trains on one device, got devices={settings['devices']!r}: leave devices out of trainer. "
-                "RecipeCallback trains on several with what was found."
-            )
-        return trainer
 
 
 def _needed_by(callbacks: list[Any]) -> dict[str, bool]:

@@ -1,8 +1,12 @@
 """How a fit ended: the reason, the value and a sentence."""
 
+from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
+from opttune.errors import OpttuneError
+from opttune.guard.callback import GuardCallback
+from opttune.guard.ranks import from_rank_zero
 from opttune.guard.rules import Verdict
 from opttune.outcome import StopReason
 from opttune.training.metrics import read_monitor
@@ -36,3 +40,33 @@ def conclude(trainer: Any, verdict: Verdict | None, monitor: str, total_steps: i
     if trainer.global_step < total_steps:
         return StopReason.EARLY_STOPPED, value, f"ended after {trainer.global_step} of {total_steps} steps"
     return StopReason.COMPLETED, value, ""
+
+
+def guarded_fields(guard: GuardCallback) -> dict[str, Any]:
+    """Return what the guard noted of a fit, as fields of an outcome."""
+    verdict, flagged = guard.verdict, guard.flagged
+    return {
+        "alarms": "; ".join(guard.alarms),
+        "flagged": "" if flagged is None else str(flagged.reason),
+        "stopped_lr": None if verdict is None else verdict.lr,
+    }
+
+
+def agreed(trainer: Any, decide: Callable[[], Conclusion]) -> Conclusion:
+    """Return on every rank what rank 0 decides; metrics that are not synchronised differ between them.
+
+    Raises:
+        OpttuneError: As rank 0 has it.
+    """
+    found: Conclusion | OpttuneError | None = None
+    if trainer.is_global_zero:
+        try:
+            found = decide()
+        except OpttuneError as err:
+            if trainer.world_size == 1:
+                raise
+            found = err
+    told = from_rank_zero(trainer, found)
+    if isinstance(told, OpttuneError) or told is None:
+        raise told or OpttuneError("the first rank has found nothing out")
+    return told

@@ -93,8 +93,10 @@ class DataOrder:
         if type(loaders) is not DataLoader or isinstance(loaders.dataset, IterableDataset):
             return loaders
         loader: Any = copy(loaders)
-        loader.__class__ = _FollowedLoader
-        loader.place = _Place(loader)
+        place = _Place(loader)
+        # of the class, not of the loader: where Lightning needs another sampler, for several devices or for
+        # overfit_batches, it makes another loader of the same class
+        loader.__class__ = type("_Followed", (_FollowedLoader,), {"place": place})
         loader.place.resumed = self._resumed_at(len(self._places))
         self._places.append(loader.place)
         return loader
@@ -159,7 +161,6 @@ class _Indices:
 class _FollowedLoader(DataLoader[Any]):
     """A DataLoader that keeps account of its place."""
 
-    # Lightning makes another one where it needs another sampler (overfit_batches); that one is not followed
     place: _Place | None = None
 
     @property

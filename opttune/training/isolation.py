@@ -32,7 +32,7 @@ def isolated(seed: int) -> Iterator[None]:
     Args:
         seed: For initial weights and data order.
     """
-    with _kept_random_state(), _kept_environment(), _kept_interrupt_handler(), _quiet_lightning():
+    with _kept_random_state(), _kept_environment(), _kept_interrupt_handler(), quiet_lightning():
         seed_everything(seed, workers=True, verbose=False)
         yield
 
@@ -74,7 +74,8 @@ def _kept_interrupt_handler() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's greetings and its advice on data loaders off the terminal."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -17,6 +17,7 @@ import torch
 
 from opttune.errors import InputError
 from opttune.guard.callback import GuardCallback
+from opttune.guard.ranks import of_all_ranks
 from opttune.namespaces import AnyCallback
 from opttune.training.attach import count_steps
 from opttune.training.data_order import DataOrder
@@ -85,7 +86,12 @@ class PauseAndResume(AnyCallback):
             )
         self._resumed = checkpoint[_KEY]
         self._counters = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]
-        self._order.resume(checkpoint[_KEY]["order"])
+        if len(self._resumed["order"]) != trainer.world_size:
+            raise InputError(
+                f"a training that was paused on {len(self._resumed['order'])} devices goes on on as many, "
+                f"got {trainer.world_size}."
+            )
+        self._order.resume(self._resumed["order"][trainer.global_rank])
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Find where to pause, and prepare for going on.
@@ -166,8 +172,9 @@ class PauseAndResume(AnyCallback):
                 counts["processed"] -= 1
         checkpoint[_KEY] = {
             "is_mid_epoch": self._is_mid_epoch,
-            "random": read_random_state(),
-            "order": self._order.state(self._is_mid_epoch),
+            # of every rank, in their order
+            "random": of_all_ranks(trainer, read_random_state()),
+            "order": of_all_ranks(trainer, self._order.state(self._is_mid_epoch)),
             "guard": self._guard.progress(),
             "reloads": [getattr(loop, name) for loop, name in _reloads(trainer)],
         }
@@ -186,7 +193,7 @@ class PauseAndResume(AnyCallback):
         for (loop, name), epoch in zip(_reloads(trainer), self._resumed["reloads"], strict=True):
             setattr(loop, name, epoch)
         self._guard.go_on_from(self._resumed["guard"])
-        set_random_state(self._resumed["random"])
+        set_random_state(self._resumed["random"][trainer.global_rank])
         self._order.set_generators()
 
     def _pause(self, trainer: Any, pl_module: Any) -> None:

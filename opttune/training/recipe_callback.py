@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from opttune.build.schedule import Mode
 from opttune.catalog.lookup import find_optimizer
 from opttune.guard.callback import GuardCallback
-from opttune.guard.rules import Guard
+from opttune.guard.rules import Guard, Verdict
 from opttune.recipe import Recipe
 from opttune.space.recipe_file import load_recipe
 from opttune.training.attach import RecipeAttacher
@@ -26,7 +26,7 @@ class RecipeCallback(CallbackGroup):
 
     Args:
         recipe_or_path: A recipe, the path of a recipe file such as `best_recipe.yaml`, or what such a file holds.
-        monitor: Metric for the schedule `plateau`, as the module logs it; no other schedule needs it.
+        monitor: Metric for the schedule `plateau` and for the guard, as the module logs it; nothing else needs it.
         mode: Whether that metric is to fall (`min`) or to rise (`max`).
         guard: True or an `opttune.Guard` stops a run that cannot come to anything; None lets it run.
 
@@ -55,13 +55,19 @@ class RecipeCallback(CallbackGroup):
         self._attacher = RecipeAttacher(recipe, monitor, mode)
         quirks = quirk_callbacks(find_optimizer(recipe.optimizer.name))
         settings = Guard.of(guard, default=False)
-        guards = [] if settings is None else [GuardCallback(settings)]
+        self._guard = None if settings is None else GuardCallback(settings, monitor=monitor, mode=mode)
+        guards = [] if self._guard is None else [self._guard]
         super().__init__(self._attacher, *quirks, *guards, FinishWithValidation())
 
     @property
     def recipe(self) -> Recipe:
         """The recipe as it is used; where the Trainer sets clipping or accumulation itself, with its values."""
         return self._attacher.recipe
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Why the guard stopped the run, or None."""
+        return None if self._guard is None else self._guard.verdict
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Say what was replaced."""

@@ -12,6 +12,11 @@ from opttune.outcome import StopReason
 from tests import modules as m
 
 STOPPED = "ignore:opttune stopped the training:UserWarning"
+pytestmark = pytest.mark.filterwarnings("ignore:opttune notes that the loss jumped:UserWarning")
+TOLD = (
+    r"opttune stopped the training \(non_finite\): the loss became nan at step 7\. "
+    r"The learning rate was 0.0001; try 1e-05\."
+)
 
 
 def fit(model, *callbacks, guard=None, listener=None, data=None, ckpt_path=None, **settings):
@@ -30,7 +35,7 @@ class OtherNan(m.OtherNet):
 
 @pytest.mark.parametrize(("namespace", "net"), [(pl, m.NanAtStep7), (pytorch_lightning, OtherNan)])
 def test_a_loss_that_becomes_nan_ends_the_training_at_once(namespace, net):
-    with pytest.warns(UserWarning, match=r"opttune stopped the training: the loss became nan at step 7\."):
+    with pytest.warns(UserWarning, match=TOLD):
         callback, watch, trainer = fit(net(), namespace=namespace)
     assert (callback.verdict.reason, callback.verdict.step) == (StopReason.NON_FINITE, 7)
     assert (trainer.global_step, watch.validated_at, watch.validation_batches) == (7, [], 0)
@@ -206,8 +211,8 @@ def test_a_second_fit_is_judged_anew():
 
 
 def test_of_a_long_training_only_the_losses_still_needed_are_kept():
-    callback, _, _ = fit(m.Net(), max_steps=200)
-    assert len(callback._losses) == 6
+    callback, _, _ = fit(m.Net(lr=0.1), max_steps=200)
+    assert len(callback.progress()["losses"]) == 6
 
 
 def test_after_an_error_the_trainers_settings_are_back():
@@ -231,16 +236,166 @@ def test_a_guard_that_guards_nothing_is_refused():
 def test_the_settings_are_heeded():
     losses = [0.7, 500.0]
     assert fit(m.ScriptedNet(losses), guard=Guard.finite_only(), max_steps=40)[2].global_step == 40
-    assert fit(m.ScriptedNet(losses), guard=Guard(runaway_ratio=1000), max_steps=400)[2].global_step == 14
+    assert fit(m.ScriptedNet(losses), guard=Guard(runaway_ratio=1000), max_steps=400)[2].global_step == 18
 
 
 def test_a_paused_guard_goes_on_with_what_it_knew():
     guard, *_ = fit(m.ScriptedNet([1.0, 0.9, 0.8]), max_steps=5)
     progress = guard.progress()
-    assert progress == {"losses": pytest.approx([1.0, 0.9, 0.8, 0.8, 0.8]), "blow_up": True}
+    assert progress["losses"] == pytest.approx([1.0, 0.9, 0.8, 0.8, 0.8])
     resumed = GuardCallback()
+    resumed._reset(0, 5)
     resumed.go_on_from(progress)
     assert resumed.progress() == progress
     listening = GuardCallback(False, listener=print)
-    listening.go_on_from({"losses": [], "blow_up": False})
-    assert listening.progress() == {"losses": [], "blow_up": False}
+    listening.go_on_from({})
+    assert listening.progress() == {}
+
+
+class Standing(m.ScriptedNet):
+    """A loss that stands still, and validations as they are told."""
+
+    def __init__(self, validations, losses=(0.7,)):
+        super().__init__(list(losses))
+        self.validations = validations
+        self.count = 0
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.validations[min(self.count, len(self.validations) - 1)])
+
+    def on_validation_epoch_end(self):
+        self.count += 1
+
+
+@pytest.mark.parametrize("fit_settings", [{"max_steps": 200}, {"max_steps": 200, "num_sanity_val_steps": 1}])
+def test_a_loss_that_stands_still_is_stopped_at_a_tenth_of_the_length(fit_settings):
+    with pytest.warns(UserWarning, match=r"\(stall\): the loss did not fall: .* or a larger one if it was small"):
+        callback, watch, trainer = fit(Standing([0.7]), **fit_settings)
+    assert (callback.verdict.reason, callback.verdict.step, trainer.global_step) == (StopReason.STALL, 20, 20)
+    assert watch.validated_at == [8, 16]
+
+
+@pytest.mark.parametrize(("mode", "values"), [("min", [0.7, 0.68]), ("max", [0.1, 0.11])])
+def test_a_validation_that_improves_speaks_against_a_stall(mode, values):
+    callback, watch = GuardCallback(mode=mode), m.Watch()
+    trainer = m.quiet_trainer(callback, watch, max_steps=60)
+    trainer.fit(Standing(values), *m.loaders())
+    assert (callback.verdict, trainer.global_step) == (None, 60)
+
+
+@pytest.mark.filterwarnings("ignore:opttune notes that the loss had not fallen by step 20")
+def test_without_two_validations_a_stall_is_only_noted():
+    for settings in ({"limit_val_batches": 0}, {"check_val_every_n_epoch": 20}):
+        callback, _, trainer = fit(Standing([0.7]), max_steps=200, **settings)
+        assert (callback.verdict, trainer.global_step) == (None, 200)
+        assert callback.alarms == ("the loss had not fallen by step 20",)
+
+
+@pytest.mark.filterwarnings(STOPPED, "ignore:opttune notes that the loss had not fallen by step 20")
+def test_a_stall_waits_for_the_second_validation():
+    callback, _, trainer = fit(Standing([0.7]), max_steps=200, check_val_every_n_epoch=3)
+    assert (callback.verdict.step, trainer.global_step) == (49, 49)
+
+
+def test_a_stall_is_not_looked_for_while_the_rate_rises():
+    class Warming(Standing):
+        def configure_optimizers(self):
+            optimizer = super().configure_optimizers()
+            rise = m.torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 50))
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rise, "interval": "step"}}
+
+    # the loss falls between the tenth of the length and the end of the warmup
+    callback, _, trainer = fit(Warming([0.7], [0.7] * 40 + [0.5] * 160), max_steps=200)
+    assert (callback.verdict, trainer.global_step) == (None, 200)
+    with pytest.warns(UserWarning, match="the loss did not fall: its median was 0.7 at step 60"):
+        fit(Warming([0.7]), max_steps=200)
+
+
+def test_to_warn_is_not_to_stop():
+    losses = [0.7, *[5.0] * 30, *[float("nan")] * 30]
+    callback = GuardCallback(action="warn")
+    trainer = m.quiet_trainer(callback, max_steps=60)
+    with pytest.warns(UserWarning, match="opttune would stop") as said:
+        trainer.fit(m.ScriptedNet(losses), *m.loaders())
+    told = [str(one.message) for one in said if "opttune would stop" in str(one.message)]
+    assert trainer.global_step == 60
+    assert [text.split(":")[0] for text in told] == [
+        "opttune would stop the training (blow_up)",
+        "opttune would stop the training (non_finite)",
+    ]
+    assert callback.verdict.reason is StopReason.BLOW_UP
+
+
+@pytest.mark.parametrize(("argument", "value"), [("action", "shout"), ("mode", "best")])
+def test_an_unknown_argument_is_refused(argument, value):
+    with pytest.raises(InputError, match=f"GuardCallback: {argument} must be one of .*, got '{value}'"):
+        GuardCallback(**{argument: value})
+
+
+@pytest.mark.filterwarnings("ignore:opttune notes that the gradients")
+def test_a_spike_and_a_jump_of_the_gradients_are_noted_and_stop_nothing():
+    class Jumping(m.ScriptedNet):
+        def on_after_backward(self):
+            if self.global_step == 40:
+                for parameter in self.parameters():
+                    parameter.grad = m.torch.full_like(parameter, 1e3)
+
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx) + self.loss(batch)
+
+    losses = [2.0] * 10 + [1.0] * 20 + [9.0] + [1.0] * 50
+    callback, _, trainer = fit(Jumping(losses), guard=Guard(watch_grad_norm=True), max_steps=60)
+    assert (callback.verdict, trainer.global_step) == (None, 60)
+    assert "at step 31, above 2 x the first" in callback.alarms[0]
+    assert callback.alarms[1].startswith("the gradients' norm jumped to")
+    assert "at step 41, above 10 x the usual" in callback.alarms[1]
+
+
+@pytest.mark.filterwarnings(STOPPED)
+def test_parameters_that_are_not_finite_stop_it_though_the_loss_hides_it():
+    class Hiding(m.Net):
+        def __init__(self):
+            super().__init__(lr=0.1)
+            self.aside = nn.Parameter(m.torch.zeros(1))
+
+        def training_step(self, batch, batch_idx):
+            # the gradient of the square root at zero is infinite
+            root = m.torch.sqrt(self.aside.abs()) if self.global_step == 5 else 0 * m.torch.nan_to_num(self.aside)
+            return self.loss(batch) + 0 * root.nan_to_num().sum() + (root.sum() if self.global_step == 5 else 0)
+
+    guard = Guard(watch_grad_norm=True)
+    callback, _, trainer = fit(Hiding(), guard=guard, max_steps=30)
+    assert callback.verdict.reason is StopReason.NON_FINITE
+    assert callback.verdict.message == "the gradients became nan at step 6, and so did parameters"
+    assert trainer.global_step == 6
+
+
+def test_gradients_that_the_module_mends_itself_stop_nothing():
+    class Mending(m.Net):
+        def on_after_backward(self):
+            if self.global_step == 5:
+                self.net[0].weight.grad.fill_(float("inf"))
+
+        def on_before_optimizer_step(self, optimizer):
+            for parameter in self.parameters():
+                parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+
+    callback, _, trainer = fit(Mending(lr=0.1), guard=Guard(watch_grad_norm=True), max_steps=30)
+    assert (callback.verdict, trainer.global_step) == (None, 30)
+
+
+def test_what_is_only_noted_stops_nothing_but_what_is_not_finite():
+    guard = Guard(only_notes=True)
+    callback, _, trainer = fit(m.ScriptedNet([0.7, *[5.0] * 99]), guard=guard, max_steps=100)
+    assert (callback.verdict, trainer.global_step) == (None, 100)
+    assert (callback.flagged.reason, callback.flagged.step) == (StopReason.BLOW_UP, 18)
+    assert callback.alarms[0].startswith("let go on as a check, though the loss rose from 0.7 and stayed up")
+    with pytest.warns(UserWarning, match="opttune stopped the training"):
+        callback, _, trainer = fit(m.NanAtStep7(), guard=guard)
+    assert trainer.global_step == 7
+
+
+def test_the_rate_at_which_it_died_is_part_of_the_verdict():
+    with pytest.warns(UserWarning, match="opttune stopped"):
+        callback, *_ = fit(m.NanAtStep7())
+    assert callback.verdict.lr == pytest.approx(1e-4)

@@ -156,11 +156,11 @@ def test_averaged_weights_go_on_being_averaged(tmp_path, rungs):
 
 
 class Rising(p.Net):
-    """The loss jumps after the ninth step."""
+    """The loss jumps after the fifth step."""
 
     def training_step(self, batch, batch_idx):
         loss = super().training_step(batch, batch_idx)
-        return 0 * loss + (1.0 if self.trainer.global_step < 9 else 2.0)
+        return 0 * loss + (1.0 if self.trainer.global_step < 5 else 2.0)
 
 
 class Breaking(p.Net):

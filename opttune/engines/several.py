@@ -1,0 +1,199 @@
+"""Train on several devices: each attempt, and each look at a model, in a process that Lightning runs for every rank."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from opttune.engines.attempt_file import (
+    MESSAGES,
+    OUTCOME,
+    load_result,
+    read_result,
+    save_attempt,
+    save_workload,
+)
+from opttune.engines.messages import hand_on
+from opttune.errors import ModelError, OpttuneError
+from opttune.outcome import Outcome, StopReason
+from opttune.training.attempt import Attempt, AttemptListener
+from opttune.training.devices import count_processes, in_processes_of_their_own
+from opttune.training.stop import NEVER, Stop
+from opttune.training.survey import Survey, survey
+from opttune.training.workload import Workload
+
+SURVEY = "survey.pkl"
+_LOG = "output.txt"
+_POLL_SECONDS = 0.05
+_PATIENCE_SECONDS = 5.0
+_OF_A_RANK = {f"{name}_RANK" for name in ("LOCAL", "NODE", "GROUP")} | {f"MASTER_{name}" for name in ("ADDR", "PORT")}
+_OF_A_TRAINING = _OF_A_RANK | {"RANK", "WORLD_SIZE", "PL_GLOBAL_SEED"}
+_LAST_LINES = 40
+
+
+def run_on_several(attempt: Attempt, workload: Workload, listener: AttemptListener, stop: Stop = NEVER) -> Outcome:
+    """Train one recipe on several devices and say what came of it, as `run_attempt` does on one.
+
+    Args:
+        attempt: What to train.
+        workload: The user's model and data.
+        listener: Hears of steps and metrics.
+        stop: Asked again and again whether the training shall end; what it did since its last rung is lost.
+
+    Raises:
+        OpttuneError: The model cannot be tuned, the metric is not there, or something cannot be sent to a process.
+    """
+    started = time.monotonic()
+    last = _LastStep(listener)
+    with _folder_of(attempt, workload) as folder, _process("attempt_process", folder) as process:
+        try:
+            was_stopped = _follow(process, folder, last, stop)
+        except KeyboardInterrupt:
+            was_stopped = True
+        if was_stopped:
+            return _ended(StopReason.INTERRUPTED, last.step, started, f"interrupted at step {last.step}")
+        result = _result_of(folder)
+        if result is None:
+            said, trace = _died(process), _tail(folder)
+            return _ended(StopReason.FAILED, last.step, started, said, trace)
+    if isinstance(result, OpttuneError):
+        raise result
+    return replace(result, seconds=time.monotonic() - started)
+
+
+def survey_there(attempt: Attempt, workload: Workload, steps: int) -> Survey:
+    """Look at a model as `survey` does, on the devices that it is trained on."""
+    if count_processes(attempt.trainer) == 1:
+        try:
+            return survey(attempt, workload, steps)
+        except SystemExit:
+            # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from None
+    with _folder_of(attempt, workload) as folder, _process("survey_process", folder, str(steps)) as process:
+        process.wait()
+        if (folder / SURVEY).exists():
+            looked: Survey = pickle.loads((folder / SURVEY).read_bytes())
+            return looked
+        result = _result_of(folder)
+        if isinstance(result, OpttuneError):
+            raise result
+        raise ModelError(f"{workload.name} fails when it is set up for training: {_died(process)}\n{_tail(folder)}")
+
+
+def _ended(reason: StopReason, steps: int, started: float, message: str, trace: str = "") -> Outcome:
+    return Outcome(reason, None, steps, 0, time.monotonic() - started, message, trace)
+
+
+@contextmanager
+def _folder_of(attempt: Attempt, workload: Workload) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="opttune-") as name:
+        folder = Path(name)
+        save_workload(folder / "workload", workload)
+        save_attempt(folder, replace(attempt, trainer=in_processes_of_their_own(attempt.trainer)), folder / "workload")
+        yield folder
+
+
+@contextmanager
+def _process(module: str, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a module of this package on a folder; at the end no process of it is left."""
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_A_TRAINING}
+    if "SLURM_JOB_ID" in environment:
+        # Lightning's word for a job whose tasks are not the ranks of a training
+        environment["SLURM_JOB_NAME"] = "interactive"
+    command = [sys.executable, "-m", f"opttune.engines.{module}", str(folder), *arguments]
+    with (folder / _LOG).open("wb") as log:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        # ranks that still wait for one that has gone, too
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_PATIENCE_SECONDS)
+
+
+def _follow(process: "subprocess.Popen[bytes]", folder: Path, listener: AttemptListener, stop: Stop) -> bool:
+    """Hand on what the training tells until it ends; return whether somebody stopped it before."""
+    (folder / MESSAGES).touch()
+    with (folder / MESSAGES).open(encoding="utf-8") as stream:
+        read = _line_reader(stream)
+        while process.poll() is None:
+            _hand_on_all(read, listener)
+            if stop.was_pressed:
+                return True
+            time.sleep(_POLL_SECONDS)
+        _hand_on_all(read, listener)
+    return False
+
+
+def _line_reader(stream: IO[str]) -> Callable[[], str | None]:
+    """Return what gives one whole line after another, and None where the next is not there yet."""
+    begun = ""
+
+    def read() -> str | None:
+        nonlocal begun
+        begun += stream.readline()
+        if not begun.endswith("\n"):
+            return None
+        line, begun = begun, ""
+        return line
+
+    return read
+
+
+def _hand_on_all(read: Callable[[], str | None], listener: AttemptListener) -> None:
+    while (line := read()) is not None:
+        hand_on(json.loads(line), listener)
+
+
+def _result_of(folder: Path) -> Outcome | OpttuneError | None:
+    """Return what the first rank wrote, or, where that is an error or nothing, what the first to fail did."""
+    result = load_result(folder)
+    if isinstance(result, Outcome) and result.reason is not StopReason.FAILED:
+        return result
+    # the others fail after it, as they lose the connection
+    paths = sorted(folder.glob(f"{OUTCOME}*"), key=lambda path: path.stat().st_mtime_ns)
+    return read_result(json.loads(paths[0].read_text())) if paths else None
+
+
+def _died(process: "subprocess.Popen[bytes]") -> str:
+    code = process.returncode
+    how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+    return f"a process of the training {how} before it could say what came of it"
+
+
+def _tail(folder: Path) -> str:
+    lines = (folder / _LOG).read_text(errors="replace").splitlines()
+    return "\n".join(lines[-_LAST_LINES:])
+
+
+class _LastStep:
+    """A listener that hands on, and remembers how far the training is.
+
+    Attributes:
+        step: The last optimizer step that was heard of.
+    """
+
+    def __init__(self, listener: AttemptListener) -> None:
+        self.step = 0
+        self._listener = listener
+
+    def steps(self, records: list[Any]) -> None:
+        self.step = records[-1].step if records else self.step
+        self._listener.steps(records)
+
+    def metrics(self, step: int, values: Any) -> None:
+        self._listener.metrics(step, values)
