@@ -31,7 +31,7 @@ OWNERS = {
     "mlflow": ("opttune.tracking",),
     "yaml": ("opttune.yaml_text",),
     "optuna": ("opttune.space.sample", "opttune.searching"),
-    "ray": ("opttune.engines.ray",),
+    "ray": ("opttune.engines.ray", "opttune.engines.ray_task"),
     "argparse": ("opttune.cli",),
     "matplotlib": ("opttune.plots",),
 }

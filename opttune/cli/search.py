@@ -30,6 +30,7 @@ def add_search(commands: Any) -> None:
     add("--workers", type=int, default=1, metavar="W", help="trainings at a time (default: 1)")
     add("--engine", default="local", choices=("local", "inline", "ray"),
         help="where trainings run: in worker processes (default), in this one, on a Ray cluster")  # fmt: skip
+    add("--ray-address", metavar="HOST:PORT", help="a running Ray cluster (default: RAY_ADDRESS, else one here)")
     add("--study", metavar="NAME", help="name of the study (default: <model>-<space>)")
     add("--storage", metavar="URL", help="Optuna storage (default: a journal file in the out-dir)")
     add("--tracking-uri", metavar="URI", help="MLflow (default: sqlite:///mlflow.db)")
@@ -74,7 +75,12 @@ def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tupl
         plain = preview(*make_plan(**arguments))
         print_preview(plain)
         return plain, DONE
-    places = {"storage": options.storage, "tracking_uri": options.tracking_uri, "warm_start": options.warm_start}
+    places = {
+        "storage": options.storage,
+        "tracking_uri": options.tracking_uri,
+        "warm_start": options.warm_start,
+        "ray_address": options.ray_address,
+    }
     result = search(**arguments, **places, progress=True)
     print_result(result, options.tracking_uri)
     return result_json(result), DONE if result.best_recipe is not None else NO_TRIAL
