@@ -30,12 +30,13 @@ many = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 )
 
-words = st.sampled_from(
-    "optimizer schedule groups adamw sgd lion muon cosine constant linear plateau lr betas weight_decay momentum low "
-    "high log prior choices source default name warmup_fraction description precision gradient_clip_norm fields rules "
-    "accumulate_grad_batches layer_decay no_decay_norm_bias training include null true .nan .inf -1 0 1e-3 1e400 auto "
-    "match lr_ratio spaces search show check list --json --max-steps --space --budget --trainer --seed".split()  # noqa: SIM905
-)
+WORDS = """
+optimizer schedule groups adamw sgd lion muon cosine constant linear plateau lr betas weight_decay momentum low high
+log prior choices source default name warmup_fraction description precision gradient_clip_norm fields rules match
+accumulate_grad_batches layer_decay no_decay_norm_bias training include null true .nan .inf -1 0 1e-3 1e400 auto
+lr_ratio spaces search show check list --json --max-steps --space --budget --trainer --seed --engine --workers
+"""
+words = st.sampled_from(WORDS.split())
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | words | st.text(max_size=8) | st.binary(max_size=4)
 values = st.recursive(
     scalars,

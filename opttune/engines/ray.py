@@ -6,6 +6,7 @@ are files in it; where they do not, they travel through Ray's object store.
 
 import logging
 import os
+import shutil
 import socket
 import threading
 import time
@@ -155,9 +156,7 @@ class RayEngine:
         self._jobs.clear()
         if self._is_ours and ray.is_initialized():
             ray.shutdown()
-        for path in self._token.glob("*"):
-            path.unlink()
-        self._token.rmdir()
+        shutil.rmtree(self._token, ignore_errors=True)
 
 
 def connect(address: str | None, workers: int) -> None:
