@@ -56,6 +56,7 @@ def search(
     progress: bool = True,
     warm_start: str | Path | None = None,
     tracking: Tracking | None = None,
+    ray_address: str | None = None,
 ) -> SearchResult:
     """Search the optimizer and the schedule that train a module best.
 
@@ -91,6 +92,8 @@ def search(
         warm_start: Name or folder of an earlier study, of a smaller model or other data, say: its best recipe of each
             optimizer is tried first and becomes the prior. A study that goes on keeps the priors that it began with.
         tracking: What is written to MLflow beside the usual; None for `Tracking()`.
+        ray_address: Of a running Ray cluster, for the engine `ray`: `host:port`; None for `RAY_ADDRESS`, else a
+            cluster on this machine.
 
     Returns:
         The best recipe, its value and the module's own, and all trials.
@@ -106,8 +109,9 @@ def search(
     )  # fmt: skip
     plan = replace(plan, tracking=tracking or Tracking())
     return run_plan(
-        plan, workload, storage=storage, tracking_uri=tracking_uri, warm_start=warm_start, progress=progress
-    )
+        plan, workload, storage=storage, tracking_uri=tracking_uri, warm_start=warm_start, progress=progress,
+        ray_address=ray_address,
+    )  # fmt: skip
 
 
 def run_plan(
@@ -118,18 +122,20 @@ def run_plan(
     tracking_uri: str | None,
     warm_start: str | Path | None,
     progress: bool,
+    ray_address: str | None = None,
 ) -> SearchResult:
     """Search as a plan says; the arguments are those of `search`."""
     mlflow_uri = resolve_tracking_uri(tracking_uri)
     earlier = find_earlier(warm_start, storage) if warm_start is not None else []
     _make_folder(plan.out_dir)
     interrupts = HeldInterrupts()
+    places = (plan.out_dir, plan.trainer, interrupts, ray_address)
     with (
         clear_errors(),
         nullcontext() if storage else sole_search(plan.out_dir),
         quiet_optuna(),
         # worker processes start while this one looks at the model
-        closing(start_engine(plan.engine, plan.workers, workload, plan.out_dir, plan.trainer, interrupts)) as trains,
+        closing(start_engine(plan.engine, plan.workers, workload, *places)) as trains,
     ):
         looked = look_at(plan, workload, steps=1)
         store = StudyStore(plan.study_name, open_storage(storage, plan.out_dir), plan.spec, is_shared=bool(storage))

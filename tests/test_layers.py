@@ -36,7 +36,7 @@ OWNERS = {
     "mlflow": ("opttune.tracking",),
     "yaml": ("opttune.yaml_text",),
     "optuna": ("opttune.space.sample", "opttune.searching"),
-    "ray": ("opttune.engines.ray",),
+    "ray": ("opttune.engines.ray", "opttune.engines.ray_task"),
     "argparse": ("opttune.cli",),
     "matplotlib": ("opttune.plots", "opttune.report.png"),
     "plotly": ("opttune.report.interactive",),

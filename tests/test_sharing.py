@@ -10,6 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 
 from opttune.searching.record import TrialRecord
 from opttune.searching.storage import open_storage
@@ -32,7 +33,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres")) if request.param == "postgres" else f"journal://{tmp_path / 'j'}"
 
 
-def start(folder: Path, url: str, study: str, model: str = "Noting") -> "subprocess.Popen[str]":
+def start(folder: Path, url: str, study: str, model: str = "SlowNoting") -> "subprocess.Popen[str]":
     arguments = [
         "search", f"{MODULES}:{model}", f"{MODULES}:loaders", "--space", write_space(folder, TINY), "--study", study,
         "--max-steps", str(LENGTH), "--budget", "12", "--trials", str(TRIALS), "--out-dir", "out", "--json",
@@ -45,8 +46,14 @@ def start(folder: Path, url: str, study: str, model: str = "Noting") -> "subproc
 
 
 def records(url: str, study: str, folder: Path) -> list[TrialRecord]:
-    found = optuna.load_study(study_name=study, storage=open_storage(url, folder))
-    return [TrialRecord.of(trial) for trial in found.trials]
+    storage = open_storage(url, folder)
+    try:
+        found = optuna.load_study(study_name=study, storage=storage)
+        return [TrialRecord.of(trial) for trial in found.trials]
+    finally:
+        storage.remove_session()
+        if isinstance(storage, RDBStorage):
+            storage.engine.dispose()
 
 
 def test_two_commands_on_one_study_do_everything_once_and_both_end(url: str, tmp_path: Path) -> None:

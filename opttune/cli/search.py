@@ -34,6 +34,7 @@ def add_search(commands: Any) -> None:
     add("--workers", type=int, default=1, metavar="W", help="trainings at a time (default: 1)")
     add("--engine", default="local", choices=("local", "inline", "ray"),
         help="where trainings run: in worker processes (default), in this one, on a Ray cluster")  # fmt: skip
+    add("--ray-address", metavar="HOST:PORT", help="a running Ray cluster (default: RAY_ADDRESS, else one here)")
     add("--study", metavar="NAME", help="name of the study (default: <model>-<space>)")
     add("--storage", metavar="URL", help="Optuna storage (default: a journal file in the out-dir)")
     add("--tracking-uri", metavar="URI", help="MLflow (default: sqlite:///mlflow.db)")
@@ -85,8 +86,8 @@ def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tupl
         print_preview(plain)
         return plain, DONE
     plan = replace(plan, references=_references(options), tracking=_tracking(options))
-    places = {"storage": options.storage, "tracking_uri": options.tracking_uri, "warm_start": options.warm_start}
-    result = run_plan(plan, workload, **places, progress=True)
+    same = ("storage", "tracking_uri", "warm_start", "ray_address")
+    result = run_plan(plan, workload, **{name: getattr(options, name) for name in same}, progress=True)
     print_result(result, options.tracking_uri)
     return result_json(result), DONE if result.best_recipe is not None else NO_TRIAL
 

@@ -13,23 +13,35 @@ from opttune.training.workload import Workload
 
 
 def start_engine(
-    name: str, workers: int, workload: Workload, folder: Path, trainer: Mapping[str, Any], stop: Stop
+    name: str,
+    workers: int,
+    workload: Workload,
+    folder: Path,
+    trainer: Mapping[str, Any],
+    stop: Stop,
+    ray_address: str | None = None,
 ) -> Engine:
     """Start an engine; to be closed by whoever asked for it.
 
     Args:
-        name: `inline` or `local`.
+        name: `inline`, `local` or `ray`.
         workers: Trainings at a time.
         workload: The user's model and data.
         folder: The search's folder.
         trainer: Arguments of the Trainer of every training.
         stop: Asked by a training in this process after each step whether it shall end.
+        ray_address: Of a running Ray cluster.
 
     Raises:
         OpttuneError: It cannot be started.
     """
     if name == "inline":
         return InlineEngine(train_here(workload, stop))
+    if name == "ray":
+        # an extra, and slow to import
+        from opttune.engines.ray import RayEngine
+
+        return RayEngine(workload, folder, workers, trainer, ray_address)
     environments = worker_environments(workers, trainer)
     # numbers of devices are other ones where a worker sees its own alone
     sees_own = "devices" in trainer and any("CUDA_VISIBLE_DEVICES" in environment for environment in environments)

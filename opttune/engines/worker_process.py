@@ -34,7 +34,7 @@ class WorkerProcess:
             [sys.executable, "-m", "opttune.engines.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": _import_path(), **(environment or {})},
+            env={**os.environ, "PYTHONPATH": import_path(), **(environment or {})},
             # Ctrl-C in the terminal is not for it, and it can be ended with all that it has started
             start_new_session=True,
         )
@@ -141,7 +141,7 @@ def share_threads(workers: int) -> dict[str, str]:
     return {_THREADS: str(max(1, cores // workers))}
 
 
-def _import_path() -> str:
+def import_path() -> str:
     """Return `PYTHONPATH` such that the very opttune that runs here is found."""
     own = str(Path(__file__).parents[2])
     given = os.environ.get("PYTHONPATH", "")
