@@ -1,19 +1,17 @@
 """`opttune.search`: the one function, which the command calls as well."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import replace
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from opttune.build.load import load_class
-from opttune.catalog.lookup import find_optimizer
 from opttune.display import make_watcher
-from opttune.engines.inline import InlineEngine, train_here
-from opttune.engines.several import survey_there
+from opttune.engines.engine import Engine
+from opttune.engines.start import start_engine
 from opttune.errors import InputError
 from opttune.guard.rules import Guard
-from opttune.planning import fix_what_the_trainer_sets, make_plan
+from opttune.planning import make_plan
+from opttune.preview import budget_steps, look_at, settle, with_settled_space
 from opttune.recipe import Recipe
 from opttune.searching.audit import audit_warnings, read_findings
 from opttune.searching.diagnosis import edge_warnings, stability
@@ -21,21 +19,17 @@ from opttune.searching.finale import luck_warning
 from opttune.searching.interrupts import HeldInterrupts
 from opttune.searching.note import write_note
 from opttune.searching.plan import SearchPlan
-from opttune.searching.prior import first_recipe
 from opttune.searching.record import TrialRecord
 from opttune.searching.result import SearchResult, best_record, is_better, trials_table
 from opttune.searching.sampler import OpttuneSampler
-from opttune.searching.storage import open_storage, quiet_optuna, sole_search
+from opttune.searching.storage import clear_errors, open_storage, quiet_optuna, sole_search
 from opttune.searching.store import StudyStore
 from opttune.searching.study import Search
-from opttune.searching.warm_start import EarlierBest, find_earlier, with_earlier_best
+from opttune.searching.warm_start import find_earlier
 from opttune.space.model import Space
-from opttune.space.settle import SettledSpace, settle_space
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.study_run import StudyRun, open_study_run
-from opttune.training.attempt import Attempt
 from opttune.training.survey import Survey
-from opttune.training.workload import Workload
 from opttune.version import __version__
 
 
@@ -63,15 +57,17 @@ def search(
     trainer: Mapping[str, Any] | None = None,
     progress: bool = True,
     warm_start: str | Path | None = None,
+    ray_address: str | None = None,
 ) -> SearchResult:
     """Search the optimizer and the schedule that train a module best.
 
     Called again with the same study and storage it goes on: the budget counts in total.
 
     Args:
-        model: A LightningModule class, a factory without arguments, or an instance (copied for each trial).
+        model: A LightningModule class, a factory without arguments, or an instance (copied for each trial); or the
+            text `path/file.py:name` that names one.
         data: A LightningDataModule, a factory, or what `Trainer.fit` takes as loaders: `(train, val)`. None
-            where the model has its own.
+            where the model has its own. Or the text that names one.
         space: What may vary: the name of a space, a file, or a `Space`; `auto` chooses.
         monitor: The metric whose value at the end of the full length counts, as the module logs it.
         mode: `min` or `max`.
@@ -82,7 +78,8 @@ def search(
         trials: Trials in all; None for no limit.
         timeout: Seconds after which no training is begun; None for no limit.
         workers: Trainings at a time.
-        engine: Where trainings run: `inline` in this process; None chooses.
+        engine: Where trainings run: `inline` in this process, `local` in worker processes, `ray` on a Ray cluster;
+            None: `inline` for one worker, else `local`.
         study: Name of the study; None for `<model>-<space>`.
         storage: Optuna storage URL; None for a journal file in `out_dir`.
         tracking_uri: Where MLflow is; None for `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db` in the working
@@ -95,6 +92,9 @@ def search(
         progress: Whether to show progress on standard error.
         warm_start: Name or folder of an earlier study, of a smaller model or other data, say: its best recipe of each
             optimizer is tried first and becomes the prior. A study that goes on keeps the priors that it began with.
+
+        ray_address: Of a running Ray cluster, for the engine `ray`: `host:port`; None for `RAY_ADDRESS`, else a
+            cluster on this machine.
 
     Returns:
         The best recipe, its value and the module's own, and all trials.
@@ -111,18 +111,32 @@ def search(
     mlflow_uri = resolve_tracking_uri(tracking_uri)
     earlier = find_earlier(warm_start, storage) if warm_start is not None else []
     _make_folder(plan.out_dir)
-    with nullcontext() if storage else sole_search(plan.out_dir), quiet_optuna():
+    interrupts = HeldInterrupts()
+    places = (plan.out_dir, plan.trainer, interrupts, ray_address)
+    with (
+        clear_errors(),
+        nullcontext() if storage else sole_search(plan.out_dir),
+        quiet_optuna(),
+        # worker processes start while this one looks at the model
+        closing(start_engine(plan.engine, workers, workload, *places)) as trains,
+    ):
         looked = look_at(plan, workload, steps=1)
         store = StudyStore(plan.study_name, open_storage(storage, plan.out_dir), plan.spec, is_shared=bool(storage))
         plan = with_settled_space(plan, store.settle_space(settle(plan, looked, earlier), looked.total_steps))
         store.study.sampler = OpttuneSampler(plan.space, seed=seed)
-        return _run(plan, workload, looked, store, mlflow_uri, progress)
+        return _run(plan, trains, looked, store, interrupts, mlflow_uri, progress)
 
 
 def _run(
-    plan: SearchPlan, workload: Workload, looked: Survey, store: StudyStore, tracking_uri: str, progress: bool
+    plan: SearchPlan,
+    engine: Engine,
+    looked: Survey,
+    store: StudyStore,
+    interrupts: HeldInterrupts,
+    tracking_uri: str,
+    progress: bool,
 ) -> SearchResult:
-    with HeldInterrupts() as interrupts:
+    with interrupts:
         run = open_study_run(
             tracking_uri=tracking_uri,
             study_name=plan.study_name,
@@ -131,7 +145,6 @@ def _run(
         )
         run.params(_parent_params(plan, looked))
         with make_watcher(progress) as watcher:
-            engine = InlineEngine(train_here(workload, interrupts))
             loop = Search(plan, store, looked, engine, run, watcher, interrupts)
             status = "FAILED"
             try:
@@ -143,76 +156,6 @@ def _run(
     if loop.interrupted:
         raise KeyboardInterrupt
     return result
-
-
-def preview(plan: SearchPlan, workload: Workload) -> dict[str, Any]:
-    """Say what a search would do, without training anything.
-
-    Args:
-        plan: What the search is told.
-        workload: The user's model and data.
-
-    Returns:
-        The space, the budget in steps, and what would be replaced.
-    """
-    looked = look_at(plan, workload, steps=0)
-    plan = with_settled_space(plan, settle(plan, looked))
-    return {
-        "study": plan.study_name,
-        "model": looked.model_name,
-        "parameters": looked.parameters,
-        "replaces": looked.replaced,
-        "monitor": f"{plan.monitor} ({plan.mode})",
-        "space": plan.space.name,
-        "optimizers": [branch.name for branch in plan.space.optimizers],
-        "schedules": [branch.name for branch in plan.space.schedules],
-        "why": list(plan.space_notes),
-        "varies": [name for name, _ in plan.space.parameters()],
-        "groups": looked.groups,
-        "full_length_steps": looked.total_steps,
-        "budget_steps": budget_steps(plan, looked),
-        "out_dir": str(plan.out_dir),
-    }
-
-
-def budget_steps(plan: SearchPlan, looked: Survey) -> int:
-    """Return the optimizer steps that the whole search may spend."""
-    return int(plan.budget * looked.total_steps)
-
-
-def settle(plan: SearchPlan, looked: Survey, earlier: Sequence[EarlierBest] = ()) -> SettledSpace:
-    """Return the space to search: one that ships with opttune is fitted to the model, the length and the budget.
-
-    Args:
-        plan: What the search is told.
-        looked: What a look at the model showed.
-        earlier: An earlier study's best, which become its priors.
-    """
-    settled = SettledSpace(plan.space)
-    if plan.shipped_space:
-        settled = settle_space(plan.shipped_space, looked.facts, looked.total_steps, plan.budget)
-        settled = replace(settled, space=fix_what_the_trainer_sets(settled.space, plan.trainer))
-    for branch in settled.space.optimizers:
-        # a missing extra is told now, not when its first trial comes
-        load_class(find_optimizer(branch.name))
-    return with_earlier_best(settled, earlier) if earlier else settled
-
-
-def with_settled_space(plan: SearchPlan, settled: SettledSpace) -> SearchPlan:
-    """Return the plan with the space that is searched."""
-    return replace(plan, space=settled.space, space_notes=settled.notes)
-
-
-def look_at(plan: SearchPlan, workload: Workload, steps: int) -> Survey:
-    """Set the model up with the space's first default recipe and train at most a few steps."""
-    attempt = Attempt(
-        recipe=first_recipe(plan.space),
-        monitor=plan.monitor,
-        seed=plan.seed,
-        trainer={**plan.trainer, **plan.length},
-        mode=plan.mode,
-    )
-    return survey_there(attempt, workload, steps)
 
 
 def _finish(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> SearchResult:

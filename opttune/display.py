@@ -178,7 +178,7 @@ class LiveWatcher(PlainWatcher):
         if outcome is not None:
             self._diverged += outcome.reason.is_divergence
             self._pruned += outcome.reason in (StopReason.PRUNED, StopReason.OUTRANKED, StopReason.STALL)
-            self._failed += outcome.reason is StopReason.FAILED
+            self._failed += outcome.reason in (StopReason.FAILED, StopReason.OUT_OF_MEMORY)
 
     def _spend(self, steps_spent: int) -> None:
         self._progress.update(self._budget, completed=steps_spent, shown=self._cost(steps_spent))

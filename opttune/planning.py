@@ -14,7 +14,7 @@ from opttune.space.model import Fixed, Space
 from opttune.space.parse import load_space, space_names
 from opttune.training.workload import Workload
 
-_ENGINES = ("inline",)
+_ENGINES = ("inline", "local", "ray")
 _LENGTHS = ("max_steps", "max_epochs")
 _NOT_FOR_THE_TRAINER = ("fast_dev_run", "max_time", "min_epochs", "min_steps")
 
@@ -45,7 +45,7 @@ def make_plan(
     Raises:
         OpttuneError: An argument cannot be used.
     """
-    _check_engine(engine, workers)
+    engine = _choose_engine(engine, workers)
     _check_seed(seed)
     for name, count in (("max_steps", max_steps), ("max_epochs", max_epochs), ("trials", trials)):
         _check_count(name, count)
@@ -60,6 +60,7 @@ def make_plan(
     plan = SearchPlan(
         space=searched, monitor=monitor, mode=read_mode(mode), length=_length(max_steps, max_epochs), study_name=name,
         out_dir=folder, budget=budget, most_trials=trials, timeout_seconds=timeout, seed=seed,
+        workers=workers, engine=engine,
         guard=Guard.of(guard), with_baseline=baseline, trainer=settings, shipped_space=shipped,
     )  # fmt: skip
     return plan, workload
@@ -75,11 +76,18 @@ def _read_workload(model: Any, data: Any) -> Workload:
     return Workload(*loaded, *texts)
 
 
-def _check_engine(engine: str | None, workers: int) -> None:
-    if engine not in (None, *_ENGINES):
+def _choose_engine(engine: str | None, workers: int) -> str:
+    _check_count("workers", workers)
+    if engine is None:
+        return "inline" if workers == 1 else "local"
+    if engine not in _ENGINES:
         raise InputError(f"unknown engine {engine!r}. {one_of(_ENGINES, str(engine))}")
-    if workers != 1:
-        raise InputError(f"the engine inline trains one at a time: workers must be 1, got {workers!r}.")
+    if engine == "inline" and workers != 1:
+        raise InputError(
+            f"the engine inline trains one at a time: workers must be 1, got {workers!r}. "
+            "The engine local trains several (--engine local)."
+        )
+    return engine
 
 
 def _check_seed(seed: int) -> None:

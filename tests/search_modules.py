@@ -142,6 +142,14 @@ def read_moves(folder: Path = Path()) -> list[dict[str, Any]]:
     return [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
 
 
+class SlowNoting(Noting):
+    """Notes each training that ends, and takes a while for each."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        time.sleep(0.03)
+        return super().training_step(batch, batch_idx)
+
+
 class Talkative(Classifier):
     def on_train_start(self) -> None:
         print("the user's own words")

@@ -234,6 +234,8 @@ def command(folder: Path) -> list[str | Path]:
     return [
         "search", f"{MODULES}:Noting", f"{MODULES}:loaders", "--space", write_space(folder, TINY), "--study", "s",
         "--max-steps", str(LENGTH), "--budget", "20", "--trials", str(TRIALS), "--out-dir", "out", "--json",
+        # the module stops the process that it is trained in
+        "--engine", "inline",
     ]  # fmt: skip
 
 

@@ -137,7 +137,7 @@ def test_a_search_that_is_stopped_in_its_finale_goes_on(
     arguments = ("--space", write_space(tmp_path, SPACE), "--max-steps", LENGTH, "--budget", 14, "--study", "s")
     stopped = run_command(
         tmp_path, "search", f"{MODULES}:Lucky", f"{MODULES}:loaders", *map(str, arguments), "--no-baseline",
-        "--out-dir", "out", "--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}",
+        "--engine", "inline", "--out-dir", "out", "--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}",
     )  # fmt: skip
 
     assert stopped.returncode == (130 if kind == "SIGINT" else -9)

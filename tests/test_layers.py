@@ -23,7 +23,7 @@ LAYERS = (
     {"engines"},
     {"tracking"},
     {"searching"},
-    {"api", "planning", "display", "listing", "plots", "summary", "confirm", "report", "export"},
+    {"api", "planning", "display", "listing", "plots", "preview", "summary", "confirm", "report", "export"},
     {"cli"},
     {"__init__", "__main__"},
 )
@@ -31,7 +31,7 @@ OWNERS = {
     "mlflow": ("opttune.tracking",),
     "yaml": ("opttune.yaml_text",),
     "optuna": ("opttune.space.sample", "opttune.searching"),
-    "ray": ("opttune.engines.ray",),
+    "ray": ("opttune.engines.ray", "opttune.engines.ray_task"),
     "argparse": ("opttune.cli",),
     "matplotlib": ("opttune.plots",),
 }

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> NoReturn:
     """Run the command and end the process with its exit code."""
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        # as schedulers send it, and as good as Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

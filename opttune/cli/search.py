@@ -28,7 +28,9 @@ def add_search(commands: Any) -> None:
     add("--trials", type=int, metavar="N", help="trials in all")
     add("--timeout", type=float, metavar="S", help="begin no training after so many seconds")
     add("--workers", type=int, default=1, metavar="W", help="trainings at a time (default: 1)")
-    add("--engine", metavar="NAME", help="where trainings run: inline")
+    add("--engine", default="local", choices=("local", "inline", "ray"),
+        help="where trainings run: in worker processes (default), in this one, on a Ray cluster")  # fmt: skip
+    add("--ray-address", metavar="HOST:PORT", help="a running Ray cluster (default: RAY_ADDRESS, else one here)")
     add("--study", metavar="NAME", help="name of the study (default: <model>-<space>)")
     add("--storage", metavar="URL", help="Optuna storage (default: a journal file in the out-dir)")
     add("--tracking-uri", metavar="URI", help="MLflow (default: sqlite:///mlflow.db)")
@@ -52,17 +54,33 @@ def _run_search(options: argparse.Namespace) -> int:
 
 def _search(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """Search, or say what a search would do, and return it for `--json` with the exit code."""
-    arguments = _search_arguments(options)
+    from opttune.engines.worker_process import end_early, start_early
+
+    if options.engine == "local" and not options.dry_run and options.workers > 0:
+        start_early(options.workers)
+    try:
+        return _search_with(options, _search_arguments(options))
+    finally:
+        end_early()
+
+
+def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tuple[dict[str, Any], int]:
     # torch, lightning and mlflow come with this import, after the cheap checks
-    from opttune.api import preview, search
+    from opttune.api import search
     from opttune.planning import make_plan
+    from opttune.preview import preview
     from opttune.summary import print_preview, print_result, result_json
 
     if options.dry_run:
         plain = preview(*make_plan(**arguments))
         print_preview(plain)
         return plain, DONE
-    places = {"storage": options.storage, "tracking_uri": options.tracking_uri, "warm_start": options.warm_start}
+    places = {
+        "storage": options.storage,
+        "tracking_uri": options.tracking_uri,
+        "warm_start": options.warm_start,
+        "ray_address": options.ray_address,
+    }
     result = search(**arguments, **places, progress=True)
     print_result(result, options.tracking_uri)
     return result_json(result), DONE if result.best_recipe is not None else NO_TRIAL
@@ -72,12 +90,14 @@ def _search_arguments(options: argparse.Namespace) -> dict[str, Any]:
     from opttune.references import load_reference
 
     trainer = _parse_trainer(options.trainer)
-    model = load_reference(options.model, "MODEL")
-    data = None if options.data is None else load_reference(options.data, "DATA")
+    # what cannot be loaded is told before heavy libraries are
+    load_reference(options.model, "MODEL")
+    if options.data is not None:
+        load_reference(options.data, "DATA")
     same = ("space", "monitor", "mode", "max_steps", "max_epochs", "budget", "trials", "timeout", "workers", "engine")
     return {
-        "model": model,
-        "data": data,
+        "model": options.model,
+        "data": options.data,
         **{name: getattr(options, name) for name in (*same, "study", "out_dir", "seed")},
         "guard": False if options.no_guard else None,
         "baseline": not options.no_baseline,

@@ -50,7 +50,10 @@ def save_workload(folder: Path, workload: Workload) -> None:
         InputError: The model or the data cannot be pickled.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {"model": workload.model_reference, "data": workload.data_reference}
+    texts = {
+        "model": _absolute_reference(workload.model_reference),
+        "data": _absolute_reference(workload.data_reference),
+    }
     objects = {name: _pickled(name, getattr(workload, name)) for name, text in texts.items() if not text}
     objects["rows"] = _pickled("model", registered_rows())
     _write(folder / OBJECTS, pickle.dumps(objects))
@@ -69,6 +72,11 @@ def load_workload(folder: Path) -> Workload:
     # a file that a reference names may have registered its own again
     add_missing(pickle.loads(objects["rows"]))
     return Workload(parts["model"], parts["data"], stored["model"], stored["data"])
+
+
+def working_folder(folder: Path) -> str:
+    """Return the working folder of the process that wrote a workload."""
+    return str(json.loads((folder / WORKLOAD).read_text())["cwd"])
 
 
 def save_attempt(
@@ -163,7 +171,14 @@ def _pickled(name: str, value: Any) -> bytes:
     return data
 
 
+def _absolute_reference(text: str) -> str:
+    """Return a reference that means the same in another folder."""
+    place, colon, name = text.rpartition(":")
+    return f"{Path(place).absolute()}{colon}{name}" if place.endswith(".py") else text
+
+
 def _absolute(path: Path | None) -> str | None:
+    # who trains may stand in another folder
     return None if path is None else str(path.absolute())
 
 

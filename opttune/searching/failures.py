@@ -26,7 +26,8 @@ class Failures:
 
     def note(self, outcome: Outcome) -> None:
         """Take what came of the latest trial."""
-        self._messages = [*self._messages, outcome.message] if outcome.reason is StopReason.FAILED else []
+        has_failed = outcome.reason in (StopReason.FAILED, StopReason.OUT_OF_MEMORY)
+        self._messages = [*self._messages, outcome.message] if has_failed else []
 
     @property
     def verdict(self) -> str:

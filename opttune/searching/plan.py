@@ -42,6 +42,8 @@ class SearchPlan:
         space_notes: How it was settled, one sentence each.
         ladder: At which shares of the length trials are compared, and how many go on.
         finale: How many of the best are trained on a second seed at the end.
+        engine: Where trainings run: `inline`, `local` or `ray`.
+        workers: Trainings at a time.
     """
 
     space: Space
@@ -61,6 +63,8 @@ class SearchPlan:
     space_notes: tuple[str, ...] = ()
     ladder: Ladder = field(default_factory=Ladder)
     finale: Finale = field(default_factory=Finale)
+    engine: str = "inline"
+    workers: int = 1
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -12,9 +12,11 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy.exc import SQLAlchemyError
 
-from opttune.errors import InputError, StudyError
+from opttune.errors import InputError, OpttuneError, StudyError
 from opttune.tracking.address import safe_uri
+from opttune.training.errors import raise_if_disk_is_full
 
 _LONGEST_WRITE_SECONDS = 1.0
 """A journal's lock is held for one write, of milliseconds."""
@@ -120,6 +122,29 @@ def _remove_lock_of_the_dead(lock: Path) -> None:
             time.sleep(_LONGEST_WRITE_SECONDS)
         if lock.lstat().st_mtime == taken:
             lock.unlink()
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Say what to do where the storage, or the disk under it, fails in the middle of a search.
+
+    Raises:
+        DiskFullError: Nothing more can be written.
+        StudyError: The storage cannot be reached any more.
+    """
+    try:
+        yield
+    except OpttuneError:
+        raise
+    except (OSError, optuna.exceptions.StorageInternalError, SQLAlchemyError) as err:
+        raise_if_disk_is_full(err)
+        if isinstance(err, OSError):
+            raise
+        problem = safe_uri(" ".join(f"{type(err.__cause__ or err).__name__}: {err.__cause__ or err}".split())[:300])
+        raise StudyError(
+            f"the storage of the study fails ({problem}). Nothing finished is lost: once it is there again, the same "
+            "command goes on."
+        ) from err
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
 from opttune.training.pause import PauseAndResume, resume_arguments
-from opttune.training.stop import NEVER, Stop
+from opttune.training.stop import NEVER, HeedsOwnSigterm, Stop
 from opttune.training.workload import Workload
 
 _QUIET_TRAINER = {
@@ -110,7 +110,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
         except OpttuneError:
             raise
         except (KeyboardInterrupt, SystemExit):
-            reason, value, message = StopReason.INTERRUPTED, None, f"interrupted at step {run.steps_done}"
+            reason, value, message = run.interrupted()
         except Exception as err:
             raise_if_disk_is_full(err)
             reason, value, message = reason_of(err), None, f"{type(err).__name__}: {err}"
@@ -200,8 +200,7 @@ class TrainingRun:
     def result(self) -> Conclusion:
         """Return how the fit ended, the same on every rank; save the checkpoint where there is a value."""
         if self._pause.paused and self._pause.is_stopped:
-            self._keep_part(self.attempt.stop_checkpoint)
-            return StopReason.INTERRUPTED, None, f"interrupted at step {self.steps_done}"
+            return self.interrupted()
         conclusion = agreed(self.trainer, self._conclude)
         path = self.attempt.checkpoint
         if path is not None and conclusion[0] is StopReason.PAUSED:
@@ -214,6 +213,13 @@ class TrainingRun:
     def _conclude(self) -> Conclusion:
         paused, monitor = self._pause.paused, self.attempt.monitor
         return conclude(self.trainer, self._guard.verdict, monitor, self.total_steps, paused)
+
+    def interrupted(self) -> Conclusion:
+        """Return how a fit ended that somebody stopped; keep its state where it was saved."""
+        # after SIGTERM Lightning raises SystemExit even so
+        if self._pause.paused and self._pause.is_stopped:
+            self._keep_part(self.attempt.stop_checkpoint)
+        return StopReason.INTERRUPTED, None, f"interrupted at step {self.steps_done}"
 
     def _keep_part(self, path: Path | None) -> None:
         if path is not None and self._part is not None and self.trainer.is_global_zero:
@@ -234,7 +240,7 @@ class TrainingRun:
         ours: list[AnyCallback | None] = [self.attacher, *self._quirks, self._guard, self._finish, self._reporter]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
         # saves before all others act on the end, and validates while the optimizer can still switch
-        callbacks = [self._pause, *theirs, *(callback for callback in ours if callback is not None)]
+        callbacks = [self._pause, HeedsOwnSigterm(), *theirs, *(callback for callback in ours if callback is not None)]
         try:
             return trainer_class(model)(**settings, callbacks=callbacks)
         except Exception as err:

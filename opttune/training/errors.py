@@ -9,6 +9,7 @@ from opttune.errors import DiskFullError
 from opttune.outcome import StopReason
 
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_SQLITE_WORDS = "database or disk is full"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -29,11 +30,12 @@ def raise_if_disk_is_full(error: BaseException) -> None:
         DiskFullError: It does.
     """
     for cause in _causes(error):
-        if isinstance(cause, OSError) and cause.errno in _FULL:
-            where = f" ({cause.filename})" if cause.filename else ""
+        is_full = isinstance(cause, OSError) and cause.errno in _FULL
+        if is_full or _SQLITE_WORDS in str(cause):
+            where = f" ({cause.filename})" if isinstance(cause, OSError) and cause.filename else ""
             raise DiskFullError(
-                f"the disk is full{where}: {cause.strerror}. Nothing finished is lost: free some space, and the same "
-                "command goes on."
+                f"the disk is full{where}: {getattr(cause, 'strerror', None) or _SQLITE_WORDS}. Nothing finished is "
+                "lost: free some space, and the same command goes on."
             ) from error
 
 

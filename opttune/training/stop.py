@@ -1,7 +1,11 @@
 """Whether somebody wants a training to end: asked after every optimizer step."""
 
+import signal
+import threading
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Any, Protocol
+
+from opttune.namespaces import AnyCallback
 
 
 class Stop(Protocol):
@@ -33,3 +37,20 @@ class StopSwitch:
 
 NEVER: Stop = StopSwitch()
 """Nobody wants it."""
+
+
+class HeedsOwnSigterm(AnyCallback):
+    """Keeps whoever handled SIGTERM before a fit in charge during it: Lightning would break the fit off.
+
+    Made before the fit; its handler in the fit asks by `Stop`. Of several ranks Lightning must tell all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Put the handler back, which Lightning has just made a part of its own."""
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and trainer.world_size == 1 and callable(self._handler):
+            signal.signal(signal.SIGTERM, self._handler)

@@ -33,7 +33,7 @@ RECIPE = Recipe.from_dict(
 )
 FULL = Attempt(
     RECIPE, "val_acc", 7, {"max_steps": 9, "accelerator": "cpu"}, Guard(blow_up_ratio=2.5), Path("/x/a.ckpt"), "max",
-    4, Path("/x/b.ckpt"),
+    4, Path("/x/b.ckpt"), Path("/x/c.ckpt"),
 )  # fmt: skip
 
 

@@ -1,8 +1,10 @@
 """A training that somebody wants to end: after its step, with its state saved, to go on from bit for bit."""
 
+import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,3 +88,27 @@ def test_without_a_place_for_its_state_it_ends_all_the_same() -> None:
 
 def test_nobody_wants_it_by_itself() -> None:
     assert not NEVER.was_pressed
+
+
+@pytest.mark.parametrize("handled", [True, False])
+def test_sigterm_is_for_who_handled_it_before(handled: bool) -> None:
+    received: list[int] = []
+
+    class Terminated(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if handled and self.trainer.global_step == 3:
+                signal.raise_signal(signal.SIGTERM)
+            return super().training_step(batch, batch_idx)
+
+    usual = signal.getsignal(signal.SIGTERM)
+    ours = (lambda number, frame: received.append(number)) if handled else signal.SIG_DFL
+    signal.signal(signal.SIGTERM, ours)
+    try:
+        outcome = run_attempt(ATTEMPT, Workload(Terminated, loaders), PressAfter(99))
+        after = signal.getsignal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+
+    assert outcome.reason is StopReason.COMPLETED
+    assert received == [signal.SIGTERM] * handled
+    assert after == ours

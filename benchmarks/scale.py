@@ -1,0 +1,247 @@
+"""How a search scales with its workers: the loop, the engine and the books of it.
+
+    python benchmarks/scale.py simulated [--workers 64 512] [--seconds 300]
+    python benchmarks/scale.py real [--workers 1 2 4]
+
+*simulated*: attempts sleep instead of training, for a cost of an optimizer step that is drawn for each attempt. While
+all sleep the clock is put forward, so that hours take minutes; what the driver does takes its real time, during which
+workers that have ended wait. Reported are the share of the workers' time in which they slept, the time of the driver
+for each attempt (all that it does between two ends), and how much the study has grown.
+*real*: small trainings in worker processes of this machine; trainings a minute against those of one worker.
+"""
+
+import argparse
+import heapq
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from search_bench.table_engine import NoTracking, NoWatcher
+
+import opttune
+from opttune.engines.engine import Done
+from opttune.outcome import Outcome, StopReason
+from opttune.searching.interrupts import HeldInterrupts
+from opttune.searching.plan import SearchPlan
+from opttune.searching.sampler import OpttuneSampler
+from opttune.searching.storage import open_storage, quiet_optuna
+from opttune.searching.store import StudyStore
+from opttune.searching.study import Search
+from opttune.space.facts import ModelFacts
+from opttune.space.parse import load_space
+from opttune.training.attempt import Attempt, AttemptListener
+from opttune.training.survey import Survey
+
+LENGTH = 1000
+SECONDS_A_TRAINING = 300.0
+SPREAD = 0.25
+"""Standard deviation of the logarithm of a step's cost, from one attempt to another."""
+
+
+@dataclass
+class SleepingWorkers:
+    """An engine whose workers sleep, by a clock that is put forward while all of them do.
+
+    Attributes:
+        slots: How many workers there are.
+        busy_seconds: What they have slept in all.
+        decided_seconds: For each attempt, what the driver needed between being told of an end and the next question.
+        decided_cpu_seconds: What it worked in that time; the rest it waited for the disk, and for other processes.
+    """
+
+    slots: int
+    seconds_a_step: float
+    busy_seconds: float = 0.0
+    decided_seconds: list[float] = field(default_factory=list)
+    decided_cpu_seconds: list[float] = field(default_factory=list)
+    trains_here: bool = False
+    _ends: list[tuple[float, int, Outcome]] = field(default_factory=list)
+    _rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    _told: tuple[float, float] | None = None
+    _skipped: float = 0.0
+
+    def clock(self) -> float:
+        """Return the seconds that have passed, those that were skipped included."""
+        return time.monotonic() + self._skipped
+
+    def submit(self, job: int, attempt: Attempt, listener: AttemptListener) -> None:
+        """Let a worker sleep for as long as the attempt's steps would take."""
+        start = int(attempt.resume_from.read_text()) if attempt.resume_from else 0
+        until = attempt.until_step or LENGTH
+        seconds = (until - start) * self.seconds_a_step * float(np.exp(self._rng.normal(0.0, SPREAD)))
+        self.busy_seconds += seconds
+        value = self._value(attempt, until)
+        reason = StopReason.PAUSED if until < LENGTH else StopReason.COMPLETED
+        if attempt.checkpoint is not None:
+            attempt.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            attempt.checkpoint.write_text(str(until))
+        heapq.heappush(self._ends, (self.clock() + seconds, job, Outcome(reason, value, until, LENGTH, seconds)))
+
+    def _value(self, attempt: Attempt, until: int) -> float:
+        rate = float(str(attempt.recipe.optimizer["lr"])) if attempt.recipe else 1e-3
+        return float(np.log10(rate / 1e-3) ** 2 + 1.0 / until**0.5 + self._rng.normal(0.0, 0.05))
+
+    def next_done(self, timeout_seconds: float) -> Done | None:
+        """Wait for the next to wake."""
+        if self._told is not None:
+            wall, cpu = self._told
+            self.decided_seconds.append(time.monotonic() - wall)
+            self.decided_cpu_seconds.append(time.process_time() - cpu)
+            self._told = None
+        if not self._ends:
+            return None
+        end, job, outcome = heapq.heappop(self._ends)
+        self._skipped += max(0.0, end - self.clock())
+        self._told = time.monotonic(), time.process_time()
+        return Done(job, outcome)
+
+    def stop(self) -> None:
+        """Nobody stops them."""
+
+    def close(self) -> None:
+        """Nothing is left of them."""
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="opttune-scale-") as name:
+        yield Path(name)
+
+
+def simulate(workers: int, attempts: int, seconds_a_training: float) -> dict[str, float]:
+    """Search with sleeping workers.
+
+    Args:
+        workers: How many.
+        attempts: Attempts in all, about: the budget is that of so many.
+        seconds_a_training: What a full training takes.
+    """
+    engine = SleepingWorkers(workers, seconds_a_training / LENGTH)
+    with _folder() as folder, quiet_optuna():
+        plan = SearchPlan(
+            load_space("adamw"), "val_loss", "min", {"max_steps": LENGTH}, "scale", folder, budget=attempts * 0.35,
+            with_baseline=False, workers=workers,
+        )  # fmt: skip
+        store = StudyStore("scale", open_storage(None, folder), plan.spec)
+        store.study.sampler = OpttuneSampler(plan.space, seed=0)
+        survey = Survey("Net", 1, LENGTH, "", has_own_optimizer=False, facts=ModelFacts(1))
+        with HeldInterrupts() as interrupts:
+            search = Search(plan, store, survey, engine, NoTracking(), NoWatcher(), interrupts)  # type: ignore[arg-type]
+            started = engine.clock()
+            ramp = _Ramp(engine)
+            search.run()
+            wall = engine.clock() - started
+            search.close()
+        size = (folder / "study.journal").stat().st_size
+        trials = len(store.records())
+    done = len(engine.decided_seconds)
+    return {
+        "workers": workers,
+        "attempts": done,
+        "trials": trials,
+        "busy": engine.busy_seconds / (workers * wall),
+        "busy before the end": ramp.busy_share(),
+        "ms": 1000 * fmean(engine.decided_seconds),
+        "cpu ms": 1000 * fmean(engine.decided_cpu_seconds),
+        "worst ms": 1000 * max(engine.decided_seconds),
+        "KB a trial": size / 1024 / trials,
+    }
+
+
+class _Ramp:
+    """The share of busy time up to the moment at which nothing new is begun: a search ends with workers idle."""
+
+    def __init__(self, engine: SleepingWorkers) -> None:
+        self._engine = engine
+        self._spans: list[tuple[float, float]] = []
+        submit = engine.submit
+
+        def watched(job: int, attempt: Attempt, listener: AttemptListener) -> None:
+            before = engine.busy_seconds
+            submit(job, attempt, listener)
+            begun = engine.clock()
+            self._spans.append((begun, begun + engine.busy_seconds - before))
+
+        engine.submit = watched  # type: ignore[method-assign]
+
+    def busy_share(self) -> float:
+        """Return it."""
+        first, last = self._spans[0][0], self._spans[-1][0]
+        busy = sum(max(0.0, min(end, last) - begin) for begin, end in self._spans)
+        return busy / (self._engine.slots * (last - first))
+
+
+def train_really(workers: int, engine: str, trainings: int) -> float:
+    """Return the seconds for a search of small trainings, without those for its start."""
+    from search_bench.tasks import TASKS
+
+    from opttune.searching.record import OUTCOME
+
+    task = TASKS["digits"] if "digits" in TASKS else next(iter(TASKS.values()))
+    with _folder() as folder:
+        found = opttune.search(
+            task.model, task.data, space="adamw", max_steps=200, budget=trainings, workers=workers, engine=engine,
+            baseline=False, out_dir=folder / "out", tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", progress=False,
+        )  # fmt: skip
+        trials = found.study.trials
+        begun = min(trial.datetime_start for trial in trials if trial.datetime_start)
+        ended = max(trial.datetime_complete for trial in trials if trial.datetime_complete)
+        assert all(OUTCOME in trial.user_attrs for trial in trials)
+    return (ended - begun).total_seconds()
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    simulated = kinds.add_parser("simulated")
+    simulated.add_argument("--workers", type=int, nargs="+", default=[64, 512])
+    simulated.add_argument("--attempts-a-worker", type=int, default=12)
+    simulated.add_argument("--seconds", type=float, default=SECONDS_A_TRAINING, help="of a full training")
+    real = kinds.add_parser("real")
+    real.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    real.add_argument("--engine", default="local")
+    real.add_argument("--repeats", type=int, default=3)
+    real.add_argument("--budget", type=int, default=12)
+    options = parser.parse_args()
+    if options.kind == "simulated":
+        _print([simulate(n, n * options.attempts_a_worker, options.seconds) for n in options.workers])
+        return
+    # interleaved: the load of the machine changes
+    seconds: dict[int, list[float]] = {n: [] for n in options.workers}
+    for _ in range(options.repeats):
+        for n in options.workers:
+            seconds[n].append(train_really(n, options.engine, options.budget))
+    first = options.workers[0]
+    _print(
+        [
+            {
+                "workers": n,
+                "seconds": fmean(seconds[n]),
+                "least": min(seconds[n]),
+                "most": max(seconds[n]),
+                f"faster than {first}": fmean(seconds[first]) / fmean(seconds[n]),
+            }
+            for n in options.workers
+        ]
+    )
+
+
+def _print(rows: list[dict[str, float]]) -> None:
+    table = Table()
+    for name in rows[0]:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

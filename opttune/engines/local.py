@@ -1,0 +1,183 @@
+"""The engine `local`: warm worker processes on this machine, one attempt at a time each."""
+
+import selectors
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from opttune.engines.attempt_file import read_result, save_attempt, save_workload
+from opttune.engines.engine import Done
+from opttune.engines.messages import hand_on
+from opttune.engines.worker_process import WorkerProcess, take_worker
+from opttune.errors import OpttuneError
+from opttune.outcome import Outcome, StopReason
+from opttune.training.attempt import Attempt, AttemptListener
+from opttune.training.workload import Workload
+
+_MOST_DEATHS = 3
+"""An attempt is begun anew twice; at the third death it is given up."""
+_GROWTH_BYTES = 1 << 29
+_GROWTH_RATIO = 1.5
+"""A worker that holds so much more than after its first attempt is replaced."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """An attempt that is under way."""
+
+    number: int
+    attempt: Attempt
+    listener: AttemptListener
+    folder: Path
+    started: float
+    deaths: int = 0
+    last_step: int = 0
+
+
+class LocalEngine:
+    """Trains in worker processes, each with its devices and its share of the cores.
+
+    A worker that dies is replaced, and its attempt begun anew from the state that it was resumed from.
+
+    Args:
+        workload: The user's model and data.
+        folder: Where the files of attempts lie while they run; a folder of its own is made in it.
+        environments: For each worker the variables that it gets beside those of this process.
+        trainer: Arguments of the Trainer that hold in place of an attempt's own.
+
+    Raises:
+        InputError: The model or the data cannot be sent to a worker.
+    """
+
+    trains_here = False
+
+    def __init__(
+        self,
+        workload: Workload,
+        folder: Path,
+        environments: Sequence[Mapping[str, str]],
+        trainer: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.slots = len(environments)
+        self._trainer = dict(trainer or {})
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix=".engine-", dir=folder)).absolute()
+        self._selector = selectors.DefaultSelector()
+        self._environments = environments
+        self._workers: list[WorkerProcess] = []
+        self._jobs: dict[int, _Job] = {}
+        self._first_bytes: dict[int, int] = {}
+        self._ready: list[Done] = []
+        self._ended_idle: set[int] = set()
+        try:
+            save_workload(self._folder / "workload", workload)
+        except OpttuneError:
+            self.close()
+            raise
+        for environment in environments:
+            self._workers.append(self._start(environment))
+
+    def _start(self, environment: Mapping[str, str]) -> WorkerProcess:
+        worker = take_worker(environment)
+        self._selector.register(worker, selectors.EVENT_READ)
+        return worker
+
+    def submit(self, job: int, attempt: Attempt, listener: AttemptListener) -> None:
+        """Give an attempt to a worker that has none."""
+        place = next(place for place in range(self.slots) if place not in self._jobs)
+        attempt = replace(attempt, trainer={**attempt.trainer, **self._trainer})
+        folder = self._folder / f"attempt_{job}"
+        save_attempt(folder, attempt, self._folder / "workload")
+        self._jobs[place] = _Job(job, attempt, listener, folder, time.monotonic())
+        if place in self._ended_idle:
+            self._ended_idle.discard(place)
+            self._workers[place] = self._start(self._environments[place])
+        self._workers[place].train(folder)
+
+    def next_done(self, timeout_seconds: float) -> Done | None:
+        """Hand on what the workers tell until an attempt has ended, for at most so long."""
+        until = time.monotonic() + timeout_seconds
+        while not self._ready:
+            events = self._selector.select(max(0.0, until - time.monotonic()))
+            for key, _ in events:
+                worker = key.fileobj
+                if isinstance(worker, WorkerProcess):
+                    self._read(self._workers.index(worker))
+            if not events and time.monotonic() >= until:
+                return None
+        return self._ready.pop(0)
+
+    def _read(self, place: int) -> None:
+        try:
+            for message in self._workers[place].messages():
+                self._take(place, message)
+        except EOFError:
+            self._bury(place)
+
+    def _take(self, place: int, message: Mapping[str, Any]) -> None:
+        job = self._jobs[place]
+        if "resident_bytes" not in message:
+            if "steps" in message:
+                job.last_step = message["steps"][-1][0]
+            hand_on(message, job.listener)
+            return
+        result = read_result(message)
+        self._end(place, result)
+        ran_out = isinstance(result, Outcome) and result.reason is StopReason.OUT_OF_MEMORY
+        first = self._first_bytes.setdefault(place, message["resident_bytes"])
+        if ran_out or message["resident_bytes"] > max(first + _GROWTH_BYTES, first * _GROWTH_RATIO):
+            self._replace(place)
+
+    def _bury(self, place: int) -> None:
+        """Replace a worker that has died, and begin its attempt anew."""
+        worker, job = self._workers[place], self._jobs.get(place)
+        words, was_killed = worker.exit_words, worker.was_killed
+        if job is None:
+            # not before there is work: it may be that none lives long
+            self._selector.unregister(worker)
+            worker.end()
+            self._ended_idle.add(place)
+            return
+        self._replace(place)
+        job.deaths += 1
+        if job.deaths < _MOST_DEATHS:
+            self._workers[place].train(job.folder)
+            return
+        # what the kernel does where memory runs out looks no different
+        reason = StopReason.OUT_OF_MEMORY if was_killed else StopReason.FAILED
+        message = f"its worker process {words}, {job.deaths} times"
+        message += "; most likely the machine had too little memory" if was_killed else ""
+        seconds = time.monotonic() - job.started
+        self._end(place, Outcome(reason, None, job.last_step, 0, seconds, message))
+
+    def _replace(self, place: int) -> None:
+        worker = self._workers[place]
+        self._selector.unregister(worker)
+        worker.end()
+        self._first_bytes.pop(place, None)
+        self._workers[place] = self._start(self._environments[place])
+
+    def _end(self, place: int, result: Outcome | OpttuneError) -> None:
+        job = self._jobs.pop(place)
+        shutil.rmtree(job.folder, ignore_errors=True)
+        self._ready.append(Done(job.number, result))
+
+    def stop(self) -> None:
+        """Ask all attempts that are under way to end after their step, with their state saved."""
+        for place in self._jobs:
+            self._workers[place].stop()
+
+    def close(self) -> None:
+        """End all workers at once, and remove their files."""
+        for place, worker in enumerate(self._workers):
+            if place not in self._ended_idle:
+                self._selector.unregister(worker)
+                worker.end()
+        self._workers.clear()
+        self._jobs.clear()
+        self._selector.close()
+        shutil.rmtree(self._folder, ignore_errors=True)

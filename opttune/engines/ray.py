@@ -1,0 +1,231 @@
+"""The engine `ray`: attempts as tasks of a Ray cluster (the extra `ray`).
+
+Ray runs a task again whose node or process is lost, twice at most. Where the nodes see the search's folder, states
+are files in it; where they do not, they travel through Ray's object store.
+"""
+
+import logging
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from opttune.engines.attempt_file import OBJECTS, WORKLOAD, read_result, save_workload
+from opttune.engines.engine import Done
+from opttune.engines.messages import hand_on
+from opttune.engines.ray_task import Files, Mailbox, train_task
+from opttune.engines.shares import devices_per_trial
+from opttune.engines.worker_process import import_path
+from opttune.errors import InputError, MissingExtraError
+from opttune.outcome import Outcome, StopReason
+from opttune.training.attempt import Attempt, AttemptListener
+from opttune.training.workload import Workload
+
+try:
+    # before Ray is imported, which would look for the answer on the terminal
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray: Any = import_module("ray")
+    scheduling: Any = import_module("ray.util.scheduling_strategies")
+except ImportError as err:
+    raise MissingExtraError(f"the engine ray needs Ray ({err}): pip install 'opttune[ray]'.") from None
+
+_MOST_RETRIES = 2
+_CONNECT_SECONDS = 60.0
+_REACH_SECONDS = 5.0
+_POLL_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class _Job:
+    number: int
+    attempt: Attempt
+    listener: AttemptListener
+    started: float
+    last_step: int = 0
+
+
+class RayEngine:
+    """Trains on a Ray cluster: the one at an address, or one that is started on this machine.
+
+    Args:
+        workload: The user's model and data.
+        folder: The search's folder.
+        workers: Trainings at a time.
+        trainer: Arguments of the Trainer of every training; how many devices it asks for is what a task asks Ray for.
+        address: Of a running cluster: `host:port`, or `auto`; None for `RAY_ADDRESS`, else a cluster of its own.
+        shares_folder: Whether to look if the nodes see the folder; else states travel through the object store.
+
+    Raises:
+        InputError: No cluster answers, or the model cannot be sent.
+    """
+
+    trains_here = False
+
+    def __init__(
+        self,
+        workload: Workload,
+        folder: Path,
+        workers: int,
+        trainer: Mapping[str, Any],
+        address: str | None = None,
+        shares_folder: bool = True,
+    ) -> None:
+        self.slots = workers
+        self._jobs: dict[Any, _Job] = {}
+        self._token = folder.absolute() / f".engine-{uuid4().hex[:8]}"
+        self._token.mkdir(parents=True)
+        self._is_ours = not ray.is_initialized()
+        try:
+            save_workload(self._token, workload)
+            packed = {name: (self._token / name).read_bytes() for name in (WORKLOAD, OBJECTS)}
+            if shares_folder:
+                (self._token / "shared").touch()
+            if self._is_ours:
+                connect(address, workers)
+            self._workload = ray.put(packed)
+            here = scheduling.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            self._mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+            self._task = ray.remote(train_task).options(
+                max_retries=_MOST_RETRIES, **_resources(workers, trainer, ray.cluster_resources())
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def submit(self, job: int, attempt: Attempt, listener: AttemptListener) -> None:
+        """Hand an attempt to Ray, which finds a place for it."""
+        is_far = len(ray.nodes()) > 1 and attempt.resume_from is not None
+        # in a list, so that it is fetched only where the file itself is not seen
+        state = [ray.put(attempt.resume_from.read_bytes())] if is_far and attempt.resume_from else []
+        ref = self._task.remote(job, attempt, str(self._token), [self._workload], state, self._mailbox)
+        self._jobs[ref] = _Job(job, attempt, listener, time.monotonic())
+
+    def next_done(self, timeout_seconds: float) -> Done | None:
+        """Hand on what the tasks tell until one has ended, for at most so long."""
+        until = time.monotonic() + timeout_seconds
+        while True:
+            wait = max(0.0, min(_POLL_SECONDS, until - time.monotonic()))
+            ready, _ = ray.wait(list(self._jobs), num_returns=1, timeout=wait, fetch_local=False)
+            # a task's last words are there before its end is
+            self._hand_on_all()
+            if ready:
+                return self._end(ready[0])
+            if time.monotonic() >= until:
+                return None
+
+    def _hand_on_all(self) -> None:
+        jobs = {job.number: job for job in self._jobs.values()}
+        for number, message in ray.get(self._mailbox.take.remote()):
+            job = jobs.get(number)
+            if job is not None:
+                if "steps" in message:
+                    job.last_step = message["steps"][-1][0]
+                hand_on(message, job.listener)
+
+    def _end(self, ref: Any) -> Done:
+        job = self._jobs.pop(ref)
+        try:
+            message, files = ray.get(ref)
+        except ray.exceptions.RayError as err:
+            return Done(job.number, self._lost(job, err))
+        _write(job.attempt, files)
+        return Done(job.number, read_result(message))
+
+    def _lost(self, job: _Job, error: Exception) -> Outcome:
+        """Return the outcome of an attempt that Ray has given up."""
+        ran_out = isinstance(error, ray.exceptions.OutOfMemoryError)
+        reason = StopReason.OUT_OF_MEMORY if ran_out else StopReason.FAILED
+        message = f"Ray has lost it {_MOST_RETRIES + 1} times, last with {type(error).__name__}"
+        return Outcome(reason, None, job.last_step, 0, time.monotonic() - job.started, message, str(error))
+
+    def stop(self) -> None:
+        """Ask all attempts that are under way to end after their step, with their state saved."""
+        self._mailbox.stop.remote()
+
+    def close(self) -> None:
+        """End what is under way, and the cluster where it was started here."""
+        for ref in self._jobs:
+            ray.cancel(ref, force=True)
+        self._jobs.clear()
+        if self._is_ours and ray.is_initialized():
+            ray.shutdown()
+        shutil.rmtree(self._token, ignore_errors=True)
+
+
+def connect(address: str | None, workers: int) -> None:
+    """Join the cluster at an address, or start one on this machine.
+
+    Raises:
+        InputError: None answers there.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    _reach(address)
+    settings: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(workers, os.cpu_count() or 1)}
+    problems: list[BaseException] = []
+
+    def begin() -> None:
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"PYTHONPATH": import_path()}},
+                **({} if address else settings),
+            )
+        except BaseException as err:
+            problems.append(err)
+
+    # Ray itself goes on trying for many minutes
+    thread = threading.Thread(target=begin, daemon=True)
+    thread.start()
+    thread.join(_CONNECT_SECONDS)
+    where = f"at {address}" if address else "on this machine"
+    if thread.is_alive():
+        raise InputError(f"no Ray cluster {where} answers within {_CONNECT_SECONDS:.0f} seconds. {_ADVICE}")
+    if problems:
+        raise InputError(f"Ray cannot be used {where}: {type(problems[0]).__name__}: {problems[0]}. {_ADVICE}")
+
+
+_ADVICE = (
+    "Start one with `ray start --head --node-ip-address=IP`, and give IP:PORT as --ray-address; without an address one "
+    "is started on this machine."
+)
+
+
+def _reach(address: str | None) -> None:
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdigit() or "//" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), _REACH_SECONDS).close()
+    except OSError as err:
+        raise InputError(f"no Ray cluster answers at {address} ({err}). {_ADVICE}") from None
+
+
+def _resources(workers: int, trainer: Mapping[str, Any], cluster: Mapping[str, float]) -> dict[str, float]:
+    """Return what a task asks Ray for: the devices of its Trainer; where there are fewer GPUs than workers, a part."""
+    asked = devices_per_trial(trainer)
+    gpus = cluster.get("GPU", 0.0)
+    if not gpus or str(trainer.get("accelerator", "auto")) not in ("auto", "gpu", "cuda"):
+        return {"num_cpus": asked}
+    if asked == 1 and workers > gpus:
+        # in hundredths, down: Ray places no more than fit
+        return {"num_cpus": 1, "num_gpus": int(100 * gpus / workers) / 100 or 0.01}
+    return {"num_cpus": 1, "num_gpus": asked}
+
+
+def _write(attempt: Attempt, files: Files) -> None:
+    """Put the states that travelled through the object store where the search looks for them."""
+    for name, data in files.items():
+        path: Path = getattr(attempt, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.part")
+        part.write_bytes(data)
+        part.replace(path)

@@ -1,0 +1,48 @@
+"""The name of an engine -> the engine, at work."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from opttune.engines.engine import Engine
+from opttune.engines.inline import InlineEngine, train_here
+from opttune.engines.local import LocalEngine
+from opttune.engines.shares import devices_per_trial, worker_environments
+from opttune.training.stop import Stop
+from opttune.training.workload import Workload
+
+
+def start_engine(
+    name: str,
+    workers: int,
+    workload: Workload,
+    folder: Path,
+    trainer: Mapping[str, Any],
+    stop: Stop,
+    ray_address: str | None = None,
+) -> Engine:
+    """Start an engine; to be closed by whoever asked for it.
+
+    Args:
+        name: `inline`, `local` or `ray`.
+        workers: Trainings at a time.
+        workload: The user's model and data.
+        folder: The search's folder.
+        trainer: Arguments of the Trainer of every training.
+        stop: Asked by a training in this process after each step whether it shall end.
+        ray_address: Of a running Ray cluster.
+
+    Raises:
+        OpttuneError: It cannot be started.
+    """
+    if name == "inline":
+        return InlineEngine(train_here(workload, stop))
+    if name == "ray":
+        # an extra, and slow to import
+        from opttune.engines.ray import RayEngine
+
+        return RayEngine(workload, folder, workers, trainer, ray_address)
+    environments = worker_environments(workers, trainer)
+    # numbers of devices are other ones where a worker sees its own alone
+    sees_own = "devices" in trainer and any("CUDA_VISIBLE_DEVICES" in environment for environment in environments)
+    return LocalEngine(workload, folder, environments, {"devices": devices_per_trial(trainer)} if sees_own else None)

@@ -1,0 +1,87 @@
+"""`python -m opttune.engines.worker`: a process that trains one attempt after another, as it is told.
+
+Commands come on standard input, a line of JSON each: `{"train": FOLDER}`,
+`{"stop": true}`, `{"environment": {...}}`. What a training tells,
+and what came of it, goes back on standard output; what the user's own code prints goes to standard error. Where
+standard input ends, whoever gave the commands is gone: the process ends at once, with all that it has started.
+"""
+
+import gc
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TextIO
+
+import torch
+
+from opttune.engines.attempt_file import load_attempt, load_workload, result_message
+from opttune.engines.inline import train_here
+from opttune.engines.messages import Teller
+from opttune.engines.resident import resident_bytes
+from opttune.errors import OpttuneError
+from opttune.outcome import Outcome
+from opttune.training.stop import StopSwitch
+from opttune.training.workload import Workload
+
+
+def main() -> None:
+    """Train what comes in, until nobody is there to give commands."""
+    # Ctrl-C is for whoever gives the commands
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    switch = StopSwitch()
+    # what a scheduler may send to every process of a job
+    signal.signal(signal.SIGTERM, lambda *_: setattr(switch, "was_pressed", True))
+    folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin, folders, switch), daemon=True).start()
+    teller = Teller(out.write)
+    workloads: dict[Path, Workload] = {}
+    while True:
+        result = _train(folders.get(), teller, switch, workloads)
+        _free_memory()
+        teller.tell({**result_message(result), "resident_bytes": resident_bytes()})
+
+
+def _listen(commands: TextIO, folders: "queue.SimpleQueue[Path]", switch: StopSwitch) -> None:
+    for line in commands:
+        command = json.loads(line)
+        if "train" in command:
+            folders.put(Path(command["train"]))
+        elif "environment" in command:
+            # CUDA looks at it when it starts, with the first training
+            os.environ.update(command["environment"])
+        elif "stop" in command:
+            switch.was_pressed = True
+    end_with_all_it_started()
+
+
+def end_with_all_it_started() -> None:
+    """End this process and, where it leads a group of its own, all others of the group: loaders of data, say."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+def _train(folder: Path, teller: Teller, switch: StopSwitch, workloads: dict[Path, Workload]) -> Outcome | OpttuneError:
+    try:
+        attempt, workload_folder = load_attempt(folder)
+        if workload_folder not in workloads:
+            workloads[workload_folder] = load_workload(workload_folder)
+        return train_here(workloads[workload_folder], switch)(attempt, teller)
+    except OpttuneError as err:
+        return err
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""A worker process, seen from the process that gives it work. Nothing heavy is imported here, so it starts early.
+
+No pool of a library is used: of those, one dead process breaks all that is under way (concurrent.futures, loky), or
+none can be given devices of its own, and none tells what a training tells.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_END_SECONDS = 5.0
+_THREADS = "OMP_NUM_THREADS"
+_EARLY: list["WorkerProcess"] = []
+
+
+class WorkerProcess:
+    """One worker process.
+
+    Args:
+        environment: Variables that it gets beside those of this process.
+
+    Attributes:
+        exit_words: How it ended, in words; empty while it lives.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "opttune.engines.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": import_path(), **(environment or {})},
+            # Ctrl-C in the terminal is not for it, and it can be ended with all that it has started
+            start_new_session=True,
+        )
+        self._begun = b""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def fileno(self) -> int:
+        """Return what a selector watches for messages."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    def train(self, folder: Path) -> None:
+        """Let it train the attempt of a folder."""
+        self._tell({"train": str(folder)})
+
+    def set_environment(self, environment: Mapping[str, str]) -> None:
+        """Give it variables that count from its first training on: its devices, say."""
+        self._tell({"environment": dict(environment)})
+
+    def stop(self) -> None:
+        """Ask it to end its training after the step."""
+        self._tell({"stop": True})
+
+    def _tell(self, command: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        # one that has died is noticed where its messages are read
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Yield the messages that are there; waits where there are none.
+
+        Raises:
+            EOFError: It has died.
+        """
+        data = os.read(self.fileno(), 1 << 16)
+        if not data:
+            raise EOFError
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        yield from map(json.loads, lines)
+
+    @property
+    def exit_words(self) -> str:
+        """How it ended, in words, once it has."""
+        code = self._process.wait()
+        if code >= 0:
+            return f"ended with exit code {code}"
+        return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether it was killed from outside, as the kernel does where memory runs out."""
+        return self._process.wait() == -signal.SIGKILL
+
+    def end(self) -> None:
+        """End it at once, with all that it has started."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+
+
+def start_early(workers: int) -> None:
+    """Start workers before there is work: importing torch takes seconds, in which this process does the same.
+
+    Args:
+        workers: How many an engine will take.
+    """
+    _EARLY.extend(WorkerProcess(share_threads(workers)) for _ in range(workers))
+
+
+def end_early() -> None:
+    """End the workers that were started early and that nobody took."""
+    while _EARLY:
+        _EARLY.pop().end()
+
+
+def take_worker(environment: Mapping[str, str]) -> WorkerProcess:
+    """Return a worker with variables of its own: one that was started early, else a new one."""
+    if not _EARLY:
+        return WorkerProcess(environment)
+    worker = _EARLY.pop(0)
+    worker.set_environment(environment)
+    return worker
+
+
+def share_threads(workers: int) -> dict[str, str]:
+    """Return the variables by which a worker's arithmetic uses its share of the cores, or what the user has set.
+
+    One worker keeps what it would use anyway.
+    """
+    if workers == 1 or _THREADS in os.environ:
+        return {}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {_THREADS: str(max(1, cores // workers))}
+
+
+def import_path() -> str:
+    """Return `PYTHONPATH` such that the very opttune that runs here is found."""
+    own = str(Path(__file__).parents[2])
+    given = os.environ.get("PYTHONPATH", "")
+    return given if own in given.split(os.pathsep) else os.pathsep.join(filter(None, (own, given)))

@@ -1,0 +1,113 @@
+"""Several commands at a time on one study: each trial is trained once, and what a dead one leaves is taken over."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import RDBStorage
+
+from opttune.searching.record import TrialRecord
+from opttune.searching.storage import open_storage
+from tests.postgres import postgres_server
+from tests.search_modules import read_moves
+from tests.search_support import MODULES, TINY, Tracked, command_env, command_line, make_database, write_space
+
+pytestmark = pytest.mark.slow
+LENGTH, TRIALS = 80, 9
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["postgres", "journal"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(request.getfixturevalue("postgres")) if request.param == "postgres" else f"journal://{tmp_path / 'j'}"
+
+
+def start(folder: Path, url: str, study: str, model: str = "SlowNoting") -> "subprocess.Popen[str]":
+    arguments = [
+        "search", f"{MODULES}:{model}", f"{MODULES}:loaders", "--space", write_space(folder, TINY), "--study", study,
+        "--max-steps", str(LENGTH), "--budget", "12", "--trials", str(TRIALS), "--out-dir", "out", "--json",
+        "--storage", url, "--engine", "inline",
+    ]  # fmt: skip
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command_line(*arguments), cwd=folder, text=True, stdout=pipe, stderr=pipe, env=command_env()
+    )
+
+
+def records(url: str, study: str, folder: Path) -> list[TrialRecord]:
+    storage = open_storage(url, folder)
+    try:
+        found = optuna.load_study(study_name=study, storage=storage)
+        return [TrialRecord.of(trial) for trial in found.trials]
+    finally:
+        storage.remove_session()
+        if isinstance(storage, RDBStorage):
+            storage.engine.dispose()
+
+
+def test_two_commands_on_one_study_do_everything_once_and_both_end(url: str, tmp_path: Path) -> None:
+    study = tmp_path.name
+    make_database(tmp_path)
+    processes = [start(tmp_path, url, study) for _ in range(2)]
+    said = [process.communicate(timeout=400) for process in processes]
+    found = records(url, study, tmp_path)
+    plain = [json.loads(out) for out, _ in said]
+    # each command begins with a look at the model, of one step
+    moves = [move for move in read_moves(tmp_path) if move["end"] > 1]
+    tracked = Tracked(tmp_path)
+
+    assert [process.returncode for process in processes] == [0, 0], [errors for _, errors in said]
+    assert len(found) == TRIALS
+    assert len({record.holder for record in found}) == 2
+    assert {record.state for record in found} <= {"complete", "pruned"}
+    assert sum(move["end"] - move["start"] for move in moves) == plain[0]["steps_spent"] == plain[1]["steps_spent"]
+    assert plain[0]["trials"] == plain[1]["trials"]
+    assert plain[0]["best_value"] == plain[1]["best_value"]
+    assert plain[0]["run_id"] == plain[1]["run_id"]
+    assert tracked.parent.info.status == "FINISHED"
+    assert len(tracked.children) == TRIALS
+    assert "RUNNING" not in tracked.states
+
+
+def test_what_a_killed_command_leaves_is_taken_over_by_the_other(postgres: str, tmp_path: Path) -> None:
+    study = tmp_path.name
+    make_database(tmp_path)
+    killed, other = start(tmp_path, postgres, study, "Slow"), start(tmp_path, postgres, study, "Slow")
+    until = time.monotonic() + 200
+    while time.monotonic() < until:
+        running = _running(postgres, study, tmp_path)
+        if any(f"/{killed.pid}/" in record.holder for record in running) and len(running) > 1:
+            break
+        time.sleep(0.2)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    left = [record.number for record in _running(postgres, study, tmp_path) if f"/{killed.pid}/" in record.holder]
+    out, errors = other.communicate(timeout=400)
+    found = records(postgres, study, tmp_path)
+
+    assert left
+    assert other.returncode == 0, errors
+    assert len(found) == TRIALS
+    assert {record.state for record in found} <= {"complete", "pruned"}
+    assert all(f"/{other.pid}/" in found[number].holder for number in left)
+    assert json.loads(out)["best_value"] is not None
+    assert "RUNNING" not in Tracked(tmp_path).states
+
+
+def _running(url: str, study: str, folder: Path) -> list[TrialRecord]:
+    try:
+        return [record for record in records(url, study, folder) if record.is_running]
+    except KeyError:
+        # not made yet
+        return []
