@@ -8,8 +8,6 @@ from opttune.engines.leash import LEASH, heed_leash
 
 UP = "print('up', flush=True); import time; time.sleep(60)"
 CODE = f"from opttune.engines.leash import heed_leash; heed_leash(); {UP}"
-    "from opttune.engines.leash import heed_leash; heed_leash(); print('up', flush=True); import time; time.sleep(60)"
-)
 
 
 def start(**env: str) -> "subprocess.Popen[str]":

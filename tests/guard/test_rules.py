@@ -45,6 +45,13 @@ def test_a_loss_that_runs_away_is_stopped_at_the_tenth_step():
     assert verdict.message == "the loss ran away from 2 to 70 by step 10"
 
 
+def test_a_loss_that_runs_far_away_is_stopped_at_the_fourth_step():
+    # as of a network that dies, and stands at the loss of guessing from then on
+    verdict = first_verdict([2.0, 1e6, 1e9, 5e3, *[2.3] * 396], 400)
+    assert (verdict.reason, verdict.step) == (StopReason.BLOW_UP, 4)
+    assert verdict.message == "the loss ran away from 2 to 1e+06 by step 4"
+
+
 def test_a_loss_that_ran_away_and_comes_down_is_benign():
     # a real catapult rises to a hundred times the first loss and is down within ten steps
     rise = [0.06, 0.4, 3.0, 9.0, 8.0, 7.0, 5.0, 2.5, 1.0, 0.5, 0.2, 0.1]
