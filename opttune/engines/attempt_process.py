@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from opttune.engines.attempt_file import MESSAGES, load_attempt, load_workload, save_result
+from opttune.engines.leash import heed_leash
 from opttune.engines.messages import Teller
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome, StopReason
@@ -72,4 +73,5 @@ def _teller(folder: Path) -> Iterator[Teller]:
 
 
 if __name__ == "__main__":
+    heed_leash()
     sys.exit(main(sys.argv[1:]))

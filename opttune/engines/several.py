@@ -22,6 +22,7 @@ from opttune.engines.attempt_file import (
     save_attempt,
     save_workload,
 )
+from opttune.engines.leash import LEASH
 from opttune.engines.messages import hand_on
 from opttune.errors import ModelError, OpttuneError
 from opttune.outcome import Outcome, StopReason
@@ -105,14 +106,14 @@ def _folder_of(attempt: Attempt, workload: Workload) -> Iterator[Path]:
 @contextmanager
 def _process(module: str, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a module of this package on a folder; at the end no process of it is left."""
-    environment = {name: value for name, value in os.environ.items() if name not in _OF_A_TRAINING}
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_A_TRAINING} | {LEASH: "1"}
     if "SLURM_JOB_ID" in environment:
         # Lightning's word for a job whose tasks are not the ranks of a training
         environment["SLURM_JOB_NAME"] = "interactive"
     command = [sys.executable, "-m", f"opttune.engines.{module}", str(folder), *arguments]
     with (folder / _LOG).open("wb") as log:
         process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
     try:
         yield process
@@ -123,6 +124,8 @@ def _process(module: str, folder: Path, *arguments: str) -> Iterator["subprocess
                 os.killpg(process.pid, number)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_PATIENCE_SECONDS)
+        if process.stdin is not None:
+            process.stdin.close()
 
 
 def _follow(process: "subprocess.Popen[bytes]", folder: Path, listener: AttemptListener, stop: Stop) -> bool:

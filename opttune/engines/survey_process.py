@@ -6,6 +6,7 @@ from pathlib import Path
 
 from opttune.engines.attempt_file import load_attempt, load_workload, save_result
 from opttune.engines.attempt_process import is_first_rank
+from opttune.engines.leash import heed_leash
 from opttune.engines.several import SURVEY
 from opttune.errors import OpttuneError
 from opttune.training.survey import survey
@@ -34,4 +35,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    heed_leash()
     sys.exit(main(sys.argv[1:]))

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from math import isfinite
 from typing import Any
 
 from opttune.guard.alarms import Alarms
-from opttune.guard.rules import Guard, Verdict, judge, looks_for_blow_up
+from opttune.guard.rules import Guard, Verdict, is_blown_up, judge, looks_for_blow_up
 from opttune.guard.stall import Timing, has_stalled, judge_stall, stall_timing
 from opttune.guard.steps import StepRecord
 from opttune.outcome import StopReason
@@ -126,6 +127,8 @@ class RunHistory:
         if not self._rules.stall:
             return None
         timing = stall_timing(step, self._total_steps, self._risen_until, self._rules)
+        if timing is Timing.DUE and is_blown_up(list(filter(isfinite, self._losses)), self._rules):
+            return None
         if timing is Timing.EARLY or (self._is_waiting and len(self._validations) < _LEAST_VALIDATIONS):
             self._keep_stall(timing is not Timing.LATE)
             return None

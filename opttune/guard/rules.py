@@ -3,8 +3,8 @@
 With `L0` the first loss and `m` the median of the last `W = max(8, 20% of the steps so far)` losses:
 
 - non-finite: a loss that is NaN or infinite ends the run at once;
-- runaway: the median of the last three losses above `30 L0` ends it in its first steps, looked at in every
-  step from the fourth to 20% of the length;
+- runaway: the median of the last three losses above `900 L0`, or of the last nine above `30 L0`, ends it in its
+  first steps, looked at in every step up to 20% of the length; a catapult does not rise as high, or is down before;
 - blow-up: `m > 1.5 L0` at two checks in a row ends it. Checks stand `max(8 steps, 1%)` of the length apart, from
   `max(10 steps, 1%)` to 20% of the length; one spike, or a rise that comes down again, ends nothing.
   Where `L0` is near or below zero, `m - L0 > max(0.5 |L0|, 10 MAD of the first W losses)` takes its place.
@@ -15,7 +15,7 @@ GradScaler let pass are no part of any median. The rule for a loss that does not
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from statistics import median
 
 from opttune.errors import InputError
@@ -44,7 +44,8 @@ class Guard:
         allowed_skipped_steps: Non-finite losses in a row that are let pass under a GradScaler, which skips
             such steps itself.
         blow_up: Whether a loss that rises and stays up, or runs away, ends the run.
-        runaway_ratio: The median of three losses may rise to this multiple of the first loss, > 1.
+        runaway_ratio: The median of nine losses may rise to this multiple of the first loss, that of three to its
+            square, > 1.
         blow_up_ratio: The median loss may rise to this multiple of the first loss, > 1.
         blow_up_until_fraction: Share of the length after which blow-up is no longer looked for, in [0, 1].
         stall: Whether a loss that has not fallen, and validations that have not improved, end the run.
@@ -173,12 +174,21 @@ def looks_for_blow_up(count: int, total_steps: int, guard: Guard) -> bool:
     return guard.blow_up and count <= last
 
 
+_RUNAWAY_STEPS, _LATEST = 9, 3
+
+
 def _judge_runaway(losses: Sequence[float], guard: Guard, step: int) -> Verdict | None:
-    first = next(filter(isfinite, losses))
-    recent = median([loss for loss in losses[-3:] if isfinite(loss)])
-    if len(losses) < 4 or first <= NEAR_ZERO or recent <= guard.runaway_ratio * first:
+    first, latest = next(filter(isfinite, losses)), latest_median(losses)
+    highest = guard.runaway_ratio * first
+    if len(losses) <= _LATEST or first <= NEAR_ZERO:
         return None
-    return Verdict(StopReason.BLOW_UP, step, f"the loss ran away from {first:.4g} to {recent:.4g} by step {step}")
+    if latest <= guard.runaway_ratio * highest:
+        recent = median([loss for loss in losses[-_RUNAWAY_STEPS:] if isfinite(loss)])
+        if len(losses) <= _RUNAWAY_STEPS or recent <= highest or latest < min(highest, recent / 2):
+            # not high enough, not for long enough, or a catapult on its way down
+            return None
+        latest = recent
+    return Verdict(StopReason.BLOW_UP, step, f"the loss ran away from {first:.4g} to {latest:.4g} by step {step}")
 
 
 def _judge_blow_up(losses: Sequence[float], total_steps: int, guard: Guard, step: int) -> Verdict | None:
@@ -188,7 +198,7 @@ def _judge_blow_up(losses: Sequence[float], total_steps: int, guard: Guard, step
         return None
     now = list(filter(isfinite, losses))
     before = list(filter(isfinite, losses[:-distance]))
-    if not before or not (_is_blown_up(now, guard) and _is_blown_up(before, guard)):
+    if not before or not (is_blown_up(now, guard) and is_blown_up(before, guard)):
         return None
     message = (
         f"the loss rose from {now[0]:.4g} and stayed up: "
@@ -215,7 +225,8 @@ def _check_distance(total_steps: int) -> int:
     return max(8, total_steps // 100)
 
 
-def _is_blown_up(losses: Sequence[float], guard: Guard) -> bool:
+def is_blown_up(losses: Sequence[float], guard: Guard) -> bool:
+    """Return whether the median loss, of finite losses, stands far above the first."""
     first, recent = losses[0], recent_median(losses, guard)
     if first > NEAR_ZERO:
         return recent > guard.blow_up_ratio * first
@@ -227,6 +238,12 @@ def _is_blown_up(losses: Sequence[float], guard: Guard) -> bool:
 
 NEAR_ZERO = 0.01
 """Below this first loss a ratio says nothing: a log-likelihood passes zero on its way down."""
+
+
+def latest_median(losses: Sequence[float]) -> float:
+    """Return the median of those of the last three losses that are finite; infinity where none is."""
+    latest = [loss for loss in losses[-_LATEST:] if isfinite(loss)]
+    return median(latest) if latest else inf
 
 
 def recent_median(losses: Sequence[float], guard: Guard) -> float:

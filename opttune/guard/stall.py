@@ -1,17 +1,18 @@
 """The rule for a loss that does not fall: a pure decision on the losses and validations so far.
 
-With `L0` the first loss and `m` the median of the last `W` losses, as in `rules.py`: once, at 10% of the length (at
-least 20 steps) and not before 5% of it have passed since the learning rate last rose, `m > 0.995 L0` ends the run,
-unless a validation was better than the first by 2%. A loss that is noised, smoothed or mixed may stand still while
-the model learns, so that without two validations nothing is ended: the moment waits for the second one, until half
-of the length.
+With `L0` the first loss and `m` the median of the last `W` losses, as in `rules.py`, or of the last three where that
+is lower: once, at 10% of the length (at least 20 steps) and not before 5% of it have passed since the learning rate
+last rose, `m > 0.995 L0` ends the run, unless a validation was better than the first by 2%. A loss that stands far
+above the first is blow-up's to judge: it may be a catapult, and the moment waits until it is down. A loss that is
+noised, smoothed or mixed may stand still while the model learns, so that without two validations nothing is ended:
+the moment waits for the second one, until half of the length.
 """
 
 from collections.abc import Sequence
 from enum import Enum
 from math import isfinite
 
-from opttune.guard.rules import Guard, Verdict, recent_median
+from opttune.guard.rules import Guard, Verdict, is_blown_up, latest_median, recent_median
 from opttune.outcome import StopReason
 
 _LEAST_STEPS = 20
@@ -47,14 +48,17 @@ def stall_timing(step: int, total_steps: int, risen_until: int, guard: Guard) ->
 
 
 def has_stalled(losses: Sequence[float], guard: Guard) -> bool:
-    """Return whether the loss has not fallen.
+    """Return whether the loss stands where it began, or not far above.
 
     Example:
         >>> has_stalled([2.3, 2.31, 2.3], Guard()), has_stalled([2.3, 2.1, 1.9], Guard())
         (True, False)
     """
     finite = list(filter(isfinite, losses))
-    return bool(finite) and recent_median(finite, guard) > finite[0] - (1 - guard.stall_ratio) * abs(finite[0])
+    if not finite or is_blown_up(finite, guard):
+        return False
+    limit = finite[0] - (1 - guard.stall_ratio) * abs(finite[0])
+    return min(recent_median(finite, guard), latest_median(finite)) > limit
 
 
 def has_improved(validations: Sequence[float], mode: str, guard: Guard) -> bool:

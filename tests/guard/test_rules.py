@@ -39,10 +39,23 @@ def test_a_loss_that_falls_is_never_stopped():
         assert first_verdict(falling(total), total) is None
 
 
-def test_a_loss_that_runs_away_is_stopped_at_the_fourth_step():
-    verdict = first_verdict([2.0, 50.0, 70.0, 80.0, 90.0], 400)
+def test_a_loss_that_runs_away_is_stopped_at_the_tenth_step():
+    verdict = first_verdict([2.0, *[50.0] * 4, 70.0, *[90.0] * 20], 400)
+    assert (verdict.reason, verdict.step) == (StopReason.BLOW_UP, 10)
+    assert verdict.message == "the loss ran away from 2 to 70 by step 10"
+
+
+def test_a_loss_that_runs_far_away_is_stopped_at_the_fourth_step():
+    # as of a network that dies, and stands at the loss of guessing from then on
+    verdict = first_verdict([2.0, 1e6, 1e9, 5e3, *[2.3] * 396], 400)
     assert (verdict.reason, verdict.step) == (StopReason.BLOW_UP, 4)
-    assert verdict.message == "the loss ran away from 2 to 70 by step 4"
+    assert verdict.message == "the loss ran away from 2 to 1e+06 by step 4"
+
+
+def test_a_loss_that_ran_away_and_comes_down_is_benign():
+    # a real catapult rises to a hundred times the first loss and is down within ten steps
+    rise = [0.06, 0.4, 3.0, 9.0, 8.0, 7.0, 5.0, 2.5, 1.0, 0.5, 0.2, 0.1]
+    assert first_verdict(rise + falling(400, first=0.06, last=0.01), 400) is None
 
 
 def test_a_loss_that_rises_and_stays_up_is_stopped_at_the_second_check():
@@ -120,7 +133,7 @@ def test_what_is_switched_off_ends_nothing():
 
 def test_the_step_that_is_told_counts_those_without_a_loss():
     assert judge([2.0, math.nan], 400, GUARD, step=9).message == "the loss became nan at step 9"
-    assert judge([2.0, 99.0, 99.0, 99.0], 400, GUARD, step=8).step == 8
+    assert judge([2.0, *[99.0] * 9], 400, GUARD, step=14).step == 14
 
 
 def test_it_is_known_when_a_rise_is_no_longer_looked_for():
