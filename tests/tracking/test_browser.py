@@ -210,12 +210,12 @@ def test_the_report_itself_is_shown_with_its_figures(
     page.wait_for("report.html")
     page.close_assistant()
     frame = page.until(lambda: page.find("//iframe"), "the frame of the report")
-    page.save("mlflow_report")
     browser.switch_to.frame(frame)
     page.wait_for("points-classifier", "Value over the learning rate", "All trials")
     figures = "return document.querySelectorAll('.js-plotly-plot .main-svg').length"
     page.until(lambda: browser.execute_script(figures) >= 12, "the figures")
     browser.switch_to.default_content()
+    page.save("mlflow_report")
 
 
 def test_the_report_opens_from_disk_and_its_table_sorts(browser: Any, result: Any) -> None:
