@@ -12,6 +12,8 @@ from opttune.version import __version__
 if TYPE_CHECKING:
     from opttune.api import search
     from opttune.catalog import OptimizerInfo, OptionInfo, ScheduleInfo, register_optimizer, register_schedule
+    from opttune.confirming.confirm import confirm
+    from opttune.confirming.verdict import Verdict
     from opttune.errors import OpttuneError
     from opttune.guard.callback import GuardCallback
     from opttune.guard.rules import Guard
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from opttune.searching.trial_callback import TrialCallback
     from opttune.space.parse import load_space
     from opttune.space.recipe_file import load_recipe
+    from opttune.tracking.settings import Tracking
     from opttune.training.recipe_callback import RecipeCallback
 
 _HOMES = {
@@ -39,7 +42,10 @@ _HOMES = {
     "ScheduleInfo": "opttune.catalog",
     "SearchResult": "opttune.searching.result",
     "StopReason": "opttune.outcome",
+    "Tracking": "opttune.tracking.settings",
     "TrialCallback": "opttune.searching.trial_callback",
+    "Verdict": "opttune.confirming.verdict",
+    "confirm": "opttune.confirming.confirm",
     "load_recipe": "opttune.space.recipe_file",
     "load_space": "opttune.space.parse",
     "register_optimizer": "opttune.catalog",
@@ -61,8 +67,11 @@ __all__ = [
     "ScheduleInfo",
     "SearchResult",
     "StopReason",
+    "Tracking",
     "TrialCallback",
+    "Verdict",
     "__version__",
+    "confirm",
     "load_recipe",
     "load_space",
     "register_optimizer",

@@ -1,11 +1,11 @@
 """`opttune.search`: the one function, which the command calls as well."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from opttune.answer import begin_run, budget_steps, end_run
 from opttune.build.load import load_class
 from opttune.catalog.lookup import find_optimizer
 from opttune.display import make_watcher
@@ -13,14 +13,11 @@ from opttune.engines.inline import InlineEngine
 from opttune.errors import InputError
 from opttune.guard.rules import Guard
 from opttune.planning import fix_what_the_trainer_sets, make_plan
-from opttune.recipe import Recipe
-from opttune.searching.diagnosis import edge_warnings, stability
 from opttune.searching.interrupts import HeldInterrupts
-from opttune.searching.note import write_note
+from opttune.searching.origin import Origin
 from opttune.searching.plan import SearchPlan
 from opttune.searching.prior import first_recipe
-from opttune.searching.record import TrialRecord
-from opttune.searching.result import SearchResult, best_record, is_better, trials_table
+from opttune.searching.result import SearchResult
 from opttune.searching.sampler import OpttuneSampler
 from opttune.searching.store import StudyStore, open_storage, quiet_optuna, sole_search
 from opttune.searching.study import Search
@@ -28,11 +25,11 @@ from opttune.searching.warm_start import EarlierBest, find_earlier, with_earlier
 from opttune.space.model import Space
 from opttune.space.settle import SettledSpace, settle_space
 from opttune.tracking.address import resolve_tracking_uri
-from opttune.tracking.study_run import StudyRun, open_study_run
+from opttune.tracking.settings import Tracking
+from opttune.tracking.study_run import open_study_run
 from opttune.training.attempt import Attempt
 from opttune.training.survey import Survey, survey
 from opttune.training.workload import Workload
-from opttune.version import __version__
 
 
 def search(
@@ -59,6 +56,7 @@ def search(
     trainer: Mapping[str, Any] | None = None,
     progress: bool = True,
     warm_start: str | Path | None = None,
+    tracking: Tracking | None = None,
 ) -> SearchResult:
     """Search the optimizer and the schedule that train a module best.
 
@@ -91,6 +89,7 @@ def search(
         progress: Whether to show progress on standard error.
         warm_start: Name or folder of an earlier study, of a smaller model or other data, say: its best recipe of each
             optimizer is tried first and becomes the prior. A study that goes on keeps the priors that it began with.
+        tracking: What is written to MLflow beside the usual; None for `Tracking()`.
 
     Returns:
         The best recipe, its value and the module's own, and all trials.
@@ -104,6 +103,22 @@ def search(
         budget=budget, trials=trials, timeout=timeout, workers=workers, engine=engine, study=study,
         out_dir=out_dir, seed=seed, guard=guard, baseline=baseline, trainer=trainer,
     )  # fmt: skip
+    plan = replace(plan, tracking=tracking or Tracking())
+    return run_plan(
+        plan, workload, storage=storage, tracking_uri=tracking_uri, warm_start=warm_start, progress=progress
+    )
+
+
+def run_plan(
+    plan: SearchPlan,
+    workload: Workload,
+    *,
+    storage: str | None,
+    tracking_uri: str | None,
+    warm_start: str | Path | None,
+    progress: bool,
+) -> SearchResult:
+    """Search as a plan says; the arguments are those of `search`."""
     mlflow_uri = resolve_tracking_uri(tracking_uri)
     earlier = find_earlier(warm_start, storage) if warm_start is not None else []
     _make_folder(plan.out_dir)
@@ -111,7 +126,8 @@ def search(
         looked = look_at(plan, workload, steps=1)
         store = StudyStore(plan.study_name, open_storage(storage, plan.out_dir), plan.spec)
         plan = with_settled_space(plan, store.settle_space(settle(plan, looked, earlier), looked.total_steps))
-        store.study.sampler = OpttuneSampler(plan.space, seed=seed)
+        Origin.of(plan, looked, mlflow_uri).keep(store.study, plan.out_dir)
+        store.study.sampler = OpttuneSampler(plan.space, seed=plan.seed)
         return _run(plan, workload, looked, store, mlflow_uri, progress)
 
 
@@ -125,7 +141,7 @@ def _run(
             spool_dir=plan.out_dir / "spool",
             run_id=store.parent_key,
         )
-        run.params(_parent_params(plan, looked))
+        begin_run(run, plan, looked, workload)
         with make_watcher(progress) as watcher:
             loop = Search(plan, store, looked, InlineEngine(workload), run, watcher, interrupts)
             status = "FAILED"
@@ -134,7 +150,7 @@ def _run(
                 status = "KILLED" if loop.interrupted else "FINISHED"
             finally:
                 loop.close()
-                result = _finish(plan, loop, run, status)
+                result = end_run(plan, loop, run, status)
     if loop.interrupted:
         raise KeyboardInterrupt
     return result
@@ -168,11 +184,6 @@ def preview(plan: SearchPlan, workload: Workload) -> dict[str, Any]:
         "budget_steps": budget_steps(plan, looked),
         "out_dir": str(plan.out_dir),
     }
-
-
-def budget_steps(plan: SearchPlan, looked: Survey) -> int:
-    """Return the optimizer steps that the whole search may spend."""
-    return int(plan.budget * looked.total_steps)
 
 
 def settle(plan: SearchPlan, looked: Survey, earlier: Sequence[EarlierBest] = ()) -> SettledSpace:
@@ -214,71 +225,6 @@ def look_at(plan: SearchPlan, workload: Workload, steps: int) -> Survey:
         raise KeyboardInterrupt from None
 
 
-def _finish(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> SearchResult:
-    """Write the answer to the folder and to MLflow, and return it."""
-    records, baseline, spent = loop.store.records(), loop.store.baseline, loop.store.steps_spent
-    best = best_record(records, plan.mode)
-    warnings = [sentence for sentence in (loop.stopped_because, plan.mode_warning) if sentence]
-    if best is not None and best.recipe is not None:
-        warnings += edge_warnings(best.recipe, plan.space)
-        if baseline is not None and not is_better(best.value, baseline.value, plan.mode):
-            warnings.append(
-                f"no recipe beats the module as it came ({plan.monitor} {baseline.value:.5g}): "
-                "give the search a larger budget or a wider space."
-            )
-        if plan.best_recipe_path.exists():
-            run.artifact(plan.best_recipe_path)
-        run.tags(_best_tags(best.recipe, records))
-        run.tags({"opttune.best_trial": best.number, "opttune.best_value": best.value})
-    if baseline is not None:
-        run.tags({"opttune.baseline_value": baseline.value, "opttune.baseline": loop.survey.replaced})
-    run.tags({"opttune.steps_spent": spent})
-    run.note(write_note(plan, loop.survey, records, baseline, spent))
-    run.end(status)
-    run_id = run.run_id
-    run.close()
-    _remove_if_empty(plan.out_dir / "spool")
-    if run.writer.problem:
-        warnings.append(run.writer.problem)
-    return SearchResult(
-        best_recipe=best.recipe if best else None,
-        best_value=best.value if best else None,
-        baseline_value=baseline.value if baseline else None,
-        trials=trials_table(records),
-        steps_spent=spent,
-        study=loop.store.study,
-        run_id=run_id,
-        warnings=tuple(warnings),
-        stability=tuple(stability(records)),
-        replaced=loop.survey.replaced,
-        budget_steps=budget_steps(plan, loop.survey),
-        plan=plan,
-    )
-
-
-def _best_tags(best: Recipe, records: Sequence[TrialRecord]) -> dict[str, object]:
-    """Return a tag for each field; those of an earlier best that this one lacks are emptied."""
-    names = {name for record in records if record.recipe for name in record.recipe.flat()}
-    return {f"opttune.best.{name}": best.flat().get(name, "") for name in names}
-
-
-def _parent_params(plan: SearchPlan, looked: Survey) -> dict[str, object]:
-    return {
-        "space": plan.space.name,
-        "optimizers": ", ".join(branch.name for branch in plan.space.optimizers),
-        "schedules": ", ".join(branch.name for branch in plan.space.schedules),
-        "monitor": plan.monitor,
-        "mode": plan.mode,
-        **plan.length,
-        "full_length_steps": looked.total_steps,
-        "seed": plan.seed,
-        "model": looked.model_name,
-        "parameters": looked.parameters,
-        "replaced": looked.replaced,
-        "opttune_version": __version__,
-    }
-
-
 def _make_folder(out_dir: Path) -> None:
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -289,9 +235,3 @@ def _make_folder(out_dir: Path) -> None:
         raise InputError(
             f"cannot write to the folder {out_dir}: {err.strerror}. Choose another with out_dir= or --out-dir."
         ) from None
-
-
-def _remove_if_empty(folder: Path) -> None:
-    # what could not be delivered waits in it for the next search
-    with suppress(OSError):
-        folder.rmdir()

@@ -61,6 +61,7 @@ class Outcome:
         traceback: The error's traceback for a failed run, else empty.
         replaced: The optimizer that the module came with, in words; empty where it kept its own.
         groups: Table of the optimizer's parameter groups in Markdown; empty where the module kept its own.
+        state_bytes: Bytes of the optimizer's state at the end; 0 also where none was built.
 
     Raises:
         InputError: A field is of the wrong kind, or the reason does not go with the value.
@@ -80,6 +81,7 @@ class Outcome:
     traceback: str = ""
     replaced: str = ""
     groups: str = ""
+    state_bytes: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.reason, StopReason):
@@ -88,7 +90,7 @@ class Outcome:
             raise InputError(f"outcome: value must be a finite number or None, got {shown(self.value)}.")
         if self.reason.has_value != (self.value is not None):
             raise InputError(f"outcome: reason {self.reason!s} does not go with value {self.value!r}.")
-        for name in ("steps", "total_steps"):
+        for name in ("steps", "total_steps", "state_bytes"):
             count = getattr(self, name)
             if not isinstance(count, int) or isinstance(count, bool) or count < 0:
                 raise InputError(f"outcome: {name} must be a whole number >= 0, got {shown(count)}.")

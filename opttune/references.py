@@ -35,6 +35,17 @@ def load_reference(reference: str, what: str) -> Any:
         raise InputError(f"{what}: {place} has no {name!r}. {one_of(public, name)}") from None
 
 
+def absolute_reference(reference: str) -> str:
+    """Return a reference that holds in any folder, where it is one of a file.
+
+    Example:
+        >>> absolute_reference("/models/net.py:Net"), absolute_reference("package.module:name")
+        ('/models/net.py:Net', 'package.module:name')
+    """
+    place, _, name = reference.rpartition(":")
+    return f"{Path(place).resolve()}:{name}" if place.endswith(".py") else reference
+
+
 def _load_file(path: Path, what: str) -> ModuleType:
     if not path.is_file():
         raise InputError(f"{what}: there is no file {path}.")

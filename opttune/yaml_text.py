@@ -90,13 +90,19 @@ def read_yaml(text: str) -> Document:
     return Document(data, lines)
 
 
-def write_yaml(data: Mapping[str, Any], header: str = "") -> str:
+def write_yaml(data: Mapping[str, Any], header: str = "", *, in_blocks: bool = False) -> str:
     """Write a mapping of plain values; `header` becomes comment lines above it.
 
     Inner mappings stand on one line each, as in the documentation; floats keep every digit.
+
+    Args:
+        data: What to write.
+        header: Lines of a comment.
+        in_blocks: Whether mappings and lists that hold others are spread over lines.
     """
     comment = "".join(f"# {_printable(line)}".rstrip() + "\n" for line in header.splitlines())
-    node: Any = _Dumper(StringIO(), default_flow_style=True, sort_keys=False).represent_data(data)
+    flow = None if in_blocks else True
+    node: Any = _Dumper(StringIO(), default_flow_style=flow, sort_keys=False).represent_data(data)
     node.flow_style = not data  # each key on a line of its own; {} where there is none
     return comment + yaml.serialize(node, Dumper=_Dumper, width=10**6)
 

@@ -20,6 +20,7 @@ import opttune
 from opttune.searching.result import SearchResult
 from opttune.space.model import Space
 from opttune.space.parse import parse_space
+from opttune.tracking import Tracking
 
 MODULES = Path(__file__).with_name("search_modules.py")
 
@@ -79,7 +80,13 @@ def run_search(folder: Path, model: Any, **settings: Any) -> SearchResult:
     if not (folder / "mlflow.db").exists():
         make_database(folder)
     places = {"out_dir": folder / "out", "tracking_uri": f"sqlite:///{folder / 'mlflow.db'}", "progress": False}
-    defaults: dict[str, Any] = {"space": make_space(TINY), "max_steps": 20, "budget": 5}
+    # drawing takes seconds
+    defaults: dict[str, Any] = {
+        "space": make_space(TINY),
+        "max_steps": 20,
+        "budget": 5,
+        "tracking": Tracking(report=False),
+    }
     return opttune.search(model, **{**places, **defaults, **settings})
 
 
@@ -91,7 +98,8 @@ class Tracked:
         ids = [experiment.experiment_id for experiment in self.client.search_experiments(view_type=ViewType.ALL)]
         runs = list(self.client.search_runs(ids, max_results=1000)) if ids else []
         self.parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-        children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+        self.confirmations = [run for run in runs if run.data.tags.get("opttune.role") == "confirmation"]
+        children = [run for run in runs if run.data.tags.get("opttune.role") == "trial"]
         self.children = sorted(children, key=lambda run: int(run.data.tags["opttune.trial"]))
         self.states = [run.info.status for run in runs]
 

@@ -24,7 +24,9 @@ LAYERS = (
     {"searching"},
     {"engines"},
     {"references"},
-    {"api", "planning", "display", "listing", "plots", "project", "summary", "confirm", "report", "export"},
+    {"project"},
+    {"planning", "display", "listing", "plots", "provenance", "confirming", "report", "export"},
+    {"api", "answer", "summary"},
     {"cli"},
     {"__init__", "__main__"},
 )
@@ -34,10 +36,12 @@ OWNERS = {
     "optuna": ("opttune.space.sample", "opttune.searching"),
     "ray": ("opttune.engines.ray",),
     "argparse": ("opttune.cli",),
-    "matplotlib": ("opttune.plots",),
+    "matplotlib": ("opttune.plots", "opttune.report.png"),
+    "plotly": ("opttune.report.interactive",),
+    "scipy": ("opttune.confirming.statistics",),
 }
 LIGHT = ("opttune", "opttune.cli", "opttune.catalog", "opttune.space.parse")
-HEAVY = {"torch", "matplotlib", "mlflow", "optuna", "lightning", "pytorch_lightning"}
+HEAVY = {"torch", "matplotlib", "plotly", "scipy", "mlflow", "optuna", "lightning", "pytorch_lightning"}
 
 
 def module_name(path: Path) -> str:

@@ -160,3 +160,17 @@ def test_a_value_on_one_line_is_that_value(data: Any) -> None:
 
 def test_a_value_on_one_line_is_yaml() -> None:
     assert inline_yaml([True, None, "1e-4", 0.1]) == "[true, null, '1e-4', 0.1]"
+
+
+def test_in_blocks_what_holds_others_is_spread_and_reads_back() -> None:
+    data = {"trainer": {"callbacks+": [{"class_path": "a.B", "init_args": {"x": {"lr": 1e-3, "nesterov": True}}}]}}
+    text = write_yaml(data, in_blocks=True)
+
+    assert text.splitlines() == [
+        "trainer:",
+        "  callbacks+:",
+        "  - class_path: a.B",
+        "    init_args:",
+        "      x: {lr: 0.001, nesterov: true}",
+    ]
+    assert read_yaml(text).data == data

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from opttune.build.groups import GroupPlan, plan_groups
@@ -57,7 +57,7 @@ def build_optimizer(
             f"optimizer {info.name!r} works with one learning rate for all parameters: leave out groups.layer_decay, "
             "groups.lora_plus_ratio and rules with lr_mult, and let the module's own groups have one rate."
         )
-    arguments = _arguments(recipe, info, module, total_steps)
+    arguments = optimizer_arguments(recipe, info, module, total_steps)
     groups = [_torch_group(plan, arguments, info) for plan in plans]
     build = load_class(info)
     if info.takes_model:
@@ -68,10 +68,20 @@ def build_optimizer(
     return built
 
 
-def _arguments(recipe: Recipe, info: OptimizerInfo, module: nn.Module, total_steps: int) -> dict[str, Any]:
+def optimizer_arguments(
+    recipe: Recipe, info: OptimizerInfo, module: nn.Module | None, total_steps: Any
+) -> dict[str, Any]:
+    """Return all arguments of an optimizer's class but the parameters.
+
+    Args:
+        recipe: The settings.
+        info: The optimizer's row.
+        module: The module, for options that are read from it; None leaves those null.
+        total_steps: Optimizer steps of the full length.
+    """
     options: dict[str, Any] = with_defaults(recipe.optimizer, info)
     for name, function in info.from_module.items():
-        if options[name] is None:
+        if options[name] is None and module is not None:
             options[name] = load_object(function)(module)
     ratios = {argument: options["lr"] * options.pop(name) for argument, name in info.lr_ratios.items()}
     tied = {argument: options[name] for argument, name in info.tied.items()}
@@ -161,3 +171,26 @@ def groups_table(rows: Sequence[GroupRow]) -> str:
     """
     lines = [f"| {r.group} | {r.tensors} | {r.parameters} | {r.lr:g} | {r.weight_decay:g} |" for r in rows]
     return "\n".join(["| group | tensors | parameters | lr | weight decay |", "|---|---|---|---|---|", *lines])
+
+
+def state_bytes(optimizer: Optimizer) -> int:
+    """Return the bytes of the tensors in an optimizer's state, those in lists and mappings included.
+
+    Example:
+        >>> import torch
+        >>> weight = nn.Parameter(torch.zeros(10))
+        >>> optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+        >>> weight.sum().backward()
+        >>> optimizer.step()
+        >>> state_bytes(optimizer)
+        40
+    """
+    return sum(_tensor_bytes(value) for value in optimizer.state.values())
+
+
+def _tensor_bytes(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, Mapping):
+        return sum(map(_tensor_bytes, value.values()))
+    return sum(map(_tensor_bytes, value)) if isinstance(value, list | tuple) else 0

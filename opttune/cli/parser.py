@@ -8,8 +8,12 @@ from typing import NoReturn
 
 from opttune.cli.catalog import add_catalog
 from opttune.cli.command import BAD_INPUT, INTERRUPTED
+from opttune.cli.confirm import add_confirm
+from opttune.cli.export import add_export
 from opttune.cli.project import split_arguments
+from opttune.cli.report import add_report
 from opttune.cli.search import add_search
+from opttune.cli.sync import add_sync
 from opttune.errors import OpttuneError
 from opttune.version import __version__
 
@@ -57,6 +61,6 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"opttune {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (add_search, add_catalog):
+    for add in (add_search, add_report, add_confirm, add_export, add_sync, add_catalog):
         add(commands)
     return parser

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
 from typing import Any
 
 from opttune.cli.command import DONE, NO_TRIAL, add_command
@@ -41,6 +42,11 @@ def add_search(commands: Any) -> None:
     add("--warm-start", metavar="STUDY", help="begin with the best recipes of an earlier study: its name or folder")
     add("--no-baseline", action="store_true", help="do not train the module as it came")
     add("--no-guard", action="store_true", help="let diverging trainings run")
+    add("--no-report", action="store_true", help="make no report at the end (opttune report makes it later)")
+    add("--no-thinning", action="store_true", help="write every step of curves of more than 1,000 steps to MLflow")
+    add("--log-model", action="store_true", help="write the best checkpoint to MLflow")
+    add("--log-data", action="store_true", help="write kind, size and a digest of the data to MLflow")
+    add("--log-system", action="store_true", help="write load and memory of the machine to MLflow")
     add("--dry-run", action="store_true", help="say what would be done and train nothing")
 
 
@@ -57,22 +63,48 @@ def _search(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """Search, or say what a search would do, and return it for `--json` with the exit code."""
     arguments = _search_arguments(options)
     # torch, lightning and mlflow come with this import, after the cheap checks
-    from opttune.api import preview, search
+    from opttune.api import preview, run_plan
     from opttune.planning import make_plan
     from opttune.summary import print_preview, print_result, result_json
 
+    plan, workload = make_plan(**arguments)
     if options.dry_run:
-        plain = preview(*make_plan(**arguments))
+        plain = preview(plan, workload)
         print_preview(plain)
         return plain, DONE
+    plan = replace(plan, references=_references(options), tracking=_tracking(options))
     places = {"storage": options.storage, "tracking_uri": options.tracking_uri, "warm_start": options.warm_start}
-    result = search(**arguments, **places, progress=True)
+    result = run_plan(plan, workload, **places, progress=True)
     print_result(result, options.tracking_uri)
     return result_json(result), DONE if result.best_recipe is not None else NO_TRIAL
 
 
+def _references(options: argparse.Namespace) -> dict[str, str]:
+    """Return what the study keeps of MODEL and DATA, or of the project, so that `opttune confirm` trains them again."""
+    from opttune.references import absolute_reference
+
+    if options.config:
+        from opttune.cli.project import project_source
+
+        return {"project": project_source(options).to_text()}
+    given = {"model": options.model, "data": options.data}
+    return {name: absolute_reference(reference) for name, reference in given.items() if reference is not None}
+
+
+def _tracking(options: argparse.Namespace) -> Any:
+    from opttune.tracking.settings import Tracking
+
+    return Tracking(
+        thin=not options.no_thinning,
+        log_model=options.log_model,
+        log_data=options.log_data,
+        log_system=options.log_system,
+        report=not options.no_report,
+    )
+
+
 def _search_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    trainer = _parse_trainer(options.trainer)
+    trainer = parse_trainer(options.trainer)
     told = read_project(options) if options.config else _read_references(options)
     same = ("space", "monitor", "mode", "max_steps", "max_epochs", "budget", "trials", "timeout", "workers", "engine")
     given = {name: getattr(options, name) for name in (*same, "study", "out_dir", "seed")}
@@ -101,7 +133,8 @@ def _read_references(options: argparse.Namespace) -> dict[str, Any]:
     return {"model": model, "data": None if options.data is None else load_reference(options.data, "DATA")}
 
 
-def _parse_trainer(pairs: Sequence[str]) -> dict[str, Any]:
+def parse_trainer(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments of the Trainer that `key=value` pairs name; values are read as YAML."""
     from opttune.yaml_text import YamlTextError, read_yaml
 
     trainer: dict[str, Any] = {}

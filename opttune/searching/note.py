@@ -1,53 +1,76 @@
 """The note on a search that MLflow shows on its page: the answer first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from opttune.outcome import Outcome
 from opttune.recipe import Recipe
-from opttune.searching.diagnosis import stability
 from opttune.searching.plan import SearchPlan, recipe_call
 from opttune.searching.record import TrialRecord
-from opttune.searching.result import best_record
-from opttune.training.survey import Survey
+from opttune.searching.stored import StoredStudy
 
 _MOST_ROWS = 50
+_LONGEST = 7_800
+"""MLflow cuts a note at 8,000 characters."""
 
 
-def write_note(
-    plan: SearchPlan, survey: Survey, records: Sequence[TrialRecord], baseline: Outcome | None, steps_spent: int
-) -> str:
-    """Return the note in Markdown: what won, against what, how to use it, and the table of trials.
+def write_note(study: StoredStudy, verdict: Sequence[str] = ()) -> str:
+    """Return the note in Markdown: what won, against what, how to use it, what to heed, and the table of trials.
 
     Args:
-        plan: What the search was told.
-        survey: What a look at the model showed.
-        records: All trials.
-        baseline: What the module reached as it came, where that was tried.
-        steps_spent: Optimizer steps of the whole search.
+        study: The search.
+        verdict: What its winner is worth on other seeds, one sentence each; empty before that is known.
     """
-    cost = steps_spent / survey.total_steps
-    searched = (
-        f"Searched: `{survey.model_name}` ({survey.parameters:,} parameters), space `{plan.space.name}`, "
-        f"{len(records)} trials, {cost:.1f} full trainings of {survey.total_steps} steps, seed {plan.seed}."
-    )
-    best = best_record(records, plan.mode)
-    notes = "\n".join(f"- {_escape(note)}" for note in plan.space_notes)
-    stable = "\n".join(f"- {sentence}" for sentence in stability(records))
-    parts = [_answer(plan, survey, best, baseline), searched, notes, stable, _table(plan, records)]
+    for most_rows in (_MOST_ROWS, 30, 20, 10, 5):
+        note = _note(study, verdict, most_rows)
+        if len(note) <= _LONGEST:
+            break
+    # what is cut is how the space was chosen
+    return note[:_LONGEST]
+
+
+def _note(study: StoredStudy, verdict: Sequence[str], most_rows: int) -> str:
+    plan = study.plan
+    parts = [
+        _answer(study),
+        _section("Verdict", _bullets(verdict)),
+        _section("What to heed", _bullets(study.to_heed)),
+        _section("Trials", _table(plan, study.records, most_rows)),
+        _section("Cost", _cost(study)),
+        _section("What was searched", f"{_searched(study)}\n\n{_bullets(plan.space_notes)}".strip()),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _answer(plan: SearchPlan, survey: Survey, best: TrialRecord | None, baseline: Outcome | None) -> str:
+def escape_markdown(text: str) -> str:
+    r"""Return a text of somebody else's that Markdown takes for plain words, on one line.
+
+    Example:
+        >>> escape_markdown("a|b <script> `x`")
+        "a\\|b &lt;script> 'x'"
+    """
+    line = " ".join(text.split())
+    return line.replace("|", "\\|").replace("`", "'").replace("<", "&lt;").replace("![", "!\\[").replace("](", "]\\(")
+
+
+def _section(title: str, text: str) -> str:
+    return f"### {title}\n\n{text}" if text else ""
+
+
+def _bullets(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {escape_markdown(sentence)}" for sentence in sentences)
+
+
+def _answer(study: StoredStudy) -> str:
+    best, plan, baseline = study.best, study.plan, study.baseline
     if best is None or best.recipe is None:
         return "**No trial came through.**"
     against = ""
     if baseline is not None:
         value = "no value" if baseline.value is None else f"{baseline.value:.5g}"
-        against = f" against {value} of the module as it came ({survey.replaced})"
+        against = f" against {value} of the module as it came ({escape_markdown(study.origin.replaced)})"
     use = f"trainer = Trainer({_arguments(plan)}, callbacks=[{recipe_call(plan, best.recipe, 'best_recipe.yaml')}])"
     return (
-        f"**{plan.monitor} {best.value:.5g}**{against}, with trial {best.number}:\n\n"
-        f"`{_escape(str(best.recipe))}`\n\n"
+        f"**{escape_markdown(plan.monitor)} {best.value:.5g}**{against}, with trial {best.number}:\n\n"
+        f"`{escape_markdown(str(best.recipe))}`\n\n"
         f"```python\nfrom opttune import RecipeCallback\n{use}\ntrainer.fit(model, ...)\n```"
     )
 
@@ -56,15 +79,32 @@ def _arguments(plan: SearchPlan) -> str:
     return ", ".join(f"{name}={value}" for name, value in plan.length.items())
 
 
-def _table(plan: SearchPlan, records: Sequence[TrialRecord]) -> str:
+def _searched(study: StoredStudy) -> str:
+    return (
+        f"`{escape_markdown(study.origin.model_name)}` ({study.origin.parameters:,} parameters), space "
+        f"`{escape_markdown(study.space.name)}`, {len(study.records)} trials of up to {study.total_steps} steps, "
+        f"seed {study.plan.seed}."
+    )
+
+
+def _cost(study: StoredStudy) -> str:
+    seconds = sum(record.seconds for record in study.records) + (study.baseline.seconds if study.baseline else 0.0)
+    return (
+        f"{study.steps_spent / study.total_steps:.1f} full trainings of {study.total_steps} steps "
+        f"({study.steps_spent:,} steps), {seconds:,.0f} seconds of training."
+    )
+
+
+def _table(plan: SearchPlan, records: Sequence[TrialRecord], most_rows: int) -> str:
     sign = 1 if plan.mode == "min" else -1
     ranked = sorted(records, key=lambda record: (record.value is None, sign * (record.value or 0.0), record.number))
     rows = [
         f"| {record.number} | {_value(record)} | {_reason(record)} | {_recipe(record.recipe)} |"
-        for record in ranked[:_MOST_ROWS]
+        for record in ranked[:most_rows]
     ]
-    more = f"\n\n... and {len(records) - _MOST_ROWS} more." if len(records) > _MOST_ROWS else ""
-    return "\n".join([f"| trial | {plan.monitor} | ended | recipe |", "|---|---|---|---|", *rows]) + more
+    more = f"\n\n... and {len(records) - most_rows} more." if len(records) > most_rows else ""
+    head = f"| trial | {escape_markdown(plan.monitor)} | ended | recipe |"
+    return "\n".join([head, "|---|---|---|---|", *rows]) + more
 
 
 def _value(record: TrialRecord) -> str:
@@ -78,8 +118,4 @@ def _reason(record: TrialRecord) -> str:
 
 
 def _recipe(recipe: Recipe | None) -> str:
-    return "" if recipe is None else _escape(str(recipe))
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
+    return "" if recipe is None else escape_markdown(str(recipe))

@@ -13,6 +13,7 @@ from opttune.guard.rules import Guard
 from opttune.recipe import Recipe
 from opttune.searching.ladder import Ladder
 from opttune.space.model import Space
+from opttune.tracking.settings import Tracking
 
 _BETTER_HIGHER = {"acc", "accuracy", "auc", "auroc", "f1", "iou", "map", "r2", "precision", "recall", "bleu", "dice"}
 _SETTLED_BY_THE_TRAINER = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "precision")
@@ -40,6 +41,9 @@ class SearchPlan:
             empty for a space of the user's own.
         space_notes: How it was settled, one sentence each.
         ladder: At which shares of the length trials are compared, and how many go on.
+        references: `model` and `data`, or the `project`, as the command was given them; empty for a search that was
+            called from Python.
+        tracking: What is written to MLflow beside the usual.
     """
 
     space: Space
@@ -58,6 +62,8 @@ class SearchPlan:
     shipped_space: str = ""
     space_notes: tuple[str, ...] = ()
     ladder: Ladder = field(default_factory=Ladder)
+    references: Mapping[str, str] = field(default_factory=dict)
+    tracking: Tracking = field(default_factory=Tracking)
 
     @property
     def spec(self) -> dict[str, Any]:

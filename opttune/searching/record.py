@@ -18,7 +18,11 @@ RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS = (
 SPEC, SPACE, BASELINE, LOST_STEPS, PARENT_KEY = (
     f"opttune.{name}" for name in ("spec", "space", "baseline", "lost_steps", "mlflow_run_key")
 )
-"""User attributes of a study."""
+ORIGIN, OUT_DIR, STATUS, ANSWERED, CONFIRMED = (
+    f"opttune.{name}" for name in ("origin", "out_dir", "status", "answered", "confirmed")
+)
+"""User attributes of a study; `origin` is what the last search of it was told, `confirmed` the trainings of a
+verdict, `status` how its run in MLflow ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,13 @@ class TrialRecord:
         """Optimizer steps that it has done."""
         last = self.last
         return last.steps if last else 0
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of its training, the parts before its pauses included."""
+        # one that was outranked has trained nothing since its last pause
+        ended = self.outcome if self.outcome and self.outcome.reason is not StopReason.OUTRANKED else None
+        return sum(pause.seconds for pause in self.pauses) + (ended.seconds if ended else 0.0)
 
     @property
     def last(self) -> Outcome | None:

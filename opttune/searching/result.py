@@ -1,7 +1,8 @@
 """`SearchResult`: what a search gives back."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -32,6 +33,7 @@ class SearchResult:
         replaced: The optimizer that the module came with, in words.
         budget_steps: Optimizer steps that the whole search may spend.
         plan: What the search was told.
+        write_report: What `report` calls.
     """
 
     best_recipe: Recipe | None
@@ -46,6 +48,21 @@ class SearchResult:
     replaced: str
     budget_steps: int
     plan: SearchPlan
+    write_report: Callable[[str | Path | None], Path] = field(repr=False)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report: one HTML file that opens offline, and a picture of each of its figures.
+
+        Args:
+            path: A folder, or the HTML file, whose folder takes the pictures as well; None for the search's own.
+
+        Returns:
+            The HTML file.
+
+        Raises:
+            InputError: It cannot be written there.
+        """
+        return self.write_report(path)
 
 
 def best_record(records: Sequence[TrialRecord], mode: str) -> TrialRecord | None:

@@ -101,6 +101,12 @@ class StudyStore:
                 f"the study {self.study.study_name!r} was made for trainings of {stored['full_length_steps']} steps, "
                 f"now they have {full_length_steps}: its data or its Trainer changed. Start a new one: --study NAME."
             )
+        return self.stored_space
+
+    @property
+    def stored_space(self) -> SettledSpace:
+        """The space that the study was made with; a search of it has settled one."""
+        stored = self.study.user_attrs[SPACE]
         # JSON is YAML
         text = json.dumps(stored["space"], ensure_ascii=False)
         return SettledSpace(parse_space(text, stored["name"]), tuple(stored["notes"]))

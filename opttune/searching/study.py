@@ -176,7 +176,8 @@ class Search:
 
     def _make_log(self, number: int, recipe: Recipe, is_resumed: bool) -> TrialLog:
         key = self.store.run_key(number) or uuid4().hex
-        return TrialLog(self._tracking, number, recipe, self.survey.total_steps, key, is_resumed=is_resumed)
+        thinned = self.survey.total_steps if self.plan.tracking.thin else None
+        return TrialLog(self._tracking, number, recipe, thinned, key, is_resumed=is_resumed)
 
     def _train(self, record: TrialRecord) -> None:
         """Train a trial to its next rung, from where it waits."""
@@ -236,7 +237,7 @@ class Search:
         self._watcher.trial_outranked(record.number)
 
     def _end(self, record: TrialRecord, outcome: Outcome, log: TrialLog) -> None:
-        log.end(outcome)
+        log.end(outcome, replace(record, outcome=outcome).seconds)
         self._logs.pop(record.number, None)
         self._keep_what_was_logged()
         self.store.note_outcome(record.number, outcome)

@@ -17,7 +17,7 @@ from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.searching.plan import folder_name
 from opttune.searching.record import PARENT_KEY
-from opttune.searching.tracked import run_name, step_metrics
+from opttune.searching.tracked import recipe_params, run_name, step_metrics
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.study_run import StudyRun, open_study_run
 from opttune.tracking.thinning import Thinning
@@ -51,7 +51,7 @@ class TrialTracking:
             self._parent = self._open_parent(self._trial.study)
             self._run = self._parent.child(self._trial.number, run_name(self._trial.number, recipe), thinning=thinning)
         if self._run is not None:
-            self._run.params(recipe.flat())
+            self._run.params(recipe_params(recipe))
 
     def _open_parent(self, study: optuna.Study) -> StudyRun:
         self._folder = Path("opttune_runs") / folder_name(study.study_name)

@@ -5,14 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
-from opttune.errors import InputError, one_of
-from opttune.searching.plan import folder_name
-from opttune.searching.record import SPEC, TrialRecord
+from opttune.errors import InputError
+from opttune.searching.lookup import find_study
+from opttune.searching.record import TrialRecord
 from opttune.searching.result import is_better
-from opttune.searching.store import open_storage
 from opttune.space.model import Branch, Choice, Field, Fixed, Range, Scalar, Space
 from opttune.space.sample import parameter
 from opttune.space.settle import SettledSpace
@@ -46,9 +44,7 @@ def find_earlier(study: str | Path, storage: str | None = None) -> list[EarlierB
     Raises:
         InputError: There is no such study, it is not one of opttune's, or none of its trials came to an end.
     """
-    loaded = _load(str(study), storage)
-    if SPEC not in loaded.user_attrs:
-        raise InputError(f"warm start: the study {loaded.study_name!r} was not made by opttune search.")
+    loaded = find_study(study, storage, "warm start").study
     mode = "max" if loaded.direction == optuna.study.StudyDirection.MAXIMIZE else "min"
     best: dict[str, EarlierBest] = {}
     for trial in loaded.get_trials(deepcopy=False):
@@ -125,31 +121,3 @@ def _read(trial: FrozenTrial) -> EarlierBest | None:
         return None
     recipe = record.recipe
     return EarlierBest(recipe.optimizer.name, recipe.schedule.name, dict(trial.params), record.value)
-
-
-def _load(study: str, storage: str | None) -> optuna.Study:
-    if storage is not None:
-        opened = open_storage(storage, Path())
-        if study in optuna.get_all_study_names(opened):
-            return optuna.load_study(study_name=study, storage=opened)
-    folders = [folder for folder in (Path(study), Path("opttune_runs") / folder_name(study)) if _has_journal(folder)]
-    if not folders:
-        where = f"the storage, {study}" if storage is not None else study
-        raise InputError(
-            f"warm start: there is no study {study!r} (looked in {where} and opttune_runs/{folder_name(study)}). "
-            "Give the name of a study, or the folder of its search."
-        )
-    return _only_study(study, open_storage(None, folders[0]))
-
-
-def _has_journal(folder: Path) -> bool:
-    return (folder / "study.journal").is_file()
-
-
-def _only_study(name: str, storage: BaseStorage) -> optuna.Study:
-    names = optuna.get_all_study_names(storage)
-    if name in names:
-        return optuna.load_study(study_name=name, storage=storage)
-    if len(names) != 1:
-        raise InputError(f"warm start: {name} holds {len(names)} studies. {one_of(names)} Give the one's name.")
-    return optuna.load_study(study_name=names[0], storage=storage)

@@ -207,6 +207,11 @@ _NOTHING = Operation(Kind.METRICS, "", [])
 """Stands for a damaged line, so that counts hold."""
 
 
+def count_waiting(folder: Path) -> int:
+    """Return how many operations lie in a folder, those of a writer that lives included."""
+    return sum(path.read_bytes().count(b"\n") for path in folder.glob("*.jsonl"))
+
+
 def _left_by_others(folder: Path) -> Iterator[_File]:
     for path in sorted(folder.glob("*.jsonl")):
         lock = _lock_of(path)

@@ -46,9 +46,23 @@ class StudyRun:
             thinning: Which steps of a curve are kept; None keeps all.
         """
         key = key or uuid4().hex
-        tags = {"opttune.role": "trial", "opttune.trial": str(number), "opttune.study": self.study_name}
-        self.writer.open_run(key, name, experiment=self.experiment, tags=tags, parent=self.key)
+        self._open(key, name, {"opttune.role": "trial", "opttune.trial": str(number)})
         return TrialRun(self.writer, key, thinning)
+
+    def confirmation(self, name: str, key: str, tags: Mapping[str, str]) -> TrialRun:
+        """Make, or begin anew, the run of one training of a verdict, under this one; its role says that it is no trial.
+
+        Args:
+            name: The run's name.
+            key: Key of the run.
+            tags: Further tags of it.
+        """
+        self._open(key, name, {"opttune.role": "confirmation", **tags}, reopen=True)
+        return TrialRun(self.writer, key)
+
+    def _open(self, key: str, name: str, tags: Mapping[str, str], *, reopen: bool = False) -> None:
+        tags = {**tags, "opttune.study": self.study_name}
+        self.writer.open_run(key, name, experiment=self.experiment, tags=tags, parent=self.key, reopen=reopen)
 
     def params(self, params: Mapping[str, object]) -> None:
         """Write params."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from opttune.build.optimizer import state_bytes
 from opttune.build.schedule import Mode
 from opttune.catalog.lookup import find_optimizer
 from opttune.errors import InputError, OpttuneError
@@ -120,6 +121,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener)
         traceback=trace,
         replaced=run.replaced,
         groups=run.attacher.groups if run.attacher else "",
+        state_bytes=run.state_bytes,
     )
 
 
@@ -163,6 +165,11 @@ class TrainingRun:
     def replaced(self) -> str:
         """What the module came with, in words; empty where it kept it."""
         return self.attacher.replaced if self.attacher else ""
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the optimizers' state; 0 before there is one."""
+        return 0 if self.trainer is None else sum(map(state_bytes, self.trainer.optimizers))
 
     def fit(self, workload: Workload) -> None:
         """Make the model, the data and the Trainer, in this order, and train."""

@@ -25,7 +25,7 @@ class RecipeCallback(CallbackGroup):
     (`seed_everything(seed, workers=True)` before the module is made) it reaches the trial's value again.
 
     Args:
-        recipe_or_path: A recipe, or the path of a recipe file such as `best_recipe.yaml`.
+        recipe_or_path: A recipe, the path of a recipe file such as `best_recipe.yaml`, or what such a file holds.
         monitor: Metric for the schedule `plateau`, as the module logs it; no other schedule needs it.
         mode: Whether that metric is to fall (`min`) or to rise (`max`).
         guard: True or an `opttune.Guard` stops a run that cannot come to anything; None lets it run.
@@ -42,13 +42,16 @@ class RecipeCallback(CallbackGroup):
 
     def __init__(
         self,
-        recipe_or_path: Recipe | str | Path,
+        recipe_or_path: Recipe | str | Path | dict[str, Any],
         *,
         guard: Guard | bool | None = None,
         monitor: str = "val_loss",
         mode: Mode = "min",
     ) -> None:
-        recipe = recipe_or_path if isinstance(recipe_or_path, Recipe) else load_recipe(recipe_or_path)
+        if isinstance(recipe_or_path, dict):
+            recipe = Recipe.from_dict(recipe_or_path)
+        else:
+            recipe = recipe_or_path if isinstance(recipe_or_path, Recipe) else load_recipe(recipe_or_path)
         self._attacher = RecipeAttacher(recipe, monitor, mode)
         quirks = quirk_callbacks(find_optimizer(recipe.optimizer.name))
         settings = Guard.of(guard, default=False)

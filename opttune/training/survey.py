@@ -3,14 +3,17 @@
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from opttune.build.module_facts import read_facts
 from opttune.errors import ModelError, OpttuneError
 from opttune.guard.steps import StepRecord
+from opttune.namespaces import NAMESPACES
 from opttune.space.facts import ModelFacts
 from opttune.training.attempt import Attempt, TrainingRun
 from opttune.training.isolation import isolated
 from opttune.training.metrics import read_monitor
+from opttune.training.own_optimizer import OwnOptimizer
 from opttune.training.workload import Workload
 
 
@@ -26,6 +29,9 @@ class Survey:
         has_own_optimizer: Whether that optimizer can train at all.
         facts: What kind of model it is.
         groups: Table of the recipe's parameter groups in Markdown.
+        has_own_groups: Whether the optimizer that the module comes with has several groups, or leaves some
+            parameters alone.
+        summary: Table of the model's layers, as Lightning draws it.
     """
 
     model_name: str
@@ -35,6 +41,8 @@ class Survey:
     has_own_optimizer: bool
     facts: ModelFacts
     groups: str = ""
+    has_own_groups: bool = False
+    summary: str = ""
 
 
 def survey(attempt: Attempt, workload: Workload, steps: int) -> Survey:
@@ -69,7 +77,24 @@ def survey(attempt: Attempt, workload: Workload, steps: int) -> Survey:
         has_own_optimizer=own is not None and own.groups is not None,
         facts=read_facts(model),
         groups="" if run.attacher is None else run.attacher.groups,
+        has_own_groups=own is not None and _has_own_groups(own, model),
+        summary=_summary(model),
     )
+
+
+def _has_own_groups(own: OwnOptimizer, model: Any) -> bool:
+    groups = own.groups or ()
+    held = sum(len(list(group["params"])) for group in groups)
+    trainable = sum(parameter.requires_grad for parameter in model.parameters())
+    return len(groups) > 1 or (len(groups) == 1 and held < trainable)
+
+
+def _summary(model: Any) -> str:
+    namespace = next(each for each in NAMESPACES if isinstance(model, each.LightningModule))
+    try:
+        return str(namespace.utilities.model_summary.ModelSummary(model, max_depth=2))
+    except Exception as err:  # it runs an example input through the model, where there is one
+        return f"no summary: {type(err).__name__}: {err}"
 
 
 class _Deaf:

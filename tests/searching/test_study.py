@@ -10,6 +10,7 @@ from opttune.errors import OpttuneError
 from opttune.recipe import Recipe
 from opttune.searching.record import RECIPE
 from opttune.searching.result import SearchResult
+from opttune.searching.tracked import recipe_params
 from opttune.space.recipe_file import load_recipe
 from tests.search_modules import Classifier, FailsAboveOneHundredth, FailsInItsThirdStep, loaders
 from tests.search_support import TINY, WILD, Tracked, make_space, run_search
@@ -69,7 +70,7 @@ def test_each_childs_params_are_its_recipe(tracked: Tracked, result: SearchResul
     recipes = [Recipe.from_dict(trial.user_attrs[RECIPE]) for trial in result.study.trials]
 
     assert [run.data.params for run in tracked.children] == [
-        {name: str(value) for name, value in recipe.flat().items()} for recipe in recipes
+        {name: str(value) for name, value in recipe_params(recipe).items()} for recipe in recipes
     ]
 
 

@@ -179,3 +179,9 @@ def test_a_recipe_file_that_is_not_there_is_refused(tmp_path):
 def test_a_guard_that_is_none_is_refused():
     with pytest.raises(InputError, match="guard must be an opttune"):
         RecipeCallback(RECIPE, guard="on")
+
+
+def test_a_recipe_may_be_what_a_recipe_file_holds() -> None:
+    plain = {"optimizer": {"name": "adamw", "lr": 3e-4}, "schedule": "cosine"}
+
+    assert RecipeCallback(plain).recipe == RecipeCallback(Recipe.from_dict(plain)).recipe

@@ -1,0 +1,53 @@
+"""`opttune confirm`: the verdict."""
+
+import argparse
+import json
+import sys
+from contextlib import nullcontext, redirect_stdout
+from typing import Any
+
+from opttune.cli.command import DONE, add_command
+from opttune.cli.study import add_study, add_tracking_uri
+
+
+def add_confirm(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(
+        commands,
+        "confirm",
+        "train the best recipes, the module as it came and AdamW's default on new seeds, and say what is beyond noise",
+        _run,
+    )
+    add_study(command)
+    add_tracking_uri(command)
+    add = command.add_argument
+    add("--top", type=int, default=3, metavar="K", help="how many of the best recipes (default: 3)")
+    add("--seeds", type=int, default=5, metavar="S", help="on how many seeds, those after the search's (default: 5)")
+    add("--model", metavar="MODEL", help="as for search; needed where the search was called from Python")
+    add("--data", metavar="DATA", help="as for search; likewise")
+    add("--trainer", nargs="+", action="extend", metavar="key=value", help="further arguments of the Trainer")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from opttune.cli.search import parse_trainer
+    from opttune.confirming.confirm import confirm
+    from opttune.references import load_reference
+    from opttune.report.terminal import print_verdict
+
+    trainer = None if options.trainer is None else parse_trainer(options.trainer)
+    # with --json, what the user's own code prints must not stand in standard output
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+        verdict = confirm(
+            options.study,
+            None if options.model is None else load_reference(options.model, "MODEL"),
+            None if options.data is None else load_reference(options.data, "DATA"),
+            top=options.top,
+            seeds=options.seeds,
+            storage=options.storage,
+            tracking_uri=options.tracking_uri,
+            trainer=trainer,
+        )
+        print_verdict(verdict)
+    if options.json:
+        print(json.dumps(verdict.to_dict(), allow_nan=False))
+    return DONE

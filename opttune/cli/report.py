@@ -1,0 +1,33 @@
+"""`opttune report`: what a search found, to look at."""
+
+import argparse
+import json
+from typing import Any
+
+from opttune.cli.command import DONE, NO_TRIAL, add_command
+from opttune.cli.study import add_study, add_tracking_uri
+
+
+def add_report(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(commands, "report", "write report.html and pictures of a search, and print it", _run)
+    add_study(command)
+    add_tracking_uri(command)
+    command.add_argument("--out", metavar="PATH", help="folder or .html file (default: the folder of the search)")
+
+
+def _run(options: argparse.Namespace) -> int:
+    # matplotlib, plotly, torch and mlflow come with these imports
+    from opttune.report import write_report
+    from opttune.report.terminal import print_report, report_json
+    from opttune.searching.store import quiet_optuna
+    from opttune.searching.stored import load_study
+
+    with quiet_optuna():
+        study = load_study(options.study, options.storage)
+        written = write_report(study, options.out or study.plan.out_dir, options.tracking_uri)
+    if options.json:
+        print(json.dumps(report_json(study, written), allow_nan=False))
+    else:
+        print_report(study, written)
+    return DONE if study.best is not None else NO_TRIAL

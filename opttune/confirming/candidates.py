@@ -1,0 +1,91 @@
+"""Who is trained for a verdict: the best recipes, the module as it came, and AdamW as torch sets it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from opttune.catalog.check import with_defaults
+from opttune.catalog.lookup import find_optimizer
+from opttune.recipe import Groups, Part, Recipe
+from opttune.searching.stored import StoredStudy
+
+Kind = Literal["trial", "own", "adamw"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One who is trained on several seeds.
+
+    Attributes:
+        kind: `trial` for a recipe of the search, `own` for the module as it came, `adamw` for AdamW's default.
+        recipe: What to train with; None leaves the module its own.
+        numbers: The trials that the recipe is of, the best first; none for the other kinds.
+        label: What to call it.
+    """
+
+    kind: Kind
+    recipe: Recipe | None
+    numbers: tuple[int, ...]
+    label: str
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "Candidate":
+        """Read back what `to_dict` gave."""
+        recipe = None if stored["recipe"] is None else Recipe.from_dict(stored["recipe"])
+        return cls(stored["kind"], recipe, tuple(stored["numbers"]), stored["label"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON holds them."""
+        recipe = None if self.recipe is None else self.recipe.to_dict()
+        return {"kind": self.kind, "recipe": recipe, "numbers": list(self.numbers), "label": self.label}
+
+
+def choose_candidates(study: StoredStudy, top: int) -> list[Candidate]:
+    """Return whom to train, the winner of the search first.
+
+    Args:
+        study: The search.
+        top: How many of its best trials, >= 1; two with one and the same recipe count as one.
+    """
+    chosen = [_of_trials(recipe, numbers) for recipe, numbers in _distinct(study)[:top]]
+    if study.origin.has_own_optimizer:
+        chosen.append(Candidate("own", None, (), "your optimizer"))
+    default = adamw_default()
+    if all(default != candidate.recipe for candidate in chosen):
+        chosen.append(Candidate("adamw", default, (), "AdamW's default"))
+    return _told_apart(chosen)
+
+
+def adamw_default() -> Recipe:
+    """Return AdamW as torch sets it: its own rate and decay, for all parameters alike, without a schedule.
+
+    Example:
+        >>> print(adamw_default())
+        adamw(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01), constant()
+    """
+    options = with_defaults(Part("adamw"), find_optimizer("adamw"))
+    return Recipe(Part("adamw", options), groups=Groups(no_decay_norm_bias=False))
+
+
+def _distinct(study: StoredStudy) -> list[tuple[Recipe, list[int]]]:
+    """Return the recipes that have a value, the best first, each with its trials."""
+    found: dict[Recipe, list[int]] = {}
+    for record in study.ranked:
+        if record.recipe is not None:
+            found.setdefault(record.recipe, []).append(record.number)
+    return list(found.items())
+
+
+def _of_trials(recipe: Recipe, numbers: Sequence[int]) -> Candidate:
+    lr = f"{recipe.optimizer['lr']:.1e}".replace("e-0", "e-").replace("e+0", "e+").replace(".0e", "e")
+    return Candidate("trial", recipe, tuple(numbers), f"{recipe.optimizer.name} {lr}")
+
+
+def _told_apart(candidates: Sequence[Candidate]) -> list[Candidate]:
+    labels = [candidate.label for candidate in candidates]
+    return [
+        replace(candidate, label=f"{candidate.label} (trial {candidate.numbers[0]})")
+        if candidate.numbers and labels.count(candidate.label) > 1
+        else candidate
+        for candidate in candidates
+    ]

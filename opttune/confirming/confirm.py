@@ -1,0 +1,165 @@
+"""`opttune.confirm`: the verdict of a search, trained for and told."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from opttune.confirming.candidates import Candidate, choose_candidates
+from opttune.confirming.loop import Confirmation, Tell
+from opttune.confirming.verdict import Verdict, study_verdict
+from opttune.engines.inline import InlineEngine
+from opttune.errors import InputError, StudyError
+from opttune.outcome import Outcome
+from opttune.project.read import Project, load_project
+from opttune.project.start import CliSource
+from opttune.references import load_reference
+from opttune.searching.interrupts import HeldInterrupts
+from opttune.searching.lookup import find_study
+from opttune.searching.note import write_note
+from opttune.searching.result import SearchResult
+from opttune.searching.store import quiet_optuna, sole_search
+from opttune.searching.stored import StoredStudy, read_study
+from opttune.tracking.address import resolve_tracking_uri
+from opttune.tracking.study_run import StudyRun, open_study_run
+from opttune.training.workload import Workload
+
+_LEAST_SEEDS = 2
+
+
+def confirm(
+    study: str | Path | SearchResult,
+    model: Any = None,
+    data: Any = None,
+    *,
+    top: int = 3,
+    seeds: int = 5,
+    storage: str | None = None,
+    tracking_uri: str | None = None,
+    trainer: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> Verdict:
+    """Train the best recipes of a search, the module as it came and AdamW's default on new seeds, and compare them.
+
+    Each is trained at full length on the same seeds, those that follow the search's own, so that their values pair
+    up: the winner of the search is compared with each of the others by a paired t-test, corrected for their number
+    (Holm). What an earlier call has trained is not trained again.
+
+    Args:
+        study: What the search gave, or the name of its study, or its folder.
+        model: The model, as for `opttune.search`; None loads what the command was given.
+        data: The data, as for `opttune.search`; None loads what the command was given.
+        top: How many of the best recipes, >= 1.
+        seeds: On how many seeds, >= 2; the more, the smaller a difference can be told from noise.
+        storage: Optuna storage URL; None for the journal file in the search's folder.
+        tracking_uri: Where MLflow is; None for where the search wrote to.
+        trainer: Further arguments of the Trainer; None for those of the search.
+        progress: Whether to show progress on standard error.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        OpttuneError: There is no such study, no trial of it came through, or model or data are not known.
+        KeyboardInterrupt: Ctrl-C; what was trained is kept, and the same call goes on.
+    """
+    _check("top", top, 1)
+    _check("seeds", seeds, _LEAST_SEEDS)
+    found = find_study(*((study.study.study_name, storage) if isinstance(study, SearchResult) else (study, storage)))
+    loaded = read_study(found)
+    if loaded.best is None:
+        raise InputError(f"STUDY: {loaded.name}: no trial of it came through, so there is nothing to confirm.")
+    arguments = _trainer(loaded, trainer)
+    workload = Workload(*_load(loaded, model, data))
+    candidates = choose_candidates(loaded, top)
+    chosen = [(loaded.plan.seed + number) % 2**32 for number in range(1, seeds + 1)]
+    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    with sole_search(found.folder), quiet_optuna(), HeldInterrupts() as interrupts:
+        run = open_study_run(
+            tracking_uri=resolve_tracking_uri(tracking_uri or loaded.origin.tracking_uri or None),
+            study_name=loaded.name,
+            spool_dir=found.folder / "spool",
+            run_id=loaded.store.parent_key,
+        )
+        tell = _teller(loaded, console) if progress else _silent
+        try:
+            Confirmation(loaded, candidates, chosen, arguments, InlineEngine(workload), run, interrupts, tell).run()
+        finally:
+            verdict = _end(run, read_study(found))
+    if verdict is None:
+        raise StudyError(f"the study {loaded.name!r}: none of its recipes gave a value on a new seed.")
+    if run.writer.problem and progress:
+        console.print(f"warning: {run.writer.problem}", markup=False)
+    return verdict
+
+
+def _end(run: StudyRun, study: StoredStudy) -> Verdict | None:
+    """Write what is known by now into the search's run, and end it as the search had ended it."""
+    verdict = study_verdict(study, run.run_id)
+    if verdict is not None:
+        run.tags({"opttune.verdict": verdict.sentences[0]})
+        run.note(write_note(study, verdict.sentences))
+    run.end(study.status)
+    run.close()
+    spool = study.plan.out_dir / "spool"
+    if spool.is_dir() and not any(spool.iterdir()):
+        spool.rmdir()
+    return verdict
+
+
+def _check(name: str, count: int, least: int) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or count < least:
+        raise InputError(f"{name} must be a whole number >= {least}, got {count!r}.")
+
+
+def _trainer(study: StoredStudy, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if given is not None:
+        return {**study.plan.trainer, **given}
+    project = _project(study)
+    if project is not None:
+        return {**project.trainer, **study.plan.trainer}
+    if study.origin.left_out:
+        raise InputError(
+            f"the search {study.name!r} had Trainer arguments that cannot be written down "
+            f"({', '.join(study.origin.left_out)}): give them again with trainer=."
+        )
+    return study.plan.trainer
+
+
+def _project(study: StoredStudy) -> Project | None:
+    """Return the LightningCLI project that was searched; None where it was none."""
+    text = study.plan.references.get("project")
+    return load_project(CliSource.from_text(text)) if text else None
+
+
+def _load(study: StoredStudy, model: Any, data: Any) -> tuple[Any, Any]:
+    """Return model and data: those given, else those that the command was given."""
+    if model is not None:
+        return model, data
+    project = _project(study)
+    if project is not None:
+        return project.model, project.data
+    references = study.plan.references
+    if not references.get("model"):
+        raise InputError(
+            f"the search {study.name!r} was called from Python, and its model is not known: give it again "
+            "(opttune.confirm(study, model, data), or on the command line --model and --data)."
+        )
+    if data is None and references.get("data"):
+        data = load_reference(references["data"], "DATA")
+    return load_reference(references["model"], "MODEL"), data
+
+
+def _teller(study: StoredStudy, console: Console) -> Tell:
+    def tell(place: int, count: int, candidate: Candidate, seed: int, outcome: Outcome) -> None:
+        what = f"{outcome.reason}: {outcome.message}" if outcome.value is None else f"{outcome.value:.5g}"
+        line = f"[{place} of {count} trainings] {candidate.label}, seed {seed}: {study.plan.monitor} {what}"
+        console.print(line, markup=False)
+
+    return tell
+
+
+def _silent(place: int, count: int, candidate: Candidate, seed: int, outcome: Outcome) -> None:
+    pass

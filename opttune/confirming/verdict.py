@@ -1,0 +1,192 @@
+"""`Verdict`: what the trainings on several seeds say, in numbers and in a sentence."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import floor, log10
+from typing import Any
+
+from opttune.confirming.candidates import Candidate
+from opttune.confirming.statistics import Interval, Paired, compare, interval
+from opttune.outcome import Outcome
+from opttune.recipe import Recipe
+from opttune.searching.stored import StoredStudy
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one candidate reached.
+
+    Attributes:
+        candidate: Who.
+        values: Its value on each seed that was trained; None where the training gave none.
+        spread: The mean of its values and its 95% interval; None where it has none.
+        against: Its comparison with the winner of the search; None for that one itself, and where it cannot be made.
+    """
+
+    candidate: Candidate
+    values: Mapping[int, float | None]
+    spread: Interval | None
+    against: Paired | None
+
+    @property
+    def failures(self) -> int:
+        """On how many seeds it gave no value: it diverged, or failed."""
+        return sum(value is None for value in self.values.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the winner of a search is worth on seeds that the search did not use.
+
+    Attributes:
+        study: Name of the study.
+        monitor: The metric.
+        mode: `min` or `max`.
+        seeds: The seeds.
+        standings: The candidates, the winner of the search first.
+        sentences: What it comes to, the main sentence first.
+        run_id: MLflow's id of the search's run; None where it is not known.
+    """
+
+    study: str
+    monitor: str
+    mode: str
+    seeds: tuple[int, ...]
+    standings: tuple[Standing, ...]
+    sentences: tuple[str, ...]
+    run_id: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON holds it."""
+        return {
+            "study": self.study,
+            "run_id": self.run_id,
+            "monitor": self.monitor,
+            "mode": self.mode,
+            "seeds": list(self.seeds),
+            "verdict": self.sentences[0] if self.sentences else "",
+            "notes": list(self.sentences[1:]),
+            "candidates": [_row(standing) for standing in self.standings],
+        }
+
+
+def study_verdict(study: StoredStudy, run_id: str | None = None) -> Verdict | None:
+    """Return the verdict that a study's trainings on other seeds come to; None where there are none yet."""
+    if not study.confirmed:
+        return None
+    candidates = [Candidate.from_dict(stored) for stored in study.confirmed["candidates"]]
+    seeds = tuple(study.confirmed["seeds"])
+    values = [_values(study.confirmed["trainings"], candidate.recipe, seeds) for candidate in candidates]
+    if not any(value is not None for of_one in values for value in of_one.values()):
+        return None
+    standings = _standings(candidates, values)
+    return Verdict(
+        study=study.name,
+        monitor=study.plan.monitor,
+        mode=study.plan.mode,
+        seeds=seeds,
+        standings=tuple(standings),
+        sentences=tuple(_sentences(standings, study.plan.mode)),
+        run_id=run_id,
+    )
+
+
+def _values(
+    trainings: Sequence[Mapping[str, Any]], recipe: Recipe | None, seeds: Sequence[int]
+) -> dict[int, float | None]:
+    plain = None if recipe is None else recipe.to_dict()
+    found: dict[int, float | None] = {}
+    for training in trainings:
+        if training["recipe"] == plain and training["seed"] in seeds and training["outcome"] is not None:
+            outcome = Outcome.from_dict(training["outcome"])
+            found[training["seed"]] = outcome.value if outcome.reason.counts else None
+    return dict(sorted(found.items()))
+
+
+def _standings(candidates: Sequence[Candidate], values: Sequence[Mapping[int, float | None]]) -> list[Standing]:
+    winner = values[0]
+    pairs: list[tuple[list[float], list[float]]] = []
+    for other in values[1:]:
+        both = [(x, y) for seed, x in winner.items() if x is not None and (y := other.get(seed)) is not None]
+        pairs.append(([x for x, _ in both], [y for _, y in both]))
+    against = iter(compare(pairs))
+    return [
+        Standing(
+            candidate,
+            own,
+            interval(known) if (known := [value for value in own.values() if value is not None]) else None,
+            None if index == 0 else next(against),
+        )
+        for index, (candidate, own) in enumerate(zip(candidates, values, strict=True))
+    ]
+
+
+def _sentences(standings: Sequence[Standing], mode: str) -> list[str]:
+    winner, *others = standings
+    main = "; ".join(_sentence(winner, other, mode) for other in others if other.against is not None)
+    notes = [
+        f"{standing.candidate.label} gave no value on {standing.failures} of {len(standing.values)} seeds"
+        for standing in standings
+        if standing.failures
+    ]
+    notes += [
+        f"trials {', '.join(map(str, standing.candidate.numbers))} are one and the same recipe "
+        f"({standing.candidate.label}): they are not distinguishable"
+        for standing in standings
+        if len(standing.candidate.numbers) > 1
+    ]
+    if any(_says_nothing(other) for other in others):
+        notes.append(
+            "the seed changes nothing in these trainings: all differences are the same, nothing is known of the noise, "
+            "and nothing is claimed"
+        )
+    return [main, *notes] if main else notes
+
+
+def _sentence(winner: Standing, other: Standing, mode: str) -> str:
+    paired = other.against
+    assert paired is not None
+    other_is_better = (paired.difference.mean < 0) == (mode == "min")
+    better, worse = (other, winner) if other_is_better else (winner, other)
+    # who gave no value on some seeds is not better, whatever the others say
+    if not paired.is_real or better.failures:
+        return f"{other.candidate.label} and {winner.candidate.label} are not distinguishable at this budget"
+    difference = plus_minus(abs(paired.difference.mean), paired.difference.half_width)
+    return f"{better.candidate.label} beats {worse.candidate.label} by {difference} ({paired.difference.count} seeds)"
+
+
+def _says_nothing(standing: Standing) -> bool:
+    paired = standing.against
+    if paired is None or paired.p_value is not None:
+        return False
+    return paired.difference.count > 1 and paired.difference.mean != 0
+
+
+def plus_minus(value: float, half_width: float | None) -> str:
+    """Return a value and half its interval, to two digits of the latter.
+
+    Example:
+        >>> plus_minus(0.1234, 0.0345)
+        '0.123 +/- 0.034'
+        >>> plus_minus(12.34, None)
+        '12.3'
+    """
+    if not half_width:
+        return f"{value:.3g}"
+    digits = max(0, 1 - floor(log10(half_width)))
+    return f"{value:.{digits}f} +/- {half_width:.{digits}f}"
+
+
+def _row(standing: Standing) -> dict[str, Any]:
+    spread, paired = standing.spread, standing.against
+    return {
+        **standing.candidate.to_dict(),
+        "values": {str(seed): value for seed, value in standing.values.items()},
+        "mean": spread.mean if spread else None,
+        "half_width": spread.half_width if spread else None,
+        "difference": paired.difference.mean if paired else None,
+        "difference_half_width": paired.difference.half_width if paired else None,
+        "p_value": paired.p_value if paired else None,
+        "corrected_p_value": paired.corrected_p_value if paired else None,
+        "is_distinguishable": paired.is_real if paired else None,
+    }

@@ -1,0 +1,41 @@
+"""A recipe as a second `--config` for a LightningCLI."""
+
+from typing import Any
+
+from opttune.catalog.lookup import find_optimizer, find_schedule
+from opttune.export.use import Use
+from opttune.recipe import Recipe
+from opttune.yaml_text import write_yaml
+
+_HOW = (
+    "python main.py fit --config config.yaml --config THIS_FILE",
+    "it needs opttune: RecipeCallback puts optimizer and schedule in place, whatever the module or the CLI set",
+)
+
+
+def lightning_cli_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
+    """Return the config as YAML, and what the user should know.
+
+    It adds to the callbacks of the first config, and replaces what the recipe settles for the Trainer.
+
+    Args:
+        recipe: The recipe.
+        use: Where it comes from, and what it was trained with.
+    """
+    arguments: dict[str, Any] = {"recipe_or_path": recipe.to_dict()}
+    if find_schedule(recipe.schedule.name).follows_monitor:
+        arguments |= {"monitor": use.monitor, "mode": use.mode}
+    # an optimizer that bounds its steps itself is not clipped on top
+    clip = None if find_optimizer(recipe.optimizer.name).own_clipping else recipe.gradient_clip_norm
+    trainer: dict[str, Any] = {
+        **use.length,
+        "gradient_clip_val": clip,
+        "gradient_clip_algorithm": "norm",
+        "accumulate_grad_batches": recipe.accumulate_grad_batches,
+        **({} if recipe.precision is None else {"precision": recipe.precision}),
+        "callbacks+": [{"class_path": "opttune.RecipeCallback", "init_args": arguments}],
+    }
+    config = {**({} if use.seed is None else {"seed_everything": use.seed}), "trainer": trainer}
+    comments = [*use.comments[: 2 if use.length else 1], *_HOW]
+    notes = ("the config needs opttune where it is used: RecipeCallback does the work.",)
+    return write_yaml(config, "\n".join(comments), in_blocks=True), notes

@@ -1,0 +1,103 @@
+"""Take functions and classes out of opttune's own source, with all that they need, to stand in somebody else's code."""
+
+import ast
+import inspect
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+
+from opttune.errors import InputError
+
+_LEFT_OUT = ("ModelError", "Trait")
+"""Names of opttune's that are replaced, or taken out as well."""
+_TOP = (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+
+
+def take_out(module_name: str, names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return import lines and definitions that make names of a module of opttune's work elsewhere.
+
+    Comments and all of a docstring but its first line are left behind. Errors of opttune become `ValueError`.
+
+    Args:
+        module_name: The module.
+        names: Its functions and classes.
+
+    Returns:
+        Import lines, and the source of each definition in the order of the module.
+
+    Raises:
+        InputError: They need another part of opttune.
+
+    Example:
+        >>> imports, definitions = take_out("opttune.build.shapes", ["cosine"])
+        >>> imports
+        ['from math import cos, pi']
+        >>> [definition.splitlines()[0] for definition in definitions][-1]
+        'def _between(low: float, share: float) -> float:'
+    """
+    tree = ast.parse(inspect.getsource(import_module(module_name)))
+    found = {name: node for node in tree.body if isinstance(node, _TOP) for name in _defines(node)}
+    needed = _needed(found, names)
+    kept = [node for node in tree.body if isinstance(node, _TOP) and needed & set(_defines(node))]
+    used = {name for node in kept for name in _names(node)}
+    constants = [ast.unparse(node) for node in kept if isinstance(node, ast.Assign | ast.AnnAssign)]
+    others = [ast.unparse(_Shorten().visit(node)) for node in kept if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    return _imports(tree, used, module_name), ["\n".join(constants), *others] if constants else others
+
+
+def _needed(found: Mapping[str, ast.stmt], names: Iterable[str]) -> set[str]:
+    needed: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in found and name not in needed:
+            needed.add(name)
+            waiting += _names(found[name])
+    return needed
+
+
+def _defines(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def _imports(tree: ast.Module, used: set[str], module_name: str) -> list[str]:
+    lines = []
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            lines += [ast.unparse(ast.Import([alias])) for alias in node.names if _called(alias) in used]
+        elif isinstance(node, ast.ImportFrom):
+            aliases = [alias for alias in node.names if _called(alias) in used]
+            if not str(node.module).startswith("opttune."):
+                lines += [ast.unparse(ast.ImportFrom(node.module, aliases, 0))] if aliases else []
+            elif any(alias.name not in _LEFT_OUT for alias in aliases):
+                raise InputError(f"{module_name} needs {', '.join(alias.name for alias in aliases)} of {node.module}.")
+    return lines
+
+
+def _called(alias: ast.alias) -> str:
+    return alias.asname or alias.name.split(".")[0]
+
+
+class _Shorten(ast.NodeTransformer):
+    """Cuts docstrings to their first line, and makes opttune's errors Python's own."""
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name("ValueError", node.ctx) if node.id == "ModelError" else node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        return self._shortened(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self._shortened(node)
+
+    def _shortened(self, node: ast.FunctionDef | ast.ClassDef) -> ast.AST:
+        docstring = ast.get_docstring(node)
+        if docstring:
+            node.body[0] = ast.Expr(ast.Constant(docstring.splitlines()[0]))
+        return self.generic_visit(node)

@@ -1,0 +1,88 @@
+"""Find the recipe to export, and hand it to the form that was asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from opttune.errors import InputError, one_of
+from opttune.export.lightning_cli import lightning_cli_text
+from opttune.export.python import python_text
+from opttune.export.use import Use
+from opttune.recipe import Recipe
+from opttune.searching.plan import recipe_call
+from opttune.searching.stored import StoredStudy, load_study
+from opttune.space.recipe_file import load_recipe
+from opttune.yaml_text import write_yaml
+
+FORMATS = ("recipe", "lightning-cli", "python")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A recipe in another form.
+
+    Attributes:
+        text: What to write to a file.
+        recipe: The recipe.
+        notes: What the user should know, one sentence each.
+    """
+
+    text: str
+    recipe: Recipe
+    notes: tuple[str, ...] = ()
+
+
+def export_study(study: str, format: str, *, storage: str | None = None, trial: int | None = None) -> Exported:
+    """Write the best recipe of a search in another form.
+
+    Args:
+        study: Name of a study, folder of a search, or a recipe file.
+        format: `recipe`, `lightning-cli` or `python`.
+        storage: Optuna storage URL.
+        trial: Number of the trial whose recipe is wanted; None for the best.
+
+    Raises:
+        OpttuneError: There is no such study or trial, or the recipe has no such form.
+    """
+    if study.endswith((".yaml", ".yml")) and Path(study).is_file():
+        return export_recipe(load_recipe(study), format, Use(source=study))
+    found = load_study(study, storage)
+    record, recipe = found.recipe_of(trial)
+    return export_recipe(recipe, format, _use(found, record.number, record.value))
+
+
+def export_recipe(recipe: Recipe, format: str, use: Use) -> Exported:
+    """Write a recipe in another form.
+
+    Args:
+        recipe: The recipe.
+        format: `recipe`, `lightning-cli` or `python`.
+        use: Where it comes from, and what it was trained with.
+
+    Raises:
+        OpttuneError: The recipe has no such form; the message says which one it has.
+    """
+    match format:
+        case "recipe":
+            return Exported(write_yaml(recipe.to_dict(), "\n".join(use.comments)), recipe)
+        case "lightning-cli":
+            text, notes = lightning_cli_text(recipe, use)
+        case "python":
+            text, notes = python_text(recipe, use)
+        case _:
+            raise InputError(f"unknown format {format!r}. {one_of(FORMATS, format)}")
+    return Exported(text, recipe, notes)
+
+
+def _use(study: StoredStudy, number: int, value: float | None) -> Use:
+    plan = study.plan
+    _, recipe = study.recipe_of(number)
+    return Use(
+        source=f"trial {number} of the study {study.name}",
+        value=value,
+        monitor=plan.monitor,
+        mode=plan.mode,
+        length=dict(plan.length),
+        seed=plan.seed,
+        has_own_groups=study.origin.has_own_groups,
+        call=recipe_call(plan, recipe, plan.best_recipe_path.name),
+    )

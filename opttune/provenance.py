@@ -1,0 +1,72 @@
+"""Where a search's result comes from: the commit of the user's code, and the versions it ran with."""
+
+import inspect
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from opttune.version import __version__
+
+_PACKAGES = ("torch", "lightning", "pytorch-lightning", "optuna", "mlflow", "pytorch_optimizer")
+_GIT_SECONDS = 5.0
+
+
+def source_tags(model: Any) -> dict[str, str]:
+    """Return MLflow's own tags for the source of a run: the file of the model, and the commit that it stands at.
+
+    Args:
+        model: The user's model, its class or factory.
+
+    Returns:
+        `mlflow.source.name` and, in a git repository, `mlflow.source.git.commit` and `opttune.git_changes`, which
+        says whether files were changed since. Nothing for a model that stands in no file.
+    """
+    path = _source_file(model)
+    if path is None:
+        return {}
+    tags = {"mlflow.source.name": str(path), "mlflow.source.type": "LOCAL"}
+    commit = _git(path.parent, "rev-parse", "HEAD")
+    if commit:
+        changes = _git(path.parent, "status", "--porcelain", "--untracked-files=no")
+        tags |= {
+            "mlflow.source.git.commit": commit,
+            "opttune.git_changes": "unknown" if changes is None else "yes" if changes else "no",
+        }
+    return tags
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on, by name of a param.
+
+    Example:
+        >>> versions()["opttune_version"] == __version__
+        True
+    """
+    found = {"opttune_version": __version__, "python_version": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[f"{package.replace('-', '_')}_version"] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _source_file(model: Any) -> Path | None:
+    named = model if inspect.isclass(model) or inspect.isroutine(model) else type(model)
+    try:
+        found = inspect.getsourcefile(named)
+    except TypeError:
+        return None
+    return Path(found).resolve() if found and Path(found).is_file() else None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=_GIT_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,5 @@
+"""What a search found, to look at: an HTML page, pictures, and the same in short on the terminal."""
+
+from opttune.report.write import write_report
+
+__all__ = ["write_report"]

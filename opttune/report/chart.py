@@ -1,0 +1,132 @@
+"""`Chart`: one figure of the report as plain values, which `png.py` and `interactive.py` draw alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+Style = Literal["line", "steps", "dots", "rings", "crosses", "squares", "triangles", "bars", "errors"]
+PALETTE = ("#1f6fb4", "#d95f02", "#1b9e77", "#7b5ea7", "#c9a400", "#e7298a", "#5d8a1d", "#8c564b", "#17a2b8")
+INK, GREY, RED, GREEN = "#222222", "#8a8a8a", "#c0392b", "#2e8b57"
+
+NO_VALUE = float("nan")
+"""Stands between two parts of a line."""
+
+_STEEP = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points of one kind.
+
+    Attributes:
+        name: What the legend calls it; empty for one that the legend leaves out.
+        x: Where the points stand; of bars their lengths.
+        y: Where the points stand; of bars and errors the row, counted from 0.
+        style: `line`, `steps` (a line that holds its value), a mark, `bars` (lying), `errors` (dots with a bar of
+            `spread` to either side).
+        colour: As `#rrggbb`.
+        labels: A text for each point, or one for a line, which the interactive figure shows.
+        width: Of a line.
+        opacity: In (0, 1].
+        is_dashed: Of a line.
+        spread: Half the width of each error bar.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    style: Style
+    colour: str
+    labels: Sequence[str] = ()
+    width: float = 1.5
+    opacity: float = 1.0
+    is_dashed: bool = False
+    spread: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A line across a panel.
+
+    Attributes:
+        at: Where it stands.
+        label: What it says.
+        is_upright: Whether it stands at an x, else at a y.
+    """
+
+    at: float
+    label: str
+    is_upright: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One pair of axes.
+
+    Attributes:
+        x_label: What the x axis shows, with its unit.
+        y_label: What the y axis shows.
+        series: What is drawn.
+        title: Above it; empty for none.
+        rules: Lines across.
+        x_log: Whether the x axis is logarithmic.
+        y_log: Whether the y axis is.
+        y_range: Least and largest y; None for what the points need.
+        rows: Names of the rows of bars, from below.
+        x_from_zero: Whether the x axis begins at 0.
+    """
+
+    x_label: str
+    y_label: str
+    series: Sequence[Series]
+    title: str = ""
+    rules: Sequence[Rule] = ()
+    x_log: bool = False
+    y_log: bool = False
+    y_range: tuple[float, float] | None = None
+    rows: Sequence[str] = ()
+    x_from_zero: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One figure.
+
+    Attributes:
+        name: Name of its picture file, without suffix.
+        title: What it shows.
+        says: How to read it, in a sentence or two.
+        panels: One or more.
+    """
+
+    name: str
+    title: str
+    says: str
+    panels: Sequence[Panel]
+
+
+def is_steep(values: Sequence[float]) -> bool:
+    """Return whether values want a logarithmic axis: all above 0, and a factor of 10 apart.
+
+    Example:
+        >>> is_steep([0.1, 2.0]), is_steep([0.1, 0.5]), is_steep([0.0, 5.0])
+        (True, False, False)
+    """
+    finite = [value for value in values if isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) / min(finite) > _STEEP
+
+
+def room_for(values: Sequence[float], *, log: bool) -> tuple[float, float]:
+    """Return the least and largest y of an axis that holds values, with room at the top for marks of no value.
+
+    Example:
+        >>> room_for([1.0, 2.0], log=False)
+        (0.95, 2.15)
+    """
+    low, high = min(values), max(values)
+    if log:
+        factor = (high / low) ** 0.1 if high > low else 1.5
+        return low / factor**0.5, high * factor**1.5
+    span = high - low or abs(high) or 1.0
+    return low - 0.05 * span, high + 0.15 * span

@@ -1,0 +1,142 @@
+"""The report as one HTML page that needs nothing but itself."""
+
+from collections.abc import Sequence
+from html import escape
+
+from opttune.report.chart import Chart
+from opttune.report.interactive import figure_html, plotly_script
+from opttune.report.progress import equal_cost_rows
+from opttune.report.training import how_it_ended
+from opttune.searching.plan import recipe_call
+from opttune.searching.record import TrialRecord
+from opttune.searching.stored import StoredStudy
+from opttune.version import __version__
+from opttune.yaml_text import write_yaml
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 2em auto; padding: 0 1.5em; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2.2em; border-bottom: 1px solid #ddd; }
+.answer { font-size: 1.15em; } .says, .small { color: #555; }
+pre { background: #f5f5f5; padding: .8em; overflow: auto; }
+table { border-collapse: collapse; font-size: 13px; } .wide { overflow-x: auto; }
+th, td { padding: .25em .7em; border-bottom: 1px solid #e5e5e5; text-align: left; white-space: nowrap; }
+th.sorts { cursor: pointer; } th.sorts:hover { background: #eef3f8; } td.number { text-align: right; }
+.best td { background: #e9f4ec; } .diverged td, .failed td { color: #a33; } .behind td, .waits td { color: #777; }
+th[aria-sort=ascending]::after { content: " \\25b2"; } th[aria-sort=descending]::after { content: " \\25bc"; }
+"""
+
+_SORT = """
+document.querySelectorAll("th.sorts").forEach(head => head.addEventListener("click", () => {
+  const table = head.closest("table"), body = table.tBodies[0], column = head.cellIndex;
+  const up = head.getAttribute("aria-sort") !== "ascending";
+  table.querySelectorAll("th").forEach(each => each.removeAttribute("aria-sort"));
+  head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const key = row => row.cells[column].dataset.key;
+  const compare = (a, b) => {
+    const x = key(a), y = key(b);
+    if (x === "" || y === "") return (x === "") - (y === "");  // what is missing stands last either way
+    const order = isNaN(x) || isNaN(y) ? x.localeCompare(y) : Number(x) - Number(y);
+    return up ? order : -order;
+  };
+  [...body.rows].sort(compare).forEach(row => body.append(row));
+}));
+"""
+
+
+def write_page(study: StoredStudy, charts: Sequence[Chart], verdict: Sequence[str] = ()) -> str:
+    """Return the report of a search as HTML.
+
+    Args:
+        study: The search.
+        charts: Its figures.
+        verdict: What its winner is worth on other seeds, one sentence each.
+    """
+    parts = [
+        f"<h1>{escape(study.name)}</h1>",
+        _answer(study),
+        _list("Verdict", verdict),
+        _list("To heed", study.to_heed),
+        *map(_figure, charts[:1]),
+        _comparison(study),
+        *map(_figure, charts[1:]),
+        "<h2>All trials</h2><p class='says'>A click on a heading sorts.</p>",
+        f"<div class='wide'>{_trials(study)}</div>",
+        f"<p class='small'>{_searched(study)} Written by opttune {escape(__version__)}.</p>",
+    ]
+    head = f"<meta charset='utf-8'><title>{escape(study.name)}: opttune</title><style>{_STYLE}</style>"
+    scripts = f"<script>{plotly_script()}</script>"
+    body = "\n".join(part for part in parts if part)
+    return (
+        f"<!doctype html>\n<html lang='en'><head>{head}{scripts}</head>\n<body>\n{body}\n"
+        f"<script>{_SORT}</script>\n</body></html>\n"
+    )
+
+
+def _answer(study: StoredStudy) -> str:
+    best, plan, baseline = study.best, study.plan, study.baseline
+    if best is None or best.recipe is None:
+        return "<p class='answer'><b>No trial came through.</b></p>"
+    against = ""
+    if baseline is not None:
+        value = "no value" if baseline.value is None else f"{baseline.value:.5g}"
+        against = f" against {value} of the module as it came ({escape(study.origin.replaced)})"
+    call = recipe_call(plan, best.recipe, str(plan.best_recipe_path))
+    length = ", ".join(f"{name}={value}" for name, value in plan.length.items())
+    use = f"trainer = Trainer({length}, callbacks=[opttune.{call}])"
+    return (
+        f"<p class='answer'><b>{escape(plan.monitor)} {best.value:.5g}</b>{against}, with trial {best.number}:<br>"
+        f"{escape(str(best.recipe))}</p>"
+        f"<pre>{escape(write_yaml(best.recipe.to_dict()).rstrip())}</pre><pre>{escape(use)}</pre>"
+    )
+
+
+def _list(title: str, sentences: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f"<h2>{title}</h2><ul>{items}</ul>" if items else ""
+
+
+def _figure(chart: Chart) -> str:
+    return f"<h2>{escape(chart.title)}</h2><p class='says'>{escape(chart.says)}</p>{figure_html(chart)}"
+
+
+def _comparison(study: StoredStudy) -> str:
+    rows = equal_cost_rows(study)
+    if not rows:
+        return ""
+    head = "".join(f"<th>{escape(str(name))}</th>" for name in rows[0])
+    body = "".join(f"<tr>{''.join(map(_cell, row.values()))}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _trials(study: StoredStudy) -> str:
+    rows = [record.row() | {"seconds": round(record.seconds, 1)} for record in study.records]
+    names = list(dict.fromkeys(name for row in rows for name in row if any(r.get(name) is not None for r in rows)))
+    head = "".join(f"<th class='sorts'>{escape(name)}</th>" for name in names)
+    body = "".join(
+        f"<tr class='{_class(study, record)}'>{''.join(_cell(row.get(name)) for name in names)}</tr>"
+        for record, row in zip(study.records, rows, strict=True)
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _class(study: StoredStudy, record: TrialRecord) -> str:
+    is_best = study.best is not None and record.number == study.best.number
+    return "best" if is_best else how_it_ended(record).removeprefix("left ")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "<td data-key=''></td>"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        text = f"{value:.5g}" if isinstance(value, float) else f"{value}"
+        return f"<td class='number' data-key='{value!r}'>{text}</td>"
+    return f"<td data-key='{escape(str(value), quote=True)}'>{escape(str(value))}</td>"
+
+
+def _searched(study: StoredStudy) -> str:
+    origin = study.origin
+    return (
+        f"{escape(origin.model_name)}, {origin.parameters:,} parameters; space {escape(study.space.name)}; "
+        f"{len(study.records)} trials of up to {study.total_steps:,} steps; {study.steps_spent:,} steps spent, "
+        f"{study.steps_spent / study.total_steps:.1f} full trainings; seed {study.plan.seed}."
+    )

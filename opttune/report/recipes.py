@@ -1,0 +1,73 @@
+"""The charts of recipes: the schedules of the best, and which fields mattered."""
+
+from opttune.build.schedule import multiplier
+from opttune.catalog.lookup import find_schedule
+from opttune.report.chart import PALETTE, Chart, Panel, Series
+from opttune.report.colours import optimizer_colours
+from opttune.searching.importance import field_importances
+from opttune.searching.record import TrialRecord
+from opttune.searching.stored import StoredStudy
+
+_TOP = 5
+_MOST_POINTS = 400
+_MOST_FIELDS = 15
+
+
+def schedules(study: StoredStudy) -> Chart | None:
+    """Draw the learning rates of the best recipes over the steps; None where none has a curve of its own."""
+    best = [record for record in study.ranked if record.recipe and _has_curve(record)][:_TOP]
+    series = [_curve(study, record, colour) for record, colour in zip(best, PALETTE, strict=False)]
+    if not series:
+        return None
+    panel = Panel("optimizer step", "learning rate", series, y_log=_is_wide(best))
+    return Chart(
+        "schedules",
+        f"Schedules of the {len(series)} best recipes",
+        "The learning rate at each step, from warmup to the end. Different optimizers take different rates: compare "
+        "the shapes.",
+        [panel],
+    )
+
+
+def importances(study: StoredStudy) -> Chart | None:
+    """Draw how much each field mattered; None where too few trials finished to tell."""
+    found = list(field_importances(study.study, study.plan.mode).items())[:_MOST_FIELDS]
+    if not found:
+        return None
+    found.reverse()
+    colours = optimizer_colours(study)
+    colour = [colours.get(name.split(".")[0], "#555555") for name, _ in found]
+    bars = [
+        Series("", [share], [row], "bars", colour[row], labels=[f"{name}: {share:.0%}"])
+        for row, (name, share) in enumerate(found)
+    ]
+    panel = Panel("share of the importance", "", bars, rows=[name for name, _ in found])
+    count = sum(record.value is not None for record in study.records)
+    return Chart(
+        "importances",
+        "Which fields mattered",
+        f"Importance for being among the best tenth (PED-ANOVA) of {count} finished trainings. The search itself went "
+        "where it was good, so this says what separated the best from the rest, not what would matter elsewhere. "
+        f"{'With so few trainings it is a hint at most.' if count < 20 else ''}".strip(),
+        [panel],
+    )
+
+
+def _curve(study: StoredStudy, record: TrialRecord, colour: str) -> Series:
+    assert record.recipe is not None
+    factor = multiplier(record.recipe.schedule, study.total_steps)
+    lr = record.recipe.optimizer["lr"]
+    peak = float(lr) if isinstance(lr, int | float) else 1.0
+    stride = max(1, study.total_steps // _MOST_POINTS)
+    steps = sorted({*range(0, study.total_steps, stride), study.total_steps - 1})
+    name = f"#{record.number} {record.recipe.optimizer.name}, {record.recipe.schedule.name}"
+    return Series(name, [float(step) for step in steps], [peak * factor(step) for step in steps], "line", colour)
+
+
+def _has_curve(record: TrialRecord) -> bool:
+    return record.recipe is not None and not find_schedule(record.recipe.schedule.name).follows_monitor
+
+
+def _is_wide(records: list[TrialRecord]) -> bool:
+    rates = [lr for r in records if r.recipe and isinstance(lr := r.recipe.optimizer["lr"], int | float) and lr > 0]
+    return bool(rates) and max(rates) / min(rates) > 30

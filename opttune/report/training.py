@@ -1,0 +1,193 @@
+"""The charts of trainings: learning curves with their pauses and stops, and the ladder of rungs."""
+
+from collections.abc import Mapping, Sequence
+from math import ceil, isfinite
+
+from opttune.report.chart import GREEN, GREY, INK, NO_VALUE, RED, Chart, Panel, Rule, Series, is_steep, room_for
+from opttune.report.colours import optimizer_colours, shown_recipe
+from opttune.searching.ladder import longest_warmup
+from opttune.searching.record import TrialRecord
+from opttune.searching.stored import StoredStudy
+
+Curve = Sequence[tuple[int, float]]
+Curves = Mapping[int, Mapping[str, Curve]]
+"""Number of a trial -> name of a metric -> points."""
+
+LOSS = "train/loss"
+_MOST_CURVES, _MOST_POINTS = 25, 300
+_SMOOTHED_OVER = 0.02
+_HIGHEST = 0.9
+"""Curves are drawn up to this share of all points, and at least to the median first value."""
+
+_ENDS = {
+    "finished": (GREEN, "ran the full length"),
+    "left behind": (GREY, "left behind at a rung"),
+    "diverged": (RED, "diverged"),
+    "failed": (INK, "failed"),
+    "waits": ("#c9a400", "waits, or was interrupted"),
+}
+
+
+def learning_curves(study: StoredStudy, curves: Curves) -> Chart | None:
+    """Draw the monitored metric and the training loss over the steps; None where nothing is known of either.
+
+    Args:
+        study: The search.
+        curves: What MLflow holds; where it holds nothing of a trial, its values at the rungs are drawn.
+    """
+    shown = _shown(study)
+    monitored = {record.number: _monitored(study, record, curves) for record in shown}
+    losses = {record.number: _smooth(curves.get(record.number, {}).get(LOSS, ())) for record in shown}
+    panels = [
+        _panel(study, shown, monitored, study.plan.monitor),
+        _panel(study, shown, losses, f"{LOSS}, mean over {_SMOOTHED_OVER:.0%} of the steps"),
+    ]
+    panels = [panel for panel in panels if panel is not None]
+    if not panels:
+        return None
+    left_out = len(study.records) - len(shown)
+    more = f" The {left_out} trials with the worst values are left out." if left_out else ""
+    return Chart(
+        "learning_curves",
+        "Learning curves",
+        f"The best trial is the thick line. Squares: paused there. Triangles: left behind. Crosses: diverged.{more}",
+        [panel for panel in panels if panel is not None],
+    )
+
+
+def ladder(study: StoredStudy) -> Chart | None:
+    """Draw how far each trial was trained; None where none has begun."""
+    begun = [record for record in study.records if record.last is not None]
+    if not begun:
+        return None
+    series = []
+    for kind, (colour, name) in _ENDS.items():
+        own = [record for record in begun if how_it_ended(record) == kind]
+        if not own:
+            continue
+        x = [value for record in own for value in (0.0, record.steps / study.total_steps, NO_VALUE)]
+        y = [value for record in own for value in (record.number, record.number, NO_VALUE)]
+        ends = [record.steps / study.total_steps for record in own]
+        labels = [shown_recipe(record) for record in own]
+        series.append(Series("", x, y, "line", colour, width=2.0, opacity=0.6))
+        series.append(Series(name, ends, [float(r.number) for r in own], "dots", colour, labels=labels))
+    rungs = study.plan.ladder.steps(study.total_steps, longest_warmup(study.space))[:-1]
+    rules = [Rule(step / study.total_steps, f"rung {step:,}", is_upright=True) for step in rungs]
+    panel = Panel(f"share of the full length of {study.total_steps:,} steps", "trial", series, rules=rules)
+    return Chart(
+        "ladder",
+        "How far each trial was trained",
+        "At a rung the trials are compared, and those that are not among the better are paused.",
+        [panel],
+    )
+
+
+def how_it_ended(record: TrialRecord) -> str:
+    """Return how a trial ended, as one of five words.
+
+    Example:
+        >>> how_it_ended(TrialRecord(0, "waiting", None, None, None))
+        'waits'
+    """
+    if record.value is not None:
+        return "finished"
+    if record.outcome is None:
+        return "waits"
+    if record.outcome.reason.is_divergence:
+        return "diverged"
+    return "left behind" if record.outcome.reason.has_value or record.state == "pruned" else "failed"
+
+
+def _shown(study: StoredStudy) -> list[TrialRecord]:
+    sign = 1 if study.plan.mode == "min" else -1
+    begun = [record for record in study.records if record.recipe is not None]
+
+    def rank(record: TrialRecord) -> tuple[bool, float, int]:
+        last = record.last.value if record.last else None
+        return (record.value is None, sign * (last if last is not None else 0.0), record.number)
+
+    return sorted(begun, key=rank)[:_MOST_CURVES]
+
+
+def _monitored(study: StoredStudy, record: TrialRecord, curves: Curves) -> Curve:
+    logged = curves.get(record.number, {}).get(study.plan.monitor)
+    if logged:
+        return logged
+    values = [(pause.steps, pause.value) for pause in record.pauses]
+    values += [(record.steps, record.value)] if record.value is not None else []
+    return [(step, value) for step, value in values if value is not None]
+
+
+def _panel(study: StoredStudy, shown: Sequence[TrialRecord], curves: Mapping[int, Curve], y_label: str) -> Panel | None:
+    points = [value for curve in curves.values() for _, value in curve if isfinite(value)]
+    if not points:
+        return None
+    # of a metric that is better the higher, the best would be cut off
+    is_cut = y_label != study.plan.monitor or study.plan.mode == "min"
+    top = _top(list(curves.values()), points) if is_cut else room_for(points, log=False)[1]
+    colours = optimizer_colours(study)
+    series: list[Series] = []
+    named: set[str] = set()
+    for record in reversed(shown):
+        curve = [(step, value) for step, value in curves[record.number] if isfinite(value)]
+        if not curve or record.recipe is None:
+            continue
+        name = record.recipe.optimizer.name
+        is_best = study.best is not None and record.number == study.best.number
+        legend = "" if name in named else name
+        named.add(name)
+        series.append(_line(legend, curve, colours[name], record, is_best=is_best))
+        series += _marks(record, curve, top)
+    log = is_steep([value for value in points if value <= top])
+    return Panel("optimizer step", y_label, series, y_log=log, y_range=(_bottom(points, top, log=log), top))
+
+
+def _line(name: str, curve: Curve, colour: str, record: TrialRecord, *, is_best: bool) -> Series:
+    stride = ceil(len(curve) / _MOST_POINTS)
+    steps, values = zip(*(*curve[:-1:stride], curve[-1]), strict=True)
+    labels = [shown_recipe(record)]
+    width, opacity = (3.0, 1.0) if is_best else (1.1, 0.65)
+    return Series(name, steps, values, "line", colour, labels=labels, width=width, opacity=opacity)
+
+
+def _marks(record: TrialRecord, curve: Curve, top: float) -> list[Series]:
+    """Return the marks of a curve: where it was paused, and where it was stopped before its end."""
+    marks = []
+    label = [shown_recipe(record)]
+    end = how_it_ended(record)
+    for pause in record.pauses if end != "left behind" else record.pauses[:-1]:
+        marks.append(Series("", [pause.steps], [min(_at(curve, pause.steps), top)], "squares", GREY, labels=label))
+    last = min(curve[-1][1], top)
+    if end == "diverged":
+        marks.append(Series("", [record.steps], [last], "crosses", RED, labels=label))
+    elif end == "left behind":
+        marks.append(Series("", [record.steps], [last], "triangles", GREY, labels=label))
+    return marks
+
+
+def _at(curve: Curve, step: int) -> float:
+    return min(curve, key=lambda point: abs(point[0] - step))[1]
+
+
+def _top(curves: Sequence[Curve], points: Sequence[float]) -> float:
+    """Return where the y axis ends: a loss that runs away would leave nothing else to see."""
+    firsts = sorted(curve[0][1] for curve in curves if curve and isfinite(curve[0][1]))
+    ordered = sorted(points)
+    usual = ordered[min(len(ordered) - 1, int(_HIGHEST * len(ordered)))]
+    return max(usual, firsts[len(firsts) // 2]) * (1.05 if usual > 0 else 0.95) or 1.0
+
+
+def _bottom(points: Sequence[float], top: float, *, log: bool) -> float:
+    low = min(points)
+    return low * 0.9 if log else low - 0.05 * abs(top - low)
+
+
+def _smooth(curve: Curve) -> Curve:
+    """Return a curve's running mean; the first points, of fewer before them, are means of those."""
+    finite = [(step, value) for step, value in curve if isfinite(value)]
+    window = max(1, round(_SMOOTHED_OVER * len(finite)))
+    smoothed = []
+    for index, (step, _) in enumerate(finite):
+        part = [value for _, value in finite[max(0, index + 1 - window) : index + 1]]
+        smoothed.append((step, sum(part) / len(part)))
+    return smoothed

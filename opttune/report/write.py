@@ -1,0 +1,76 @@
+"""Write the report of a search: the page and its pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from opttune.confirming.verdict import study_verdict
+from opttune.errors import InputError
+from opttune.report.bowl import value_over_lr
+from opttune.report.chart import Chart
+from opttune.report.page import write_page
+from opttune.report.png import save_png
+from opttune.report.progress import best_over_cost, equal_cost
+from opttune.report.recipes import importances, schedules
+from opttune.report.training import LOSS, Curves, ladder, learning_curves
+from opttune.report.verdict import verdict_chart
+from opttune.searching.stored import StoredStudy
+from opttune.tracking.address import resolve_tracking_uri
+from opttune.tracking.reading import read_curves
+
+
+def write_report(study: StoredStudy, path: str | Path, tracking_uri: str | None = None) -> list[Path]:
+    """Write the report of a search.
+
+    Args:
+        study: The search.
+        path: A folder, or the HTML file, whose folder takes the pictures as well.
+        tracking_uri: Where MLflow is, which holds the learning curves; None for where the search wrote to.
+
+    Returns:
+        The HTML file, then the pictures.
+
+    Raises:
+        InputError: It cannot be written there.
+    """
+    path = Path(path)
+    page = path if path.suffix.lower() in (".html", ".htm") else path / "report.html"
+    charts = make_charts(study, curves_of(study, tracking_uri))
+    verdict = study_verdict(study)
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(write_page(study, charts, verdict.sentences if verdict else ()), encoding="utf-8")
+        pictures = [page.parent / f"{chart.name}.png" for chart in charts]
+        for chart, picture in zip(charts, pictures, strict=True):
+            save_png(chart, picture)
+    except OSError as err:
+        raise InputError(f"cannot write the report to {page.parent}: {err.strerror or err}.") from None
+    return [page, *pictures]
+
+
+def curves_of(study: StoredStudy, tracking_uri: str | None = None) -> Curves:
+    """Return the learning curves of a search's trials, as MLflow holds them; empty where it cannot be reached."""
+    key = study.parent_key
+    if key is None:
+        return {}
+    uri = resolve_tracking_uri(tracking_uri or study.origin.tracking_uri or None)
+    return read_curves(uri, key, study.run_keys, (study.plan.monitor, LOSS))
+
+
+def make_charts(study: StoredStudy, curves: Curves) -> list[Chart]:
+    """Return the figures of a search; those of which nothing is known are left out.
+
+    Args:
+        study: The search.
+        curves: The trials' learning curves.
+    """
+    makers: list[Callable[[], Chart | None]] = [
+        lambda: best_over_cost(study),
+        lambda: verdict_chart(study),
+        lambda: equal_cost(study),
+        lambda: value_over_lr(study),
+        lambda: learning_curves(study, curves),
+        lambda: ladder(study),
+        lambda: schedules(study),
+        lambda: importances(study),
+    ]
+    return [chart for make in makers if (chart := make()) is not None]
