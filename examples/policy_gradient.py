@@ -25,7 +25,7 @@ class Poles:
 
     def push(self, right: torch.Tensor) -> torch.Tensor:
         """Push each cart, and return 1 for each pole that still stands."""
-        x, speed, angle, spin = self.state.unbind(1)
+        _, speed, angle, spin = self.state.unbind(1)
         force = 20.0 * right - 10.0
         pushed = (force + 0.05 * spin**2 * angle.sin()) / 1.1
         turn = (9.8 * angle.sin() - angle.cos() * pushed) / (0.5 * (4 / 3 - 0.1 * angle.cos() ** 2 / 1.1))

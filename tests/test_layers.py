@@ -24,10 +24,8 @@ LAYERS = (
     {"tracking"},
     {"searching"},
     {"references"},
-    {
-        *("planning", "display", "listing", "plots", "preview", "project", "provenance"),
-        *("confirming", "report", "export"),
-    },
+    {"project"},
+    {"planning", "display", "listing", "plots", "preview", "provenance", "confirming", "report", "export"},
     {"api", "answer", "summary"},
     {"cli"},
     {"__init__", "__main__"},

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -41,3 +43,23 @@ def test_spaces_are_found_from_an_installed_wheel(wheel, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == sorted(path.stem for path in (ROOT / "search_spaces").glob("*.yaml"))
+
+
+@pytest.mark.slow
+def test_the_source_distribution_carries_what_the_wheel_is_made_of(tmp_path):
+    command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = tmp_path.glob("*.tar.gz")
+    names = {name.partition("/")[2] for name in tarfile.open(built).getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "opttune/py.typed", "search_spaces/adamw.yaml"} <= names
+    assert {"docs/index.md", "examples/spaces/language_model.yaml", "tests/test_packaging.py"} <= names
+
+
+def test_the_lowest_versions_are_those_that_the_project_declares():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / ".ci" / "lowest_versions.py")], capture_output=True, text=True, check=True
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    stated = {line.partition("==")[0] for line in done.stdout.split() if "==" in line}
+    assert stated >= {dependency.partition(">=")[0] for dependency in project["dependencies"]} - {"torch"}

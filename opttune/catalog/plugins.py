@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from opttune.catalog.info import Info, OptimizerInfo, ScheduleInfo
 
-_KINDS: dict[str, type] = {"optimizer": OptimizerInfo, "schedule": ScheduleInfo}
+_KINDS: dict[str, type[OptimizerInfo] | type[ScheduleInfo]] = {"optimizer": OptimizerInfo, "schedule": ScheduleInfo}
 
 
 def plugin_rows(kind: str) -> Iterator[tuple[Info, str]]:

@@ -35,6 +35,16 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return (own[:at], own[at + 1 :]) if names_a_project else (own, [])
 
 
+def project_source(options: argparse.Namespace) -> Any:
+    """Return where the project is."""
+    from opttune.project.start import CliSource, find_script
+
+    configs = tuple(options.config)
+    # with MODEL the project is the LightningCLI of that class
+    script = options.cli or ("" if options.model else find_script(configs))
+    return CliSource(configs, script, options.model or "", options.data or "", tuple(options.project_arguments))
+
+
 def read_project(options: argparse.Namespace) -> dict[str, Any]:
     """Return the model, data, Trainer settings, length, monitor and seed of a search, from a project's config.
 
@@ -45,13 +55,9 @@ def read_project(options: argparse.Namespace) -> dict[str, Any]:
     """
     # Lightning comes with this import
     from opttune.project.read import load_project
-    from opttune.project.start import CliSource, find_script
 
-    configs = tuple(options.config)
-    # with MODEL the project is the LightningCLI of that class
-    script = options.cli or ("" if options.model else find_script(configs))
-    source = CliSource(configs, script, options.model or "", options.data or "", tuple(options.project_arguments))
-    project = load_project(source)
+    configs = options.config
+    project = load_project(project_source(options))
     for note in project.notes:
         print(f"opttune: {note}", file=sys.stderr)
     own_length = {name: getattr(options, name) for name in ("max_steps", "max_epochs")}

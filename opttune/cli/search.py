@@ -91,9 +91,13 @@ def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tupl
 
 
 def _references(options: argparse.Namespace) -> dict[str, str]:
-    """Return what the study keeps of MODEL and DATA, so that `opttune confirm` trains them again."""
+    """Return what the study keeps of MODEL and DATA, or of the project, so that `opttune confirm` trains them again."""
     from opttune.references import absolute_reference
 
+    if options.config:
+        from opttune.cli.project import project_source
+
+        return {"project": project_source(options).to_text()}
     given = {"model": options.model, "data": options.data}
     return {name: absolute_reference(reference) for name, reference in given.items() if reference is not None}
 

@@ -13,6 +13,8 @@ from opttune.confirming.verdict import Verdict, study_verdict
 from opttune.engines.inline import train_here
 from opttune.errors import InputError, StudyError
 from opttune.outcome import Outcome
+from opttune.project.read import Project, load_project
+from opttune.project.start import CliSource
 from opttune.references import load_reference
 from opttune.searching.interrupts import HeldInterrupts
 from opttune.searching.lookup import find_study
@@ -117,6 +119,9 @@ def _check(name: str, count: int, least: int) -> None:
 def _trainer(study: StoredStudy, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if given is not None:
         return {**study.plan.trainer, **given}
+    project = _project(study)
+    if project is not None:
+        return {**project.trainer, **study.plan.trainer}
     if study.origin.left_out:
         raise InputError(
             f"the search {study.name!r} had Trainer arguments that cannot be written down "
@@ -125,10 +130,19 @@ def _trainer(study: StoredStudy, given: Mapping[str, Any] | None) -> Mapping[str
     return study.plan.trainer
 
 
+def _project(study: StoredStudy) -> Project | None:
+    """Return the LightningCLI project that was searched; None where it was none."""
+    text = study.plan.references.get("project")
+    return load_project(CliSource.from_text(text)) if text else None
+
+
 def _load(study: StoredStudy, model: Any, data: Any) -> tuple[Any, Any]:
     """Return model and data: those given, else those that the command was given."""
     if model is not None:
         return model, data
+    project = _project(study)
+    if project is not None:
+        return project.model, project.data
     references = study.plan.references
     if not references.get("model"):
         raise InputError(

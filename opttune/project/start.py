@@ -1,5 +1,6 @@
 """Start a project's LightningCLI the way the project does, and stop it once it has read its arguments."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -15,7 +16,7 @@ from typing import Any
 
 from opttune.errors import InputError
 from opttune.namespaces import NAMESPACES
-from opttune.references import describe_error, load_reference
+from opttune.references import absolute_reference, describe_error, load_reference
 
 _CLI_NAME = "LightningCLI"
 
@@ -43,6 +44,27 @@ class CliSource:
     def words(self) -> str:
         """The files, for messages."""
         return " and ".join(part for part in (self.script, ", ".join(self.configs)) if part)
+
+    def to_text(self) -> str:
+        """Return it as a line of text that holds in any folder."""
+        references = {name: absolute_reference(getattr(self, name)) for name in ("script", "model", "data")}
+        if self.script.endswith(".py"):
+            references["script"] = str(Path(self.script).resolve())
+        configs = [str(Path(config).resolve()) for config in self.configs]
+        return json.dumps({"configs": configs, **references, "arguments": self.arguments})
+
+    @classmethod
+    def from_text(cls, text: str) -> "CliSource":
+        """Return what `to_text` wrote.
+
+        Example:
+            >>> source = CliSource(("/a.yaml",), "/main.py", arguments=("--x=1",))
+            >>> CliSource.from_text(source.to_text()) == source
+            True
+        """
+        stored = json.loads(text)
+        configs, arguments = tuple(stored.pop("configs")), tuple(stored.pop("arguments"))
+        return cls(configs, arguments=arguments, **stored)
 
 
 class _ReadyError(BaseException):

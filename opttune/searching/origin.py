@@ -21,6 +21,7 @@ class Origin:
     Attributes:
         model: The command's reference of the model; empty for a search that was called from Python.
         data: The command's reference of the data.
+        project: The LightningCLI project that was searched, as text; empty where it was none.
         trainer: Arguments of the Trainer, those that JSON can hold.
         left_out: Names of those that it cannot.
         is_guarded: Whether the guard may stop a training.
@@ -36,6 +37,7 @@ class Origin:
 
     model: str = ""
     data: str = ""
+    project: str = ""
     trainer: Mapping[str, Any] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     is_guarded: bool = True
@@ -55,6 +57,7 @@ class Origin:
         return cls(
             model=plan.references.get("model", ""),
             data=plan.references.get("data", ""),
+            project=plan.references.get("project", ""),
             trainer=kept,
             left_out=tuple(name for name in plan.trainer if name not in kept),
             is_guarded=plan.guard is not None,

@@ -42,7 +42,8 @@ class SearchPlan:
             empty for a space of the user's own.
         space_notes: How it was settled, one sentence each.
         ladder: At which shares of the length trials are compared, and how many go on.
-        references: `model` and `data` as the command was given them; empty for a search that was called from Python.
+        references: `model` and `data`, or the `project`, as the command was given them; empty for a search that was
+            called from Python.
         tracking: What is written to MLflow beside the usual.
         finale: How many of the best are trained on a second seed at the end.
         engine: Where trainings run: `inline`, `local` or `ray`.

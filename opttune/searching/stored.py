@@ -172,5 +172,5 @@ def _plan(found: FoundStudy, spec: Mapping[str, Any], settled: SettledSpace, ori
         trainer={**origin.trainer, **spec["trainer"]},
         shipped_space=spec["space"] if isinstance(spec["space"], str) else "",
         space_notes=settled.notes,
-        references={"model": origin.model, "data": origin.data},
+        references={"model": origin.model, "data": origin.data, "project": origin.project},
     )

@@ -46,7 +46,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_rows_of_a_package_are_found_and_bad_ones_are_reported(installed: Path) -> None:
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="left out") as warned:
         assert lookup.find_optimizer("adagrad").summary == "of a plug-in"
     assert lookup.optimizer_names()[-1] == "adagrad"
     assert lookup.find_optimizer("adamw").summary != "a second one"

@@ -143,7 +143,8 @@ class SeveralTrainings(Net):
 
 
 FEATURES = (
-    Feature("callbacks of your own, with state", trainer={"callbacks": [Counting()]}, note="each training has its copy"),
+    Feature("callbacks of your own, with state", trainer={"callbacks": [Counting()]},
+            note="each training has its copy"),
     Feature(
         "`ModelCheckpoint`", trainer={"callbacks": [ModelCheckpoint(monitor="val_loss", dirpath="checkpoints")]},
         note="in `trainer=`; in a LightningCLI project opttune keeps the checkpoints",
@@ -186,7 +187,8 @@ FEATURES = (
     Feature("an IterableDataset and `max_steps`", Classifier, streamed),
     Feature("an IterableDataset and `max_epochs`", Classifier, streamed, length={"max_epochs": 2},
             refused="no length"),
-    Feature("metrics logged with `on_step` and `on_epoch`", Forked, monitor="val_epoch", note="name the fork: `val_epoch`"),
+    Feature("metrics logged with `on_step` and `on_epoch`", Forked, monitor="val_epoch",
+            note="name the fork: `val_epoch`"),
     Feature("a metric of the training epoch as monitor", Forked, monitor="loss_epoch"),
     Feature("no `validation_step`", WithoutValidation, refused="was never logged",
             note="log a metric in `training_step` and name it in `monitor`"),

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,8 @@ from opttune.errors import InputError, MissingExtraError
 from opttune.project import read
 from opttune.project.read import Project, load_project
 from opttune.project.start import CliSource
-from tests.cli_project import CONFIG, SUBCLASS_CONFIG, write_project
-from tests.search_support import make_database, run_command
+from tests.cli_project import CONFIG, NETWORK, SUBCLASS_CONFIG, write_project
+from tests.search_support import command_env, make_database, run_command
 
 SOURCE = CliSource(("config.yaml",), "main.py")
 
@@ -92,9 +93,8 @@ def test_without_jsonargparse_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("namespace", ["lightning.pytorch", "pytorch_lightning"])
-def test_the_command_searches_a_project_of_either_name(tmp_path: Path, namespace: str) -> None:
-    write_project(tmp_path, namespace)
+def test_the_command_searches_a_project_of_the_other_name(tmp_path: Path) -> None:
+    write_project(tmp_path, "pytorch_lightning")
     make_database(tmp_path)
     before = {path.name: path.read_text() for path in tmp_path.glob("*.py")}
     done = run_command(tmp_path, "search", "--config", "config.yaml", "--space", "adamw", "--budget", "3", "--json")
@@ -107,6 +107,46 @@ def test_the_command_searches_a_project_of_either_name(tmp_path: Path, namespace
     assert result["budget_steps"] == 3 * 9
     assert result["best_recipe"]["accumulate_grad_batches"] == 2
     assert {path.name: path.read_text() for path in tmp_path.glob("*.py")} == before
+
+
+def run_main(folder: Path, *configs: str) -> subprocess.CompletedProcess[str]:
+    given = [f"--config={config}" for config in configs]
+    return subprocess.run(
+        [sys.executable, "main.py", "fit", *given], cwd=folder, capture_output=True, text=True, env=command_env()
+    )
+
+
+@pytest.mark.slow
+def test_a_project_is_searched_exported_trained_and_confirmed(tmp_path: Path) -> None:
+    saying = (
+        NETWORK
+        + "\n    def on_fit_end(self):\n        print('value', self.trainer.callback_metrics['val_loss'].item())\n"
+    )
+    write_project(tmp_path)
+    (tmp_path / "network.py").write_text(saying.replace("{namespace}", "lightning.pytorch"))
+    # without a logger Lightning would save its config over this one
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("  logger: false\n", ""))
+    make_database(tmp_path)
+    before = {path.name: path.read_text() for path in tmp_path.glob("*.py")}
+    searched = run_command(
+        tmp_path, "search", "--config", "config.yaml", "--space", "adamw", "--budget", "3", "--no-report", "--json"
+    )
+    assert searched.returncode == 0, searched.stderr
+    result = json.loads(searched.stdout.splitlines()[-1])
+    exported = run_command(tmp_path, "export", "Net-adamw", "--format", "lightning-cli")
+    assert exported.returncode == 0, exported.stderr
+    (tmp_path / "best.yaml").write_text(exported.stdout)
+
+    trained = run_main(tmp_path, "config.yaml", "best.yaml")
+    assert trained.returncode == 0, trained.stderr
+    assert "opttune: replaced SGD(lr=0.001) by adamw" in trained.stderr + trained.stdout
+    assert {path.name: path.read_text() for path in tmp_path.glob("*.py")} == before
+    # the same seed, length and order of data
+    value = float(trained.stdout.rpartition("value ")[2].split()[0])
+    assert value == pytest.approx(result["best_value"], rel=1e-6)
+
+    confirmed = run_command(tmp_path, "confirm", "Net-adamw", "--top", "1", "--seeds", "2", "--json")
+    assert confirmed.returncode == 0, confirmed.stderr
 
 
 @pytest.mark.slow
