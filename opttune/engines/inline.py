@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from opttune.engines.engine import Done
+from opttune.engines.resident import Sweeper
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome
 from opttune.training.attempt import Attempt, AttemptListener, run_attempt
@@ -56,4 +57,12 @@ def train_here(workload: Workload, stop: Stop = NEVER) -> Train:
         workload: The user's model and data.
         stop: Asked after each step whether the training shall end.
     """
-    return lambda attempt, listener: run_attempt(attempt, workload, listener, stop)
+    sweeper = Sweeper()
+
+    def train(attempt: Attempt, listener: AttemptListener) -> Outcome:
+        try:
+            return run_attempt(attempt, workload, listener, stop)
+        finally:
+            sweeper.sweep()
+
+    return train
