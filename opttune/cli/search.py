@@ -32,8 +32,8 @@ def add_search(commands: Any) -> None:
     add("--trials", type=int, metavar="N", help="trials in all")
     add("--timeout", type=float, metavar="S", help="begin no training after so many seconds")
     add("--workers", type=int, default=1, metavar="W", help="trainings at a time (default: 1)")
-    add("--engine", default="local", choices=("local", "inline", "ray"),
-        help="where trainings run: in worker processes (default), in this one, on a Ray cluster")  # fmt: skip
+    add("--engine", default="local", metavar="NAME",
+        help="where trainings run: local (worker processes, default), inline (this one), ray")  # fmt: skip
     add("--ray-address", metavar="HOST:PORT", help="a running Ray cluster (default: RAY_ADDRESS, else one here)")
     add("--study", metavar="NAME", help="name of the study (default: <model>-<space>)")
     add("--storage", metavar="URL", help="Optuna storage (default: a journal file in the out-dir)")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from opttune.engines.engine import Done
 from opttune.engines.several import run_on_several
+from opttune.engines.resident import Sweeper
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome
 from opttune.training.attempt import Attempt, AttemptListener, run_attempt
@@ -58,10 +59,14 @@ def train_here(workload: Workload, stop: Stop = NEVER) -> Train:
         workload: The user's model and data.
         stop: Asked after each step whether the training shall end.
     """
+    sweeper = Sweeper()
 
     def train(attempt: Attempt, listener: AttemptListener) -> Outcome:
         if count_processes(attempt.trainer) > 1:
             return run_on_several(attempt, workload, listener, stop)
-        return run_attempt(attempt, workload, listener, stop)
+        try:
+            return run_attempt(attempt, workload, listener, stop)
+        finally:
+            sweeper.sweep()
 
     return train

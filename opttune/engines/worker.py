@@ -6,7 +6,6 @@ and what came of it, goes back on standard output; what the user's own code prin
 standard input ends, whoever gave the commands is gone: the process ends at once, with all that it has started.
 """
 
-import gc
 import json
 import os
 import queue
@@ -16,16 +15,13 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
-import torch
-
 from opttune.engines.attempt_file import load_attempt, load_workload, result_message
-from opttune.engines.inline import train_here
+from opttune.engines.inline import Train, train_here
 from opttune.engines.messages import Teller
 from opttune.engines.resident import resident_bytes
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome
 from opttune.training.stop import StopSwitch
-from opttune.training.workload import Workload
 
 
 def main() -> None:
@@ -40,10 +36,9 @@ def main() -> None:
     folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin, folders, switch), daemon=True).start()
     teller = Teller(out.write)
-    workloads: dict[Path, Workload] = {}
+    trains: dict[Path, Train] = {}
     while True:
-        result = _train(folders.get(), teller, switch, workloads)
-        _free_memory()
+        result = _train(folders.get(), teller, switch, trains)
         teller.tell({**result_message(result), "resident_bytes": resident_bytes()})
 
 
@@ -67,20 +62,14 @@ def end_with_all_it_started() -> None:
     os._exit(1)
 
 
-def _train(folder: Path, teller: Teller, switch: StopSwitch, workloads: dict[Path, Workload]) -> Outcome | OpttuneError:
+def _train(folder: Path, teller: Teller, switch: StopSwitch, trains: dict[Path, Train]) -> Outcome | OpttuneError:
     try:
         attempt, workload_folder = load_attempt(folder)
-        if workload_folder not in workloads:
-            workloads[workload_folder] = load_workload(workload_folder)
-        return train_here(workloads[workload_folder], switch)(attempt, teller)
+        if workload_folder not in trains:
+            trains[workload_folder] = train_here(load_workload(workload_folder), switch)
+        return trains[workload_folder](attempt, teller)
     except OpttuneError as err:
         return err
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def search(*arguments: Any, model: str = "Classifier", data: str | None = "loaders") -> int:
     places = [f"{MODULES}:{model}", *([f"{MODULES}:{data}"] if data else [])]
-    return main(["search", *places, *map(str, arguments)])
+    # a process of its own takes seconds to start; test_command.py has the command as it is by itself
+    here = [] if "--engine" in arguments else ["--engine", "inline"]
+    return main(["search", *places, *map(str, arguments), *here])
 
 
 BAD: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
@@ -55,7 +57,8 @@ BAD: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("fails", {"model": "FailsAtOnce"}, (r"FailsAtOnce fails .* RuntimeError: never any step \(.*search_modules.py:",)),
     ("no length", {"length": ()}, ("--max-steps N or --max-epochs N",)),
     ("budget", {"args": ("--budget", "1")}, ("budget must be at least 2",)),
-    ("engine", {"args": ("--engine", "local")}, ("unknown engine 'local'",)),
+    ("engine", {"args": ("--engine", "locl")}, ("unknown engine 'locl'. Did you mean 'local'",)),
+    ("workers", {"args": ("--workers", "2")}, ("workers must be 1, got 2.*--engine local",)),
     ("trainer pair", {"args": ("--trainer", "accelerator")}, ("--trainer takes key=value",)),
     ("trainer key", {"args": ("--trainer", "acelerator=cpu")}, ("Trainer does not take", "acelerator")),
     ("trainer length", {"args": ("--trainer", "max-steps=3")}, ("max_steps is the length of the search itself",)),

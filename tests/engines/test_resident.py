@@ -1,6 +1,6 @@
 import torch
 
-from opttune.engines.resident import resident_bytes
+from opttune.engines.resident import Sweeper, resident_bytes
 
 MEGABYTE = 2**20
 
@@ -13,3 +13,21 @@ def test_what_is_held_counts_and_what_is_given_back_does_not() -> None:
 
     assert meanwhile - before > 90 * MEGABYTE
     assert resident_bytes() < meanwhile - 90 * MEGABYTE
+
+
+class Holding:
+    """Two that hold one another, and much memory."""
+
+    def __init__(self) -> None:
+        self.other = self
+        self.held = torch.ones(100 * MEGABYTE // 4)
+
+
+def test_what_holds_itself_is_given_back() -> None:
+    sweeper = Sweeper()
+    before = resident_bytes()
+    for _ in range(5):
+        Holding()
+        sweeper.sweep()
+
+    assert resident_bytes() < before + 50 * MEGABYTE
