@@ -30,6 +30,7 @@ from opttune.space.model import Space
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.study_run import StudyRun, open_study_run
 from opttune.training.survey import Survey
+from opttune.training.workload import Workload
 from opttune.version import __version__
 
 
@@ -108,6 +109,23 @@ def search(
         budget=budget, trials=trials, timeout=timeout, workers=workers, engine=engine, study=study,
         out_dir=out_dir, seed=seed, guard=guard, baseline=baseline, trainer=trainer,
     )  # fmt: skip
+    return run_plan(
+        plan, workload, storage=storage, tracking_uri=tracking_uri, warm_start=warm_start, progress=progress,
+        ray_address=ray_address,
+    )  # fmt: skip
+
+
+def run_plan(
+    plan: SearchPlan,
+    workload: Workload,
+    *,
+    storage: str | None,
+    tracking_uri: str | None,
+    warm_start: str | Path | None,
+    progress: bool,
+    ray_address: str | None = None,
+) -> SearchResult:
+    """Search as a plan says; the arguments are those of `search`."""
     mlflow_uri = resolve_tracking_uri(tracking_uri)
     earlier = find_earlier(warm_start, storage) if warm_start is not None else []
     _make_folder(plan.out_dir)
@@ -118,12 +136,12 @@ def search(
         nullcontext() if storage else sole_search(plan.out_dir),
         quiet_optuna(),
         # worker processes start while this one looks at the model
-        closing(start_engine(plan.engine, workers, workload, *places)) as trains,
+        closing(start_engine(plan.engine, plan.workers, workload, *places)) as trains,
     ):
         looked = look_at(plan, workload, steps=1)
         store = StudyStore(plan.study_name, open_storage(storage, plan.out_dir), plan.spec, is_shared=bool(storage))
         plan = with_settled_space(plan, store.settle_space(settle(plan, looked, earlier), looked.total_steps))
-        store.study.sampler = OpttuneSampler(plan.space, seed=seed)
+        store.study.sampler = OpttuneSampler(plan.space, seed=plan.seed)
         return _run(plan, trains, looked, store, interrupts, mlflow_uri, progress)
 
 

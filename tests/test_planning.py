@@ -10,7 +10,7 @@ from opttune.searching.plan import SearchPlan
 from opttune.space.model import Choice, Fixed
 from opttune.space.parse import load_space
 from tests.search_modules import Classifier, loaders
-from tests.search_support import TINY, make_space, write_space
+from tests.search_support import MODULES, TINY, make_space, write_space
 
 USUAL: dict[str, Any] = {
     "space": "adamw", "monitor": "val_loss", "mode": "min", "max_steps": 10, "max_epochs": None, "budget": 20.0,
@@ -77,8 +77,8 @@ def test_the_studys_name_names_the_folder() -> None:
         ({"seed": 0.5}, "seed must be a whole number"),
         ({"seed": 2**32}, "seed must be a whole number"),
         ({"engine": "inlien"}, "Did you mean 'inline'"),
-        ({"workers": 2}, "workers must be 1"),
-        ({"workers": 0}, "workers must be 1"),
+        ({"workers": 2, "engine": "inline"}, "workers must be 1"),
+        ({"workers": 0}, "workers must be a whole number >= 1"),
         ({"guard": "yes"}, "guard must be"),
         ({"trainer": {"max_steps": 3}}, "max_steps is the length of the search itself"),
         ({"trainer": {"fast_dev_run": True}}, "fast_dev_run cannot be combined"),
@@ -124,3 +124,21 @@ def test_the_users_dict_of_trainer_arguments_is_copied() -> None:
 def test_errors_are_of_one_family() -> None:
     with pytest.raises(InputError):
         plan_with(budget=0)
+
+
+@pytest.mark.parametrize(
+    ("engine", "workers", "chosen"), [(None, 1, "inline"), (None, 2, "local"), ("local", 1, "local"), ("ray", 3, "ray")]
+)
+def test_the_engine_follows_from_the_workers_where_none_is_named(engine: str | None, workers: int, chosen: str) -> None:
+    plan = plan_with(engine=engine, workers=workers)
+
+    assert (plan.engine, plan.workers) == (chosen, workers)
+
+
+def test_model_and_data_may_be_named_by_text() -> None:
+    model, data = f"{MODULES}:Classifier", f"{MODULES}:loaders"
+    _, workload = make_plan(model, data, **USUAL)
+
+    assert workload.name == "Classifier"
+    assert (workload.model_reference, workload.data_reference) == (model, data)
+    assert make_plan(Classifier, loaders, **USUAL)[1].model_reference == ""

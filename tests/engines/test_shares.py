@@ -1,0 +1,56 @@
+from typing import Any
+
+import pytest
+import torch
+
+from opttune.engines.shares import devices_per_trial, share_devices, visible_devices, worker_environments
+from opttune.errors import InputError
+
+
+@pytest.fixture
+def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def devices_of(workers: int, trainer: dict[str, Any]) -> list[str | None]:
+    return [environment.get("CUDA_VISIBLE_DEVICES") for environment in worker_environments(workers, trainer)]
+
+
+@pytest.mark.usefixtures("four_gpus")
+@pytest.mark.parametrize(
+    ("workers", "trainer", "expected"),
+    [
+        (2, {}, ["0", "1"]),
+        (6, {}, ["0", "1", "2", "3", "0", "1"]),
+        (2, {"devices": 2}, ["0,1", "2,3"]),
+        (3, {"devices": "2"}, ["0,1", "2,3", "0,1"]),
+        (2, {"devices": 3}, ["0,1,2", "0,1,2"]),
+        (2, {"devices": [0, 3]}, ["0,1", "2,3"]),
+        (1, {"devices": -1}, ["0,1,2,3"]),
+        (1, {"devices": "auto"}, ["0,1,2,3"]),
+        (2, {"accelerator": "cpu"}, [None, None]),
+        (2, {"accelerator": "cpu", "devices": 2}, [None, None]),
+    ],
+)
+def test_devices_are_handed_out_in_turn(workers: int, trainer: dict[str, Any], expected: list[str | None]) -> None:
+    assert devices_of(workers, trainer) == expected
+
+
+@pytest.mark.usefixtures("four_gpus")
+def test_only_the_devices_that_this_process_may_use_are_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    assert visible_devices({}) == ["5", "7"]
+    assert devices_of(3, {}) == ["5", "7", "5"]
+
+
+def test_more_devices_than_there_are_are_refused() -> None:
+    with pytest.raises(InputError, match="asks for 3 devices, and there are 2"):
+        share_devices(1, 3, ["0", "1"])
+
+
+def test_a_search_asks_for_one_device_by_itself() -> None:
+    assert devices_per_trial({"accelerator": "cpu"}) == 1
