@@ -180,8 +180,8 @@ def _finish(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> Searc
     """Write the answer to the folder and to MLflow, and return it."""
     records, baseline, spent = loop.store.records(), loop.store.baseline, loop.store.steps_spent
     best = best_record(records, plan.mode)
-    warnings = [sentence for sentence in (loop.stopped_because, plan.mode_warning) if sentence]
-    warnings += audit_warnings(plan.guard, read_findings(loop.store.study))
+    audited = audit_warnings(plan.guard, read_findings(loop.store.study))
+    warnings = [sentence for sentence in (loop.stopped_because, plan.mode_warning, *audited) if sentence]
     if best is not None and best.recipe is not None:
         warnings += edge_warnings(best.recipe, plan.space)
         warnings += filter(None, [luck_warning(records, best, plan.monitor, plan.mode)])
@@ -192,8 +192,9 @@ def _finish(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> Searc
             )
         if plan.best_recipe_path.exists():
             run.artifact(plan.best_recipe_path)
-        run.tags(_best_tags(best.recipe, records))
-        run.tags({"opttune.best_trial": best.number, "opttune.best_value": best.value})
+        run.tags(
+            _best_tags(best.recipe, records) | {"opttune.best_trial": best.number, "opttune.best_value": best.value}
+        )
     if baseline is not None:
         run.tags({"opttune.baseline_value": baseline.value, "opttune.baseline": loop.survey.replaced})
     run.tags({"opttune.steps_spent": spent})
