@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -15,13 +17,13 @@ import torch
 from opttune import Guard
 from opttune.engines.attempt_file import OUTCOME, save_result
 from opttune.engines.several import _result_of, run_on_several, survey_there
-from opttune.errors import MonitorError
 from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt
 from opttune.training.stop import StopSwitch
 from opttune.training.workload import Workload
 from tests import modules as m
 from tests.engines.ears import Ear
+from tests.search_support import MODULES, TINY, command_env, make_database, write_space
 from tests.training import pauses
 
 TWO = {"max_steps": 14, "devices": 2, "accelerator": "cpu", "strategy": "ddp_spawn"}
@@ -99,7 +101,7 @@ def test_the_guard_stops_all_ranks() -> None:
 @pytest.mark.slow
 def test_who_stops_it_does_not_wait_for_its_end() -> None:
     switch = StopSwitch()
-    threading.Timer(15, lambda: setattr(switch, "was_pressed", True)).start()
+    threading.Timer(8, lambda: setattr(switch, "was_pressed", True)).start()
     attempt = replace(ATTEMPT, trainer={**TWO, "max_steps": 10_000})
     outcome = run_on_several(attempt, Workload(Waits, m.loaders), Ear(), switch)
     assert (outcome.reason, outcome.value) == (StopReason.INTERRUPTED, None)
@@ -110,8 +112,20 @@ def test_a_look_at_a_model_sees_the_steps_of_both_ranks() -> None:
     attempt = replace(ATTEMPT, trainer={**TWO, "max_steps": -1, "max_epochs": 3})
     looked = survey_there(attempt, Workload(m.Net, m.loaders), steps=1)
     assert (looked.total_steps, looked.replaced) == (3 * m.BATCHES // 2, "SGD(lr=0.0001)")
-    with pytest.raises(MonitorError, match="Did you mean 'val_loss'"):
-        survey_there(replace(attempt, monitor="val_los"), Workload(m.Net, m.loaders), steps=1)
+
+
+@pytest.mark.slow
+def test_the_command_searches_on_two_ranks(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "opttune", "search", f"{MODULES}:Classifier", f"{MODULES}:loaders", "--json"]
+    command += ["--space", str(write_space(tmp_path, TINY)), "--max-steps", "100", "--budget", "1", "--no-baseline"]
+    command += ["--trainer", "devices=2", "--trainer", "strategy=ddp", "--trainer", "accelerator=cpu"]
+    make_database(tmp_path)
+    done = subprocess.run(command, cwd=tmp_path, env=command_env(), capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [row["reason"] for row in found["trials"]] == ["completed"]
+    assert (found["trials"][0]["steps"], found["steps_spent"]) == (100, 100)
+    assert found["best_value"] < 1.5
 
 
 def test_on_one_device_a_look_is_taken_here() -> None:

@@ -8,7 +8,7 @@ from opttune.guard.ranks import SharedDecision, from_rank_zero, of_all_ranks
 from tests import modules as m
 from tests.ranks import run_ranks
 
-TIMES = int(os.environ.get("OPTTUNE_RANK_TIMES", "2"))
+TIMES = int(os.environ.get("OPTTUNE_RANK_TIMES", "1"))
 """How often two ranks are stopped; by hand 20."""
 
 

@@ -50,7 +50,7 @@ def test_which_studies_others_see(tmp_path: Path):
 
 def test_a_further_trial_is_refused_with_what_to_do():
     refuse_further_trials([False, False])
-    with pytest.raises(InputError, match=r"process 1 has asked the shared study .* rank_zero_only.rank == 0"):
+    with pytest.raises(InputError, match=r"process 1 has asked the shared study .*rank_zero_only.rank == 0"):
         refuse_further_trials([False, True])
 
 
