@@ -61,8 +61,8 @@ LANDSCAPES = (
             "rmsprop": 0.05,
             "adam": 0.08,
             "adamw": 0.08,
-            "lion": 0.022,
-            "muon": 0.02,
+            "lion": 0.02,
+            "muon": 0.05,
         },
     ),
 )
