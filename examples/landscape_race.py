@@ -3,8 +3,8 @@
     python examples/landscape_race.py --out-dir race
 
 draws `race.png`, the whole paths, and `race.gif`, the race itself. Each racer is built from its row of the catalog, as
-in a training; only its learning rate stands here, one for each landscape, chosen so that it gets there: a race shows
-how they move, not which is best.
+in a training; only its learning rate stands here, one for each landscape, chosen by hand: a race shows how they move,
+not which is best.
 """
 
 import argparse
@@ -61,8 +61,8 @@ LANDSCAPES = (
             "rmsprop": 0.05,
             "adam": 0.08,
             "adamw": 0.08,
-            "lion": 0.022,
-            "muon": 0.02,
+            "lion": 0.02,
+            "muon": 0.05,
         },
     ),
 )
