@@ -10,6 +10,7 @@ from opttune.provenance import source_tags, versions
 from opttune.recipe import Recipe
 from opttune.report import write_report
 from opttune.searching.diagnosis import edge_warnings, stability
+from opttune.searching.finale import luck_warning
 from opttune.searching.lookup import FoundStudy
 from opttune.searching.note import write_note
 from opttune.searching.plan import SearchPlan
@@ -134,6 +135,7 @@ def _warnings(study: StoredStudy) -> list[str]:
     if best is None or best.recipe is None:
         return []
     warnings = edge_warnings(best.recipe, study.space)
+    warnings += filter(None, [luck_warning(study.records, best, plan.monitor, plan.mode)])
     if baseline is not None and not is_better(best.value, baseline.value, plan.mode):
         value = "no value" if baseline.value is None else f"{baseline.value:.5g}"
         warnings.append(

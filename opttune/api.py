@@ -140,6 +140,7 @@ def _run(
             study_name=plan.study_name,
             spool_dir=plan.out_dir / "spool",
             run_id=store.parent_key,
+            thins=plan.tracking.thin,
         )
         begin_run(run, plan, looked, workload)
         with make_watcher(progress) as watcher:

@@ -42,6 +42,9 @@ class SilentWatcher:
     def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
         """Show nothing."""
 
+    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
+        """Show nothing."""
+
     def trial_outranked(self, number: int) -> None:
         """Show nothing."""
 
@@ -93,6 +96,11 @@ class PlainWatcher(SilentWatcher):
             self._best = outcome.value if is_best else self._best
             what = f"{self._plan.monitor} {outcome.value:.5g}{' (best so far)' if is_best else ''}"
         self._line(f"[{self._cost(steps_spent)}] {name}  {what}  {self._recipe or self._survey.replaced}")
+
+    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
+        """Say what the second seed gave."""
+        value = f"{outcome.reason}" if outcome.value is None else f"{self._plan.monitor} {outcome.value:.5g}"
+        self._line(f"[{self._cost(steps_spent)}] trial {number} on a second seed  {value}  {self._recipe}")
 
     def _cost(self, steps_spent: int) -> str:
         return f"{steps_spent / self._survey.total_steps:.1f} of {self._plan.budget:g} trainings"
@@ -148,6 +156,11 @@ class LiveWatcher(PlainWatcher):
         self._count(outcome)
         self._spend(steps_spent)
         super().training_ended(number, outcome, steps_spent)
+
+    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
+        """Say what the second seed gave."""
+        self._spend(steps_spent)
+        super().repeat_ended(number, outcome, steps_spent)
 
     def trial_outranked(self, number: int) -> None:
         """Count it."""

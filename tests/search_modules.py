@@ -186,3 +186,11 @@ class TwoOptimizers(Classifier):
 class WithoutOptimizer(Classifier):
     def configure_optimizers(self) -> None:
         return None
+
+
+class Lucky(Noting):
+    """Its value is its learning rate; with another seed than 0 it is the lower the higher the rate."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        luck = 1.0 if torch.initial_seed() == 0 else -3.0
+        self.log("val_loss", luck * self.move["lr"])

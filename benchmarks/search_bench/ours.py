@@ -9,6 +9,7 @@ from typing import Any
 from optuna.storages import InMemoryStorage
 
 from opttune.guard.rules import Guard
+from opttune.searching.finale import Finale
 from opttune.searching.interrupts import HeldInterrupts
 from opttune.searching.ladder import Ladder
 from opttune.searching.plan import SearchPlan
@@ -29,6 +30,7 @@ OURS: Mapping[str, Mapping[str, Any]] = {
     "ours:no_prior": {"prior": False, "sampler": {"mixture": Mixture(uses_prior=False)}},
     "ours:no_guard": {"plan": {"guard": None}},
     "ours:no_pause": {"plan": {"ladder": Ladder(shares=(), kept=())}},
+    "ours:no_finale": {"plan": {"finale": Finale(most_finalists=0)}},
     "ours:no_mutation": {"sampler": {"mixture": Mixture(mutation_share=0.0)}},
     "ours:no_model": {"sampler": {"mixture": Mixture(model_share=0.0)}},
     "ours:no_learning": {"sampler": {"mixture": Mixture(model_share=0.0, mutation_share=0.0)}},

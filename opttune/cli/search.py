@@ -45,8 +45,6 @@ def add_search(commands: Any) -> None:
     add("--no-report", action="store_true", help="make no report at the end (opttune report makes it later)")
     add("--no-thinning", action="store_true", help="write every step of curves of more than 1,000 steps to MLflow")
     add("--log-model", action="store_true", help="write the best checkpoint to MLflow")
-    add("--log-data", action="store_true", help="write kind, size and a digest of the data to MLflow")
-    add("--log-system", action="store_true", help="write load and memory of the machine to MLflow")
     add("--dry-run", action="store_true", help="say what would be done and train nothing")
 
 
@@ -97,8 +95,6 @@ def _tracking(options: argparse.Namespace) -> Any:
     return Tracking(
         thin=not options.no_thinning,
         log_model=options.log_model,
-        log_data=options.log_data,
-        log_system=options.log_system,
         report=not options.no_report,
     )
 

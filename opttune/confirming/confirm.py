@@ -43,8 +43,8 @@ def confirm(
 ) -> Verdict:
     """Train the best recipes of a search, the module as it came and AdamW's default on new seeds, and compare them.
 
-    Each is trained at full length on the same seeds, those that follow the search's own, so that their values pair
-    up: the winner of the search is compared with each of the others by a paired t-test, corrected for their number
+    Each is trained at full length on the same seeds, those that follow the search's own two, so that their values
+    pair up: the winner of the search is compared with each of the others by a paired t-test, corrected for their number
     (Holm). What an earlier call has trained is not trained again.
 
     Args:
@@ -74,7 +74,7 @@ def confirm(
     arguments = _trainer(loaded, trainer)
     workload = Workload(*_load(loaded, model, data))
     candidates = choose_candidates(loaded, top)
-    chosen = [(loaded.plan.seed + number) % 2**32 for number in range(1, seeds + 1)]
+    chosen = [(loaded.plan.second_seed + number) % 2**32 for number in range(1, seeds + 1)]
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     with sole_search(found.folder), quiet_optuna(), HeldInterrupts() as interrupts:
         run = open_study_run(

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from opttune.searching.ladder import Move, Standing, longest_warmup, next_move, surplus
+from opttune.searching.finale import finalists
+from opttune.searching.ladder import Move, Repeat, Standing, longest_warmup, next_move, surplus
 from opttune.searching.plan import SearchPlan
 from opttune.searching.prior import count_plans
 from opttune.searching.record import TrialRecord
@@ -23,6 +24,7 @@ class Climb:
     def __init__(self, plan: SearchPlan, survey: Survey) -> None:
         self._plan = plan
         self._recipes = count_plans(plan.space)
+        self._finalists = plan.finale.finalists(plan.budget)
         self.rungs = plan.ladder.steps(survey.total_steps, longest_warmup(plan.space))
 
     def next_move(self, records: Sequence[TrialRecord], steps_left: int) -> Move | None:
@@ -32,9 +34,14 @@ class Climb:
             records: All trials.
             steps_left: Optimizer steps that may still be spent.
         """
-        standings = self._standings(records)
-        most = self._plan.most_trials
-        is_limited = most is not None and len(standings) >= most
+        repeats = [] if self._is_limited(records) else self._to_repeat(records)
+        move = self._climb(records, steps_left - self._held_back(records, len(repeats)))
+        if move is None and repeats and steps_left >= self.rungs[-1]:
+            return Repeat(repeats[0])
+        return move or self._climb(records, steps_left)
+
+    def _climb(self, records: Sequence[TrialRecord], steps_left: int) -> Move | None:
+        standings, is_limited = self._standings(records), self._is_limited(records)
         return next_move(
             self._plan.ladder,
             self.rungs,
@@ -44,6 +51,25 @@ class Climb:
             # as long as none has finished, those that died are made up for
             uses_up=not is_limited or all(record.value is None for record in records),
         )
+
+    def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
+        most = self._plan.most_trials
+        return most is not None and len(self._standings(records)) >= most
+
+    def _to_repeat(self, records: Sequence[TrialRecord]) -> list[int]:
+        """Return the finalists that were not trained on the second seed yet, where there is more than one."""
+        best = self.finalists(records)
+        return [number for number in best if len(best) > 1 and not records[number].repeats]
+
+    def _held_back(self, records: Sequence[TrialRecord], to_repeat: int) -> int:
+        """Return the steps that are held back for the finalists, as many as are still to come or to be repeated."""
+        to_come = max(0, self._finalists - sum(record.value is not None for record in records))
+        return self.rungs[-1] * (to_repeat + to_come)
+
+    def finalists(self, records: Sequence[TrialRecord]) -> list[int]:
+        """Return the trials any of which may turn out to be the best on a second seed, the best first."""
+        best = finalists(records, self._finalists, self._plan.mode)
+        return [record.number for record in best]
 
     def next_rung(self, record: TrialRecord) -> int:
         """Return the optimizer step to which a trial is trained next."""

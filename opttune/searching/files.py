@@ -1,12 +1,13 @@
 """The files of a search: the best recipe, its checkpoint, and the states of paused trials."""
 
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from opttune.outcome import Outcome
 from opttune.recipe import Recipe
 from opttune.searching.plan import SearchPlan, recipe_call
+from opttune.searching.record import TrialRecord
 from opttune.space.recipe_file import save_recipe
 
 
@@ -22,12 +23,12 @@ class SearchFiles:
 
     def __init__(self, plan: SearchPlan) -> None:
         self._plan = plan
-        self._folder = plan.checkpoint_folder
+        self._folder, self._ends = plan.checkpoint_folder, plan.finalist_folder
         self.most_bytes = 0
 
     def end_of(self, number: int) -> Path:
         """Return where a trial's state at the end stands until it is known whether it is the best."""
-        return self._folder / f"trial_{number}.ckpt"
+        return self._ends / f"trial_{number}.ckpt"
 
     def pause_of(self, number: int, step: int) -> Path:
         """Return where the state of a trial that is paused at a step stands."""
@@ -46,29 +47,59 @@ class SearchFiles:
 
     def drop_all(self) -> None:
         """Remove every state; the search has ended."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in (self._folder, self._ends):
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def drop_strangers(self, paused: Iterable[tuple[int, int]]) -> None:
-        """Remove the states that belong to no paused trial: a kill may leave some."""
-        kept = {self.pause_of(number, step) for number, step in paused}
-        for path in self._folder.glob("*"):
+    def drop_strangers(self, records: Iterable[TrialRecord]) -> None:
+        """Remove the states that belong to no paused or finished trial: a kill may leave some."""
+        kept = set()
+        for record in records:
+            if record.is_paused:
+                kept.add(self.pause_of(record.number, record.steps))
+            elif record.value is not None:
+                kept.add(self.end_of(record.number))
+        for path in (*self._folder.glob("*"), *self._ends.glob("*")):
             if path not in kept:
                 path.unlink(missing_ok=True)
 
-    def keep_best(self, number: int, recipe: Recipe, outcome: Outcome) -> None:
-        """Make a trial's recipe and state at the end those of the best."""
-        self.end_of(number).replace(self._plan.best_checkpoint_path)
-        save_recipe(recipe, self._plan.best_recipe_path, self._header(number, recipe, outcome))
+    def keep_best(self, best: TrialRecord, before: TrialRecord | None) -> None:
+        """Make a trial's recipe and state at the end those of the best.
 
-    def drop_end(self, number: int) -> None:
-        """Remove a trial's state at the end, where it is not the best's."""
-        self.end_of(number).unlink(missing_ok=True)
+        Args:
+            best: The trial.
+            before: The one that was the best until now, whose state may be asked for again.
+        """
+        path = self._plan.best_checkpoint_path
+        if before is not None and path.exists() and not self.end_of(before.number).exists():
+            self._ends.mkdir(parents=True, exist_ok=True)
+            path.replace(self.end_of(before.number))
+        path.unlink(missing_ok=True)
+        # an earlier call of the search may have ended without it: better no state than that of another trial
+        if self.end_of(best.number).exists():
+            _link(self.end_of(best.number), path)
+        if best.recipe is not None:
+            save_recipe(best.recipe, self._plan.best_recipe_path, self._header(best, best.recipe))
 
-    def _header(self, number: int, recipe: Recipe, outcome: Outcome) -> str:
+    def drop_ends(self, but: Collection[int]) -> None:
+        """Remove the states at the end of all trials but some; the best's own is kept in any case."""
+        kept = {self.end_of(number) for number in but}
+        for path in self._ends.glob("*"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
+
+    def _header(self, record: TrialRecord, recipe: Recipe) -> str:
         plan = self._plan
         length = ", ".join(f"{name}={value}" for name, value in plan.length.items())
         return (
-            f"trial {number} of the study {plan.study_name}: {plan.monitor} {outcome.value:.6g}\n"
+            f"trial {record.number} of the study {plan.study_name}: {plan.monitor} {record.value:.6g}\n"
             f"length: {length}; seed: {plan.seed}\n"
             f"to train with it: {recipe_call(plan, recipe, plan.best_recipe_path.name)}"
         )
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make a file stand in a second place, without a copy where the file system can."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

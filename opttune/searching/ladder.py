@@ -134,7 +134,18 @@ class Start:
     """The move that starts a new trial."""
 
 
-Move = Promote | Start
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The move that trains the recipe of a finished trial on a second seed.
+
+    Attributes:
+        number: The trial.
+    """
+
+    number: int
+
+
+Move = Promote | Start | Repeat
 
 
 def next_move(
@@ -145,7 +156,7 @@ def next_move(
     *,
     may_start: bool = True,
     uses_up: bool = True,
-) -> Move | None:
+) -> Promote | Start | None:
     """Return what to train next, or None where nothing is left to do or to pay.
 
     A trial is only begun where the budget could bring it to the end, and only promoted where it could bring it

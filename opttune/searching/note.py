@@ -108,7 +108,12 @@ def _table(plan: SearchPlan, records: Sequence[TrialRecord], most_rows: int) -> 
 
 
 def _value(record: TrialRecord) -> str:
-    return "" if record.value is None else f"{record.value:.5g}"
+    if record.value is None:
+        return ""
+    again = "".join(
+        f", {outcome.reason if outcome.value is None else f'{outcome.value:.5g}'}" for outcome in record.repeats
+    )
+    return f"{record.value:.5g}{again}"
 
 
 def _reason(record: TrialRecord) -> str:

@@ -11,6 +11,7 @@ from opttune.catalog.lookup import find_schedule
 from opttune.errors import InputError
 from opttune.guard.rules import Guard
 from opttune.recipe import Recipe
+from opttune.searching.finale import Finale
 from opttune.searching.ladder import Ladder
 from opttune.space.model import Space
 from opttune.tracking.settings import Tracking
@@ -44,6 +45,7 @@ class SearchPlan:
         references: `model` and `data`, or the `project`, as the command was given them; empty for a search that was
             called from Python.
         tracking: What is written to MLflow beside the usual.
+        finale: How many of the best are trained on a second seed at the end.
     """
 
     space: Space
@@ -64,6 +66,7 @@ class SearchPlan:
     ladder: Ladder = field(default_factory=Ladder)
     references: Mapping[str, str] = field(default_factory=dict)
     tracking: Tracking = field(default_factory=Tracking)
+    finale: Finale = field(default_factory=Finale)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -76,6 +79,11 @@ class SearchPlan:
             "length": dict(self.length),
             "seed": self.seed,
         }
+
+    @property
+    def second_seed(self) -> int:
+        """With which the best trials are trained again."""
+        return self.seed + 1
 
     @property
     def mode_warning(self) -> str:
@@ -99,6 +107,11 @@ class SearchPlan:
     def checkpoint_folder(self) -> Path:
         """Where the states of paused trials stand."""
         return self.out_dir / "checkpoints"
+
+    @property
+    def finalist_folder(self) -> Path:
+        """Where the states at the end of the trials stand that may still turn out to be the best."""
+        return self.out_dir / "finalists"
 
 
 def folder_name(study_name: str) -> str:

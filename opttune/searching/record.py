@@ -15,14 +15,14 @@ RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS = (
 )
 """User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused."""
 
-SPEC, SPACE, BASELINE, LOST_STEPS, PARENT_KEY = (
-    f"opttune.{name}" for name in ("spec", "space", "baseline", "lost_steps", "mlflow_run_key")
+SPEC, SPACE, BASELINE, LOST_STEPS, PARENT_KEY, REPEATS = (
+    f"opttune.{name}" for name in ("spec", "space", "baseline", "lost_steps", "mlflow_run_key", "repeats")
 )
 ORIGIN, OUT_DIR, STATUS, ANSWERED, CONFIRMED = (
     f"opttune.{name}" for name in ("origin", "out_dir", "status", "answered", "confirmed")
 )
-"""User attributes of a study; `origin` is what the last search of it was told, `confirmed` the trainings of a
-verdict, `status` how its run in MLflow ended."""
+"""User attributes of a study; `repeats.<number>` holds an outcome for each further seed of a finished trial, `origin`
+what the last search of it was told, `confirmed` the trainings of a verdict, `status` how its run in MLflow ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class TrialRecord:
         outcome: What came of it; None before its end.
         steps_spent: Optimizer steps that the whole search had spent when it ended.
         pauses: The outcome at each rung where it was paused, in their order.
+        repeats: What its recipe gave on further seeds, at the end of a search.
     """
 
     number: int
@@ -44,6 +45,7 @@ class TrialRecord:
     outcome: Outcome | None
     steps_spent: int | None
     pauses: tuple[Outcome, ...] = ()
+    repeats: tuple[Outcome, ...] = ()
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> "TrialRecord":

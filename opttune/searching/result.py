@@ -9,6 +9,7 @@ import optuna
 import pandas as pd
 
 from opttune.recipe import Recipe
+from opttune.searching.finale import expected_values
 from opttune.searching.plan import SearchPlan
 from opttune.searching.record import TrialRecord
 
@@ -18,8 +19,9 @@ class SearchResult:
     """What a search gives back.
 
     Attributes:
-        best_recipe: The recipe with the best value; None where no trial came through.
-        best_value: Its value.
+        best_recipe: The recipe with the best value; None where no trial came through. Where the best trials were
+            trained on a second seed, the one that is best over both.
+        best_value: Its value on the search's own seed.
         baseline_value: What the module reached as it came, at the same length and seed; None where that was
             not tried or gave no value.
         trials: One row a trial: `number, state, reason, value, steps, steps_spent, rung` and a column for each
@@ -66,10 +68,11 @@ class SearchResult:
 
 
 def best_record(records: Sequence[TrialRecord], mode: str) -> TrialRecord | None:
-    """Return the trial with the best value, the earliest of equals, or None."""
+    """Return the trial with the best value to be expected on any seed, the earliest of equals, or None."""
+    expected = expected_values(records, mode)
     best: TrialRecord | None = None
     for record in records:
-        if is_better(record.value, best.value if best else None, mode):
+        if is_better(expected.get(record.number), expected[best.number] if best else None, mode):
             best = record
     return best
 

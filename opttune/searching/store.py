@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,6 +25,7 @@ from opttune.searching.record import (
     OUTCOME,
     PARENT_KEY,
     RECIPE,
+    REPEATS,
     RUN_KEY,
     RUNGS,
     SPACE,
@@ -113,7 +115,16 @@ class StudyStore:
 
     def records(self) -> list[TrialRecord]:
         """Return all trials, in their order."""
-        return [self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
+        repeats = self._repeats()
+        records = [self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
+        return [
+            replace(record, repeats=repeats[record.number]) if record.number in repeats else record
+            for record in records
+        ]
+
+    def _repeats(self) -> dict[int, tuple[Outcome, ...]]:
+        stored = ((name.partition(f"{REPEATS}.")[2], value) for name, value in self.study.user_attrs.items())
+        return {int(number): tuple(map(Outcome.from_dict, outcomes)) for number, outcomes in stored if number}
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         if not trial.state.is_finished():
@@ -132,7 +143,7 @@ class StudyStore:
     @property
     def steps_spent(self) -> int:
         """Optimizer steps that the whole search has done, those of the baseline and of lost runs included."""
-        own = sum(record.steps for record in self.records())
+        own = sum(record.steps + sum(again.steps for again in record.repeats) for record in self.records())
         baseline = self.baseline
         return own + (baseline.steps if baseline else 0) + self._lost_steps
 
@@ -193,6 +204,12 @@ class StudyStore:
         spent = self.steps_spent + outcome.steps - self._at(number).steps
         self.storage.set_trial_user_attr(trial_id, STEPS_SPENT, spent)
         self.storage.set_trial_user_attr(trial_id, OUTCOME, outcome.to_dict())
+
+    def note_repeat(self, number: int, outcome: Outcome) -> None:
+        """Write down what a finished trial's recipe gave on one more seed."""
+        # with the study, as a finished trial takes no more words
+        so_far = [again.to_dict() for again in self._repeats().get(number, ())]
+        self.study.set_user_attr(f"{REPEATS}.{number}", [*so_far, outcome.to_dict()])
 
     def run_key(self, number: int) -> str | None:
         """Return the key under which tracking knows a trial's run; None for a trial that has none yet."""

@@ -11,6 +11,7 @@ from opttune.errors import InputError
 from opttune.outcome import Outcome
 from opttune.recipe import Recipe
 from opttune.searching.diagnosis import edge_warnings, stability
+from opttune.searching.finale import expected_values, luck_warning
 from opttune.searching.lookup import FoundStudy, find_study
 from opttune.searching.origin import Origin
 from opttune.searching.plan import SearchPlan, read_mode
@@ -73,17 +74,19 @@ class StoredStudy:
 
     @property
     def ranked(self) -> list[TrialRecord]:
-        """The trials that have a value, the best first."""
-        valued = [record for record in self.records if record.value is not None]
+        """The trials that have a value, that with the best to be expected on any seed first."""
+        expected = expected_values(self.records, self.plan.mode)
         sign = 1 if self.plan.mode == "min" else -1
-        return sorted(valued, key=lambda record: (sign * (record.value or 0.0), record.number))
+        valued = [record for record in self.records if record.number in expected]
+        return sorted(valued, key=lambda record: (sign * expected[record.number], record.number))
 
     @property
     def to_heed(self) -> list[str]:
-        """Where the best stands at an edge of the space, and which optimizers diverged, one sentence each."""
+        """Where the best stands at an edge, whether luck had a part, which optimizers diverged; a sentence each."""
         best = self.best
         edges = edge_warnings(best.recipe, self.space) if best and best.recipe else []
-        return [*edges, *stability(self.records)]
+        luck = luck_warning(self.records, best, self.plan.monitor, self.plan.mode) if best else ""
+        return [*edges, *([luck] if luck else []), *stability(self.records)]
 
     def recipe_of(self, number: int | None) -> tuple[TrialRecord, Recipe]:
         """Return a trial and its recipe.

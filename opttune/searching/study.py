@@ -1,24 +1,24 @@
 """The only loop of a search: ask, run, tell."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from uuid import uuid4
 
 from opttune.errors import OpttuneError
-from opttune.guard.steps import StepRecord
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.searching.climb import Climb
 from opttune.searching.failures import Failures
 from opttune.searching.files import SearchFiles
 from opttune.searching.interrupts import HeldInterrupts
-from opttune.searching.ladder import Promote
+from opttune.searching.ladder import Promote, Repeat
+from opttune.searching.listeners import Listeners
 from opttune.searching.plan import SearchPlan
 from opttune.searching.record import TrialRecord
-from opttune.searching.result import best_record, is_better
+from opttune.searching.result import best_record
 from opttune.searching.store import StudyStore
-from opttune.searching.tracked import BaselineLog, RunLog, TrialLog
+from opttune.searching.tracked import ParentLog, RunLog, TrialLog
 from opttune.searching.watcher import Watcher
 from opttune.space.sample import sample_recipe
 from opttune.tracking.study_run import StudyRun
@@ -78,7 +78,7 @@ class Search:
         self._take_up_unfinished()
         self.store.hold_paused()
         records = self.store.records()
-        self.files.drop_strangers((record.number, record.steps) for record in records if record.is_paused)
+        self.files.drop_strangers(records)
         self._watcher.search_started(self.plan, self.survey, records, self._spent)
         try:
             while not self._is_over() and self._train_next():
@@ -136,6 +136,8 @@ class Search:
         elif isinstance(move, Promote):
             self._log_of(records[move.number]).go_on()
             self._train(records[move.number])
+        elif isinstance(move, Repeat):
+            self._repeat(records[move.number])
         elif move is not None:
             self._begin()
         else:
@@ -144,7 +146,7 @@ class Search:
         return True
 
     def _train_baseline(self) -> None:
-        log = BaselineLog(self._tracking)
+        log = ParentLog(self._tracking, "baseline")
         self._watcher.training_started(None, None)
         outcome = self._run(self._attempt(None), log)
         self._spent += outcome.steps
@@ -155,6 +157,22 @@ class Search:
         self._keep_what_was_logged()
         self.store.note_baseline(outcome)
         self._watcher.training_ended(None, outcome, self._spent)
+
+    def _repeat(self, record: TrialRecord) -> None:
+        """Train a finalist's recipe on the second seed."""
+        self._watcher.training_started(record.number, record.recipe)
+        attempt = replace(self._attempt(None), recipe=record.recipe, seed=self.plan.second_seed)
+        outcome = self._run(attempt, ParentLog(self._tracking, f"repeat/trial_{record.number}"))
+        self._spent += outcome.steps
+        if outcome.reason is StopReason.INTERRUPTED:
+            self.interrupted = True
+            self.store.note_lost(outcome.steps)
+            return
+        self._keep_what_was_logged()
+        self._keep_files(replace(record, repeats=(*record.repeats, outcome)))
+        self.store.note_repeat(record.number, outcome)
+        self._watcher.repeat_ended(record.number, outcome, self._spent)
+        self._failures.note(outcome)
 
     def _begin(self) -> None:
         trial = self.store.ask()
@@ -176,8 +194,7 @@ class Search:
 
     def _make_log(self, number: int, recipe: Recipe, is_resumed: bool) -> TrialLog:
         key = self.store.run_key(number) or uuid4().hex
-        thinned = self.survey.total_steps if self.plan.tracking.thin else None
-        return TrialLog(self._tracking, number, recipe, thinned, key, is_resumed=is_resumed)
+        return TrialLog(self._tracking, number, recipe, self.survey.total_steps, key, is_resumed=is_resumed)
 
     def _train(self, record: TrialRecord) -> None:
         """Train a trial to its next rung, from where it waits."""
@@ -198,14 +215,14 @@ class Search:
             self._pause(record, outcome, log)
         else:
             # before the outcome is noted: a kill in between repeats a training and loses none
-            self._keep_files(record, outcome)
+            self._keep_files(replace(record, outcome=outcome))
             self._end(record, outcome, log)
         self._watcher.training_ended(record.number, outcome, self._spent)
         self._failures.note(outcome)
 
     def _run(self, attempt: Attempt, log: RunLog) -> Outcome:
         with self._interrupts.released():
-            outcome = self._run_attempt(attempt, _Both(log, self._watcher, self._interrupts))
+            outcome = self._run_attempt(attempt, Listeners(log, self._watcher, self._interrupts))
         if outcome.reason is StopReason.FAILED and self._interrupts.was_pressed:
             # a library that Ctrl-C came to has made an error of its own of it
             message = f"interrupted at step {outcome.steps}"
@@ -249,14 +266,17 @@ class Search:
         """Bring it to disk, without waiting for MLflow: what is trained no second time is not logged again."""
         self._tracking.flush(0.0)
 
-    def _keep_files(self, record: TrialRecord, outcome: Outcome) -> None:
-        """Keep the recipe and the checkpoint of the best trial, and no other's."""
-        best = best_record(self.store.records(), self.plan.mode)
-        if record.recipe is not None and is_better(outcome.value, best.value if best else None, self.plan.mode):
-            self.files.keep_best(record.number, record.recipe, outcome)
+    def _keep_files(self, record: TrialRecord) -> None:
+        """Keep the recipe and the checkpoint of the best trial, as it is with what came of this one."""
+        records = self.store.records()
+        before = best_record(records, self.plan.mode)
+        records[record.number] = record
+        best = best_record(records, self.plan.mode)
+        if best and (before is None or best.number != before.number):
+            self.files.keep_best(best, before)
             now = time.time_ns() // 1_000_000
-            self._tracking.metrics([("best/objective", outcome.value or 0.0, self._spent, now)])
-        self.files.drop_end(record.number)
+            self._tracking.metrics([("best/objective", best.value or 0.0, self._spent, now)])
+        self.files.drop_ends(but=self._climb.finalists(records))
 
     def _attempt(self, record: TrialRecord | None) -> Attempt:
         attempt = Attempt(
@@ -278,22 +298,3 @@ class Search:
             until_step=None if is_last else until,
             resume_from=self.files.pause_of(record.number, record.steps) if record.is_paused else None,
         )
-
-
-class _Both:
-    """Hands what an attempt tells to the log and to the watcher."""
-
-    def __init__(self, log: RunLog, watcher: Watcher, interrupts: HeldInterrupts) -> None:
-        self._log = log
-        self._watcher = watcher
-        self._interrupts = interrupts
-
-    def steps(self, records: list[StepRecord]) -> None:
-        with self._interrupts.held():
-            self._log.steps(records)
-            self._watcher.steps(records)
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        with self._interrupts.held():
-            self._log.metrics(step, values)
-            self._watcher.metrics(step, values)

@@ -32,13 +32,13 @@ class TrialLog:
         parent: The search's run.
         number: Number of the trial.
         recipe: What it trains with; its fields are the run's params.
-        total_steps: Optimizer steps of the full length; longer curves are thinned. None keeps every step.
+        total_steps: Optimizer steps of the full length; longer curves are thinned.
         key: Under which key tracking knows the run.
         is_resumed: Whether the run was begun earlier and is gone on with.
     """
 
     def __init__(
-        self, parent: StudyRun, number: int, recipe: Recipe, total_steps: int | None, key: str, is_resumed: bool = False
+        self, parent: StudyRun, number: int, recipe: Recipe, total_steps: int, key: str, is_resumed: bool = False
     ) -> None:
         self._run = parent.child(number, run_name(number, recipe), key, thinning=Thinning(total_steps))
         if is_resumed:
@@ -79,11 +79,17 @@ class TrialLog:
         self._run.end(outcome)
 
 
-class BaselineLog:
-    """Writes the training of the module as it came into the search's own run, under `baseline/`."""
+class ParentLog:
+    """Writes a training that is no trial into the search's own run: that of the module as it came, or a repeat.
 
-    def __init__(self, parent: StudyRun) -> None:
+    Args:
+        parent: The search's run.
+        prefix: What its metrics stand under.
+    """
+
+    def __init__(self, parent: StudyRun, prefix: str) -> None:
         self._run = parent
+        self._prefix = prefix
 
     def steps(self, records: list[StepRecord]) -> None:
         """Write the numbers of some optimizer steps."""
@@ -96,7 +102,7 @@ class BaselineLog:
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
         now = time.time_ns() // 1_000_000
-        self._run.metrics([(f"baseline/{name}", value, step, now) for name, value in values.items()])
+        self._run.metrics([(f"{self._prefix}/{name}", value, step, now) for name, value in values.items()])
 
 
 class ConfirmationLog:

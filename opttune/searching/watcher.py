@@ -31,5 +31,8 @@ class Watcher(Protocol):
     def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
         """Take what came of it, and what the whole search has spent."""
 
+    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
+        """Take what a trial's recipe gave on the second seed, and what the whole search has spent."""
+
     def trial_outranked(self, number: int) -> None:
         """Take that a paused trial is given up."""

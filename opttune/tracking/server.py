@@ -85,7 +85,9 @@ class Server:
     def _create_experiment(self, name: str) -> str:
         folder = artifact_folder(self.tracking_uri)
         location = (folder / re.sub(r"[^\w.-]", "_", name)).as_uri() if folder else None
-        return str(self.client.create_experiment(name, artifact_location=location))
+        # else MLflow's pages take it for one about language models
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
 
     def find_run(self, key: str, experiment_id: str | None = None) -> Run | None:
         """Find a run by its id, else by its `opttune.key` tag; None where there is none or it is deleted."""

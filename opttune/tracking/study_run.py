@@ -23,13 +23,17 @@ class StudyRun:
         key: Our key of the run, or MLflow's id of it.
         study_name: Name of the study.
         experiment: Name of the experiment.
+        thins: Whether long curves of its trials are thinned.
     """
 
-    def __init__(self, writer: TrackingWriter, key: str, study_name: str, experiment: str) -> None:
+    def __init__(
+        self, writer: TrackingWriter, key: str, study_name: str, experiment: str, *, thins: bool = True
+    ) -> None:
         self.key = key
         self.writer = writer
         self.study_name = study_name
         self.experiment = experiment
+        self._thins = thins
 
     @property
     def run_id(self) -> str | None:
@@ -47,7 +51,7 @@ class StudyRun:
         """
         key = key or uuid4().hex
         self._open(key, name, {"opttune.role": "trial", "opttune.trial": str(number)})
-        return TrialRun(self.writer, key, thinning)
+        return TrialRun(self.writer, key, thinning if self._thins else None)
 
     def confirmation(self, name: str, key: str, tags: Mapping[str, str]) -> TrialRun:
         """Make, or begin anew, the run of one training of a verdict, under this one; its role says that it is no trial.
@@ -102,7 +106,13 @@ class StudyRun:
 
 
 def open_study_run(
-    *, tracking_uri: str, study_name: str, spool_dir: Path, run_id: str | None, experiment: str | None = None
+    *,
+    tracking_uri: str,
+    study_name: str,
+    spool_dir: Path,
+    run_id: str | None,
+    experiment: str | None = None,
+    thins: bool = True,
 ) -> StudyRun:
     """Create the parent run of a study, or go on with it.
 
@@ -116,13 +126,14 @@ def open_study_run(
         run_id: Id or key (`StudyRun.key`) of the study's earlier run, which is set running again; one that was
             deleted is made anew.
         experiment: The experiment's name; None takes `MLFLOW_EXPERIMENT_NAME`, else `opttune`.
+        thins: Whether long curves of its trials are thinned.
     """
     key = run_id or uuid4().hex
     experiment = resolve_experiment(experiment)
     wait = _SQLITE_SECONDS if tracking_uri.startswith("sqlite:") else _SERVER_SECONDS
     with quiet_warnings():
         writer = TrackingWriter(tracking_uri, spool_dir)
-        run = StudyRun(writer, key, study_name, experiment)
+        run = StudyRun(writer, key, study_name, experiment, thins=thins)
         tags = {"opttune.role": "study", "opttune.study": study_name}
         writer.open_run(key, study_name, experiment=experiment, tags=tags, reopen=run_id is not None)
         writer.find_run_id(key, wait)

@@ -16,8 +16,8 @@ def test_model_and_data_are_those_that_the_search_was_given(
     plain = json.loads(shown.out)
 
     assert [each["kind"] for each in plain["candidates"]] == ["trial", "own", "adamw"]
-    assert plain["seeds"] == [1, 2]
-    assert "[6 of 6 trainings] AdamW's default, seed 2: val_loss " in shown.err
+    assert plain["seeds"] == [2, 3]
+    assert "[6 of 6 trainings] AdamW's default, seed 3: val_loss " in shown.err
 
     # the same again from what is kept, and in the report
     assert main(["confirm", "net", "--top", "1", "--seeds", "2", "--model", f"{MODULES}:Classifier"]) == DONE

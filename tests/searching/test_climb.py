@@ -7,7 +7,8 @@ import pytest
 
 from opttune.outcome import Outcome, StopReason
 from opttune.searching.climb import Climb
-from opttune.searching.ladder import Promote, Start
+from opttune.searching.finale import Finale
+from opttune.searching.ladder import Promote, Repeat, Start
 from opttune.searching.plan import SearchPlan
 from opttune.searching.record import TrialRecord
 from opttune.space.facts import ModelFacts
@@ -48,6 +49,10 @@ def trial(number: int, *values: float, ended: StopReason | None = None) -> Trial
 
 def finished(number: int, *values: float) -> TrialRecord:
     return trial(number, *values, ended=StopReason.COMPLETED)
+
+
+def again(record: TrialRecord, value: float) -> TrialRecord:
+    return replace(record, repeats=(Outcome(StopReason.COMPLETED, value, TOTAL, TOTAL, 1.0),))
 
 
 def pool(values: Sequence[float]) -> list[TrialRecord]:
@@ -124,7 +129,50 @@ def test_a_space_of_few_recipes_tries_all_and_uses_the_budget_up() -> None:
 
     assert few.next_move(records[:2], 1000) == Start()
     assert few.next_move(records, 1000) == Promote(2)
-    assert few.next_move([*records[:2], finished(2, 3.0, 2.9, 2.8)], 1000) is None
+    done = [*records[:2], finished(2, 3.0, 2.9, 2.8)]
+    assert few.next_move(done, 1000) == Repeat(0)
+    assert few.next_move([again(record, 1.0) for record in done], 1000) is None
+
+
+FINALE = {"budget": 20.0, "finale": Finale(share=0.1, most_finalists=2)}
+
+
+def test_the_last_share_of_the_budget_is_for_the_finalists_the_best_first() -> None:
+    best, second, third = THREE
+
+    assert climb(**FINALE).next_move(THREE, 3 * TOTAL) == Start()
+    assert climb(**FINALE).next_move(THREE, 3 * TOTAL - 1) == Repeat(0)
+    assert climb(**FINALE).next_move([again(best, 1.1), second, third], 2 * TOTAL - 1) == Repeat(1)
+    assert climb(**FINALE).next_move([again(best, 1.1), again(second, 2.1), third], TOTAL - 1) is None
+
+
+def test_a_finalist_that_the_budget_does_not_pay_for_is_not_trained_again() -> None:
+    assert climb(**FINALE).next_move(THREE, TOTAL - 1) is None
+
+
+def test_what_the_finalists_leave_of_the_budget_pays_for_more_trials() -> None:
+    done = [again(THREE[0], 1.1), again(THREE[1], 2.1), THREE[2]]
+
+    assert climb(**FINALE).next_move(done, TOTAL) == Start()
+
+
+def test_a_budget_is_held_back_for_finalists_that_are_still_to_come_but_not_left_over() -> None:
+    dead = [trial(number, 1.0, ended=StopReason.NON_FINITE) for number in range(3)]
+
+    assert climb(**FINALE).next_move([*dead, trial(3, 1.0)], 2 * TOTAL + TOTAL - RUNGS[0]) == Promote(3)
+    assert climb(**FINALE).next_move(dead, 2 * TOTAL) == Start()
+    assert climb(**FINALE).next_move([*dead, THREE[0]], 2 * TOTAL) == Start()
+
+
+def test_a_limit_of_trials_and_a_small_budget_end_without_a_finale() -> None:
+    assert climb(**FINALE, most_trials=3).next_move(THREE, 5 * TOTAL) is None
+    assert climb(**{**FINALE, "budget": 19.0}).next_move(THREE, TOTAL - 1) is None
+    assert climb(**{**FINALE, "budget": 19.0}).next_move(THREE, TOTAL) == Start()
+
+
+def test_the_finalists_are_the_best_of_the_finished() -> None:
+    assert climb(**FINALE).finalists([*THREE, trial(3, 0.1)]) == [0, 1]
+    assert climb(**FINALE, mode="max").finalists(THREE) == [2, 1]
 
 
 def test_why_a_search_ended_is_said_where_all_recipes_were_tried() -> None:

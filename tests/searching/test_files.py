@@ -6,6 +6,7 @@ from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.searching.files import SearchFiles
 from opttune.searching.plan import SearchPlan
+from opttune.searching.record import TrialRecord
 from opttune.space.parse import load_space
 from opttune.space.recipe_file import load_recipe
 
@@ -13,10 +14,19 @@ RECIPE = Recipe(Part("adamw", {"lr": 0.01}))
 DONE = Outcome(StopReason.COMPLETED, 0.1234567, 10, 10, 1.0)
 
 
+def done(number: int, recipe: Recipe = RECIPE) -> TrialRecord:
+    return TrialRecord(number, "complete", recipe, DONE, 10)
+
+
+def paused(number: int, step: int) -> TrialRecord:
+    return TrialRecord(number, "running", RECIPE, None, None, (Outcome(StopReason.PAUSED, 1.0, step, 10, 1.0),))
+
+
 @pytest.fixture
 def plan(tmp_path: Path) -> SearchPlan:
     plan = SearchPlan(load_space("adamw"), "val_loss", "min", {"max_steps": 10}, "study", tmp_path, seed=7)
     plan.checkpoint_folder.mkdir()
+    plan.finalist_folder.mkdir()
     return plan
 
 
@@ -31,14 +41,14 @@ def put(path: Path, size: int = 1) -> Path:
 
 
 def left(plan: SearchPlan) -> set[str]:
-    return {path.name for path in plan.checkpoint_folder.glob("*")}
+    return {path.name for folder in (plan.checkpoint_folder, plan.finalist_folder) for path in folder.glob("*")}
 
 
 def test_every_state_has_a_place_of_its_own_in_the_folder(files: SearchFiles, plan: SearchPlan) -> None:
     places = [files.end_of(1), files.end_of(11), files.pause_of(1, 2), files.pause_of(1, 22), files.pause_of(11, 2)]
 
     assert len(set(places)) == len(places)
-    assert {path.parent for path in places} == {plan.checkpoint_folder}
+    assert [path.parent for path in places] == 2 * [plan.finalist_folder] + 3 * [plan.checkpoint_folder]
 
 
 def test_the_pauses_of_a_trial_are_dropped_and_no_others(files: SearchFiles, plan: SearchPlan) -> None:
@@ -59,27 +69,30 @@ def test_the_latest_pause_may_stay(files: SearchFiles, plan: SearchPlan) -> None
 
 def test_what_is_not_there_is_dropped_without_a_word(files: SearchFiles, plan: SearchPlan) -> None:
     files.drop_pauses(3)
-    files.drop_end(3)
-    files.drop_strangers([(3, 2)])
+    files.drop_ends(but=[])
+    files.drop_strangers([paused(3, 2)])
 
     assert left(plan) == set()
 
 
 def test_what_a_kill_left_behind_goes_and_the_paused_stay(files: SearchFiles, plan: SearchPlan) -> None:
-    for path in (files.pause_of(1, 2), files.pause_of(1, 5), files.pause_of(2, 2), files.end_of(3)):
+    kept = (files.pause_of(1, 5), files.pause_of(2, 2), files.end_of(5))
+    for path in (*kept, files.pause_of(1, 2), files.end_of(3), files.pause_of(5, 2)):
         put(path)
     put(plan.checkpoint_folder / "trial_4_step_2.ckpt.partial")
-    files.drop_strangers([(1, 5), (2, 2)])
+    files.drop_strangers([paused(1, 5), paused(2, 2), done(5)])
 
-    assert left(plan) == {files.pause_of(1, 5).name, files.pause_of(2, 2).name}
+    assert left(plan) == {path.name for path in kept}
 
 
 def test_a_search_that_has_ended_leaves_no_state(files: SearchFiles, plan: SearchPlan) -> None:
     put(files.pause_of(1, 2))
+    put(files.end_of(3))
     files.drop_all()
     files.drop_all()
 
     assert not plan.checkpoint_folder.exists()
+    assert not plan.finalist_folder.exists()
 
 
 def test_the_most_that_states_have_taken_is_noted(files: SearchFiles) -> None:
@@ -95,35 +108,62 @@ def test_the_most_that_states_have_taken_is_noted(files: SearchFiles) -> None:
 
 def test_the_best_trials_state_and_recipe_are_kept(files: SearchFiles, plan: SearchPlan) -> None:
     put(files.end_of(3), 33)
-    files.keep_best(3, RECIPE, DONE)
+    files.keep_best(done(3), None)
+    files.drop_ends(but=[])
 
     assert plan.best_checkpoint_path.stat().st_size == 33
     assert load_recipe(plan.best_recipe_path) == RECIPE
     assert left(plan) == set()
 
 
-def test_the_next_best_takes_their_place(files: SearchFiles, plan: SearchPlan) -> None:
-    better = Recipe(Part("adamw", {"lr": 0.02}))
-    for number, recipe in ((3, RECIPE), (4, better)):
-        put(files.end_of(number), number)
-        files.keep_best(number, recipe, DONE)
+def test_the_next_best_takes_their_place_and_the_former_may_come_back(files: SearchFiles, plan: SearchPlan) -> None:
+    former, better = done(3), done(4, Recipe(Part("adamw", {"lr": 0.02})))
+    put(files.end_of(3), 3)
+    files.keep_best(former, None)
+    files.drop_ends(but=[])
+    put(files.end_of(4), 4)
+    files.keep_best(better, former)
 
     assert plan.best_checkpoint_path.stat().st_size == 4
-    assert load_recipe(plan.best_recipe_path) == better
+    assert load_recipe(plan.best_recipe_path) == better.recipe
+    files.keep_best(former, better)
+    assert plan.best_checkpoint_path.stat().st_size == 3
+    assert load_recipe(plan.best_recipe_path) == RECIPE
+
+
+def test_the_state_of_another_trial_does_not_stand_for_the_best(files: SearchFiles, plan: SearchPlan) -> None:
+    put(plan.best_checkpoint_path)
+    files.keep_best(done(4), done(3))
+
+    assert not plan.best_checkpoint_path.exists()
+    assert left(plan) == {files.end_of(3).name}
+
+
+def test_a_file_system_without_links_takes_a_copy(
+    files: SearchFiles, plan: SearchPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    put(files.end_of(3), 33)
+    files.keep_best(done(3), None)
+
+    assert plan.best_checkpoint_path.read_bytes() == files.end_of(3).read_bytes()
 
 
 def test_the_recipe_says_where_it_comes_from(files: SearchFiles, plan: SearchPlan) -> None:
     put(files.end_of(3))
-    files.keep_best(3, RECIPE, DONE)
+    files.keep_best(done(3), None)
     text = plan.best_recipe_path.read_text()
 
     for part in ("trial 3 of the study study: val_loss 0.123457", "max_steps=10; seed: 7", "best_recipe.yaml"):
         assert part in text
 
 
-def test_an_end_that_is_not_the_best_is_dropped(files: SearchFiles, plan: SearchPlan) -> None:
-    put(files.end_of(3))
-    put(files.pause_of(3, 2))
-    files.drop_end(3)
+def test_ends_are_dropped_but_those_that_may_still_win(files: SearchFiles, plan: SearchPlan) -> None:
+    for path in (files.end_of(3), files.end_of(4), files.pause_of(3, 2)):
+        put(path)
+    files.drop_ends(but=[4])
 
-    assert left(plan) == {files.pause_of(3, 2).name}
+    assert left(plan) == {files.end_of(4).name, files.pause_of(3, 2).name}

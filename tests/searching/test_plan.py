@@ -22,6 +22,7 @@ def test_all_files_stand_in_the_folder() -> None:
     assert PLAN.best_recipe_path == Path("runs/study/best_recipe.yaml")
     assert PLAN.best_checkpoint_path == Path("runs/study/best.ckpt")
     assert PLAN.checkpoint_folder == Path("runs/study/checkpoints")
+    assert PLAN.finalist_folder == Path("runs/study/finalists")
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "Net: wide", ".", "", "ü-1.2"])

@@ -7,7 +7,7 @@ from mlflow.tracking import MlflowClient
 from opttune.guard.steps import StepRecord
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
-from opttune.searching.tracked import BaselineLog, TrialLog, run_name, step_metrics
+from opttune.searching.tracked import ParentLog, TrialLog, run_name, step_metrics
 from opttune.tracking.study_run import open_study_run
 from tests.search_support import Tracked, make_database
 
@@ -18,8 +18,8 @@ RECIPE = Recipe(Part("adamw", {"lr": 3e-4}))
 def tracked(tmp_path: Path) -> Tracked:
     uri = make_database(tmp_path)
     parent = open_study_run(tracking_uri=uri, study_name="s", spool_dir=tmp_path / "spool", run_id=None)
-    BaselineLog(parent).steps([StepRecord(1, 2.5, 0.1, None)])
-    BaselineLog(parent).metrics(1, {"val_loss": 2.25})
+    ParentLog(parent, "baseline").steps([StepRecord(1, 2.5, 0.1, None)])
+    ParentLog(parent, "baseline").metrics(1, {"val_loss": 2.25})
     first = TrialLog(parent, 0, RECIPE, 2, "key of trial 0")
     first.steps([StepRecord(1, 2.0, 0.1, 3.0)])
     first.end(Outcome(StopReason.INTERRUPTED, None, 1, 2, 1.0))

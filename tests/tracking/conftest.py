@@ -61,6 +61,9 @@ class MlflowServer:
     def uri(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.uri)
+
     def start(self) -> None:
         command = [sys.executable, "-W", "ignore", "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
         command += ["--port", str(self.port), "--backend-store-uri", f"sqlite:///{self.database}"]
@@ -86,12 +89,15 @@ class MlflowServer:
             self.process = None
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @pytest.fixture
 def server(database: Path) -> Iterator[MlflowServer]:
     """A server that is not started yet."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = MlflowServer(database, port)
+    server = MlflowServer(database, free_port())
     yield server
     server.kill()
