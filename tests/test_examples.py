@@ -1,6 +1,7 @@
 """Each example runs, in a small size, in a folder of its own."""
 
 import gzip
+import json
 import os
 import random
 import re
@@ -116,3 +117,21 @@ def test_every_recipe_of_an_example_can_be_read():
         "mnist_adamw.yaml": "adamw",
         "mnist_adamw_cosine.yaml": "adamw",
     }
+
+
+@pytest.mark.slow
+def test_the_cells_of_the_notebook_run_one_after_the_other(tmp_path):
+    notebook = json.loads((ROOT / "examples" / "digits.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    program = "\n".join(cells).replace("MAX_STEPS, BUDGET = 300, 12", "MAX_STEPS, BUDGET = 20, 3")
+    assert "BUDGET = 20, 3" in program
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'examples'}", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "trained again:" in done.stdout

@@ -51,7 +51,8 @@ def test_the_source_distribution_carries_what_the_wheel_is_made_of(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (built,) = tmp_path.glob("*.tar.gz")
-    names = {name.partition("/")[2] for name in tarfile.open(built).getnames()}
+    with tarfile.open(built) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "opttune/py.typed", "search_spaces/adamw.yaml"} <= names
     assert {"docs/index.md", "examples/spaces/language_model.yaml", "tests/test_packaging.py"} <= names
 
