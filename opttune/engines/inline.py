@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from opttune.engines.engine import Done
-from opttune.engines.several import run_on_several
 from opttune.engines.resident import Sweeper
+from opttune.engines.several import run_on_several
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome
 from opttune.training.attempt import Attempt, AttemptListener, run_attempt

@@ -134,6 +134,12 @@ class TrialRecord:
         }
 
 
+def read_repeats(attributes: Mapping[str, Any]) -> dict[int, tuple[Outcome, ...]]:
+    """Return what finished trials gave on further seeds, by their number, from the attributes of a study."""
+    stored = ((name.partition(f"{REPEATS}.")[2], value) for name, value in attributes.items())
+    return {int(number): tuple(map(Outcome.from_dict, outcomes)) for number, outcomes in stored if number}
+
+
 def told_state(outcome: Outcome) -> TrialState:
     """Return how Optuna is told of an outcome: divergence is PRUNED, so that its samplers learn from it."""
     if outcome.reason.counts:

@@ -34,6 +34,7 @@ from opttune.searching.record import (
     TrialRecord,
     bad_value,
     differences,
+    read_repeats,
     told_state,
 )
 from opttune.space.parse import parse_space
@@ -124,16 +125,9 @@ class StudyStore:
 
     def records(self) -> list[TrialRecord]:
         """Return all trials, in their order."""
-        repeats = self._repeats()
+        repeats = read_repeats(self.study.user_attrs)
         records = [self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
-        return [
-            replace(record, repeats=repeats[record.number]) if record.number in repeats else record
-            for record in records
-        ]
-
-    def _repeats(self) -> dict[int, tuple[Outcome, ...]]:
-        stored = ((name.partition(f"{REPEATS}.")[2], value) for name, value in self.study.user_attrs.items())
-        return {int(number): tuple(map(Outcome.from_dict, outcomes)) for number, outcomes in stored if number}
+        return [replace(record, repeats=repeats.get(record.number, ())) for record in records] if repeats else records
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         if not trial.state.is_finished():
@@ -273,7 +267,7 @@ class StudyStore:
     def note_repeat(self, number: int, outcome: Outcome) -> None:
         """Write down what a finished trial's recipe gave on one more seed."""
         # with the study, as a finished trial takes no more words
-        so_far = [again.to_dict() for again in self._repeats().get(number, ())]
+        so_far = [again.to_dict() for again in read_repeats(self.study.user_attrs).get(number, ())]
         self.study.set_user_attr(f"{REPEATS}.{number}", [*so_far, outcome.to_dict()])
 
     def run_key(self, number: int) -> str | None:
