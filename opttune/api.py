@@ -180,8 +180,7 @@ def _finish(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> Searc
     """Write the answer to the folder and to MLflow, and return it."""
     records, baseline, spent = loop.store.records(), loop.store.baseline, loop.store.steps_spent
     best = best_record(records, plan.mode)
-    audited = audit_warnings(plan.guard, read_findings(loop.store.study))
-    warnings = [sentence for sentence in (loop.stopped_because, plan.mode_warning, *audited) if sentence]
+    warnings = _known_before(plan, loop)
     if best is not None and best.recipe is not None:
         warnings += edge_warnings(best.recipe, plan.space)
         warnings += filter(None, [luck_warning(records, best, plan.monitor, plan.mode)])
@@ -192,9 +191,8 @@ def _finish(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> Searc
             )
         if plan.best_recipe_path.exists():
             run.artifact(plan.best_recipe_path)
-        run.tags(
-            _best_tags(best.recipe, records) | {"opttune.best_trial": best.number, "opttune.best_value": best.value}
-        )
+        run.tags(_best_tags(best.recipe, records))
+        run.tags({"opttune.best_trial": best.number, "opttune.best_value": best.value})
     if baseline is not None:
         run.tags({"opttune.baseline_value": baseline.value, "opttune.baseline": loop.survey.replaced})
     run.tags({"opttune.steps_spent": spent})
@@ -219,6 +217,12 @@ def _finish(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> Searc
         budget_steps=budget_steps(plan, loop.survey),
         plan=plan,
     )
+
+
+def _known_before(plan: SearchPlan, loop: Search) -> list[str]:
+    """Return the warnings that no result is needed for."""
+    audited = audit_warnings(plan.guard, read_findings(loop.store.study))
+    return [sentence for sentence in (loop.stopped_because, plan.mode_warning, *audited) if sentence]
 
 
 def _best_tags(best: Recipe, records: Sequence[TrialRecord]) -> dict[str, object]:
