@@ -17,7 +17,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from opttune.recipe import Recipe
-from opttune.searching.store import quiet_optuna
+from opttune.searching.storage import quiet_optuna
 from opttune.space.model import Choice, Fixed, Range, Space
 from opttune.space.sample import sample_recipe
 from search_bench.table_engine import Meter

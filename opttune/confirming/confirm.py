@@ -77,17 +77,11 @@ def confirm(
     chosen = [(loaded.plan.second_seed + number) % 2**32 for number in range(1, seeds + 1)]
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     with sole_search(found.folder), quiet_optuna(), HeldInterrupts() as interrupts:
-        run = open_study_run(
-            tracking_uri=resolve_tracking_uri(tracking_uri or loaded.origin.tracking_uri or None),
-            study_name=loaded.name,
-            spool_dir=found.folder / "spool",
-            run_id=loaded.store.parent_key,
-        )
+        run = _open_run(loaded, found.folder, tracking_uri)
         tell = _teller(loaded, console) if progress else _silent
+        train = train_here(workload, interrupts)
         try:
-            Confirmation(
-                loaded, candidates, chosen, arguments, train_here(workload, interrupts), run, interrupts, tell
-            ).run()
+            Confirmation(loaded, candidates, chosen, arguments, train, run, interrupts, tell).run()
         finally:
             verdict = _end(run, read_study(found))
     if verdict is None:
@@ -95,6 +89,15 @@ def confirm(
     if run.writer.problem and progress:
         console.print(f"warning: {run.writer.problem}", markup=False)
     return verdict
+
+
+def _open_run(study: StoredStudy, folder: Path, tracking_uri: str | None) -> StudyRun:
+    return open_study_run(
+        tracking_uri=resolve_tracking_uri(tracking_uri or study.origin.tracking_uri or None),
+        study_name=study.name,
+        spool_dir=folder / "spool",
+        run_id=study.store.parent_key,
+    )
 
 
 def _end(run: StudyRun, study: StoredStudy) -> Verdict | None:

@@ -4,7 +4,7 @@ import pytest
 
 from opttune.errors import StudyError
 from opttune.searching.delivery import deliver_left
-from opttune.searching.store import sole_search
+from opttune.searching.storage import sole_search
 from opttune.tracking import TrackingWriter
 from tests.search_modules import Classifier, loaders
 from tests.search_support import Tracked, make_database, run_search

@@ -6,7 +6,8 @@ import pytest
 from opttune.errors import InputError
 from opttune.searching.lookup import find_study, study_folders
 from opttune.searching.record import OUT_DIR
-from opttune.searching.store import StudyStore, open_storage
+from opttune.searching.storage import open_storage
+from opttune.searching.store import StudyStore
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -4,7 +4,8 @@ import pytest
 
 from opttune.errors import InputError
 from opttune.searching.result import SearchResult
-from opttune.searching.store import StudyStore, open_storage
+from opttune.searching.storage import open_storage
+from opttune.searching.store import StudyStore
 from opttune.searching.stored import StoredStudy, is_first_answer, keep_status, load_study
 from tests.search_modules import Classifier, loaders
 from tests.search_support import run_search
