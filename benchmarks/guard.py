@@ -5,7 +5,8 @@
 Replayed are 1,664 own runs of 300 steps, 856 of DeepOBS and 2,774 of AlgoPerf, with the functions that a training
 asks. Thresholds are chosen on one part of the problems and reported on the others (`guard_bench/runs.py` names them).
 The defaults were written with figures of all three sources in view, so that the choice on the first part is shown
-beside them: where both agree, the second part is data that no threshold was chosen on.
+beside them: where both agree, the second part is data that no threshold was chosen on. The form of the runaway rule,
+three losses beside nine, was settled after a first look at DeepOBS's second part.
 
 For each rule and each share of the length: failures caught by then, top-decile and top-quarter runs of each problem
 killed by then with the upper 95% bound (Clopper-Pearson), and the share of all steps that it saves. A loss that is
