@@ -59,7 +59,7 @@ class StudyStore:
 
     def __init__(self, name: str, storage: BaseStorage, spec: Mapping[str, Any], is_shared: bool = False) -> None:
         self.mode = str(spec["mode"])
-        self._finished: dict[int, TrialRecord] = {}
+        self._read: dict[int, tuple[tuple[Any, ...], TrialRecord]] = {}
         self.storage = storage
         self._direction = StudyDirection.MINIMIZE if self.mode == "min" else StudyDirection.MAXIMIZE
         if name not in optuna.get_all_study_names(storage):
@@ -130,12 +130,13 @@ class StudyStore:
         return [replace(record, repeats=repeats.get(record.number, ())) for record in records] if repeats else records
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
-        if not trial.state.is_finished():
-            return TrialRecord.of(trial)
-        # what is finished does not change, and reading a thousand trials takes time
-        if trial.number not in self._finished:
-            self._finished[trial.number] = TrialRecord.of(trial)
-        return self._finished[trial.number]
+        found, words = self._read.get(trial.number), trial.user_attrs
+        # whatever is written later adds a word, or changes one of these; reading a thousand trials takes time
+        changing = [words.get(name) for name in (STOPPED_AT, LOST_STEPS, HOLDER)]
+        mark = (trial.state, len(words), len(words.get(RUNGS, ())), *changing)
+        if found is None or found[0] != mark:
+            found = self._read[trial.number] = mark, TrialRecord.of(trial)
+        return found[1]
 
     @property
     def baseline(self) -> Outcome | None:
@@ -295,6 +296,5 @@ class StudyStore:
 
     def _trial_id(self, number: int) -> int:
         if number not in self._trial_ids:
-            found = self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-            self._trial_ids[number] = found
+            self._trial_ids[number] = self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         return self._trial_ids[number]
