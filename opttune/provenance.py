@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from opttune.project.read import ProjectModel
 from opttune.version import __version__
 
 _PACKAGES = ("torch", "lightning", "pytorch-lightning", "optuna", "mlflow", "pytorch_optimizer")
@@ -54,6 +55,8 @@ def versions() -> dict[str, str]:
 
 
 def _source_file(model: Any) -> Path | None:
+    if isinstance(model, ProjectModel):
+        return model.file
     named = model if inspect.isclass(model) or inspect.isroutine(model) else type(model)
     try:
         found = inspect.getsourcefile(named)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from opttune.project.read import ProjectModel
+from opttune.project.start import CliSource
 from opttune.provenance import source_tags, versions
 
 
@@ -51,3 +53,13 @@ def test_what_stands_in_no_file_has_no_source() -> None:
 
 def test_the_versions_are_those_that_a_result_depends_on() -> None:
     assert {"torch_version", "lightning_version", "optuna_version", "mlflow_version"} <= versions().keys()
+
+
+@pytest.mark.parametrize(("script", "expected"), [("main.py", "main.py"), ("main.py:cli", "main.py"), ("", "c.yaml")])
+def test_the_source_of_a_lightning_cli_project_is_its_script_or_its_config(
+    script: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = ProjectModel(CliSource(("c.yaml",), script), "Net")
+
+    assert source_tags(model)["mlflow.source.name"] == str(tmp_path / expected)

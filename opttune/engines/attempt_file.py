@@ -62,8 +62,7 @@ def save_workload(folder: Path, workload: Workload) -> None:
 
 def load_workload(folder: Path) -> Workload:
     """Read what `save_workload` wrote, and make this process's imports find what that one's found."""
-    stored = json.loads((folder / WORKLOAD).read_text())
-    sys.path.extend(path for path in stored["sys_path"] if path not in sys.path)
+    stored = _share_imports(folder)
     objects = pickle.loads((folder / OBJECTS).read_bytes())
     parts = {name: pickle.loads(objects[name]) for name in ("model", "data") if name in objects}
     for name in ("model", "data"):
@@ -72,6 +71,13 @@ def load_workload(folder: Path) -> Workload:
     # a file that a reference names may have registered its own again
     add_missing(pickle.loads(objects["rows"]))
     return Workload(parts["model"], parts["data"], stored["model"], stored["data"])
+
+
+def _share_imports(folder: Path) -> dict[str, Any]:
+    """Make this process's imports find what those of a workload's writer found, and return what stands of it."""
+    stored: dict[str, Any] = json.loads((folder / WORKLOAD).read_text())
+    sys.path.extend(path for path in stored["sys_path"] if path not in sys.path)
+    return stored
 
 
 def working_folder(folder: Path) -> str:
@@ -120,6 +126,9 @@ def load_attempt(folder: Path) -> tuple[Attempt, Path]:
     stored = json.loads((folder / ATTEMPT).read_text())
     del stored["labels"]
     workload_folder = Path(stored.pop("workload"))
+    if (workload_folder / WORKLOAD).exists():
+        # a callback may be of a module of the user's own
+        _share_imports(workload_folder)
     objects = pickle.loads((folder / TRAINER).read_bytes())
     for name in _PATHS:
         stored[name] = stored[name] and Path(stored[name])

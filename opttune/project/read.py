@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from inspect import signature
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 from opttune.errors import InputError, MissingExtraError
@@ -63,6 +64,11 @@ class ProjectModel:
 
     source: CliSource
     __name__: str
+
+    @property
+    def file(self) -> Path:
+        """The project's script; its config where the config names all."""
+        return Path(self.source.script.rpartition(":")[0] or self.source.script or self.source.configs[0]).resolve()
 
     def __call__(self) -> Any:
         """Return a model."""

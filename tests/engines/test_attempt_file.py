@@ -1,4 +1,7 @@
+import importlib
 import json
+import subprocess
+import sys
 import threading
 from dataclasses import fields
 from pathlib import Path
@@ -26,7 +29,7 @@ from opttune.recipe import Recipe
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
 from tests.search_modules import Classifier, loaders
-from tests.search_support import MODULES
+from tests.search_support import MODULES, command_env
 
 RECIPE = Recipe.from_dict(
     {"optimizer": {"name": "adamw", "lr": 3e-4, "betas": [0.9, 0.95]}, "schedule": "cosine", "precision": "bf16-mixed"}
@@ -52,6 +55,27 @@ def test_whose_attempt_it_is_stands_in_the_file_for_people(tmp_path: Path) -> No
     save_attempt(tmp_path, FULL, tmp_path, {"study": "s", "trial": 3, "run": "abc"})
 
     assert json.loads((tmp_path / ATTEMPT).read_text())["labels"] == {"study": "s", "trial": 3, "run": "abc"}
+
+
+def test_a_callback_of_the_users_own_module_is_found_by_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "own_callbacks_of_mine.py").write_text(
+        "from lightning.pytorch.callbacks import Callback\nclass Mine(Callback): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "project")
+    mine = importlib.import_module("own_callbacks_of_mine").Mine()
+    save_workload(tmp_path / "workload", Workload(Classifier, loaders))
+    attempt = Attempt(None, "val_loss", 0, {"callbacks": [mine]})
+    save_attempt(tmp_path / "attempt", attempt, tmp_path / "workload")
+    code = (
+        "from pathlib import Path; from opttune.engines.attempt_file import load_attempt; "
+        "print(type(load_attempt(Path('attempt'))[0].trainer['callbacks'][0]).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=command_env(), capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout.strip()) == (0, "Mine"), done.stderr
 
 
 def test_objects_among_the_trainers_arguments_travel_as_well(tmp_path: Path) -> None:
