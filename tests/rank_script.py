@@ -74,6 +74,7 @@ def trials(strategy: str, folder: Path, times: int, url: str | None = None) -> l
     study = optuna.create_study(
         study_name="ranks",
         storage=url,
+        load_if_exists=True,
         sampler=optuna.samplers.RandomSampler(),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=1),
     )

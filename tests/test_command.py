@@ -150,12 +150,8 @@ def test_after_kill_9_the_same_command_goes_on_as_if_nothing_had_been(
     assert tracked.parent.info.status == "FINISHED"
     assert [run.info.status for run in tracked.children] == ["FINISHED"] * 4
     assert [step for step, _ in tracked.curve(tracked.children[1], "train/loss")] == list(range(1, STEPS + 1))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        ".lock",
-        "best.ckpt",
-        "best_recipe.yaml",
-        "study.journal",
-    ]
+    left_there = {path.name for path in (tmp_path / "out").iterdir() if path.suffix not in (".png", ".html")}
+    assert left_there == {".lock", "best.ckpt", "best_recipe.yaml", "study.journal"}
 
 
 def test_a_second_search_in_the_same_folder_at_the_same_time_is_refused(tmp_path: Path) -> None:

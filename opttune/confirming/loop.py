@@ -48,7 +48,8 @@ class Confirmation:
     ) -> None:
         self._study = study
         self._trainer = {**trainer, **study.plan.length}
-        self._guard = Guard() if study.origin.is_guarded else None
+        # standing still is no reason not to be compared
+        self._guard = Guard(stall=False) if study.origin.is_guarded else None
         self._run_attempt = run_attempt
         self._tracking = tracking
         self._interrupts = interrupts

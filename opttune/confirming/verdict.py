@@ -166,7 +166,7 @@ def plus_minus(value: float, half_width: float | None) -> str:
     """Return a value and half its interval, to two digits of the latter.
 
     Example:
-        >>> plus_minus(0.1234, 0.0345)
+        >>> plus_minus(0.1234, 0.0344)
         '0.123 +/- 0.034'
         >>> plus_minus(12.34, None)
         '12.3'

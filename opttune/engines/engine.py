@@ -7,6 +7,9 @@ from opttune.errors import OpttuneError
 from opttune.outcome import Outcome
 from opttune.training.attempt import Attempt, AttemptListener
 
+ENGINE_FOLDER = ".engine-"
+"""How the name of a folder begins that an engine keeps in the search's folder while it runs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Done:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from opttune.engines.attempt_file import read_result, save_attempt, save_workload
-from opttune.engines.engine import Done
+from opttune.engines.engine import ENGINE_FOLDER, Done
 from opttune.engines.messages import hand_on
 from opttune.engines.worker_process import WorkerProcess, take_worker
 from opttune.errors import OpttuneError
@@ -65,7 +65,7 @@ class LocalEngine:
         self.slots = len(environments)
         self._trainer = dict(trainer or {})
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix=".engine-", dir=folder)).absolute()
+        self._folder = Path(tempfile.mkdtemp(prefix=ENGINE_FOLDER, dir=folder)).absolute()
         self._selector = selectors.DefaultSelector()
         self._environments = environments
         self._workers: list[WorkerProcess] = []

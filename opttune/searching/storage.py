@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import optuna
 from filelock import FileLock, Timeout
@@ -14,6 +15,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.exc import SQLAlchemyError
 
+from opttune.engines.engine import ENGINE_FOLDER
 from opttune.errors import InputError, OpttuneError, StudyError
 from opttune.tracking.address import safe_uri
 from opttune.training.errors import raise_if_disk_is_full
@@ -24,6 +26,8 @@ _JOURNAL = "journal://"
 _BLOCK_BYTES = 4096
 _SQLITE_WAIT_SECONDS = 60
 """How long one process waits for another's write."""
+_TABLES_SECONDS = 3.0
+"""In so long the tables of a new database are made."""
 
 
 def open_storage(url: str | None, out_dir: Path) -> BaseStorage:
@@ -43,13 +47,22 @@ def open_storage(url: str | None, out_dir: Path) -> BaseStorage:
             return _open_journal(out_dir / "study.journal")
         if url.startswith(_JOURNAL):
             return _open_journal(Path(url.removeprefix(_JOURNAL)))
-        if url.startswith("sqlite"):
-            return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _SQLITE_WAIT_SECONDS}})
-        # a server may have closed a connection that lay idle during a long training
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        return _open_database(url)
     except Exception as err:  # drivers of databases raise what they like
         problem = safe_uri(f"the storage {url or out_dir} cannot be opened: {type(err).__name__}: {err}")
         raise InputError(problem) from None
+
+
+def _open_database(url: str) -> BaseStorage:
+    # a server may have closed a connection that lay idle during a long training
+    wait: dict[str, Any] = {"connect_args": {"timeout": _SQLITE_WAIT_SECONDS}}
+    settings: dict[str, Any] = wait if url.startswith("sqlite") else {"pool_pre_ping": True}
+    try:
+        return RDBStorage(url, engine_kwargs=settings)
+    except SQLAlchemyError:
+        # of two processes that make the tables of a new database, one comes too late
+        time.sleep(_TABLES_SECONDS)
+        return RDBStorage(url, engine_kwargs=settings)
 
 
 def _open_journal(path: Path) -> JournalStorage:
@@ -162,6 +175,9 @@ def sole_search(out_dir: Path) -> Iterator[None]:
             f"another search is running in {out_dir}. Wait for it, or choose another --out-dir. Several searches share "
             "the work on a study that lies in a database: --storage URL."
         ) from None
+    for left in out_dir.glob(f"{ENGINE_FOLDER}*"):
+        # of a search that was killed
+        shutil.rmtree(left, ignore_errors=True)
     try:
         yield
     finally:

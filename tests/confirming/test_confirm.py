@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import opttune
+from opttune.engines.inline import train_here
 from opttune.errors import InputError, StudyError
 from opttune.searching.record import CONFIRMED
 from opttune.searching.result import SearchResult
@@ -88,12 +89,13 @@ def test_the_runs_stand_under_the_searchs_marked_as_no_trials(verdict: opttune.V
 def test_what_was_trained_is_not_trained_again_and_more_seeds_go_on(
     verdict: opttune.Verdict, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempts = []
-    engine = opttune.confirming.confirm.InlineEngine.__call__  # type: ignore[attr-defined]
-    monkeypatch.setattr(
-        "opttune.engines.inline.InlineEngine.__call__",
-        lambda self, attempt, listener: attempts.append(attempt.seed) or engine(self, attempt, listener),
-    )
+    attempts: list[int] = []
+
+    def noting(*given: Any) -> Any:
+        train = train_here(*given)
+        return lambda attempt, listener: attempts.append(attempt.seed) or train(attempt, listener)
+
+    monkeypatch.setattr("opttune.confirming.confirm.train_here", noting)
     again = opttune.confirm(folder / "out", Classifier, loaders, top=2, seeds=4, progress=False)
     assert (again, attempts) == (verdict, [])
 

@@ -52,7 +52,7 @@ def test_the_metric_at_a_rung_is_no_value_of_the_trial(reason: StopReason) -> No
 
 def test_a_paused_trial_stands_at_its_last_rung_and_an_outranked_one_as_well() -> None:
     pauses = tuple(Outcome(StopReason.PAUSED, 0.5, step, 100, 1.0) for step in (10, 35))
-    waiting = TrialRecord(2, "running", RECIPE_1, None, None, pauses)
+    waiting = TrialRecord(2, "waiting", RECIPE_1, None, None, pauses)
     outranked = TrialRecord(2, "pruned", RECIPE_1, Outcome(StopReason.OUTRANKED, 0.5, 35, 100, 1.0), 99, pauses)
 
     assert (waiting.is_paused, waiting.rung, waiting.steps, waiting.row()["reason"]) == (True, 0.35, 35, "paused")
