@@ -179,6 +179,22 @@ def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing_running(seconds: float
     assert "RUNNING" not in Tracked(tmp_path).states
 
 
+def test_ctrl_c_that_a_library_swallows_while_it_is_loaded_still_ends_the_command(tmp_path: Path) -> None:
+    swallowing = "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept BaseException:\n    pass\n"
+    (tmp_path / "own.py").write_text(swallowing + "from tests.search_modules import Classifier, loaders\n")
+    arguments = ("search", "own.py:Classifier", "own.py:loaders", "--max-steps", "20", "--engine", "inline")
+    # a shell makes what runs in its background ignore Ctrl-C
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from opttune.cli import run; run()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=tmp_path, env=command_env(), capture_output=True, text=True
+    )
+
+    assert done.returncode == 130, done.stderr
+    assert not (tmp_path / "opttune_runs").exists()
+
+
 def test_an_empty_folder_gets_the_database_and_standard_error_plain_lines(tmp_path: Path) -> None:
     arguments = search_arguments(tmp_path, "Talkative")
     os.unlink(tmp_path / "mlflow.db")

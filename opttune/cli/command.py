@@ -1,7 +1,9 @@
-"""What all commands share: how one is added to the parser, and the exit codes."""
+"""What all commands share: how one is added to the parser, the exit codes, and how Ctrl-C is heeded."""
 
 import argparse
+import signal
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 DONE, NO_TRIAL, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -26,3 +28,29 @@ def add_command(commands: Any, name: str, help: str, run: Run) -> argparse.Argum
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.set_defaults(run=run)
     return command
+
+
+_came: list[int] = []
+
+
+def heed_interrupts() -> None:
+    """Make Ctrl-C, and the SIGTERM of a scheduler, end the command even where they come while libraries are loaded.
+
+    Python swallows an error that is raised while it cleans up after an object, and some libraries one that is
+    raised while they are imported.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def raise_if_interrupted() -> None:
+    """Raise KeyboardInterrupt where one came that was swallowed."""
+    if _came:
+        raise KeyboardInterrupt
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _came.append(number)
+    raise KeyboardInterrupt

@@ -2,13 +2,12 @@
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from opttune.cli.catalog import add_catalog
-from opttune.cli.command import BAD_INPUT, INTERRUPTED
+from opttune.cli.command import BAD_INPUT, INTERRUPTED, heed_interrupts
 from opttune.cli.confirm import add_confirm
 from opttune.cli.export import add_export
 from opttune.cli.project import split_arguments
@@ -47,9 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> NoReturn:
     """Run the command and end the process with its exit code."""
-    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        # as schedulers send it, and as good as Ctrl-C
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_interrupts()
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

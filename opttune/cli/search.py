@@ -8,7 +8,7 @@ from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from typing import Any
 
-from opttune.cli.command import DONE, NO_TRIAL, add_command
+from opttune.cli.command import DONE, NO_TRIAL, add_command, raise_if_interrupted
 from opttune.cli.project import add_project, read_project
 from opttune.errors import InputError
 
@@ -78,6 +78,7 @@ def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tupl
     from opttune.preview import preview
     from opttune.summary import print_preview, print_result, result_json
 
+    raise_if_interrupted()
     plan, workload = make_plan(**arguments)
     if options.dry_run:
         plain = preview(plan, workload)
