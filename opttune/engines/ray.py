@@ -81,14 +81,14 @@ class RayEngine:
         self._jobs: dict[Any, _Job] = {}
         self._token = folder.absolute() / f".engine-{uuid4().hex[:8]}"
         self._token.mkdir(parents=True)
-        self._is_ours = not ray.is_initialized()
+        self._is_ours, self._over = not ray.is_initialized(), threading.Event()
         try:
             save_workload(self._token, workload)
             packed = {name: (self._token / name).read_bytes() for name in (WORKLOAD, OBJECTS)}
             if shares_folder:
                 (self._token / "shared").touch()
             if self._is_ours:
-                connect(address, workers)
+                connect(address, workers, self._over)
             self._workload = ray.put(packed)
             here = scheduling.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             self._mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
@@ -156,11 +156,12 @@ class RayEngine:
         self._jobs.clear()
         if self._is_ours and ray.is_initialized():
             ray.shutdown()
+        self._over.set()
         shutil.rmtree(self._token, ignore_errors=True)
 
 
-def connect(address: str | None, workers: int) -> None:
-    """Join the cluster at an address, or start one on this machine.
+def connect(address: str | None, workers: int, over: threading.Event) -> None:
+    """Join the cluster at an address, or start one on this machine, which lives until it is over.
 
     Raises:
         InputError: None answers there.
@@ -169,6 +170,7 @@ def connect(address: str | None, workers: int) -> None:
     _reach(address)
     settings: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(workers, os.cpu_count() or 1)}
     problems: list[BaseException] = []
+    tried = threading.Event()
 
     def begin() -> None:
         try:
@@ -181,13 +183,14 @@ def connect(address: str | None, workers: int) -> None:
             )
         except BaseException as err:
             problems.append(err)
+        tried.set()
+        # Linux kills what Ray has started here as soon as the thread ends that started it
+        over.wait()
 
     # Ray itself goes on trying for many minutes
-    thread = threading.Thread(target=begin, daemon=True)
-    thread.start()
-    thread.join(_CONNECT_SECONDS)
+    threading.Thread(target=begin, daemon=True).start()
     where = f"at {address}" if address else "on this machine"
-    if thread.is_alive():
+    if not tried.wait(_CONNECT_SECONDS):
         raise InputError(f"no Ray cluster {where} answers within {_CONNECT_SECONDS:.0f} seconds. {_ADVICE}")
     if problems:
         raise InputError(f"Ray cannot be used {where}: {type(problems[0]).__name__}: {problems[0]}. {_ADVICE}")

@@ -116,6 +116,20 @@ def test_a_search_over_two_nodes_ends_complete_though_one_is_lost(cluster: Any, 
         assert [step for step, _ in tracked.curve(run, "train/loss")] == list(range(1, steps + 1))
 
 
+def test_without_an_address_a_cluster_is_started_here_and_lives_until_the_engine_is_closed(tmp_path: Path) -> None:
+    import ray
+
+    from opttune.engines.ray import RayEngine
+
+    with closing(RayEngine(Workload(Classifier, loaders), tmp_path, 1, {})) as engine:
+        engine.submit(0, FIVE, Ear())
+        done = wait(engine)
+
+    assert isinstance(done.result, Outcome)
+    assert done.result.reason is StopReason.COMPLETED
+    assert not ray.is_initialized()
+
+
 def test_where_no_cluster_answers_it_says_so_soon(tmp_path: Path) -> None:
     from opttune.engines.ray import connect
 
@@ -124,6 +138,6 @@ def test_where_no_cluster_answers_it_says_so_soon(tmp_path: Path) -> None:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     started = time.monotonic()
     with pytest.raises(InputError, match=f"no Ray cluster answers at {address}.*--ray-address"):
-        connect(address, 1)
+        connect(address, 1, threading.Event())
 
     assert time.monotonic() - started < 10
