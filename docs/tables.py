@@ -4,6 +4,7 @@ python docs/tables.py
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,10 +14,13 @@ sys.path.insert(0, str(DOCS.parent))
 
 from opttune.catalog.lookup import find_optimizer, find_schedule, optimizer_names, schedule_names
 from opttune.listing import QUIRKS
+from opttune.space import auto_plans
 from opttune.space.parse import load_space, space_names
 from tests.compat.features import FEATURES
 from tests.compat.published import PUBLISHED
 
+# each kind of module that `auto` tells apart
+KINDS = [plan for plan in vars(auto_plans).values() if isinstance(plan, auto_plans.Plan)]
 WRITTEN = "<!-- written by docs/tables.py -->\n\n"
 
 
@@ -41,15 +45,21 @@ def optimizers_page() -> str:
     schedules = [(f"`{i.name}`", i.summary, i.advice, i.source) for i in map(find_schedule, schedule_names())]
     return (
         WRITTEN
-        + "# Optimizers and schedules\n\n"
-        + "`auto`, the default space, chooses among them by what your module is made of, the length and the budget, "
-        + "and says why. To choose yourself, name a space that holds the optimizer, or write one "
-        + "([Spaces](spaces.md)). `opttune optimizers NAME` shows the options of one, their ranges and sources.\n\n"
-        + "The state is in bytes a parameter, measured in float32.\n\n"
+        + (DOCS / "optimizers.md.in").read_text()
+        + table(("the module", "the schedules of", "the optimizers, the surest first"), _kinds())
+        + "\n## All optimizers\n\nThe state is in bytes a parameter, measured in float32.\n\n"
         + table(("optimizer", "what it is", "state", "in the spaces", "what to know"), rows)
         + "\n## Schedules\n\n![The schedules, as shares of the peak learning rate](images/schedules.png)\n\n"
         + table(("schedule", "what it is", "what to know", "source"), schedules)
     )
+
+
+def _kinds() -> Iterable[Sequence[str]]:
+    """Yield what `auto` takes for each kind of module."""
+    for plan in KINDS:
+        picks = [f"`{pick.optimizer}` of [{pick.space}](spaces.md#{pick.space}): {pick.why}" for pick in plan.picks]
+        words = plan.words.replace("of {trainable:,} trained parameters ", "")
+        yield words, f"[{plan.home}](spaces.md#{plan.home})", "; ".join(picks)
 
 
 def spaces_page() -> str:
@@ -91,8 +101,14 @@ def examples_page() -> str:
         source = (DOCS.parent / "examples" / name).read_text()
         words = source.split('"""')[1].strip().split("\n\n")[0].replace("\n", " ")
         said = f"```text\n{figure['printed']}\n```\n" if figure["printed"] else "Its full size was not run here.\n"
-        parts.append(f"## {name}\n\n{words}\n\n```bash\n{figure['command']}\n```\n\n{said}")
+        parts.append(f"## {name}\n\n{words}\n\n```bash\n{figure['command']}\n```\n\n{_size(source)}{said}")
     return WRITTEN + (DOCS / "examples.md.in").read_text() + "\n" + "\n".join(parts)
+
+
+def _size(source: str) -> str:
+    """Return an example's full size: what its options are where none is given."""
+    options = re.findall(r'"--([a-z-]+)", type=\w+, default=([\d.]+)', source)
+    return f"Full size: {', '.join(f'{name} {value}' for name, value in options)}.\n\n" if options else ""
 
 
 def _verdict(refused: str) -> str:

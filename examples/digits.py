@@ -78,6 +78,7 @@ def main() -> None:
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
+        enable_model_summary=False,
     )
     trainer.fit(model, train, val)
     print(f"trained again: val_loss {trainer.callback_metrics['val_loss']:.4f}")

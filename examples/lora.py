@@ -129,10 +129,10 @@ def at_rate(recipe, lr: float):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--max-steps", type=int, default=40)
-    parser.add_argument("--budget", type=float, default=4)
-    parser.add_argument("--pairs", type=int, default=2000)
-    parser.add_argument("--held-out", type=int, default=200)
+    parser.add_argument("--max-steps", type=int, default=60)
+    parser.add_argument("--budget", type=float, default=5)
+    parser.add_argument("--pairs", type=int, default=3000)
+    parser.add_argument("--held-out", type=int, default=400)
     options = parser.parse_args()
 
     loaders = make_loaders(options.pairs, options.held_out)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -10,6 +11,9 @@ from types import ModuleType
 
 import pytest
 
+import opttune
+from opttune.cli.parser import _make_parser
+from opttune.cli.project import split_arguments
 from opttune.space.parse import parse_space
 
 ROOT = Path(__file__).parents[1]
@@ -60,10 +64,41 @@ def test_a_link_between_pages_leads_somewhere(page: str) -> None:
         assert (DOCS / link).exists(), link
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_program_of_a_page_is_one_that_runs_here(page: str) -> None:
+    text = (DOCS / page).read_text()
+    programs = re.findall(r"^(.*)\n```python\n", text, flags=re.MULTILINE)
+    assert all(re.fullmatch(r"<!-- (run|file: \S+) -->", line) for line in programs)
+    assert len(programs) == len(re.findall(r"^```python$", text, flags=re.MULTILINE))
+
+
+def commands() -> list[str]:
+    """Return the commands that README and docs show, on lines of their own and within sentences."""
+    text = "\n".join(path.read_text() for path in (ROOT / "README.md", *DOCS.glob("*.md")))
+    fenced = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
+    lines = re.findall(r"^(?:\S*/)?opttune ([a-z].*)$", fenced, flags=re.MULTILINE)
+    within = re.findall(r"`opttune ([a-z]+ [^`]+)`", text)  # a name alone is that of the command
+    return sorted(line for line in {*lines, *within} if not line.endswith("--help"))
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_of_the_docs_is_one_that_there_is(line: str) -> None:
+    arguments, _ = split_arguments(shlex.split(line.partition(" > ")[0], comments=True))
+    # what stands for others, and what may be left out
+    given = [word for word in arguments if word not in ("...", "[DATA]", "[NAME]")]
+    assert callable(_make_parser().parse_args(given).run)
+
+
+def test_the_docs_show_every_command() -> None:
+    shown = {line.split()[0] for line in commands()}
+    assert shown >= {"search", "report", "confirm", "export", "sync", "spaces", "optimizers", "schedules"}
+
+
 @pytest.mark.slow
 def test_the_quick_start_and_the_blocks_of_the_guides_run(tmp_path: Path) -> None:
-    ((_, text),) = blocks("index.md", "file: train.py")
-    (tmp_path / "train.py").write_text(text)
+    for name in ("train.py", "tabular.py"):
+        ((_, text),) = blocks("index.md", f"file: {name}")
+        (tmp_path / name).write_text(text)
     # the command of the docs is the one beside this Python
     command = f'opttune() {{ "{sys.executable}" -m opttune "$@"; }}\n'
     for language, block in blocks("index.md", "run"):
@@ -76,10 +111,15 @@ def test_the_quick_start_and_the_blocks_of_the_guides_run(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     run([sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(DOCS), str(tmp_path / "site")], tmp_path)
+    for name in PAGES:
+        title = re.findall(r"^# (.*)$", (DOCS / name).read_text(), flags=re.MULTILINE)[0]
+        # Sphinx writes pages of its own: one of the same name would be lost
+        assert f"<h1>{title}<" in (tmp_path / "site" / name).with_suffix(".html").read_text(), name
     page = (tmp_path / "site" / "reference.html").read_text()
     # the signature and an argument's explanation come from the docstring
     assert "opttune.search" in page
     assert "Cost of the whole search in full trainings" in page
+    assert [name for name in opttune.__all__ if f'id="opttune.{name}"' not in page] == ["__version__"]
 
 
 def run(program: list[str], folder: Path) -> None:
