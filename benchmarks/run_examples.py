@@ -15,7 +15,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures" / "examples.json"
 # the last lines are the answer, the others the search's progress
-LINES = {"digits.py": 3, "lora.py": 4, "large_batch.py": 5, "own_objective.py": 1, "mnist_table.py": 11, "ray_cluster.py": 3}
+LINES = {
+    "digits.py": 3,
+    "large_batch.py": 5,
+    "lora.py": 4,
+    "mnist_table.py": 11,
+    "own_objective.py": 1,
+    "ray_cluster.py": 3,
+}
 
 
 def run_example(name: str) -> dict[str, object]:
