@@ -46,7 +46,9 @@ def optimizers_page() -> str:
     return (
         WRITTEN
         + (DOCS / "optimizers.md.in").read_text()
-        + table(("the module", "the schedules of", "the optimizers, the surest first"), _kinds())
+        + table(("the module", "the optimizers, the surest first", "the schedules of"), _kinds())
+        + "\n"
+        + table(("optimizer", "as in the space", "why"), _reasons())
         + "\n## All optimizers\n\nThe state is in bytes a parameter, measured in float32.\n\n"
         + table(("optimizer", "what it is", "state", "in the spaces", "what to know"), rows)
         + "\n## Schedules\n\n![The schedules, as shares of the peak learning rate](images/schedules.png)\n\n"
@@ -57,9 +59,15 @@ def optimizers_page() -> str:
 def _kinds() -> Iterable[Sequence[str]]:
     """Yield what `auto` takes for each kind of module."""
     for plan in KINDS:
-        picks = [f"`{pick.optimizer}` of [{pick.space}](spaces.md#{pick.space}): {pick.why}" for pick in plan.picks]
+        picks = [f"[`{pick.optimizer}`](spaces.md#{pick.space})" for pick in plan.picks]
         words = plan.words.replace("of {trainable:,} trained parameters ", "")
-        yield words, f"[{plan.home}](spaces.md#{plan.home})", "; ".join(picks)
+        yield words, ", ".join(picks), f"[{plan.home}](spaces.md#{plan.home})"
+
+
+def _reasons() -> Iterable[Sequence[str]]:
+    """Yield why `auto` takes an optimizer of a space, each once."""
+    for pick in sorted({pick for plan in KINDS for pick in plan.picks}, key=lambda pick: (pick.optimizer, pick.space)):
+        yield f"`{pick.optimizer}`", f"[{pick.space}](spaces.md#{pick.space})", pick.why
 
 
 def spaces_page() -> str:
