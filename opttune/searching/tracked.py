@@ -58,12 +58,23 @@ class TrialLog:
 
     def pause(self, outcome: Outcome) -> None:
         """Write that the trial waits at a rung; its run stays open."""
+        self._run.training_ends()
         share = outcome.steps / outcome.total_steps
         self._run.tags({"opttune.state": "paused", "opttune.steps": outcome.steps, "opttune.rung": f"{share:.2f}"})
 
-    def go_on(self) -> None:
-        """Write that the trial is trained further."""
-        self._run.tags({"opttune.state": "running"})
+    def begin(self, *, goes_on: bool) -> None:
+        """Write that the trial is trained from now on.
+
+        Args:
+            goes_on: Whether it was paused.
+        """
+        if goes_on:
+            self._run.tags({"opttune.state": "running"})
+        self._run.training_begins()
+
+    def leave(self) -> None:
+        """Write no more of it: another process trains it."""
+        self._run.training_ends()
 
     def end(self, outcome: Outcome, seconds: float | None = None) -> None:
         """Write how it ended.
