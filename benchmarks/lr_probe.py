@@ -16,7 +16,7 @@ import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import inf, isfinite, log10
+from math import isfinite, log10
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from optuna.trial import FixedTrial
 from search_bench.live_optuna import auto_space
+from search_bench.one_training import final_loss
 from search_bench.statistics import Estimate, aligned, mean
 from search_bench.tasks import DEVELOP, TASKS, LiveTask
 
@@ -31,8 +32,6 @@ from opttune.build.optimizer import build_optimizer
 from opttune.recipe import Part, Recipe
 from opttune.space.model import Range
 from opttune.space.sample import default_parameters, sample_recipe
-from opttune.training.attempt import Attempt, run_attempt
-from opttune.training.workload import Workload
 
 PROBE_SHARE = 0.1
 """Length of a probe as a share of the full length."""
@@ -140,7 +139,7 @@ def probe_and_sweep(name: str, recipe: Recipe, field: Any) -> Probed:
     count = round(RATES_A_DECADE * log10(field.high / field.low)) + 1
     rates = np.geomspace(field.low, field.high, count).tolist()
     task = TASKS[name]
-    values = [_value(task, _with_rate(recipe, rate)) for rate in rates]
+    values = [final_loss(task, _with_rate(recipe, rate), seed=0) for rate in rates]
     steps = round(PROBE_SHARE * task.steps)
     ramp = np.geomspace(field.low, field.high, steps)
     losses = np.mean([_ramp(task, _with_rate(recipe, field.high), ramp, seed) for seed in PROBE_SEEDS], axis=0)
@@ -149,20 +148,6 @@ def probe_and_sweep(name: str, recipe: Recipe, field: Any) -> Probed:
 
 def _with_rate(recipe: Recipe, rate: float) -> Recipe:
     return replace(recipe, optimizer=Part(recipe.optimizer.name, {**dict(recipe.optimizer.pairs), "lr": rate}))
-
-
-class _Nobody:
-    def steps(self, records: Any) -> None:
-        """Hear nothing."""
-
-    def metrics(self, step: int, values: Any) -> None:
-        """Hear nothing."""
-
-
-def _value(task: LiveTask, recipe: Recipe) -> float:
-    attempt = Attempt(recipe, "val_loss", 0, {"max_steps": task.steps, "accelerator": "cpu"})
-    value = run_attempt(attempt, Workload(task.model, task.data), _Nobody()).value
-    return inf if value is None else value
 
 
 def _ramp(task: LiveTask, recipe: Recipe, ramp: np.ndarray, seed: int) -> list[float]:

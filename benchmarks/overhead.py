@@ -1,11 +1,13 @@
 """What opttune costs a training step, beside what people use today.
 
-Each round trains every variant once, in random order, in one process; a variant's ratio is its time over that of
-plain Lightning in the same round. Printed are the median ratio over the rounds and its range; on a machine that
-others load, that of the processor's time says more.
+Each round trains every variant once, in random order, in one process. Printed is the median time of a variant over the
+rounds as a multiple of plain Lightning's, with a 95% interval (rounds drawn again 2,000 times) and the range of the
+ratios within a round; on a machine that others load, that of the processor's time says more. Where the processor's own
+speed changes from second to second, many short rounds say more than a few long ones.
 
     pip install optuna-integration
     python benchmarks/overhead.py --steps 400 --rounds 7
+    python benchmarks/overhead.py --steps 200 --rounds 40 --size short --only guard guard_and_tracking
 
 Variants: plain Lightning; the guard alone; guard and tracking of every step's loss, learning rate and gradient norm
 in MLflow; the same and the rest of a trial, as `TrialCallback` does it; Optuna's pruning callback with Lightning's
@@ -39,7 +41,8 @@ from opttune.searching.tracked import step_metrics
 from opttune.tracking.study_run import open_study_run
 from opttune.tracking.thinning import Thinning
 
-WIDTHS = {"0.5 ms": 32, "5 ms": 700}
+WIDTHS = {"short": 32, "long": 700}
+"""0.5 and 5 ms a step on a common processor."""
 
 
 class Network(lightning.LightningModule):
@@ -161,6 +164,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", nargs="+", choices=WIDTHS, default=list(WIDTHS), help="of a step")
     names = [make.__name__ for make in VARIANTS]
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="beside plain Lightning")
     options = parser.parse_args()
@@ -174,7 +178,7 @@ def main() -> None:
         f"{options.rounds} rounds of {options.steps} steps, seed {options.seed}, load average {os.getloadavg()[0]:.1f}"
     )
     with tempfile.TemporaryDirectory() as name:
-        for label, width in WIDTHS.items():
+        for label, width in {size: WIDTHS[size] for size in options.size}.items():
             times: dict[str, list[Times]] = {make.__name__: [] for make in variants}
             for number in range(-1, options.rounds):  # the first round warms up
                 for make in order.sample(variants, len(variants)):
@@ -186,13 +190,29 @@ def main() -> None:
 
 def report(label: str, times: dict[str, list[Times]]) -> None:
     plain = median(wall for wall, _ in times["plain"])
-    print(f"\na step of about {label} (plain: {plain:.2f} ms), as a multiple of plain: wall (range), processor (range)")
+    print(
+        f"\na {label} step (plain: {plain:.2f} ms), as a multiple of plain: wall [95%] (range), processor [95%] (range)"
+    )
     for name, own in times.items():
         print(f"  {name.replace('_', ' '):38}", end="")
         for which in range(2):
-            ratios = sorted(a[which] / b[which] for a, b in zip(own, times["plain"], strict=True))
-            print(f" {median(ratios):6.2f} x ({ratios[0]:.2f} .. {ratios[-1]:.2f})", end="")
+            pairs = [(a[which], b[which]) for a, b in zip(own, times["plain"], strict=True)]
+            low, high = interval(pairs)
+            ratios = sorted(a / b for a, b in pairs)
+            print(f"  {ratio(pairs):.2f} x [{low:.2f}, {high:.2f}] ({ratios[0]:.2f} .. {ratios[-1]:.2f})", end="")
         print()
+
+
+def ratio(pairs: list[tuple[float, float]]) -> float:
+    """Return the median of the first over the median of the second."""
+    return median(a for a, _ in pairs) / median(b for _, b in pairs)
+
+
+def interval(pairs: list[tuple[float, float]], draws: int = 2000) -> tuple[float, float]:
+    """Return between what the ratio lies in 95% of the times that rounds are drawn again."""
+    again = random.Random(0)
+    ratios = sorted(ratio(again.choices(pairs, k=len(pairs))) for _ in range(draws))
+    return ratios[draws // 40], ratios[-draws // 40]
 
 
 if __name__ == "__main__":

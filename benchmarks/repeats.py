@@ -15,19 +15,16 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from zlib import crc32
 
 import numpy as np
 import torch
+from search_bench.one_training import final_loss
 from search_bench.statistics import aligned, mean
-from search_bench.tasks import TASKS, LiveTask
+from search_bench.tasks import TASKS
 
 import opttune
-from opttune.recipe import Recipe
 from opttune.searching.record import TrialRecord
-from opttune.training.attempt import Attempt, run_attempt
-from opttune.training.workload import Workload
 
 FINALISTS = 5
 NEW_SEEDS = 6
@@ -102,22 +99,8 @@ def train_finalists(name: str, seed: int) -> Finalists:
         records = [TrialRecord.of(trial) for trial in result.study.trials]
     best = sorted((record.value, record.number) for record in records if record.value is not None)[:FINALISTS]
     recipes = [records[number].recipe for _, number in best]
-    again = [[_value(task, recipe, own_seed + 1 + k) for k in range(NEW_SEEDS)] for recipe in recipes if recipe]
+    again = [[final_loss(task, recipe, own_seed + 1 + k) for k in range(NEW_SEEDS)] for recipe in recipes if recipe]
     return Finalists(name, seed, [value for value, _ in best], again)
-
-
-class _Nobody:
-    def steps(self, records: Any) -> None:
-        """Hear nothing."""
-
-    def metrics(self, step: int, values: Any) -> None:
-        """Hear nothing."""
-
-
-def _value(task: LiveTask, recipe: Recipe, seed: int) -> float:
-    attempt = Attempt(recipe, "val_loss", seed, {"max_steps": task.steps, "accelerator": "cpu"})
-    value = run_attempt(attempt, Workload(task.model, task.data), _Nobody()).value
-    return float("inf") if value is None else value
 
 
 def _means(found: Finalists, top: int, repeats: int, seeds: Sequence[int]) -> list[float]:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from opttune.preview import budget_steps
-from opttune.provenance import source_tags, versions
+from opttune.provenance import datasets, source_tags, versions
 from opttune.recipe import Recipe
 from opttune.report import write_report
 from opttune.searching.audit import audit_warnings, read_findings
@@ -37,6 +37,8 @@ def begin_run(run: StudyRun, plan: SearchPlan, looked: Survey, workload: Workloa
     run.tags({"opttune.budget": plan.budget, "opttune.budget_steps": budget_steps(plan, looked)})
     run.tags(source_tags(workload.model))
     run.text(looked.summary, "model_summary.txt")
+    if plan.tracking.log_data:
+        run.datasets(datasets(workload, looked.data))
 
 
 def end_run(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> SearchResult:

@@ -162,6 +162,8 @@ def _run(
             spool_dir=plan.out_dir / "spool",
             run_id=store.parent_key,
             thins=plan.tracking.thin,
+            reads_machine=plan.tracking.reads_machine,
+            trains_here=plan.engine != "ray",
         )
         begin_run(run, plan, looked, workload)
         with make_watcher(progress) as watcher:

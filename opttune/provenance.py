@@ -1,13 +1,20 @@
-"""Where a search's result comes from: the commit of the user's code, and the versions it ran with."""
+"""Where a search's result comes from: the commit of the user's code, the versions it ran with, and its data."""
 
 import inspect
+import json
 import platform
 import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from opttune.namespaces import is_data_module
 from opttune.project.read import ProjectModel
+from opttune.training.data_facts import DataFacts
+from opttune.training.workload import Workload
 from opttune.version import __version__
 
 _PACKAGES = ("torch", "lightning", "pytorch-lightning", "optuna", "mlflow", "pytorch_optimizer")
@@ -51,6 +58,27 @@ def versions() -> dict[str, str]:
             found[f"{package.replace('-', '_')}_version"] = version(package)
         except PackageNotFoundError:
             continue
+    return found
+
+
+def datasets(workload: Workload, data: Sequence[DataFacts]) -> list[dict[str, str]]:
+    """Return what MLflow takes for datasets: name, digest, source and profile, and what each is for.
+
+    Args:
+        workload: The user's model and data; the name of the data, or of a model that has its own, names the datasets.
+        data: What the loaders hold.
+    """
+    has_name = hasattr(workload.data, "__name__") or is_data_module(workload.data)
+    # loaders in a pair have none
+    given = workload.data if has_name else workload.model
+    name = given.__name__ if hasattr(given, "__name__") else type(given).__name__
+    source = {"file": str(_source_file(given) or "unknown"), "reference": workload.data_reference}
+    found = []
+    for place, facts in enumerate(data):
+        profile = json.dumps({name: value for name, value in asdict(facts).items() if value is not None})
+        digest = sha256(f"{name} {place} {profile}".encode()).hexdigest()[:8]
+        texts = {"name": f"{name} {facts.purpose}", "digest": digest, "profile": profile, "context": facts.purpose}
+        found.append({**texts, "source_type": "code", "source": json.dumps(source)})
     return found
 
 

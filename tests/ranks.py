@@ -27,7 +27,8 @@ class Ran:
 def run_ranks(folder: Path, strategy: str, what: str, times: int = 1) -> Ran:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.rank_script", strategy, str(folder), what, str(times)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
+    longest = 300 + 100 * times
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=longest)
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("found*.json"))]
     steps = [[int(line) for line in path.read_text().split()] for path in sorted(folder.glob("ended.rank*"))]

@@ -1,5 +1,6 @@
 """What a search says to MLflow at its two ends."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,28 @@ def test_the_same_recipe_file_is_what_the_tags_say(tracked: Tracked, result: Sea
     assert isinstance(result.best_recipe, Recipe)
     for name, value in result.best_recipe.flat().items():
         assert tracked.parent.data.tags[f"opttune.best.{name}"] == str(value)
+
+
+def test_what_it_trained_on_is_in_mlflow_where_it_is_wanted(tmp_path: Path, tracked: Tracked) -> None:
+    search(tmp_path, tracking=Tracking(report=False, log_data=True))
+    search(tmp_path, tracking=Tracking(report=False, log_data=True), budget=6)  # goes on: each stands there once
+    own = Tracked(tmp_path)
+
+    for run in (own.parent, *own.children):
+        found = {tag.value: entry.dataset for entry in run.inputs.dataset_inputs for tag in entry.tags}
+        assert set(found) == {"training", "validation"}
+        assert len(run.inputs.dataset_inputs) == 2
+        assert found["training"].name == "loaders training"
+        assert json.loads(found["training"].profile)["samples"] > 0
+        assert json.loads(found["training"].source)["file"].endswith("search_modules.py")
+    assert tracked.parent.inputs.dataset_inputs == []
+
+
+def test_the_load_of_the_machine_is_in_mlflow_where_it_is_wanted(tmp_path: Path, tracked: Tracked) -> None:
+    search(tmp_path, tracking=Tracking(report=False, system_metrics=True))
+    own = Tracked(tmp_path)
+
+    trained = [run for run in own.children if run.data.tags["opttune.state"] == "complete"]
+    assert trained
+    assert all(own.curve(run, "system/cpu_utilization_percentage") for run in (own.parent, *trained))
+    assert not any(name.startswith("system/") for name in tracked.parent.data.metrics)

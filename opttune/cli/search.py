@@ -47,6 +47,9 @@ def add_search(commands: Any) -> None:
     add("--no-report", action="store_true", help="make no report at the end (opttune report makes it later)")
     add("--no-thinning", action="store_true", help="write every step of curves of more than 1,000 steps to MLflow")
     add("--log-model", action="store_true", help="write the best checkpoint to MLflow")
+    add("--log-data", action="store_true", help="write what the loaders hold to MLflow, as its datasets")
+    add("--system-metrics", action="store_true", default=None,
+        help="write the load of this machine to MLflow (needs opttune[system])")  # fmt: skip
     add("--dry-run", action="store_true", help="say what would be done and train nothing")
 
 
@@ -109,6 +112,8 @@ def _tracking(options: argparse.Namespace) -> Any:
     return Tracking(
         thin=not options.no_thinning,
         log_model=options.log_model,
+        log_data=options.log_data,
+        system_metrics=options.system_metrics,
         report=not options.no_report,
     )
 

@@ -56,9 +56,9 @@ class Ledger:
             # before the run is made: a kill in between must not leave one that nobody knows of
             self._store.note_recipe(record.number, record.recipe, uuid4().hex)
             self._logs[record.number] = self._make_log(record.number, record.recipe, is_resumed=False)
-        elif record.is_paused:
-            self.log_of(record).go_on()
-        return self.log_of(record)
+        log = self.log_of(record)
+        log.begin(goes_on=record.is_paused)
+        return log
 
     def log_of(self, record: TrialRecord) -> TrialLog:
         """Return the log of a trial; one whose run this process has not open is gone on with."""
@@ -79,7 +79,7 @@ class Ledger:
         """
         if not self._store.is_own(record.number):
             # this process stood still for so long that another has taken the trial over
-            self._logs.pop(record.number, None)
+            self._logs.pop(record.number).leave()
             return
         note_finding(self._store.study, look_at(record, outcome, self._store.records(), self._plan.mode))
         if outcome.reason is StopReason.INTERRUPTED:

@@ -10,6 +10,7 @@ from opttune.outcome import Outcome
 from opttune.recipe import Recipe
 from opttune.tracking.study_run import StudyRun
 from opttune.tracking.thinning import Thinning
+from opttune.tracking.trial_run import TrialRun
 
 _WIDTH = 20
 """Characters of MLflow's column of names."""
@@ -25,7 +26,24 @@ class RunLog(Protocol):
         """Write the metrics that the module logged."""
 
 
-class TrialLog:
+class _OwnRunLog:
+    """Writes a training to a run of its own."""
+
+    _run: TrialRun
+
+    def steps(self, records: list[StepRecord]) -> None:
+        """Write the numbers of some optimizer steps."""
+        for record in records:
+            self._run.log(record.step, step_metrics(record))
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Write the metrics that the module logged."""
+        # a module may log a name that is ours for every step
+        own = {name: value for name, value in values.items() if name not in STEP_METRICS}
+        self._run.log(step, own, always=True)
+
+
+class TrialLog(_OwnRunLog):
     """Writes one trial to its child run.
 
     Args:
@@ -45,25 +63,25 @@ class TrialLog:
             self._run.reopen()
         self._run.params(recipe_params(recipe))
 
-    def steps(self, records: list[StepRecord]) -> None:
-        """Write the numbers of some optimizer steps."""
-        for record in records:
-            self._run.log(record.step, step_metrics(record))
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Write the metrics that the module logged."""
-        # a module may log a name that is ours for every step
-        own = {name: value for name, value in values.items() if name not in STEP_METRICS}
-        self._run.log(step, own, always=True)
-
     def pause(self, outcome: Outcome) -> None:
         """Write that the trial waits at a rung; its run stays open."""
+        self._run.training_ends()
         share = outcome.steps / outcome.total_steps
         self._run.tags({"opttune.state": "paused", "opttune.steps": outcome.steps, "opttune.rung": f"{share:.2f}"})
 
-    def go_on(self) -> None:
-        """Write that the trial is trained further."""
-        self._run.tags({"opttune.state": "running"})
+    def begin(self, *, goes_on: bool) -> None:
+        """Write that the trial is trained from now on.
+
+        Args:
+            goes_on: Whether it was paused.
+        """
+        if goes_on:
+            self._run.tags({"opttune.state": "running"})
+        self._run.training_begins()
+
+    def leave(self) -> None:
+        """Write no more of it: another process trains it."""
+        self._run.training_ends()
 
     def end(self, outcome: Outcome, seconds: float | None = None) -> None:
         """Write how it ended.
@@ -105,7 +123,7 @@ class ParentLog:
         self._run.metrics([(f"{self._prefix}/{name}", value, step, now) for name, value in values.items()])
 
 
-class ConfirmationLog:
+class ConfirmationLog(_OwnRunLog):
     """Writes one training of a verdict to a run of its own under the search's, marked so that it is no trial.
 
     Args:
@@ -120,16 +138,6 @@ class ConfirmationLog:
         name = f"s{seed} {label}"[:_WIDTH] if recipe is None else short_name(f"s{seed}", recipe)
         self._run = parent.confirmation(name, key, {"opttune.candidate": label, "opttune.seed": str(seed)})
         self._run.params({"seed": seed, **(recipe_params(recipe) if recipe else {"optimizer": label})})
-
-    def steps(self, records: list[StepRecord]) -> None:
-        """Write the numbers of some optimizer steps."""
-        for record in records:
-            self._run.log(record.step, step_metrics(record))
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Write the metrics that the module logged."""
-        own = {name: value for name, value in values.items() if name not in STEP_METRICS}
-        self._run.log(step, own, always=True)
 
     def end(self, outcome: Outcome) -> None:
         """Write how it ended."""

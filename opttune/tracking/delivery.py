@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
-from opttune.tracking.operations import Kind, Operation
+from opttune.tracking.operations import SYSTEM_PREFIX, Kind, Operation
 from opttune.tracking.server import KEY_TAG, Server, is_refusal
 
 _Entry = Metric | Param | RunTag
@@ -106,6 +106,8 @@ class Delivery:
                 client.log_artifact(run_id, data["path"], data["folder"])
         elif operation.kind is Kind.TEXT:
             client.log_text(run_id, data["text"], data["name"])
+        elif operation.kind is Kind.DATASETS:
+            client.log_inputs(run_id, datasets=[_dataset(each) for each in data])
 
     def _open(self, operation: Operation) -> None:
         data = operation.data
@@ -206,7 +208,13 @@ class Delivery:
 
 
 def _is_new(metric: Metric, last_steps: dict[str, int]) -> bool:
-    return metric.step == 0 or metric.step > last_steps.get(metric.key, 0)
+    is_timed = metric.key.startswith(SYSTEM_PREFIX)  # no training passes these again
+    return is_timed or metric.step == 0 or metric.step > last_steps.get(metric.key, 0)
+
+
+def _dataset(data: dict[str, str]) -> DatasetInput:
+    dataset = Dataset(**{name: value for name, value in data.items() if name != "context"})
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", data["context"])])
 
 
 def _entries(operation: Operation) -> list[_Entry]:

@@ -7,6 +7,8 @@ from typing import Any
 
 Point = tuple[str, float, int, int]
 """Metric name, value, step, time in milliseconds."""
+SYSTEM_PREFIX = "system/"
+"""What MLflow knows metrics of the machine by; their steps are seconds, not optimizer steps."""
 
 
 class Kind(StrEnum):
@@ -17,6 +19,7 @@ class Kind(StrEnum):
     METRICS = "metrics"
     PARAMS = "params"
     TAGS = "tags"
+    DATASETS = "datasets"
     ARTIFACT = "artifact"
     TEXT = "text"
     END = "end"

@@ -5,6 +5,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from opttune.tracking.address import resolve_experiment
+from opttune.tracking.machine import MachineMetrics
 from opttune.tracking.operations import Point
 from opttune.tracking.server import quiet_warnings
 from opttune.tracking.thinning import Thinning
@@ -24,16 +25,31 @@ class StudyRun:
         study_name: Name of the study.
         experiment: Name of the experiment.
         thins: Whether long curves of its trials are thinned.
+        machine: Writes the load of the machine to the run; closed with this.
+        trains_here: Whether the trials are trained on that machine, and have its load as well.
     """
 
     def __init__(
-        self, writer: TrackingWriter, key: str, study_name: str, experiment: str, *, thins: bool = True
+        self,
+        writer: TrackingWriter,
+        key: str,
+        study_name: str,
+        experiment: str,
+        *,
+        thins: bool = True,
+        machine: MachineMetrics | None = None,
+        trains_here: bool = True,
     ) -> None:
         self.key = key
         self.writer = writer
         self.study_name = study_name
         self.experiment = experiment
         self._thins = thins
+        self._machine = machine
+        self._trains_here = trains_here
+        self._datasets: list[dict[str, str]] = []
+        if machine is not None:
+            machine.watch(key)
 
     @property
     def run_id(self) -> str | None:
@@ -51,7 +67,10 @@ class StudyRun:
         """
         key = key or uuid4().hex
         self._open(key, name, {"opttune.role": "trial", "opttune.trial": str(number)})
-        return TrialRun(self.writer, key, thinning if self._thins else None)
+        if self._datasets:
+            self.writer.datasets(key, self._datasets)
+        machine = self._machine if self._trains_here else None
+        return TrialRun(self.writer, key, thinning if self._thins else None, machine=machine)
 
     def confirmation(self, name: str, key: str, tags: Mapping[str, str]) -> TrialRun:
         """Make, or begin anew, the run of one training of a verdict, under this one; its role says that it is no trial.
@@ -80,6 +99,15 @@ class StudyRun:
         """Write points: (name, value, step, time in milliseconds)."""
         self.writer.metrics(self.key, points)
 
+    def datasets(self, datasets: Sequence[dict[str, str]]) -> None:
+        """Write what the search trains and validates on; its trials that are made later have it as well.
+
+        Args:
+            datasets: Of each what MLflow's `Dataset` takes, and `context`, what it is for.
+        """
+        self._datasets = list(datasets)
+        self.writer.datasets(self.key, self._datasets)
+
     def note(self, markdown: str) -> None:
         """Write the note that MLflow shows on the run's page."""
         self.writer.tags(self.key, {"mlflow.note.content": markdown})
@@ -94,6 +122,8 @@ class StudyRun:
 
     def end(self, status: str = "FINISHED") -> None:
         """Set the final status: FINISHED, KILLED or FAILED."""
+        if self._machine is not None:
+            self._machine.close()
         self.writer.end_run(self.key, status)
 
     def flush(self, timeout_seconds: float = 30.0) -> bool:
@@ -113,6 +143,8 @@ def open_study_run(
     run_id: str | None,
     experiment: str | None = None,
     thins: bool = True,
+    reads_machine: bool = False,
+    trains_here: bool = True,
 ) -> StudyRun:
     """Create the parent run of a study, or go on with it.
 
@@ -127,13 +159,16 @@ def open_study_run(
             deleted is made anew.
         experiment: The experiment's name; None takes `MLFLOW_EXPERIMENT_NAME`, else `opttune`.
         thins: Whether long curves of its trials are thinned.
+        reads_machine: Whether the load of this machine is written to the run.
+        trains_here: Whether the trials are trained on this machine, and have its load as well.
     """
     key = run_id or uuid4().hex
     experiment = resolve_experiment(experiment)
     wait = _SQLITE_SECONDS if tracking_uri.startswith("sqlite:") else _SERVER_SECONDS
     with quiet_warnings():
         writer = TrackingWriter(tracking_uri, spool_dir)
-        run = StudyRun(writer, key, study_name, experiment, thins=thins)
+        machine = MachineMetrics(writer) if reads_machine else None
+        run = StudyRun(writer, key, study_name, experiment, thins=thins, machine=machine, trains_here=trains_here)
         tags = {"opttune.role": "study", "opttune.study": study_name}
         writer.open_run(key, study_name, experiment=experiment, tags=tags, reopen=run_id is not None)
         writer.find_run_id(key, wait)

@@ -7,6 +7,7 @@ from pathlib import Path
 from mlflow.tracking import MlflowClient
 
 from opttune.outcome import Outcome, StopReason
+from opttune.tracking.machine import MachineMetrics
 from opttune.tracking.operations import Point
 from opttune.tracking.thinning import Thinning
 from opttune.tracking.writer import TrackingWriter
@@ -35,14 +36,21 @@ class TrialRun:
         key: Our key of the run, or MLflow's id of it.
         thinning: Which steps of a curve are kept; None keeps all.
         run_id: MLflow's id where it is known already.
+        machine: Writes the load of the machine while the trial trains; None for none.
     """
 
     def __init__(
-        self, writer: TrackingWriter, key: str, thinning: Thinning | None = None, run_id: str | None = None
+        self,
+        writer: TrackingWriter,
+        key: str,
+        thinning: Thinning | None = None,
+        run_id: str | None = None,
+        machine: MachineMetrics | None = None,
     ) -> None:
         self.key = key
         self.writer = writer
         self._run_id = run_id
+        self._machine = machine
         self._thinning = thinning or Thinning(None)
         self._passed_over: list[Point] = []
 
@@ -75,6 +83,16 @@ class TrialRun:
         else:
             self._passed_over = points
 
+    def training_begins(self) -> None:
+        """Write the load of the machine from now on, where it is wanted."""
+        if self._machine is not None:
+            self._machine.watch(self.key)
+
+    def training_ends(self) -> None:
+        """Write the load of the machine no more."""
+        if self._machine is not None:
+            self._machine.leave(self.key)
+
     def artifact(self, path: Path | str, folder: str | None = None) -> None:
         """Write a file, which must stay until it is delivered, as an artifact."""
         self.writer.artifact(self.key, path, folder)
@@ -90,6 +108,7 @@ class TrialRun:
             outcome: What the training gave.
             state: Tag `opttune.state`; None takes it from the outcome's reason.
         """
+        self.training_ends()
         own_state, status = _STATES[outcome.reason]
         if self._passed_over:
             # the last step of a run that stopped early, which no thinning could foresee

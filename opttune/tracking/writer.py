@@ -125,6 +125,10 @@ class TrackingWriter:
         """Write tags; a later value of the same tag replaces it."""
         self._give(Operation(Kind.TAGS, run_id, _texts(tags)))
 
+    def datasets(self, run_id: str, datasets: Sequence[Mapping[str, str]]) -> None:
+        """Write what a run trains on: of each what MLflow's `Dataset` takes, and `context`, what it is for."""
+        self._give(Operation(Kind.DATASETS, run_id, [dict(each) for each in datasets]))
+
     def artifact(self, run_id: str, local_path: Path | str, folder: str | None = None) -> None:
         """Write a file or folder, which must stay until it is delivered, as an artifact."""
         path = str(Path(local_path).absolute())

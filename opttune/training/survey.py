@@ -11,6 +11,7 @@ from opttune.guard.steps import StepRecord
 from opttune.namespaces import NAMESPACES
 from opttune.space.facts import ModelFacts
 from opttune.training.attempt import Attempt, TrainingRun
+from opttune.training.data_facts import DataFacts, read_data
 from opttune.training.isolation import isolated
 from opttune.training.metrics import read_monitor
 from opttune.training.own_optimizer import OwnOptimizer
@@ -32,6 +33,7 @@ class Survey:
         has_own_groups: Whether the optimizer that the module comes with has several groups, or leaves some
             parameters alone.
         summary: Table of the model's layers, as Lightning draws it.
+        data: What the loaders hold.
     """
 
     model_name: str
@@ -43,6 +45,7 @@ class Survey:
     groups: str = ""
     has_own_groups: bool = False
     summary: str = ""
+    data: tuple[DataFacts, ...] = ()
 
 
 def survey(attempt: Attempt, workload: Workload, steps: int) -> Survey:
@@ -79,6 +82,7 @@ def survey(attempt: Attempt, workload: Workload, steps: int) -> Survey:
         groups="" if run.attacher is None else run.attacher.groups,
         has_own_groups=own is not None and _has_own_groups(own, model),
         summary=_summary(model),
+        data=read_data(run.trainer),
     )
 
 

@@ -67,7 +67,8 @@ def result(server: MlflowServer) -> Any:
         patch.setenv("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         return opttune.search(
             Classifier, loaders, space=make_space(SPACE), max_steps=100, budget=9, study="points-classifier",
-            tracking_uri=server.uri, out_dir=folder / "out", progress=False, tracking=Tracking(report=True),
+            tracking_uri=server.uri, out_dir=folder / "out", progress=False,
+            tracking=Tracking(report=True, log_data=True, system_metrics=True),
         )  # fmt: skip
 
 
@@ -192,6 +193,13 @@ def test_the_searchs_page_begins_with_the_answer(browser: Any, server: MlflowSer
     assert page.find("//table//th[normalize-space()='recipe']")
     assert page.find("//h3[normalize-space()='Trials']")
     assert "**" not in page.text()
+
+
+def test_the_data_and_the_load_of_the_machine_are_shown(browser: Any, server: MlflowServer, home: str) -> None:
+    page = Page(browser, server, home)
+    page.wait_for("Datasets", "loaders training", "+1", "System metrics (", "system/cpu_utilization_percentage")
+    page.close_assistant()
+    page.save("mlflow_machine")
 
 
 def test_a_picture_of_the_report_is_shown(browser: Any, server: MlflowServer, home: str, result: Any) -> None:

@@ -1,0 +1,58 @@
+"""What a Trainer's loaders hold, without reading a batch."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lightning.pytorch.utilities import CombinedLoader
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """One loader.
+
+    Attributes:
+        purpose: What it is for.
+        dataset: The class of its dataset, or of the loader where it has none.
+        samples: Samples in it; None where they are not known, as of an IterableDataset.
+        batch_size: Samples of a batch; None where the loader does not tell.
+        batches: Batches of an epoch; None where they are not known.
+    """
+
+    purpose: Literal["training", "validation"]
+    dataset: str
+    samples: int | None
+    batch_size: int | None
+    batches: int | None
+
+
+def read_data(trainer: Any) -> tuple[DataFacts, ...]:
+    """Return what the loaders hold that a Trainer has trained and validated with."""
+    loaders = {"training": trainer.train_dataloader, "validation": trainer.val_dataloaders}
+    return tuple(
+        _facts(purpose, loader)  # type: ignore[arg-type]
+        for purpose, given in loaders.items()
+        if given is not None
+        for loader in CombinedLoader(given).flattened
+    )
+
+
+def _facts(purpose: Literal["training", "validation"], loader: Any) -> DataFacts:
+    dataset = getattr(loader, "dataset", loader)
+    batch_size = getattr(loader, "batch_size", None)
+    if batch_size is None:
+        batch_size = getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
+    return DataFacts(
+        purpose=purpose,
+        dataset=type(dataset).__name__,
+        samples=_length(dataset) if dataset is not loader else None,
+        batch_size=batch_size if isinstance(batch_size, int) else None,
+        batches=_length(loader),
+    )
+
+
+def _length(thing: Any) -> int | None:
+    # an iterable one has none, and says so in its own way
+    with suppress(Exception):
+        return len(thing)
+    return None
