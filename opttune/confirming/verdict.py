@@ -121,6 +121,10 @@ def _standings(candidates: Sequence[Candidate], values: Sequence[Mapping[int, fl
     ]
 
 
+_FEW_SEEDS = 3
+"""So many leave even large differences open."""
+
+
 def _sentences(standings: Sequence[Standing], mode: str) -> list[str]:
     winner, *others = standings
     main = "; ".join(_sentence(winner, other, mode) for other in others if other.against is not None)
@@ -135,6 +139,9 @@ def _sentences(standings: Sequence[Standing], mode: str) -> list[str]:
         for standing in standings
         if len(standing.candidate.numbers) > 1
     ]
+    seeds = len(winner.values)
+    if seeds <= _FEW_SEEDS and any(other.against is not None and not other.against.is_real for other in others):
+        notes.append(f"{seeds} seeds tell little: five may tell apart what they cannot (--seeds 5)")
     if any(_says_nothing(other) for other in others):
         notes.append(
             "the seed changes nothing in these trainings: all differences are the same, nothing is known of the noise, "
