@@ -1,6 +1,7 @@
 """One search's way up the ladder: from what its records say to the next move."""
 
 from collections.abc import Collection, Sequence
+from math import inf
 
 from opttune.searching.finale import finalists
 from opttune.searching.ladder import Move, Repeat, Standing, longest_warmup, next_move, surplus
@@ -24,6 +25,7 @@ class Climb:
     def __init__(self, plan: SearchPlan, survey: Survey) -> None:
         self._plan = plan
         self._recipes = count_plans(plan.space)
+        self._known: dict[int, tuple[TrialRecord, Standing]] = {}
         self._finalists = plan.finale.finalists(plan.budget)
         self.rungs = plan.ladder.steps(survey.total_steps, longest_warmup(plan.space))
 
@@ -39,19 +41,20 @@ class Climb:
         """
         repeats = [] if self._is_limited(records) else self._to_repeat(records)
         repeats = [number for number in repeats if number not in repeating]
-        move = self._climb(records, steps_left - self._held_back(records, len(repeats)))
+        standings = self._standings(records)
+        move = self._climb(records, standings, steps_left - self._held_back(records, len(repeats)))
         if move is None and repeats and steps_left >= self.rungs[-1]:
             return Repeat(repeats[0])
-        return move or self._climb(records, steps_left)
+        return move or self._climb(records, standings, steps_left)
 
-    def _climb(self, records: Sequence[TrialRecord], steps_left: int) -> Move | None:
-        standings, is_limited = self._standings(records), self._is_limited(records)
+    def _climb(self, records: Sequence[TrialRecord], standings: Sequence[Standing], steps_left: int) -> Move | None:
+        is_limited = self._is_limited(records)
         return next_move(
             self._plan.ladder,
             self.rungs,
             standings,
             steps_left,
-            may_start=not is_limited and count_begun(records) < self._recipes,
+            may_start=not is_limited and (self._recipes == inf or count_begun(records) < self._recipes),
             # as long as none has finished, those that died are made up for
             uses_up=not is_limited or all(record.value is None for record in records),
         )
@@ -91,8 +94,14 @@ class Climb:
         return f"all {begun} recipes of the space {self._plan.space.name} have been tried"
 
     def _standings(self, records: Sequence[TrialRecord]) -> list[Standing]:
-        sign = 1.0 if self._plan.mode == "min" else -1.0
-        return [_standing(record, sign) for record in records if record.last is not None]
+        return [self._standing(record) for record in records if record.last is not None]
+
+    def _standing(self, record: TrialRecord) -> Standing:
+        known = self._known.get(record.number)
+        if known is None or known[0] is not record:
+            sign = 1.0 if self._plan.mode == "min" else -1.0
+            known = self._known[record.number] = record, _standing(record, sign)
+        return known[1]
 
 
 def count_begun(records: Sequence[TrialRecord]) -> int:
