@@ -10,6 +10,12 @@ from opttune.searching.prior import count_plans
 from opttune.searching.record import TrialRecord
 from opttune.training.survey import Survey
 
+_EARLY_SHARE = 0.2
+"""Where several train at a time, the finalists are trained again while at most this share of the budget is left."""
+
+_LARGE_BUDGET = 100.0
+"""Where several train at a time, what is left of a larger one for less than a training is not waited for."""
+
 
 class Climb:
     """What a search does next, as a function of its trials.
@@ -28,6 +34,10 @@ class Climb:
         self._known: dict[int, tuple[TrialRecord, Standing]] = {}
         self._finalists = plan.finale.finalists(plan.budget)
         self.rungs = plan.ladder.steps(survey.total_steps, longest_warmup(plan.space))
+        # so that the others train on meanwhile
+        others = min(plan.workers - 1.0, _EARLY_SHARE * plan.budget)
+        self._leaves_rest = plan.workers > 1 and plan.budget > _LARGE_BUDGET
+        self._early = int(self.rungs[-1] * others) if self._finalists else 0
 
     def next_move(
         self, records: Sequence[TrialRecord], steps_left: int, repeating: Collection[int] = ()
@@ -41,8 +51,13 @@ class Climb:
         """
         repeats = [] if self._is_limited(records) else self._to_repeat(records)
         repeats = [number for number in repeats if number not in repeating]
+        if self._early:
+            # who becomes a finalist after these were chosen is not waited for
+            repeated = sum(bool(record.repeats) for record in records)
+            repeats = repeats[: max(0, self._finalists - repeated - len(repeating))]
         standings = self._standings(records)
-        move = self._climb(records, standings, steps_left - self._held_back(records, len(repeats)))
+        rest = steps_left - self._held_back(records, len(repeats))
+        move = None if repeats and rest <= self._early else self._climb(records, standings, rest)
         if move is None and repeats and steps_left >= self.rungs[-1]:
             return Repeat(repeats[0])
         return move or self._climb(records, standings, steps_left)
@@ -56,7 +71,7 @@ class Climb:
             steps_left,
             may_start=not is_limited and (self._recipes == inf or count_begun(records) < self._recipes),
             # as long as none has finished, those that died are made up for
-            uses_up=not is_limited or all(record.value is None for record in records),
+            uses_up=not (is_limited or self._leaves_rest) or all(record.value is None for record in records),
         )
 
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
