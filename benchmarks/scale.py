@@ -5,8 +5,9 @@
 
 *simulated*: attempts sleep instead of training, for a cost of an optimizer step that is drawn for each attempt. While
 all sleep the clock is put forward, so that hours take minutes; what the driver does takes its real time, during which
-workers that have ended wait. Reported are the share of the workers' time in which they slept, the time of the driver
-for each attempt (all that it does between two ends), and how much the study has grown.
+workers that have ended wait (with `--busy-machine` its time on the processor). Reported are the share of the workers'
+time in which they slept, over the whole search and until the last attempt was begun, the time of the driver for each
+attempt (all that it does between two ends), and how much the study has grown.
 *real*: small trainings in worker processes of this machine; trainings a minute against those of one worker.
 """
 
@@ -58,6 +59,7 @@ class SleepingWorkers:
 
     slots: int
     seconds_a_step: float
+    counts_processor_time: bool = False
     busy_seconds: float = 0.0
     decided_seconds: list[float] = field(default_factory=list)
     decided_cpu_seconds: list[float] = field(default_factory=list)
@@ -69,7 +71,7 @@ class SleepingWorkers:
 
     def clock(self) -> float:
         """Return the seconds that have passed, those that were skipped included."""
-        return time.monotonic() + self._skipped
+        return (time.process_time() if self.counts_processor_time else time.monotonic()) + self._skipped
 
     def submit(self, job: int, attempt: Attempt, listener: AttemptListener) -> None:
         """Let a worker sleep for as long as the attempt's steps would take."""
@@ -115,15 +117,18 @@ def _folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def simulate(workers: int, attempts: int, seconds_a_training: float) -> dict[str, float]:
+def simulate(
+    workers: int, attempts: int, seconds_a_training: float, counts_processor_time: bool = False
+) -> dict[str, float]:
     """Search with sleeping workers.
 
     Args:
         workers: How many.
         attempts: Attempts in all, about: the budget is that of so many.
         seconds_a_training: What a full training takes.
+        counts_processor_time: Whether the driver's time is that on the processor.
     """
-    engine = SleepingWorkers(workers, seconds_a_training / LENGTH)
+    engine = SleepingWorkers(workers, seconds_a_training / LENGTH, counts_processor_time)
     with _folder() as folder, quiet_optuna():
         plan = SearchPlan(
             load_space("adamw"), "val_loss", "min", {"max_steps": LENGTH}, "scale", folder, budget=attempts * 0.35,
@@ -146,6 +151,7 @@ def simulate(workers: int, attempts: int, seconds_a_training: float) -> dict[str
         "workers": workers,
         "attempts": done,
         "trials": trials,
+        "attempts a worker": done / workers,
         "busy": engine.busy_seconds / (workers * wall),
         "busy before the end": ramp.busy_share(),
         "ms": 1000 * fmean(engine.decided_seconds),
@@ -203,8 +209,13 @@ def main() -> None:
     kinds = parser.add_subparsers(dest="kind", required=True)
     simulated = kinds.add_parser("simulated")
     simulated.add_argument("--workers", type=int, nargs="+", default=[64, 512])
-    simulated.add_argument("--attempts-a-worker", type=int, default=12)
+    simulated.add_argument(
+        "--attempts-a-worker", type=int, default=16, help="the budget, as attempts of 0.35 of a full training"
+    )
     simulated.add_argument("--seconds", type=float, default=SECONDS_A_TRAINING, help="of a full training")
+    simulated.add_argument(
+        "--busy-machine", action="store_true", help="count the driver's time on the processor, without its waiting"
+    )
     real = kinds.add_parser("real")
     real.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     real.add_argument("--engine", default="local")
@@ -212,7 +223,10 @@ def main() -> None:
     real.add_argument("--budget", type=int, default=12)
     options = parser.parse_args()
     if options.kind == "simulated":
-        _print([simulate(n, n * options.attempts_a_worker, options.seconds) for n in options.workers])
+        rows = [
+            simulate(n, n * options.attempts_a_worker, options.seconds, options.busy_machine) for n in options.workers
+        ]
+        _print(rows)
         return
     # interleaved: the load of the machine changes
     seconds: dict[int, list[float]] = {n: [] for n in options.workers}
@@ -240,7 +254,7 @@ def _print(rows: list[dict[str, float]]) -> None:
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+    Console(width=140).print(table)
 
 
 if __name__ == "__main__":

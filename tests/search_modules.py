@@ -150,6 +150,27 @@ class SlowNoting(Noting):
         return super().training_step(batch, batch_idx)
 
 
+class Lingering(Classifier):
+    """In the phase that `phase.txt` names it touches `reached` and stays there for a minute; the first time alone."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self._linger("fit")
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self._linger("validation")
+        super().validation_step(batch, batch_idx)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._linger("checkpoint")
+
+    def _linger(self, phase: str) -> None:
+        # behind the look at the model, which trains a step
+        if self.trainer.global_step > 10 and Path("phase.txt").read_text() == phase and not Path("reached").exists():
+            Path("reached").touch()
+            time.sleep(60)
+
+
 class Talkative(Classifier):
     def on_train_start(self) -> None:
         print("the user's own words")

@@ -45,12 +45,12 @@ def search_arguments(folder: Path, model: str = "Slow") -> list[str | Path]:
 
 
 @contextmanager
-def started(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+def started(folder: Path, *arguments: str | Path) -> Iterator["subprocess.Popen[str]"]:
     # a runner in the background ignores Ctrl-C, and its children would as well
     heeding = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
     )
-    command = [sys.executable, "-c", heeding, *command_line(*search_arguments(folder))]
+    command = [sys.executable, "-c", heeding, *command_line(*(arguments or search_arguments(folder)))]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=folder, text=True, env=command_env(), **pipes) as process:  # type: ignore[call-overload]
         try:
@@ -165,6 +165,36 @@ def test_a_second_search_in_the_same_folder_at_the_same_time_is_refused(tmp_path
     assert second.returncode == 2
     assert "another search is running in out" in second.stderr
     assert second.stdout == ""
+
+
+@pytest.mark.parametrize("engine", ["local", "inline"])
+@pytest.mark.parametrize("phase", ["fit", "validation", "checkpoint"])
+def test_ctrl_c_in_a_phase_that_does_not_end_by_itself_ends_the_command_and_the_same_one_goes_on(
+    phase: str, engine: str, undisturbed: SearchResult, tmp_path: Path
+) -> None:
+    arguments = [*search_arguments(tmp_path, "Lingering"), "--engine", engine, "--no-report"]
+    (tmp_path / "phase.txt").write_text(phase)
+    with started(tmp_path, *arguments) as process:
+        while not (tmp_path / "reached").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        pressed = time.monotonic()
+        _, errors = process.communicate(timeout=60)
+        seconds = time.monotonic() - pressed
+    left = states(tmp_path)
+    done = run_command(tmp_path, *arguments)
+    trials = json.loads(done.stdout)["trials"]
+
+    assert process.returncode == 130, errors
+    assert seconds < 10
+    assert "Traceback" not in errors
+    assert left == [TrialState.WAITING]
+    assert done.returncode == 0
+    assert [row["state"] for row in trials] == ["complete"] * len(trials)
+    # what the stopped training had cost counts, so that one trial fewer may be paid for
+    assert len(trials) >= BUDGET - 1
+    assert [row["value"] for row in trials] == list(undisturbed.trials["value"].head(len(trials)))
+    assert "RUNNING" not in Tracked(tmp_path).states
 
 
 @pytest.mark.parametrize("seconds", [1.0, 3.0, 4.5])

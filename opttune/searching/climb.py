@@ -1,6 +1,7 @@
 """One search's way up the ladder: from what its records say to the next move."""
 
 from collections.abc import Collection, Sequence
+from math import inf
 
 from opttune.searching.finale import finalists
 from opttune.searching.ladder import Move, Repeat, Standing, longest_warmup, next_move, surplus
@@ -8,6 +9,12 @@ from opttune.searching.plan import SearchPlan
 from opttune.searching.prior import count_plans
 from opttune.searching.record import TrialRecord
 from opttune.training.survey import Survey
+
+_EARLY_SHARE = 0.2
+"""Where several train at a time, the finalists are trained again while at most this share of the budget is left."""
+
+_LARGE_BUDGET = 100.0
+"""Where several train at a time, what is left of a larger one for less than a training is not waited for."""
 
 
 class Climb:
@@ -24,8 +31,13 @@ class Climb:
     def __init__(self, plan: SearchPlan, survey: Survey) -> None:
         self._plan = plan
         self._recipes = count_plans(plan.space)
+        self._known: dict[int, tuple[TrialRecord, Standing]] = {}
         self._finalists = plan.finale.finalists(plan.budget)
         self.rungs = plan.ladder.steps(survey.total_steps, longest_warmup(plan.space))
+        # so that the others train on meanwhile
+        others = min(plan.workers - 1.0, _EARLY_SHARE * plan.budget)
+        self._leaves_rest = plan.workers > 1 and plan.budget > _LARGE_BUDGET
+        self._early = int(self.rungs[-1] * others) if self._finalists else 0
 
     def next_move(
         self, records: Sequence[TrialRecord], steps_left: int, repeating: Collection[int] = ()
@@ -39,21 +51,27 @@ class Climb:
         """
         repeats = [] if self._is_limited(records) else self._to_repeat(records)
         repeats = [number for number in repeats if number not in repeating]
-        move = self._climb(records, steps_left - self._held_back(records, len(repeats)))
+        if self._early:
+            # who becomes a finalist after these were chosen is not waited for
+            repeated = sum(bool(record.repeats) for record in records)
+            repeats = repeats[: max(0, self._finalists - repeated - len(repeating))]
+        standings = self._standings(records)
+        rest = steps_left - self._held_back(records, len(repeats))
+        move = None if repeats and rest <= self._early else self._climb(records, standings, rest)
         if move is None and repeats and steps_left >= self.rungs[-1]:
             return Repeat(repeats[0])
-        return move or self._climb(records, steps_left)
+        return move or self._climb(records, standings, steps_left)
 
-    def _climb(self, records: Sequence[TrialRecord], steps_left: int) -> Move | None:
-        standings, is_limited = self._standings(records), self._is_limited(records)
+    def _climb(self, records: Sequence[TrialRecord], standings: Sequence[Standing], steps_left: int) -> Move | None:
+        is_limited = self._is_limited(records)
         return next_move(
             self._plan.ladder,
             self.rungs,
             standings,
             steps_left,
-            may_start=not is_limited and count_begun(records) < self._recipes,
+            may_start=not is_limited and (self._recipes == inf or count_begun(records) < self._recipes),
             # as long as none has finished, those that died are made up for
-            uses_up=not is_limited or all(record.value is None for record in records),
+            uses_up=not (is_limited or self._leaves_rest) or all(record.value is None for record in records),
         )
 
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
@@ -91,8 +109,14 @@ class Climb:
         return f"all {begun} recipes of the space {self._plan.space.name} have been tried"
 
     def _standings(self, records: Sequence[TrialRecord]) -> list[Standing]:
-        sign = 1.0 if self._plan.mode == "min" else -1.0
-        return [_standing(record, sign) for record in records if record.last is not None]
+        return [self._standing(record) for record in records if record.last is not None]
+
+    def _standing(self, record: TrialRecord) -> Standing:
+        known = self._known.get(record.number)
+        if known is None or known[0] is not record:
+            sign = 1.0 if self._plan.mode == "min" else -1.0
+            known = self._known[record.number] = record, _standing(record, sign)
+        return known[1]
 
 
 def count_begun(records: Sequence[TrialRecord]) -> int:

@@ -4,8 +4,10 @@ A trial is trained to the first rung. One that is among the better there goes on
 with its state, and goes on when it turns out that it was among the better after all.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from statistics import correlation
 
@@ -172,10 +174,11 @@ def next_move(
             as the budget lasts.
     """
     payable = [one for one in standings if one.is_paused and steps_left >= rungs[-1] - one.steps]
+    peers = {steps: _Peers(ladder, rungs, standings, steps) for steps in {one.steps for one in payable}}
     # the furthest first, and of these the best
     payable.sort(key=lambda one: (-one.steps, one.values[-1], one.number))
     for one in payable:
-        if goes_on(ladder, rungs, standings, one):
+        if peers[one.steps].let_on(one):
             return Promote(one.number)
     if may_start and steps_left >= rungs[-1]:
         return Start()
@@ -191,19 +194,32 @@ def goes_on(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing],
         standings: All trials that have begun.
         one: The trial.
     """
-    level = rungs.index(one.steps)
-    finished = [(other.values[level], other.values[-1]) for other in standings if len(other.values) == len(rungs)]
-    # those that were paused before it was known had shown that they are worse, if only there
-    is_latest = one.number == max(other.number for other in standings)
-    if gets_worse(finished):
-        return is_latest
-    if ranks_disagree(finished):
-        return is_latest and one.values[level] <= max(early for early, _ in finished)
-    seen = [other.values[level] for other in standings if len(other.values) > level and other.number != one.number]
-    better = sum(value < one.values[level] for value in seen)
-    # of a ladder of which rungs were left out, the highest count
-    kept = ladder.kept[level - (len(rungs) - 1)]
-    return len(seen) < ladder.least_peers or better < kept * (len(seen) + 1)
+    return _Peers(ladder, rungs, standings, one.steps).let_on(one)
+
+
+class _Peers:
+    """All trials that were seen at a rung, and what they say of it."""
+
+    def __init__(self, ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing], steps: int) -> None:
+        level = self._level = rungs.index(steps)
+        finished = tuple((one.values[level], one.values[-1]) for one in standings if len(one.values) == len(rungs))
+        self._gets_worse, self._disagree = gets_worse(finished), _disagree(finished)
+        self._worst_finished = max((early for early, _ in finished), default=0.0)
+        self._latest = max(one.number for one in standings)
+        self._seen = sorted(one.values[level] for one in standings if len(one.values) > level)
+        self._least = ladder.least_peers
+        # of a ladder of which rungs were left out, the highest count
+        self._kept = ladder.kept[level - (len(rungs) - 1)]
+
+    def let_on(self, one: Standing) -> bool:
+        """Return whether one of them is among the better."""
+        value = one.values[self._level]
+        # those that were paused before it was known had shown that they are worse, if only there
+        if self._gets_worse or self._disagree:
+            is_good_enough = self._gets_worse or value <= self._worst_finished
+            return one.number == self._latest and is_good_enough
+        better = bisect_left(self._seen, value)
+        return len(self._seen) <= self._least or better < self._kept * len(self._seen)
 
 
 def gets_worse(finished: Sequence[tuple[float, float]]) -> bool:
@@ -222,6 +238,12 @@ def ranks_disagree(finished: Sequence[tuple[float, float]]) -> bool:
     Args:
         finished: The value at the rung and at the end of each finished trial.
     """
+    return _disagree(tuple(finished))
+
+
+@lru_cache(maxsize=8)
+def _disagree(finished: tuple[tuple[float, float], ...]) -> bool:
+    """Return it; asked at every move, it changes when a trial ends."""
     if len(finished) < _LEAST_PAIRS or any(len(set(column)) < 2 for column in zip(*finished, strict=True)):
         return False
     before, after = (_ranks(column) for column in zip(*finished, strict=True))
@@ -236,12 +258,13 @@ def surplus(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing])
     found = []
     for rung in rungs[:-1]:
         waiting = [one for one in standings if one.is_paused and one.steps == rung]
-        waiting = [one for one in waiting if not goes_on(ladder, rungs, standings, one)]
+        peers = _Peers(ladder, rungs, standings, rung) if len(waiting) > ladder.most_paused else None
+        waiting = [one for one in waiting if peers is not None and not peers.let_on(one)]
         waiting.sort(key=lambda one: (one.values[-1], one.number))
         found += [one.number for one in waiting[ladder.most_paused :]]
     return found
 
 
 def _ranks(values: Sequence[float]) -> list[float]:
-    ordered = sorted(values)
-    return [float(ordered.index(value)) for value in values]
+    first = {value: float(rank) for rank, value in reversed(list(enumerate(sorted(values))))}
+    return [first[value] for value in values]

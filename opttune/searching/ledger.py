@@ -81,7 +81,8 @@ class Ledger:
             # this process stood still for so long that another has taken the trial over
             self._logs.pop(record.number).leave()
             return
-        note_finding(self._store.study, look_at(record, outcome, self._store.records(), self._plan.mode))
+        if outcome.flagged:
+            note_finding(self._store.study, look_at(record, outcome, self._store.records(), self._plan.mode))
         if outcome.reason is StopReason.INTERRUPTED:
             self._interrupt(record, outcome)
         elif outcome.reason is StopReason.PAUSED:

@@ -1,6 +1,7 @@
 """Draw Optuna parameters from a space, around its priors or anywhere in it."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from itertools import chain, product
 from math import floor, inf, log10, prod
 
@@ -27,6 +28,20 @@ def first_recipe(space: Space) -> Recipe:
     return sample_recipe(space, optuna.trial.FixedTrial(default_parameters(space, 0)))
 
 
+class Plan(Parameters):
+    """The parameters of a trial that has ended; what they are compared by is made once."""
+
+    @cached_property
+    def key(self) -> frozenset[tuple[str, Scalar]]:
+        """What `plan_key` returns."""
+        return plan_key(self)
+
+    @cached_property
+    def rough_key(self) -> frozenset[tuple[str, Scalar]]:
+        """What `rough_key` returns."""
+        return rough_key(self)
+
+
 class Tried:
     """What trials have been tried.
 
@@ -35,9 +50,9 @@ class Tried:
     """
 
     def __init__(self, plans: Iterable[Parameters]) -> None:
-        known = list(plans)
-        self._same = {plan_key(plan) for plan in known}
-        self._near = {rough_key(plan) for plan in known}
+        known = [plan if isinstance(plan, Plan) else Plan(plan) for plan in plans]
+        self._same = {plan.key for plan in known}
+        self._near = {plan.rough_key for plan in known}
 
     def holds(self, plan: Parameters) -> bool:
         """Return whether a trial had just these parameters."""

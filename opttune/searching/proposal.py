@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 from math import erf, exp, log10, pi, sqrt
 
 import numpy as np
 
 from opttune.errors import InputError
-from opttune.searching.evidence import Evidence, scores
+from opttune.searching.evidence import Evidence
 from opttune.searching.prior import (
     Parameters,
     Tried,
@@ -241,5 +242,4 @@ def _branches(space: Space, plan: Parameters) -> tuple[Branch, Branch]:
 
 def _best(evidence: Sequence[Evidence], count: int) -> list[Evidence]:
     """Return the best trials that live, the best first: those that went furthest stand for the others."""
-    ranked = sorted(zip(scores(evidence), range(len(evidence)), strict=True))
-    return [evidence[index] for _, index in ranked if evidence[index].values][:count]
+    return nsmallest(count, (one for one in evidence if one.values), key=lambda one: one.values[-1])

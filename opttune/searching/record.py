@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -31,9 +32,9 @@ LOST_STEPS = "opttune.lost_steps"
 """User attribute of a trial, and of a study for trainings that are no trial's."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrialRecord:
-    """One trial of a search.
+    """One trial of a search; what follows from its fields is worked out once, as a search asks for it again and again.
 
     Attributes:
         number: Its number in the study, counted from 0.
@@ -75,21 +76,26 @@ class TrialRecord:
             holder=attributes.get(HOLDER, ""),
         )
 
-    @property
+    @cached_property
     def value(self) -> float | None:
         """The monitored metric at the end of the full length, or None."""
         return self.outcome.value if self.outcome and self.outcome.reason.counts else None
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """Optimizer steps that it had done at its end, or at its last rung."""
         last = self.last
         return last.steps if last else 0
 
-    @property
+    @cached_property
     def saved_steps(self) -> int:
         """Optimizer steps that need not be done again."""
         return self.steps if self.outcome else max(self.steps, self.stopped_at)
+
+    @cached_property
+    def steps_done(self) -> int:
+        """Optimizer steps that were done for it, those that were lost and those on further seeds included."""
+        return self.saved_steps + self.lost_steps + sum(again.steps for again in self.repeats)
 
     @property
     def seconds(self) -> float:
@@ -98,17 +104,17 @@ class TrialRecord:
         ended = self.outcome if self.outcome and self.outcome.reason is not StopReason.OUTRANKED else None
         return sum(pause.seconds for pause in self.pauses) + (ended.seconds if ended else 0.0)
 
-    @property
+    @cached_property
     def last(self) -> Outcome | None:
         """What came of it, or where it waits; None where it has reached no rung yet."""
         return self.outcome or (self.pauses[-1] if self.pauses else None)
 
-    @property
+    @cached_property
     def is_paused(self) -> bool:
         """Whether it waits at a rung, or between two, with its state saved."""
         return self.outcome is None and bool(self.pauses) and not self.is_running
 
-    @property
+    @cached_property
     def is_running(self) -> bool:
         """Whether it is trained just now, as far as the study knows."""
         return self.outcome is None and self.state == "running"

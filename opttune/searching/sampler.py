@@ -1,6 +1,7 @@
 """`OpttuneSampler`: opttune's search method as an Optuna sampler."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from opttune.searching.evidence import read_evidence
-from opttune.searching.prior import Parameters
+from opttune.searching.evidence import Evidence, read_evidence
+from opttune.searching.prior import Parameters, Plan
 from opttune.searching.proposal import Mixture, propose
 from opttune.space.model import Space
 from opttune.space.parse import load_space
@@ -56,6 +58,7 @@ class OpttuneSampler(BaseSampler):
         self._names = _parameter_names(self._space)
         # of the trials that are asking just now: several, where threads share a study
         self._plans: dict[int, Parameters] = {}
+        self._ended: dict[int, _Seen] = {}
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return nothing: every parameter of a plan is handed out as it is asked for."""
@@ -87,18 +90,35 @@ class OpttuneSampler(BaseSampler):
     def _plan(self, study: optuna.Study, trial: FrozenTrial) -> Parameters:
         plan = self._plans.get(trial.number)
         if plan is None:
-            # a study with several objectives has no best trial to learn from
-            direction = study.direction if len(study.directions) == 1 else None
-            others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
-            evidence = read_evidence(others, direction) if direction is not None else []
-            # one that runs may not have asked for all of its plan yet
-            plans = [self._plans.get(one.number, {}) | self._own(one.params) for one in others]
+            trials = study.get_trials(deepcopy=False)
+            directions = study.directions
+            others = [self._look_at(one, directions) for one in trials if one.number != trial.number]
+            evidence = [one.evidence for one in others if one.evidence is not None]
+            plans = [one.plan for one in others]
             plan = propose(self._space, trial.number, self._seed, evidence, plans, self._mixture)
             self._plans[trial.number] = plan
         return plan
 
-    def _own(self, params: dict[str, Any]) -> Parameters:
-        return {name: value for name, value in params.items() if name in self._names}
+    def _look_at(self, trial: FrozenTrial, directions: Sequence[StudyDirection]) -> "_Seen":
+        """Return what a trial says; one that has ended is read once."""
+        seen = self._ended.get(trial.number)
+        if seen is None or seen.trial is not trial:
+            # a study with several objectives has no best trial to learn from
+            evidence = read_evidence([trial], directions[0]) if len(directions) == 1 else []
+            own = {name: value for name, value in trial.params.items() if name in self._names}
+            # one that runs may not have asked for all of its plan yet
+            plan = Plan(self._plans.get(trial.number, {}) | own)
+            seen = _Seen(trial, evidence[0] if evidence else None, plan)
+            if trial.state.is_finished():
+                self._ended[trial.number] = seen
+        return seen
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    trial: FrozenTrial
+    evidence: Evidence | None
+    plan: Plan
 
 
 def _parameter_names(space: Space) -> set[str]:

@@ -22,16 +22,24 @@ def within_stable_rates(space: Space, evidence: Sequence[Evidence]) -> Space:
         space: What may vary.
         evidence: What the trials have shown.
     """
-    optimizers = tuple(_bounded(branch, evidence, len(space.optimizers) == 1) for branch in space.optimizers)
+    if all(one.diverged_lr is None for one in evidence):
+        return space
+    rated: dict[str, list[tuple[Evidence, float]]] = {branch.name: [] for branch in space.optimizers}
+    only = space.optimizers[0].name if len(space.optimizers) == 1 else None
+    for one in evidence:
+        name = only or one.parameters.get("optimizer")
+        rate = _number(one.parameters.get(f"{name}.lr"))
+        if rate is not None and name in rated:
+            rated[str(name)].append((one, rate))
+    optimizers = tuple(_bounded(branch, rated[branch.name]) for branch in space.optimizers)
     return space if optimizers == space.optimizers else replace(space, optimizers=optimizers)
 
 
-def _bounded(branch: Branch, evidence: Sequence[Evidence], is_only: bool) -> Branch:
+def _bounded(branch: Branch, rated: Sequence[tuple[Evidence, float]]) -> Branch:
+    """Return it by what its trials, each with its learning rate, have shown."""
     field = branch.get("lr")
-    own = [one for one in evidence if is_only or one.parameters.get("optimizer") == branch.name]
-    rated = [(one, _number(one.parameters.get(f"{branch.name}.lr"))) for one in own]
-    highest = max((rate for one, rate in rated if one.values and rate is not None), default=0.0)
-    died = [(one.diverged_lr, rate) for one, rate in rated if one.diverged_lr is not None and rate is not None]
+    highest = max((rate for one, rate in rated if one.values), default=0.0)
+    died = [(one.diverged_lr, rate) for one, rate in rated if one.diverged_lr is not None]
     bounds = [lr if lr > highest else rate for lr, rate in ((min(lr, rate), rate) for lr, rate in died)]
     bounds = [bound for bound in bounds if bound > highest]
     if not bounds or field is None:

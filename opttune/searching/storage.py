@@ -67,11 +67,63 @@ def _open_database(url: str) -> BaseStorage:
 
 def _open_journal(path: Path) -> JournalStorage:
     lock = _MendingLock(path)
-    backend = JournalFileBackend(str(path), lock)
-    # a torn line that a second one follows already could not be read
-    lock.acquire()
-    lock.release()
-    return JournalStorage(backend)
+    return JournalFile(path, lock)
+
+
+class JournalFile(JournalStorage):
+    """Studies in a journal file.
+
+    Args:
+        path: The file.
+        lock: Keeps others from writing at the same time.
+    """
+
+    def __init__(self, path: Path, lock: JournalFileSymlinkLock) -> None:
+        self._lines = _Lines(path, lock)
+        # a torn line that a second one follows already could not be read
+        lock.acquire()
+        lock.release()
+        super().__init__(self._lines)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Bring what is written meanwhile to disk at the end; other processes of this machine see it at once."""
+        self._lines.waits_for_disk = False
+        try:
+            yield
+        finally:
+            self._lines.waits_for_disk = True
+            self._lines.bring_to_disk()
+
+
+class _Lines(JournalFileBackend):
+    """The lines of a journal file, which may be brought to disk several at a time.
+
+    Attributes:
+        waits_for_disk: Whether each line is brought to disk before the next thing is done.
+    """
+
+    def __init__(self, path: Path, lock: JournalFileSymlinkLock) -> None:
+        super().__init__(str(path), lock)
+        self._path, self._guard = path, lock
+        self.waits_for_disk = True
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write lines at the end."""
+        if self.waits_for_disk:
+            super().append_logs(logs)
+            return
+        self._guard.acquire()
+        try:
+            with self._path.open("ab") as file:
+                file.write("".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode())
+        finally:
+            self._guard.release()
+
+    def bring_to_disk(self) -> None:
+        """Wait until all that was written is on disk."""
+        with self._path.open("ab") as file:
+            os.fsync(file.fileno())
 
 
 class _MendingLock(JournalFileSymlinkLock):

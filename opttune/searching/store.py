@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -11,7 +11,7 @@ from uuid import uuid4
 import optuna
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from opttune.errors import StudyError
 from opttune.outcome import Outcome
@@ -37,6 +37,8 @@ from opttune.searching.record import (
     read_repeats,
     told_state,
 )
+from opttune.searching.storage import JournalFile
+from opttune.searching.trial_records import TrialRecords
 from opttune.space.parse import parse_space
 from opttune.space.settle import SettledSpace
 
@@ -59,7 +61,6 @@ class StudyStore:
 
     def __init__(self, name: str, storage: BaseStorage, spec: Mapping[str, Any], is_shared: bool = False) -> None:
         self.mode = str(spec["mode"])
-        self._read: dict[int, tuple[tuple[Any, ...], TrialRecord]] = {}
         self.storage = storage
         self._direction = StudyDirection.MINIMIZE if self.mode == "min" else StudyDirection.MAXIMIZE
         if name not in optuna.get_all_study_names(storage):
@@ -71,15 +72,16 @@ class StudyStore:
         self.study = optuna.load_study(study_name=name, storage=storage)
         self._study_id = storage.get_study_id_from_name(name)
         self._trial_ids: dict[int, int] = {}
-        self.leases = Leases(lambda: self.study.user_attrs, self.study.set_user_attr, is_shared)
+        self._trials = TrialRecords(storage, self._study_id)
+        self.leases = Leases(lambda: self.attributes, self.study.set_user_attr, is_shared)
         self._refuse_another(name, spec)
 
     def _refuse_another(self, name: str, spec: Mapping[str, Any]) -> None:
-        stored = self.study.user_attrs.get(SPEC)
+        stored = self.attributes.get(SPEC)
         if stored is None and self.leases.is_shared:
             # another process may be about to write it
             time.sleep(SETTLE_SECONDS)
-            stored = self.study.user_attrs.get(SPEC)
+            stored = self.attributes.get(SPEC)
         if stored is None and not self.study.get_trials(deepcopy=False) and self.study.directions == [self._direction]:
             # a search was killed between making the study and writing down what it is for
             self.study.set_user_attr(SPEC, dict(spec))
@@ -99,7 +101,7 @@ class StudyStore:
         Raises:
             StudyError: A full training had another number of steps when the study was made.
         """
-        stored = self.study.user_attrs.get(SPACE)
+        stored = self.attributes.get(SPACE)
         if stored is None:
             stored = {
                 "name": settled.space.name,
@@ -118,30 +120,31 @@ class StudyStore:
     @property
     def stored_space(self) -> SettledSpace:
         """The space that the study was made with; a search of it has settled one."""
-        stored = self.study.user_attrs[SPACE]
+        stored = self.attributes[SPACE]
         # JSON is YAML
         text = json.dumps(stored["space"], ensure_ascii=False)
         return SettledSpace(parse_space(text, stored["name"]), tuple(stored["notes"]))
 
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What is written down with the study, without the deep copy that Optuna makes; a thread may add to it."""
+        return dict(self.storage.get_study_user_attrs(self._study_id))
+
+    def together(self) -> AbstractContextManager[None]:
+        """Bring what is written meanwhile to disk at the end, in its order; each alone takes milliseconds."""
+        return self.storage.together() if isinstance(self.storage, JournalFile) else nullcontext()
+
     def records(self) -> list[TrialRecord]:
         """Return all trials, in their order."""
-        repeats = read_repeats(self.study.user_attrs)
-        records = [self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
-        return [replace(record, repeats=repeats.get(record.number, ())) for record in records] if repeats else records
-
-    def _record(self, trial: FrozenTrial) -> TrialRecord:
-        found, words = self._read.get(trial.number), trial.user_attrs
-        # whatever is written later adds a word, or changes one of these; reading a thousand trials takes time
-        changing = [words.get(name) for name in (STOPPED_AT, LOST_STEPS, HOLDER)]
-        mark = (trial.state, len(words), len(words.get(RUNGS, ())), *changing)
-        if found is None or found[0] != mark:
-            found = self._read[trial.number] = mark, TrialRecord.of(trial)
-        return found[1]
+        records = self._trials.all()
+        for number, repeats in read_repeats(self.attributes).items():
+            records[number] = replace(records[number], repeats=repeats)
+        return records
 
     @property
     def baseline(self) -> Outcome | None:
         """What the module reached as it came, where that was tried."""
-        stored = self.study.user_attrs.get(BASELINE)
+        stored = self.attributes.get(BASELINE)
         return None if stored is None else Outcome.from_dict(stored)
 
     @property
@@ -151,16 +154,14 @@ class StudyStore:
 
     def spent_on(self, records: Sequence[TrialRecord]) -> int:
         """Return the optimizer steps of all trials, of the baseline, and of runs that were lost."""
-        attributes = self.study.user_attrs
-        baseline = int(attributes[BASELINE]["steps"]) if BASELINE in attributes else 0
-        own = sum(record.saved_steps + record.lost_steps for record in records)
-        own += sum(again.steps for record in records for again in record.repeats)
-        return own + baseline + int(attributes.get(LOST_STEPS, 0))
+        attributes = self.attributes
+        aside = int(attributes.get(BASELINE, {}).get("steps", 0)) + int(attributes.get(LOST_STEPS, 0))
+        return sum(record.steps_done for record in records) + aside
 
     @property
     def parent_key(self) -> str:
         """Under which key tracking knows the search; made when it is first asked for."""
-        key = self.study.user_attrs.get(PARENT_KEY)
+        key = self.attributes.get(PARENT_KEY)
         if key is None:
             key = uuid4().hex
             self.study.set_user_attr(PARENT_KEY, key)
@@ -168,20 +169,19 @@ class StudyStore:
 
     def abandoned(self) -> list[TrialRecord]:
         """Return the running trials that no living process trains, now this process's own: kills leave them."""
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        gone = [trial for trial in running if self.leases.is_gone(trial.user_attrs.get(HOLDER, ""))]
-        for trial in gone:
-            self._hold(self._trial_id(trial.number))
-        if not gone:
-            return []
-        self.leases.settle()
-        taken = {trial.number for trial in gone}
+        running = [record for record in self._trials.open() if record.state == "running"]
+        gone = {holder for holder in {record.holder for record in running} if self.leases.is_gone(holder)}
+        taken = [record.number for record in running if record.holder in gone]
+        for number in taken:
+            self._hold(self._trial_id(number))
+        if taken:
+            self.leases.settle()
         return [record for record in self.own() if record.number in taken]
 
     def own(self) -> list[TrialRecord]:
         """Return the running trials of this process."""
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [TrialRecord.of(trial) for trial in running if trial.user_attrs.get(HOLDER) == self.leases.holder]
+        own = [record for record in self._trials.open() if record.holder == self.leases.holder]
+        return [record for record in own if record.state == "running"]
 
     def is_own(self, number: int) -> bool:
         """Return whether no other process has taken a trial over; it may where this one stood still for long."""
@@ -204,9 +204,9 @@ class StudyStore:
 
     def ask(self) -> optuna.Trial:
         """Return the next trial: one that was begun and has passed no rung, else a new one."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            if RUNGS not in trial.user_attrs and self.claim(trial.number):
-                return optuna.Trial(self.study, self._trial_id(trial.number))
+        for record in self._trials.open():
+            if record.state == "waiting" and not record.pauses and self.claim(record.number):
+                return optuna.Trial(self.study, self._trial_id(record.number))
         trial_id = self.storage.create_new_trial(self._study_id)
         self._hold(trial_id)
         return optuna.Trial(self.study, trial_id)
@@ -216,7 +216,7 @@ class StudyStore:
 
     def asides(self) -> set[str]:
         """Return the trainings that are no trial's and are under way, here or in another process, by their names."""
-        held = {name: str(holder) for name, holder in self.study.user_attrs.items() if name.startswith(f"{HOLDER}.")}
+        held = {name: str(holder) for name, holder in self.attributes.items() if name.startswith(f"{HOLDER}.")}
         found = {name for name, holder in held.items() if holder and not self.leases.is_gone(holder)}
         return {name.removeprefix(f"{HOLDER}.") for name in found}
 
@@ -224,7 +224,7 @@ class StudyStore:
         """Make a training that is no trial's this process's own; return whether no other was quicker."""
         self.study.set_user_attr(f"{HOLDER}.{name}", self.leases.holder)
         self.leases.settle()
-        return bool(self.study.user_attrs[f"{HOLDER}.{name}"] == self.leases.holder)
+        return bool(self.attributes[f"{HOLDER}.{name}"] == self.leases.holder)
 
     def release_aside(self, name: str) -> None:
         """Say that a training which is no trial's is under way no longer."""
@@ -243,7 +243,7 @@ class StudyStore:
     def note_lost(self, number: int | None, steps: int) -> None:
         """Count the optimizer steps of a training that somebody stopped; None for one that is no trial's."""
         if number is None:
-            self.study.set_user_attr(LOST_STEPS, int(self.study.user_attrs.get(LOST_STEPS, 0)) + steps)
+            self.study.set_user_attr(LOST_STEPS, int(self.attributes.get(LOST_STEPS, 0)) + steps)
         else:
             self.storage.set_trial_user_attr(self._trial_id(number), LOST_STEPS, self.record(number).lost_steps + steps)
 
@@ -268,17 +268,17 @@ class StudyStore:
     def note_repeat(self, number: int, outcome: Outcome) -> None:
         """Write down what a finished trial's recipe gave on one more seed."""
         # with the study, as a finished trial takes no more words
-        so_far = [again.to_dict() for again in read_repeats(self.study.user_attrs).get(number, ())]
+        so_far = [again.to_dict() for again in read_repeats(self.attributes).get(number, ())]
         self.study.set_user_attr(f"{REPEATS}.{number}", [*so_far, outcome.to_dict()])
 
     def run_key(self, number: int) -> str | None:
         """Return the key under which tracking knows a trial's run; None for a trial that has none yet."""
-        key = self.study.get_trials(deepcopy=False)[number].user_attrs.get(RUN_KEY)
+        key = self.storage.get_trial(self._trial_id(number)).user_attrs.get(RUN_KEY)
         return None if key is None else str(key)
 
     def record(self, number: int) -> TrialRecord:
         """Return one trial."""
-        return self._record(self.study.get_trials(deepcopy=False)[number])
+        return self._trials.one(self.storage.get_trial(self._trial_id(number)))
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """Tell Optuna what came of a trial."""

@@ -142,6 +142,10 @@ class Search:
 
     def _begin_next(self) -> bool:
         """Begin the next training; return whether there was one."""
+        with self.store.together():
+            return self._make_move()
+
+    def _make_move(self) -> bool:
         if self.store.leases.is_shared:
             self._ledger.take_up(self.store.abandoned())
         records, asides = self.store.records(), self.store.asides()
@@ -211,7 +215,8 @@ class Search:
         with self._interrupts.released() if self._engine.trains_here else nullcontext():
             done = self._engine.next_done(_POLL_SECONDS)
         if done is not None:
-            self._take(done)
+            with self.store.together():
+                self._take(done)
         if not self._interrupts.was_pressed:
             return True
         if self._stop_by is None:

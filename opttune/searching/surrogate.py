@@ -62,7 +62,7 @@ class Surrogate:
         """Return the expected improvement of each candidate on the best point so far."""
         points = self._encoder.points(candidates)
         across = self._covariance(points, self._points)
-        variance = _SHARED + _OWN + _OPTIMIZER + _FIELDS - np.einsum("ij,jk,ik->i", across, self._inverse, across)
+        variance = _SHARED + _OWN + _OPTIMIZER + _FIELDS - ((across @ self._inverse) * across).sum(axis=1)
         deviation = np.sqrt(np.maximum(variance, 1e-9))
         gain = self._best - self._mean(points, across)
         standard = gain / deviation

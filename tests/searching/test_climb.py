@@ -164,6 +164,46 @@ def test_a_budget_is_held_back_for_finalists_that_are_still_to_come_but_not_left
     assert climb(**FINALE).next_move([*dead, THREE[0]], 2 * TOTAL) == Start()
 
 
+def test_where_several_train_the_finalists_are_trained_again_while_the_others_go_on() -> None:
+    alone, four = climb(budget=20.0), climb(budget=20.0, workers=4)
+    begun = [trial(3, 9.0)]
+
+    # three trainings are held back; 20% of the budget would be four, but only three others train on
+    assert four.next_move([*THREE, *begun], 3 * TOTAL + 301) == Start()
+    assert alone.next_move([*THREE, *begun], 3 * TOTAL + 300) == Start()
+    assert four.next_move([*THREE, *begun], 3 * TOTAL + 300) == Repeat(0)
+    assert four.next_move([*THREE, *begun], 2 * TOTAL + 300, repeating=[0]) == Repeat(1)
+    assert four.next_move([*THREE, *begun], 300, repeating=[0, 1, 2]) == Start()
+
+
+def test_of_few_trials_or_with_many_workers_the_budget_says_when_the_finalists_are_trained_again() -> None:
+    many = climb(budget=20.0, workers=64)
+
+    assert many.next_move([*THREE, trial(3, 9.0)], 3 * TOTAL + 401) == Start()
+    assert many.next_move([*THREE, trial(3, 9.0)], 3 * TOTAL + 400) == Repeat(0)
+
+
+def test_who_becomes_a_finalist_after_they_were_chosen_is_not_waited_for() -> None:
+    repeated = [again(record, 5.0) for record in THREE]
+    better = finished(3, 1.0, 0.9, 0.5)
+
+    assert climb(budget=20.0, workers=4).next_move([*repeated, better], 150) == Start()
+    assert climb(budget=20.0, workers=4).next_move([*repeated, better], 99) is None
+    assert climb(budget=20.0).next_move([*repeated, better], 150) == Repeat(3)
+
+
+@pytest.mark.parametrize(
+    ("workers", "budget", "move"), [(1, 101.0, Promote(5)), (2, 100.0, Promote(5)), (2, 101.0, None)]
+)
+def test_the_rest_of_a_large_budget_is_not_waited_for_where_several_train(
+    workers: int, budget: float, move: Promote | None
+) -> None:
+    repeated = [again(record, 5.0) for record in THREE]
+    records = [*repeated, finished(3, 9.0, 8.0, 7.0), finished(4, 9.1, 8.1, 7.1), trial(5, 99.0)]
+
+    assert climb(budget=budget, workers=workers).next_move(records, TOTAL - 1) == move
+
+
 def test_a_limit_of_trials_and_a_small_budget_end_without_a_finale() -> None:
     assert climb(**FINALE, most_trials=3).next_move(THREE, 5 * TOTAL) is None
     assert climb(**{**FINALE, "budget": 19.0}).next_move(THREE, TOTAL - 1) is None

@@ -4,13 +4,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
 import pytest
 
 from opttune.errors import InputError, StudyError
-from opttune.searching.storage import open_storage, quiet_optuna, sole_search
+from opttune.searching.storage import JournalFile, open_storage, quiet_optuna, sole_search
 from tests.search_support import command_env
 
 
@@ -90,3 +91,41 @@ def test_a_password_in_the_address_of_a_storage_that_cannot_be_opened_is_not_sho
         open_storage("postgresql+nodriver://me:hunter2@127.0.0.1/db", tmp_path)
 
     assert "hunter2" not in str(caught.value)
+
+
+def test_what_is_written_together_is_seen_at_once_and_stays_after_a_kill(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time; from pathlib import Path; import optuna\n"
+        "from opttune.searching.storage import JournalFile, open_storage\n"
+        f"storage = open_storage(None, Path({str(tmp_path)!r}))\n"
+        "study = optuna.create_study(study_name='s', storage=storage)\n"
+        "with storage.together():\n"
+        "    for _ in range(3): study.tell(study.ask(), 1.0)\n"
+        "    print('told', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=command_env()) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"told\n"
+        seen = len(optuna.load_study(study_name="s", storage=open_storage(None, tmp_path)).trials)
+        other.kill()
+
+    assert seen == 3
+    assert add_trials(tmp_path) == 4
+
+
+def test_after_an_error_each_line_is_brought_to_disk_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, synced = open_storage(None, tmp_path), []
+    assert isinstance(storage, JournalFile)
+    fsync = os.fsync
+    monkeypatch.setattr("os.fsync", lambda number: (synced.append(number), fsync(number)))
+    study = optuna.create_study(study_name="s", storage=storage)
+    with suppress(ZeroDivisionError), storage.together():
+        before = len(synced)
+        study.set_user_attr("a", 1)
+        study.set_user_attr("b", 2)
+        assert len(synced) == before
+        raise ZeroDivisionError
+    assert len(synced) == before + 1
+    study.set_user_attr("c", 3)
+
+    assert len(synced) == before + 2
