@@ -33,7 +33,6 @@ class Ladder:
         shares: The rungs below the full length, as shares of it, ascending, in (0, 1); none trains every trial to
             the end.
         kept: For each rung the best share of all trials seen there that goes on, in (0, 1].
-        least_peers: Where fewer others were seen at a rung, a trial goes on.
         most_paused: So many trials at most wait at a rung; the worst beyond are given up.
 
     Raises:
@@ -45,8 +44,7 @@ class Ladder:
     """
 
     shares: tuple[float, ...] = (0.1, 0.35)
-    kept: tuple[float, ...] = (0.67, 0.5)
-    least_peers: int = 3
+    kept: tuple[float, ...] = (0.5, 0.35)
     most_paused: int = 5
 
     def __post_init__(self) -> None:
@@ -55,9 +53,8 @@ class Ladder:
             raise InputError(f"Ladder: shares must ascend between 0 and 1, got {self.shares!r}.")
         if len(self.kept) != len(self.shares) or any(not 0 < share <= 1 for share in self.kept):
             raise InputError(f"Ladder: kept must hold a share in (0, 1] for each rung, got {self.kept!r}.")
-        for name in ("least_peers", "most_paused"):
-            if getattr(self, name) < 1:
-                raise InputError(f"Ladder: {name} must be at least 1, got {getattr(self, name)!r}.")
+        if self.most_paused < 1:
+            raise InputError(f"Ladder: most_paused must be at least 1, got {self.most_paused!r}.")
 
     def steps(self, total_steps: int, warmup_share: float = 0.0) -> tuple[int, ...]:
         """Return the optimizer steps of the rungs, the full length last.
@@ -203,7 +200,8 @@ def goes_on(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing],
     better = sum(value < one.values[level] for value in seen)
     # of a ladder of which rungs were left out, the highest count
     kept = ladder.kept[level - (len(rungs) - 1)]
-    return len(seen) < ladder.least_peers or better < kept * (len(seen) + 1)
+    # the first to come always goes on
+    return better < kept * (len(seen) + 1)
 
 
 def gets_worse(finished: Sequence[tuple[float, float]]) -> bool:
