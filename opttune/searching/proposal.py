@@ -126,6 +126,7 @@ class _Draws:
         self._incumbents = _best(evidence, 1)
         self._prior_share = PRIOR_SHARE if mixture.uses_prior else 0.0
         self._offsets = weights() if model is None else model.offsets
+        self._moved: dict[float, Space] = {}
         living = sum(1 for one in evidence if one.values)
         self._asks_model = living >= _LEAST_FOR_MODEL and rng.random() < mixture.model_share
 
@@ -149,8 +150,9 @@ class _Draws:
         if not self._mixture.uses_prior:
             return self._from_anywhere()
         offset = float(self._rng.choice(OFFSETS, p=self._offsets))
-        space = within_ranges(moved_priors(self._whole, offset), self._space)
-        return draw_from_prior(space, self._rng, prior_share=1.0)
+        if offset not in self._moved:
+            self._moved[offset] = within_ranges(moved_priors(self._whole, offset), self._space)
+        return draw_from_prior(self._moved[offset], self._rng, prior_share=1.0)
 
     def _from_anywhere(self) -> Parameters:
         return draw_from_prior(self._space, self._rng, prior_share=0.0)
