@@ -101,8 +101,8 @@ def test_trials_pause_at_the_rungs_and_the_better_ones_go_on_to_the_end(
     assert result.best_value == result.trials["value"].min()
 
 
-def test_the_first_trials_are_trained_to_the_end_without_comparison(result: SearchResult) -> None:
-    assert list(result.trials["reason"][: Ladder().least_peers]) == ["completed"] * Ladder().least_peers
+def test_the_first_trial_is_trained_to_the_end_without_comparison(result: SearchResult) -> None:
+    assert result.trials["reason"][0] == "completed"
 
 
 def test_who_was_given_up_was_not_among_the_best_at_its_rung(result: SearchResult) -> None:

@@ -33,7 +33,6 @@ OURS: Mapping[str, Mapping[str, Any]] = {
     "ours:no_guard": {"plan": {"guard": None}},
     "ours:no_pause": {"plan": {"ladder": Ladder(shares=(), kept=())}},
     "ours:no_finale": {"plan": {"finale": Finale(most_finalists=0)}},
-    "ours:no_mutation": {"sampler": {"mixture": Mixture(mutation_share=0.0)}},
     "ours:no_model": {"sampler": {"mixture": Mixture(model_share=0.0)}},
     "ours:no_learning": {"sampler": {"mixture": Mixture(model_share=0.0, mutation_share=0.0)}},
 }

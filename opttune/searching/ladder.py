@@ -35,7 +35,6 @@ class Ladder:
         shares: The rungs below the full length, as shares of it, ascending, in (0, 1); none trains every trial to
             the end.
         kept: For each rung the best share of all trials seen there that goes on, in (0, 1].
-        least_peers: Where fewer others were seen at a rung, a trial goes on.
         most_paused: So many trials at most wait at a rung; the worst beyond are given up.
 
     Raises:
@@ -47,8 +46,7 @@ class Ladder:
     """
 
     shares: tuple[float, ...] = (0.1, 0.35)
-    kept: tuple[float, ...] = (0.67, 0.5)
-    least_peers: int = 3
+    kept: tuple[float, ...] = (0.5, 0.35)
     most_paused: int = 5
 
     def __post_init__(self) -> None:
@@ -57,9 +55,8 @@ class Ladder:
             raise InputError(f"Ladder: shares must ascend between 0 and 1, got {self.shares!r}.")
         if len(self.kept) != len(self.shares) or any(not 0 < share <= 1 for share in self.kept):
             raise InputError(f"Ladder: kept must hold a share in (0, 1] for each rung, got {self.kept!r}.")
-        for name in ("least_peers", "most_paused"):
-            if getattr(self, name) < 1:
-                raise InputError(f"Ladder: {name} must be at least 1, got {getattr(self, name)!r}.")
+        if self.most_paused < 1:
+            raise InputError(f"Ladder: most_paused must be at least 1, got {self.most_paused!r}.")
 
     def steps(self, total_steps: int, warmup_share: float = 0.0) -> tuple[int, ...]:
         """Return the optimizer steps of the rungs, the full length last.
@@ -207,7 +204,6 @@ class _Peers:
         self._worst_finished = max((early for early, _ in finished), default=0.0)
         self._latest = max(one.number for one in standings)
         self._seen = sorted(one.values[level] for one in standings if len(one.values) > level)
-        self._least = ladder.least_peers
         # of a ladder of which rungs were left out, the highest count
         self._kept = ladder.kept[level - (len(rungs) - 1)]
 
@@ -219,7 +215,8 @@ class _Peers:
             is_good_enough = self._gets_worse or value <= self._worst_finished
             return one.number == self._latest and is_good_enough
         better = bisect_left(self._seen, value)
-        return len(self._seen) <= self._least or better < self._kept * len(self._seen)
+        # the first to come always goes on
+        return better < self._kept * len(self._seen)
 
 
 def gets_worse(finished: Sequence[tuple[float, float]]) -> bool:

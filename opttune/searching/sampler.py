@@ -26,12 +26,12 @@ _ONE_AT_A_TIME = Lock()
 
 
 class OpttuneSampler(BaseSampler):
-    """Draws the default recipe of each optimizer first, then from a mixture that learns from what the trials show.
+    """Draws the default recipe of each optimizer first, then what a model of the trials so far promises most of.
 
-    Half of the draws are chosen by a model of all trials so far (a Gaussian process that reads learning rates in
-    decades from their priors); the others mutate the best trial, come from the priors, or from the whole space.
-    The priors count the less the further off the best trials lie. What one optimizer shows counts for the others
-    where fields mean the same.
+    A model of all trials so far chooses each (a Gaussian process that reads learning rates in decades from their
+    priors) among mutations of the best trial, draws from the priors, and from the whole space. It weighs by how many
+    decades the priors of all optimizers may be off together, so that wrong ones are left after a few trials. What one
+    optimizer shows counts for the others where fields mean the same.
 
     What a trial draws follows from the seed, its number and the trials before it, so that a study that was
     stopped goes on as it would have. Parameters that are not of the space, such as others of your own objective,

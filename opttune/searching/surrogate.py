@@ -1,18 +1,20 @@
 """A Gaussian process over what trials have shown: which of some candidates promises the largest improvement?
 
-The learning rate counts in decades from its prior centre, so that what one optimizer shows of a prior that is too
-high or too low is shared by all; the other fields count where they mean the same, by their last name, each on the
-place in its own range.
+The learning rate counts in decades from its prior centre, so that what one optimizer shows is shared by all. By how
+much all centres are off together is unknown: the model holds every offset for as likely as it explains the trials, and
+what it promises is the mean over them, so that a wrong prior is left as soon as trials say so. The other fields count
+where they mean the same, by their last name, each on the place in its own range.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import erf, exp, log10, pi, sqrt
+from math import erf, log10, pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
 
 from opttune.searching.evidence import Evidence, scores
+from opttune.searching.offset import OFFSETS, weights
 from opttune.space.model import Choice, Fixed, Range, Scalar, Space
 from opttune.space.sample import parameter
 
@@ -28,6 +30,8 @@ _PRIOR_SLOPE, _PRIOR_MOST = 0.5, 2.0
 """The prior: the score worsens with the square of the decades from the centre, and no further from here on."""
 _MOST_TRIALS = 150
 """Trials that are looked at: the best half of them, and the latest."""
+_LEAST_WEIGHT = 1e-3
+"""Offsets that are less likely than this, beside the likeliest, are passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,36 +48,51 @@ class Surrogate:
     Args:
         space: What varies.
         evidence: What the trials have shown, at least one.
+        pending: Parameters of trials that have shown nothing yet: there is less to learn near them.
+
+    Attributes:
+        offsets: How likely each of `OFFSETS` is.
     """
 
-    def __init__(self, space: Space, evidence: Sequence[Evidence]) -> None:
+    def __init__(self, space: Space, evidence: Sequence[Evidence], pending: Sequence[Parameters] = ()) -> None:
         self._encoder = _Encoder(space)
         score = np.array(scores(evidence))
         kept = _worth_a_look(score)
-        self._points = self._encoder.points([evidence[index].parameters for index in kept])
-        rest = score[kept] - _prior_mean(self._points)
-        self._level = float(rest.mean())
-        covariance = self._covariance(self._points, self._points) + _NOISE * np.eye(len(kept))
-        self._inverse = np.linalg.inv(covariance)
-        self._weights = self._inverse @ (rest - self._level)
-        self._best = float(self._mean(self._points).min())
+        plans = [evidence[index].parameters for index in kept]
+        self._points = self._encoder.points(plans)
+        self._known = self._encoder.points([*plans, *pending[-_MOST_TRIALS:]]) if pending else self._points
+        across = self._covariance(self._points, self._points)
+        inverse = _inverse(across)
+        self._inverse = _inverse(self._covariance(self._known, self._known)) if pending else inverse
+        # a column for each offset
+        rest = score[kept][:, None] - _prior_mean(self._points)
+        self._level = inverse.sum(0) @ rest / inverse.sum()
+        self._weights = inverse @ (rest - self._level)
+        self.offsets = weights(-np.sum((rest - self._level) * self._weights, axis=0) / 2)
+        self._best = self._mean(self._points, across).min(0)
+
+    @property
+    def offset(self) -> float:
+        """The likeliest offset, in decades."""
+        return float(OFFSETS[self.offsets.argmax()])
 
     def improvement(self, candidates: Sequence[Parameters]) -> Array:
         """Return the expected improvement of each candidate on the best point so far."""
         points = self._encoder.points(candidates)
-        across = self._covariance(points, self._points)
-        variance = _SHARED + _OWN + _OPTIMIZER + _FIELDS - ((across @ self._inverse) * across).sum(axis=1)
-        deviation = np.sqrt(np.maximum(variance, 1e-9))
-        gain = self._best - self._mean(points, across)
+        across = self._covariance(points, self._known)
+        variance = _SHARED + _OWN + _OPTIMIZER + _FIELDS - np.sum(across @ self._inverse * across, axis=1)
+        deviation = np.sqrt(np.maximum(variance, 1e-9))[:, None]
+        likely = self.offsets > _LEAST_WEIGHT * self.offsets.max()
+        gain = (self._best - self._mean(points, across[:, : len(self._weights)]))[:, likely]
         standard = gain / deviation
-        density = np.array([exp(-z * z / 2) / sqrt(2 * pi) for z in standard])
-        below = np.array([(1 + erf(z / sqrt(2))) / 2 for z in standard])
-        improvement: Array = gain * below + deviation * density
-        return improvement
+        density = np.exp(-(standard**2) / 2) / sqrt(2 * pi)
+        expected: Array = (gain * _below(standard) + deviation * density) @ self.offsets[likely]
+        return expected
 
-    def _mean(self, points: _Points, across: Array | None = None) -> Array:
-        across = self._covariance(points, self._points) if across is None else across
-        return _prior_mean(points) + self._level + across @ self._weights
+    def _mean(self, points: _Points, across: Array) -> Array:
+        """Return a row for each point, with a column for each offset."""
+        mean: Array = _prior_mean(points) + self._level + across @ self._weights
+        return mean
 
     def _covariance(self, left: _Points, right: _Points) -> Array:
         square = (left.decades[:, None] - right.decades[None, :]) ** 2
@@ -142,8 +161,19 @@ class _Encoder:
 
 
 def _prior_mean(points: _Points) -> Array:
-    mean: Array = _PRIOR_SLOPE * np.minimum(np.abs(points.decades), _PRIOR_MOST) ** 2
+    away = np.abs(points.decades[:, None] - OFFSETS[None, :])
+    mean: Array = _PRIOR_SLOPE * np.minimum(away, _PRIOR_MOST) ** 2
     return mean
+
+
+def _inverse(covariance: Array) -> Array:
+    return np.linalg.inv(covariance + _NOISE * np.eye(len(covariance))).astype(np.float64)
+
+
+def _below(standard: Array) -> Array:
+    """Return the normal distribution's share below each number."""
+    shares = [(1 + erf(one / sqrt(2))) / 2 for one in standard.ravel().tolist()]
+    return np.array(shares).reshape(standard.shape)
 
 
 def _worth_a_look(score: Array) -> list[int]:

@@ -95,6 +95,34 @@ def test_a_prior_that_is_off_for_one_optimizer_is_taken_to_be_off_for_another(fa
     assert float(chosen(TWO, evidence, candidates)["adamw.lr"] or 0) == pytest.approx(1e-3 * factor)
 
 
+@pytest.mark.parametrize("off", [-1.5, 0.0, 1.5])
+def test_it_says_in_which_direction_the_priors_are_off(off: float) -> None:
+    plans: list[Parameters] = [{"optimizer": "sgd", "sgd.lr": 1e-2 * 10**move} for move in (-2.0, -1.0, 0.0, 1.0, 2.0)]
+    plans += [{"optimizer": "adamw", "adamw.lr": 1e-3 * 10**move} for move in (-1.5, -0.5, 0.5, 1.5)]
+
+    def loss(plan: Parameters) -> float:
+        name, centre = ("sgd.lr", 1e-2) if plan["optimizer"] == "sgd" else ("adamw.lr", 1e-3)
+        return abs(log10(float(plan[name] or 1) / centre) - off)
+
+    # what the priors promise keeps it from going all the way
+    assert Surrogate(TWO, seen(plans, loss)).offset == pytest.approx(off * 0.75, abs=0.4)
+
+
+def test_trials_at_the_centres_say_nothing_of_the_offset() -> None:
+    plans: list[Parameters] = [{"optimizer": "sgd", "sgd.lr": 1e-2}, {"optimizer": "adamw", "adamw.lr": 1e-3}]
+
+    assert Surrogate(TWO, seen(plans, lambda plan: float(plan["optimizer"] == "sgd"))).offset == 0
+
+
+def test_near_a_trial_that_runs_there_is_less_to_gain() -> None:
+    evidence = seen(sgd(1e-3, 1e-2, 0.1), decades_from(1e-2))
+    candidates = sgd(3e-3, 0.6)
+    alone, beside = (Surrogate(ONE, evidence, running).improvement(candidates) for running in ([], sgd(0.5)))
+
+    assert beside[1] < alone[1] / 2
+    assert beside[0] == pytest.approx(alone[0], rel=0.1)
+
+
 def test_an_optimizer_that_is_better_at_every_rate_is_preferred() -> None:
     rates = np.geomspace(1e-2, 1e-1, 4)
     plans: list[Parameters] = [{"optimizer": "sgd", "sgd.lr": float(rate)} for rate in rates]
