@@ -72,6 +72,7 @@ class Climb:
             may_start=not is_limited and (self._recipes == inf or count_begun(records) < self._recipes),
             # as long as none has finished, those that died are made up for
             uses_up=not (is_limited or self._leaves_rest) or all(record.value is None for record in records),
+            at_once=_at_once(records),
         )
 
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
@@ -99,7 +100,7 @@ class Climb:
 
     def surplus(self, records: Sequence[TrialRecord]) -> list[int]:
         """Return the paused trials that can be given up, as none of them will be promoted."""
-        return surplus(self._plan.ladder, self.rungs, self._standings(records))
+        return surplus(self._plan.ladder, self.rungs, self._standings(records), _at_once(records))
 
     def why_ended(self, records: Sequence[TrialRecord]) -> str:
         """Return a sentence where the search ends before its limits, since nothing is left to try; else empty."""
@@ -117,6 +118,11 @@ class Climb:
             sign = 1.0 if self._plan.mode == "min" else -1.0
             known = self._known[record.number] = record, _standing(record, sign)
         return known[1]
+
+
+def _at_once(records: Sequence[TrialRecord]) -> int:
+    """Return how many trials are trained at a time, of all processes, the one that is decided on included."""
+    return 1 + sum(record.is_running for record in records)
 
 
 def count_begun(records: Sequence[TrialRecord]) -> int:

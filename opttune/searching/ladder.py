@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from heapq import nlargest
 from itertools import pairwise
 from statistics import correlation
 
@@ -155,6 +156,7 @@ def next_move(
     *,
     may_start: bool = True,
     uses_up: bool = True,
+    at_once: int = 1,
 ) -> Promote | Start | None:
     """Return what to train next, or None where nothing is left to do or to pay.
 
@@ -169,9 +171,10 @@ def next_move(
         may_start: Whether a new trial may begin.
         uses_up: Whether at the end, when nothing new can begin, the best of those that are paused go on for as long
             as the budget lasts.
+        at_once: How many are trained at a time, of which each may be the latest.
     """
     payable = [one for one in standings if one.is_paused and steps_left >= rungs[-1] - one.steps]
-    peers = {steps: _Peers(ladder, rungs, standings, steps) for steps in {one.steps for one in payable}}
+    peers = {steps: _Peers(ladder, rungs, standings, steps, at_once) for steps in {one.steps for one in payable}}
     # the furthest first, and of these the best
     payable.sort(key=lambda one: (-one.steps, one.values[-1], one.number))
     for one in payable:
@@ -182,7 +185,9 @@ def next_move(
     return Promote(payable[0].number) if payable and uses_up else None
 
 
-def goes_on(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing], one: Standing) -> bool:
+def goes_on(
+    ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing], one: Standing, at_once: int = 1
+) -> bool:
     """Return whether a paused trial is among the better of those seen at its rung, as far as the rung tells.
 
     Args:
@@ -190,19 +195,22 @@ def goes_on(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing],
         rungs: The rungs in optimizer steps, the full length last.
         standings: All trials that have begun.
         one: The trial.
+        at_once: How many are trained at a time, of which each may be the latest.
     """
-    return _Peers(ladder, rungs, standings, one.steps).let_on(one)
+    return _Peers(ladder, rungs, standings, one.steps, at_once).let_on(one)
 
 
 class _Peers:
     """All trials that were seen at a rung, and what they say of it."""
 
-    def __init__(self, ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing], steps: int) -> None:
+    def __init__(
+        self, ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing], steps: int, at_once: int
+    ) -> None:
         level = self._level = rungs.index(steps)
         finished = tuple((one.values[level], one.values[-1]) for one in standings if len(one.values) == len(rungs))
         self._gets_worse, self._disagree = gets_worse(finished), _disagree(finished)
         self._worst_finished = max((early for early, _ in finished), default=0.0)
-        self._latest = max(one.number for one in standings)
+        self._latest = nlargest(at_once, (one.number for one in standings))
         self._seen = sorted(one.values[level] for one in standings if len(one.values) > level)
         # of a ladder of which rungs were left out, the highest count
         self._kept = ladder.kept[level - (len(rungs) - 1)]
@@ -213,7 +221,7 @@ class _Peers:
         # those that were paused before it was known had shown that they are worse, if only there
         if self._gets_worse or self._disagree:
             is_good_enough = self._gets_worse or value <= self._worst_finished
-            return one.number == self._latest and is_good_enough
+            return one.number in self._latest and is_good_enough
         better = bisect_left(self._seen, value)
         # the first to come always goes on
         return better < self._kept * len(self._seen)
@@ -247,7 +255,7 @@ def _disagree(finished: tuple[tuple[float, float], ...]) -> bool:
     return correlation(before, after) < _LEAST_CORRELATION
 
 
-def surplus(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing]) -> list[int]:
+def surplus(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing], at_once: int = 1) -> list[int]:
     """Return the paused trials that are too far down in the pool to go on ever, the worst last.
 
     Their saved states are what would fill the disk.
@@ -255,7 +263,7 @@ def surplus(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing])
     found = []
     for rung in rungs[:-1]:
         waiting = [one for one in standings if one.is_paused and one.steps == rung]
-        peers = _Peers(ladder, rungs, standings, rung) if len(waiting) > ladder.most_paused else None
+        peers = _Peers(ladder, rungs, standings, rung, at_once) if len(waiting) > ladder.most_paused else None
         waiting = [one for one in waiting if peers is not None and not peers.let_on(one)]
         waiting.sort(key=lambda one: (one.values[-1], one.number))
         found += [one.number for one in waiting[ladder.most_paused :]]

@@ -231,6 +231,15 @@ def test_a_trial_is_trained_to_the_next_rung() -> None:
     assert tuple(map(climb().next_rung, stands)) == RUNGS
 
 
+def test_where_others_are_under_way_the_latest_is_one_of_several() -> None:
+    overfitting = [finished(number, 1.0, 2.0, 3.0 + number) for number in range(3)]
+    waiting = trial(3, 9.0)
+    running = replace(trial(5), state="running")
+
+    assert climb(budget=10.0).next_move([*overfitting, waiting, trial(4, 9.5), running], 1000) == Promote(3)
+    assert climb(budget=10.0).next_move([*overfitting, waiting, finished(4, 1.0, 2.0, 9.5)], 1000) == Start()
+
+
 def test_the_worst_of_a_full_pool_can_be_given_up() -> None:
     done = [finished(number, 2.0 + number, 1.0 + number, number / 10) for number in range(10)]
     crowd = [*done, *(trial(10 + number, 20.0 + number) for number in range(12))]

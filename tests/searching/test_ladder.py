@@ -312,6 +312,14 @@ def test_where_values_get_worse_the_latest_goes_on_and_those_that_wait_do_not() 
     assert next_move(LADDER, RUNGS, [*worse, paused(4, 5.0), finished(5, 6.0, 7.0, 8.0)], 1000) == Start()
 
 
+def test_where_several_train_each_of_them_may_be_the_latest() -> None:
+    worse = [finished(number, 0.1, 0.2, 0.9 + number) for number in range(4)]
+    others = [paused(4, 5.0), finished(5, 6.0, 7.0, 8.0), finished(6, 6.0, 7.0, 8.0)]
+
+    assert next_move(LADDER, RUNGS, [*worse, *others], 1000, at_once=3) == Promote(4)
+    assert next_move(LADDER, RUNGS, [*worse, *others], 1000, at_once=2) == Start()
+
+
 def test_where_ranks_disagree_the_latest_goes_on_unless_it_is_worse_than_all_that_finished() -> None:
     turned = [finished(number, 9.0 - number, 9.0 - number, number / 10) for number in range(6)]
 

@@ -17,6 +17,7 @@ from tests.search_support import TINY, WILD, Tracked, make_space, run_search
 
 STEPS = 200
 FAILING = TINY.replace("{low: 1e-3, high: 1e-1, log: true, prior: 1e-2, source: test}", "{choices: [1e-3, 0.5]}")
+DIVERGING_FIRST = WILD.replace("prior: 1e-3", "prior: 1e3")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(folder: Path) -> SearchResult:
-    return run_search(folder, Classifier, data=loaders, space=make_space(WILD), max_steps=STEPS, budget=5)
+    return run_search(folder, Classifier, data=loaders, space=make_space(DIVERGING_FIRST), max_steps=STEPS, budget=5)
 
 
 @pytest.fixture(scope="module")
