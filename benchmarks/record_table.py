@@ -1,12 +1,13 @@
-"""Record trainings for `search.py replay`: a small CNN on digits and an MLP on MNIST-1D, 200 steps each.
+"""Record trainings for `search.py replay`: a small CNN on digits, an MLP on MNIST-1D, and one with layer norm on the
+labels of a random network, 200 steps each.
 
 Every combination of four optimizers, thirteen learning rates, three falling schedules and two warmups is trained, with
 opttune's own optimizers and schedules, from one initialisation over one order of batches: 312 trainings a table,
 some minutes on one core.
 
-    python benchmarks/record_table.py [digits_cnn mnist1d_mlp]
+    python benchmarks/record_table.py [digits_cnn mnist1d_mlp teacher_relu]
 
-The tables are for reporting only (`search_bench/tables.py`): no threshold may be chosen on them.
+The first two are for reporting only (`search_bench/tables.py`): no threshold may be chosen on them.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from itertools import product
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from search_bench.data import Split, digits, mnist1d
+from search_bench.data import Split, digits, mnist1d, teacher
 from search_bench.load_tables import CACHE
 from torch import nn
 
@@ -62,7 +63,17 @@ def _mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(40, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
 
 
-PROBLEMS = {"digits_cnn": Problem(digits, _cnn), "mnist1d_mlp": Problem(mnist1d, _mlp)}
+def _normed() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(20, 64), nn.ReLU(), nn.LayerNorm(64), nn.Linear(64, 64), nn.ReLU(), nn.LayerNorm(64), nn.Linear(64, 5)
+    )
+
+
+PROBLEMS = {
+    "digits_cnn": Problem(digits, _cnn),
+    "mnist1d_mlp": Problem(mnist1d, _mlp),
+    "teacher_relu": Problem(teacher, _normed),
+}
 
 
 def recipes(rates: Sequence[float] = RATES) -> list[Recipe]:

@@ -72,6 +72,18 @@ def _interpolated(signal: NDArray[np.float64], length: int) -> NDArray[np.float6
 
 
 @cache
+def teacher(count: int = 2_500) -> Split:
+    """Return noise of 20 dimensions with the labels of a random network of 40 units, four fifths to train on."""
+    random = torch.Generator().manual_seed(1)
+    inputs = torch.randn(count, 20, generator=random)
+    first = torch.randn(20, 40, generator=random) / 20**0.5 * 1.5
+    second = torch.randn(40, 5, generator=random)
+    labels = (torch.tanh(inputs @ first) @ second).argmax(1)
+    cut = count * 4 // 5
+    return inputs[:cut], labels[:cut], inputs[cut:], labels[cut:]
+
+
+@cache
 def python_text(window: int = 33, vocabulary: int = 96) -> tuple[Tensor, Tensor]:
     """Return windows of Python's standard library as character codes: to train on, and to validate on.
 

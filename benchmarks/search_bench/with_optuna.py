@@ -99,7 +99,10 @@ def replay_optuna(table: Table, budget: float, seed: int, method: OptunaMethod) 
     """Search a table with Optuna; a training that would go beyond the budget is not begun, as in opttune."""
     meter = Meter(table)
     with quiet_optuna():
-        study = optuna.create_study(sampler=method.sampler(seed), pruner=method.pruner(len(table.eval_steps)))
+        # Hyperband draws a trial's bracket from the study's name, which is a random one unless given
+        study = optuna.create_study(
+            study_name=f"replay-{seed}", sampler=method.sampler(seed), pruner=method.pruner(len(table.eval_steps))
+        )
         while meter.spent + table.steps <= budget * table.steps:
             _train(study, meter, method)
     return meter
