@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 
 from opttune.tracking.operations import SYSTEM_PREFIX, Kind, Operation
 from opttune.tracking.server import KEY_TAG, Server, is_refusal
@@ -46,18 +46,21 @@ class Delivery:
         self._on_run = on_run
         self._run_ids: dict[str, str | None] = {}
         self._last_steps: dict[str, dict[str, int]] = {}
+        self._are_left = False
 
-    def deliver(self, operations: Iterable[Operation], attempt: int = 1) -> None:
+    def deliver(self, operations: Iterable[Operation], attempt: int = 1, *, are_left: bool = False) -> None:
         """Deliver all operations, those of one run in their order.
 
         Args:
             operations: What to deliver.
             attempt: How often these were tried, this time included.
+            are_left: Whether an earlier process left them, which knew from what step on its runs had to be written.
 
         Raises:
             Exception: MLflow cannot be reached or fails; all of the operations are to be tried again.
         """
         refused_before = self.refused
+        self._are_left = are_left
         try:
             self._server.check()
             self._deliver(operations, attempt)
@@ -132,9 +135,12 @@ class Delivery:
             if tag in run.data.tags:
                 client.delete_tag(run_id, tag)
         # a training taken up from a checkpoint passes steps again that were logged before it broke off
-        self._last_steps[run_id] = {
-            name: max((point.step for point in client.get_metric_history(run_id, name)), default=0)
-            for name in run.data.metrics
+        self._last_steps[run_id] = self._read_last_steps(run)
+
+    def _read_last_steps(self, run: Run) -> dict[str, int]:
+        history = self._server.client.get_metric_history
+        return {
+            name: max((point.step for point in history(run.info.run_id, name)), default=0) for name in run.data.metrics
         }
 
     def _run_id(self, run: str) -> str | None:
@@ -157,6 +163,8 @@ class Delivery:
         if run_id is None:
             self._refuse(f"there is no run {run}", len(entries))
             return
+        if self._are_left and run_id not in self._last_steps:
+            self._last_steps[run_id] = self._read_last_steps(self._server.client.get_run(run_id))
         last = self._last_steps.get(run_id, {})
         metrics = [each for each in entries if isinstance(each, Metric) and _is_new(each, last)]
         params = list({each.key: each for each in entries if isinstance(each, Param)}.values())

@@ -34,6 +34,7 @@ class Spool:
         appended: Operations taken in so far, those found in the folder included.
         delivered: Operations done with.
         lost: Operations that could not be kept.
+        reads_left: Whether the last `peek` returned what an earlier writer had left.
     """
 
     def __init__(self, folder: Path | None, most_in_memory: int = 100_000) -> None:
@@ -47,6 +48,7 @@ class Spool:
         self.appended = sum(file.count for file in self._left)
         self.delivered = 0
         self.lost = 0
+        self.reads_left = False
 
     @property
     def waiting(self) -> int:
@@ -73,6 +75,7 @@ class Spool:
         with self._guard:
             while self._left and self._left[0].is_read:
                 self._left.popleft().remove()
+            self.reads_left = bool(self._left)
             file = self._left[0] if self._left else self._own
             self._reading = file if file and not file.is_read else None
             if self._reading:

@@ -243,7 +243,7 @@ class TrackingWriter:
 
     def _carry(self, operations: list[Operation]) -> None:
         try:
-            self._delivery.deliver(operations, self._attempt)
+            self._delivery.deliver(operations, self._attempt, are_left=self._spool.reads_left)
         except Exception as err:
             self._outage = _one_line(str(err) or type(err).__name__)
             self._attempt += 1

@@ -16,10 +16,10 @@ def metrics(key, *points):
     return Operation(Kind.METRICS, key, [list(point) for point in points])
 
 
-def deliver(uri, *operations, attempt=1):
+def deliver(uri, *operations, attempt=1, are_left=False):
     found = {}
     delivery = Delivery(Server(uri), found.__setitem__)
-    delivery.deliver(operations, attempt)
+    delivery.deliver(operations, attempt, are_left=are_left)
     return delivery, found
 
 
@@ -173,3 +173,10 @@ def test_long_texts_are_cut(uri, client):
     )
     data = client.get_run(found["k"]).data
     assert (len(data.params["p"]), len(data.tags["t"])) == (6000, 8000)
+
+
+def test_what_a_killed_process_left_does_not_repeat_steps_that_are_there(uri, client):
+    _, found = deliver(uri, opening("k"), metrics("k", *[("loss", 1.0, step, 1) for step in range(1, 8)]))
+    # taken up again at step 5 by a process that was killed, and that had reopened the run before
+    deliver(uri, metrics("k", *[("loss", 2.0, step, 2) for step in range(5, 11)]), are_left=True)
+    assert history(client, found["k"], "loss") == [(s, 1.0 if s <= 7 else 2.0) for s in range(1, 11)]

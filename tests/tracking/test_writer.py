@@ -10,6 +10,8 @@ from typing import ClassVar
 import pytest
 
 from opttune.tracking import TrackingWriter
+from opttune.tracking.operations import Kind, Operation
+from opttune.tracking.spool import Spool
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
@@ -257,3 +259,18 @@ def test_a_server_gone_for_good_does_not_hold_up_the_end(server, writer_to, capf
     assert time.monotonic() - start < 5
     assert writer.undelivered == 100
     assert capfd.readouterr() == ("", "")
+
+
+def test_steps_that_a_killed_process_had_taken_up_again_are_there_once(uri, client, writer_to, tmp_path):
+    first = writer_to(uri)
+    open_run(first)
+    log(first, range(1, 8))
+    first.close()
+    # what a process leaves that reopened the run, delivered that, and was killed before it could deliver more
+    spool = Spool(tmp_path / "spool")
+    spool.append([Operation(Kind.METRICS, "k", [["loss", 2.0, step, 5000 + step] for step in range(5, 11)])])
+    spool.close()
+    last = writer_to(uri)
+    open_run(last)
+    last.flush()
+    assert steps_of(client, last.find_run_id("k")) == list(range(1, 11))
