@@ -138,4 +138,5 @@ def _standing(record: TrialRecord, sign: float) -> Standing:
         values=tuple(sign * value for value in values if value is not None),
         steps=record.steps,
         is_paused=record.is_paused,
+        optimizer=record.recipe.optimizer.name if record.recipe else "",
     )

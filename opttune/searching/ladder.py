@@ -1,10 +1,10 @@
 """The ladder: at which shares of the length trials are compared, and who goes on.
 
-A trial is trained to the first rung. One that is among the better there goes on at once; one that is not is paused
-with its state, and goes on when it turns out that it was among the better after all.
+A trial is trained to the first rung. One that is among the better of its own optimizer there goes on at once; one that
+is not is paused with its state, and goes on when it turns out that it was among the better after all.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,7 +35,7 @@ class Ladder:
     Attributes:
         shares: The rungs below the full length, as shares of it, ascending, in (0, 1); none trains every trial to
             the end.
-        kept: For each rung the best share of all trials seen there that goes on, in (0, 1].
+        kept: For each rung the best share of the trials of an optimizer seen there that goes on, in (0, 1].
         most_paused: So many trials at most wait at a rung; the worst beyond are given up.
 
     Raises:
@@ -110,12 +110,14 @@ class Standing:
         values: Its value at each rung that it has reached; lower is better.
         steps: Optimizer steps that it has done.
         is_paused: Whether it waits at its last rung and can go on.
+        optimizer: The name of its optimizer.
     """
 
     number: int
     values: tuple[float, ...]
     steps: int
     is_paused: bool = False
+    optimizer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,7 @@ def next_move(
 def goes_on(
     ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing], one: Standing, at_once: int = 1
 ) -> bool:
-    """Return whether a paused trial is among the better of those seen at its rung, as far as the rung tells.
+    """Return whether a paused trial is among the better of its optimizer at its rung, as far as the rung tells.
 
     Args:
         ladder: Who goes on.
@@ -211,20 +213,24 @@ class _Peers:
         self._gets_worse, self._disagree = gets_worse(finished), _disagree(finished)
         self._worst_finished = max((early for early, _ in finished), default=0.0)
         self._latest = nlargest(at_once, (one.number for one in standings))
-        self._seen = sorted(one.values[level] for one in standings if len(one.values) > level)
+        self._seen: dict[str, list[float]] = {}
+        for one in standings:
+            if len(one.values) > level:
+                insort(self._seen.setdefault(one.optimizer, []), one.values[level])
         # of a ladder of which rungs were left out, the highest count
         self._kept = ladder.kept[level - (len(rungs) - 1)]
 
     def let_on(self, one: Standing) -> bool:
-        """Return whether one of them is among the better."""
+        """Return whether one of them is among the better of its optimizer."""
         value = one.values[self._level]
         # those that were paused before it was known had shown that they are worse, if only there
         if self._gets_worse or self._disagree:
             is_good_enough = self._gets_worse or value <= self._worst_finished
             return one.number in self._latest and is_good_enough
-        better = bisect_left(self._seen, value)
+        # early in a training some optimizers look better than they are, and some worse
+        seen = self._seen[one.optimizer]
         # the first to come always goes on
-        return better < self._kept * len(self._seen)
+        return bisect_left(seen, value) < self._kept * len(seen)
 
 
 def gets_worse(finished: Sequence[tuple[float, float]]) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from opttune.outcome import Outcome, StopReason
+from opttune.recipe import Part, Recipe
 from opttune.searching.climb import Climb
 from opttune.searching.finale import Finale
 from opttune.searching.ladder import Promote, Repeat, Start
@@ -229,6 +230,14 @@ def test_a_trial_is_trained_to_the_next_rung() -> None:
     stands = [fresh, trial(0, 1.0), trial(0, 1.0, 0.9)]
 
     assert tuple(map(climb().next_rung, stands)) == RUNGS
+
+
+def test_the_optimizer_of_a_trial_is_known_to_the_ladder() -> None:
+    adamw, muon = (Recipe(Part(name, {"lr": 0.1})) for name in ("adamw", "muon"))
+    quick = [replace(finished(number, 0.1, 0.1, 0.1 / (1 + number)), recipe=adamw) for number in range(3)]
+
+    assert climb().next_move([*quick, replace(trial(3, 9.0), recipe=muon)], 1000) == Promote(3)
+    assert climb().next_move([*quick, replace(trial(3, 9.0), recipe=adamw)], 1000) == Start()
 
 
 def test_where_others_are_under_way_the_latest_is_one_of_several() -> None:

@@ -312,6 +312,15 @@ def test_where_values_get_worse_the_latest_goes_on_and_those_that_wait_do_not() 
     assert next_move(LADDER, RUNGS, [*worse, paused(4, 5.0), finished(5, 6.0, 7.0, 8.0)], 1000) == Start()
 
 
+def test_a_trial_is_compared_with_others_of_its_own_optimizer() -> None:
+    quick = [replace(finished(number, 0.1 + number, 0.1 + number, 0.1), optimizer="adamw") for number in range(4)]
+    slow = [replace(paused(4, 9.0), optimizer="muon"), replace(paused(5, 9.5), optimizer="muon")]
+
+    assert next_move(LADDER, RUNGS, [*quick, slow[0]], 1000) == Promote(4)
+    assert next_move(LADDER, RUNGS, [*quick, *slow], 1000) == Promote(4)
+    assert next_move(LADDER, RUNGS, [*quick, replace(slow[0], is_paused=False), slow[1]], 1000) == Start()
+
+
 def test_where_several_train_each_of_them_may_be_the_latest() -> None:
     worse = [finished(number, 0.1, 0.2, 0.9 + number) for number in range(4)]
     others = [paused(4, 5.0), finished(5, 6.0, 7.0, 8.0), finished(6, 6.0, 7.0, 8.0)]
