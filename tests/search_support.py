@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -127,5 +128,11 @@ def run_command(
     folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command_line(*arguments), cwd=folder, capture_output=True, text=True, env={**command_env(), **(env or {})}
+        command_line(*arguments),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**command_env(), **(env or {})},
+        # a process in the background of a shell is born with Ctrl-C ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )

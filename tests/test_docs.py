@@ -76,6 +76,7 @@ def commands() -> list[str]:
     """Return the commands that README and docs show, on lines of their own and within sentences."""
     text = "\n".join(path.read_text() for path in (ROOT / "README.md", *DOCS.glob("*.md")))
     fenced = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
+    fenced = re.sub(r" +\\\n *", " ", fenced)
     lines = re.findall(r"^(?:\S*/)?opttune ([a-z].*)$", fenced, flags=re.MULTILINE)
     within = re.findall(r"`opttune ([a-z]+ [^`]+)`", text)  # a name alone is that of the command
     return sorted(line for line in {*lines, *within} if not line.endswith("--help"))
@@ -83,7 +84,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("line", commands())
 def test_a_command_of_the_docs_is_one_that_there_is(line: str) -> None:
-    arguments, _ = split_arguments(shlex.split(line.partition(" > ")[0], comments=True))
+    arguments, _ = split_arguments(shlex.split(re.split(r" > | &$", line)[0], comments=True))
     # what stands for others, and what may be left out
     given = [word for word in arguments if word not in ("...", "[DATA]", "[NAME]")]
     assert callable(_make_parser().parse_args(given).run)

@@ -38,7 +38,8 @@ class NeedsTooMuchMemory(Classifier):
 
 
 def test_a_recipe_without_enough_memory_is_infeasible_and_remembered_and_the_search_goes_on(tmp_path: Path) -> None:
-    found = run_search(tmp_path, NeedsMuchMemory, data=loaders, space=make_space(WILD), budget=5)
+    needs_much_first = make_space(WILD.replace("prior: 1e-3", "prior: 1e3"))
+    found = run_search(tmp_path, NeedsMuchMemory, data=loaders, space=needs_much_first, budget=5)
     tracked = Tracked(tmp_path)
     infeasible = [trial for trial in found.study.trials if trial.user_attrs[OUTCOME]["reason"] == "out_of_memory"]
 

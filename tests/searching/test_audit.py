@@ -107,11 +107,11 @@ def test_a_search_finds_out_that_a_rule_is_too_strict(tmp_path: Path) -> None:
         )  # fmt: skip
 
     result = go(9, Guard(audit_share=1))
-    found = [text for text in result.warnings if "would have stopped trial" in text]
+    found = [text for text in result.warnings if "rule blow_up would have stopped trial" in text]
     assert len(found) == 1
     assert "blow_up_ratio was loosened to 3" in found[0]
     # the loosened rule passes what doubles; a search that goes on keeps to it, though nothing is audited any more
     again = go(11, Guard(audit_share=0))
     assert {trial.state for trial in again.study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
     assert not again.trials.reason.isin(["blow_up"]).any()
-    assert [text for text in again.warnings if "would have stopped trial" in text] == found
+    assert [text for text in again.warnings if "rule blow_up would have stopped trial" in text] == found

@@ -42,7 +42,7 @@ optimizer:
   muon:
     lr: {low: 1e-3, high: 1e-1, log: true, prior: 2e-2, source: test}
   sgd:
-    lr: {choices: [1e-2, 1e3], source: test}
+    lr: {choices: [1e3], source: test}
 schedule:
   linear:
     warmup_fraction: {choices: [0.05, 0.1], source: test}
