@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from lightning.pytorch.utilities import CombinedLoader
 
+from opttune.training.isolation import quiet_lightning
+
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
@@ -29,12 +31,13 @@ class DataFacts:
 def read_data(trainer: Any) -> tuple[DataFacts, ...]:
     """Return what the loaders hold that a Trainer has trained and validated with."""
     loaders = {"training": trainer.train_dataloader, "validation": trainer.val_dataloaders}
-    return tuple(
-        _facts(purpose, loader)  # type: ignore[arg-type]
-        for purpose, given in loaders.items()
-        if given is not None
-        for loader in CombinedLoader(given).flattened
-    )
+    with quiet_lightning():
+        return tuple(
+            _facts(purpose, loader)  # type: ignore[arg-type]
+            for purpose, given in loaders.items()
+            if given is not None
+            for loader in CombinedLoader(given).flattened
+        )
 
 
 def _facts(purpose: Literal["training", "validation"], loader: Any) -> DataFacts:
