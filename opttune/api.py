@@ -25,6 +25,7 @@ from opttune.searching.study import Search
 from opttune.searching.warm_start import find_earlier
 from opttune.space.model import Space
 from opttune.tracking.address import resolve_tracking_uri
+from opttune.tracking.machine import check_machine_metrics
 from opttune.tracking.settings import Tracking
 from opttune.tracking.study_run import open_study_run
 from opttune.training.survey import Survey
@@ -126,6 +127,9 @@ def run_plan(
 ) -> SearchResult:
     """Search as a plan says; the arguments are those of `search`."""
     mlflow_uri = resolve_tracking_uri(tracking_uri)
+    if plan.tracking.reads_machine:
+        # what is missing is told before anything is trained
+        check_machine_metrics()
     earlier = find_earlier(warm_start, storage) if warm_start is not None else []
     _make_folder(plan.out_dir)
     interrupts = HeldInterrupts()

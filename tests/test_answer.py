@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from opttune.errors import InputError
 from opttune.recipe import Recipe
 from opttune.searching.result import SearchResult
 from opttune.tracking import Tracking
@@ -137,3 +138,12 @@ def test_the_load_of_the_machine_is_in_mlflow_where_it_is_wanted(tmp_path: Path,
     assert trained
     assert all(own.curve(run, "system/cpu_utilization_percentage") for run in (own.parent, *trained))
     assert not any(name.startswith("system/") for name in tracked.parent.data.metrics)
+
+
+def test_an_interval_of_the_load_that_is_no_number_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "often")
+    with pytest.raises(InputError, match="must be a number of seconds, got 'often'"):
+        search(tmp_path, tracking=Tracking(report=False, system_metrics=True))
+    assert not (tmp_path / "out").exists()

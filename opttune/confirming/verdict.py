@@ -11,6 +11,9 @@ from opttune.outcome import Outcome
 from opttune.recipe import Recipe
 from opttune.searching.stored import StoredStudy
 
+_FEW_SEEDS = 3
+"""So many leave even large differences open."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -119,10 +122,6 @@ def _standings(candidates: Sequence[Candidate], values: Sequence[Mapping[int, fl
         )
         for index, (candidate, own) in enumerate(zip(candidates, values, strict=True))
     ]
-
-
-_FEW_SEEDS = 3
-"""So many leave even large differences open."""
 
 
 def _sentences(standings: Sequence[Standing], mode: str) -> list[str]:

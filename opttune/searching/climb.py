@@ -1,7 +1,6 @@
 """One search's way up the ladder: from what its records say to the next move."""
 
 from collections.abc import Collection, Sequence
-from math import inf
 
 from opttune.searching.finale import finalists
 from opttune.searching.ladder import Move, Repeat, Standing, longest_warmup, next_move, surplus
@@ -69,7 +68,7 @@ class Climb:
             self.rungs,
             standings,
             steps_left,
-            may_start=not is_limited and (self._recipes == inf or count_begun(records) < self._recipes),
+            may_start=not is_limited and count_begun(records) < self._recipes,
             # as long as none has finished, those that died are made up for
             uses_up=not (is_limited or self._leaves_rest) or all(record.value is None for record in records),
             at_once=_at_once(records),

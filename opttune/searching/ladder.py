@@ -176,7 +176,7 @@ def next_move(
         at_once: How many are trained at a time, of which each may be the latest.
     """
     payable = [one for one in standings if one.is_paused and steps_left >= rungs[-1] - one.steps]
-    peers = {steps: _Peers(ladder, rungs, standings, steps, at_once) for steps in {one.steps for one in payable}}
+    peers = {steps: Peers(ladder, rungs, standings, steps, at_once) for steps in {one.steps for one in payable}}
     # the furthest first, and of these the best
     payable.sort(key=lambda one: (-one.steps, one.values[-1], one.number))
     for one in payable:
@@ -187,23 +187,16 @@ def next_move(
     return Promote(payable[0].number) if payable and uses_up else None
 
 
-def goes_on(
-    ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing], one: Standing, at_once: int = 1
-) -> bool:
-    """Return whether a paused trial is among the better of its optimizer at its rung, as far as the rung tells.
+class Peers:
+    """All trials that were seen at a rung, and what they say of it.
 
     Args:
         ladder: Who goes on.
         rungs: The rungs in optimizer steps, the full length last.
         standings: All trials that have begun.
-        one: The trial.
+        steps: The rung.
         at_once: How many are trained at a time, of which each may be the latest.
     """
-    return _Peers(ladder, rungs, standings, one.steps, at_once).let_on(one)
-
-
-class _Peers:
-    """All trials that were seen at a rung, and what they say of it."""
 
     def __init__(
         self, ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing], steps: int, at_once: int
@@ -221,7 +214,7 @@ class _Peers:
         self._kept = ladder.kept[level - (len(rungs) - 1)]
 
     def let_on(self, one: Standing) -> bool:
-        """Return whether one of them is among the better of its optimizer."""
+        """Return whether one that is paused there is among the better of its optimizer, as far as the rung tells."""
         value = one.values[self._level]
         # those that were paused before it was known had shown that they are worse, if only there
         if self._gets_worse or self._disagree:
@@ -269,7 +262,7 @@ def surplus(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing],
     found = []
     for rung in rungs[:-1]:
         waiting = [one for one in standings if one.is_paused and one.steps == rung]
-        peers = _Peers(ladder, rungs, standings, rung, at_once) if len(waiting) > ladder.most_paused else None
+        peers = Peers(ladder, rungs, standings, rung, at_once) if len(waiting) > ladder.most_paused else None
         waiting = [one for one in waiting if peers is not None and not peers.let_on(one)]
         waiting.sort(key=lambda one: (one.values[-1], one.number))
         found += [one.number for one in waiting[ladder.most_paused :]]

@@ -79,7 +79,8 @@ class Ledger:
         """
         if not self._store.is_own(record.number):
             # this process stood still for so long that another has taken the trial over
-            self._logs.pop(record.number).leave()
+            if (log := self._logs.pop(record.number, None)) is not None:
+                log.leave()
             return
         if outcome.flagged:
             note_finding(self._store.study, look_at(record, outcome, self._store.records(), self._plan.mode))

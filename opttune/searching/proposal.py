@@ -6,7 +6,7 @@ they are off together, and draws from them are moved by such an offset.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from heapq import nsmallest
+from functools import partial
 from math import log10
 
 import numpy as np
@@ -124,7 +124,8 @@ class _Draws:
         self._whole, self._model, self._mixture, self._rng = space, model, mixture, rng
         self._space = within_stable_rates(space, evidence)
         self._tried = tried
-        self._incumbents = _best(evidence, 1)
+        # one that went further stands for what it became
+        self._best = min((one for one in evidence if one.values), key=lambda one: one.values[-1], default=None)
         self._prior_share = PRIOR_SHARE if mixture.uses_prior else 0.0
         self._offsets = weights() if model is None else model.offsets
         self._moved: dict[float, Space] = {}
@@ -136,12 +137,14 @@ class _Draws:
         if self._asks_model and self._model is not None:
             self._asks_model = False
             return self._chosen_by(self._model)
-        if self._incumbents and self._rng.random() < self._mixture.mutation_share:
-            return self._mutated()
+        if self._best is not None and self._rng.random() < self._mixture.mutation_share:
+            return self._mutated(self._best)
         return self._from_anywhere() if self._rng.random() < _WIDE_SHARE else self._from_prior()
 
     def _chosen_by(self, model: Surrogate) -> Parameters:
-        kinds: tuple[Callable[[], Parameters], ...] = (self._from_prior, self._from_anywhere, self._mutated)
+        kinds: list[Callable[[], Parameters]] = [self._from_prior, self._from_anywhere]
+        if self._best is not None:
+            kinds.append(partial(self._mutated, self._best))
         candidates = [draw() for draw in kinds for _ in range(_CANDIDATES)]
         new = [plan for plan in candidates if not self._tried.holds_like(plan)] or candidates
         return new[int(model.improvement(new).argmax())]
@@ -158,9 +161,9 @@ class _Draws:
     def _from_anywhere(self) -> Parameters:
         return draw_from_prior(self._space, self._rng, prior_share=0.0)
 
-    def _mutated(self) -> Parameters:
-        """Return the best trial's parameters with another learning rate; now and then one other field is drawn anew."""
-        best = dict(self._incumbents[0].parameters)
+    def _mutated(self, one: Evidence) -> Parameters:
+        """Return a trial's parameters with another learning rate; now and then one other field is drawn anew."""
+        best = dict(one.parameters)
         optimizer, schedule = _branches(self._space, best)
         fresh = draw_from_branches(self._space, optimizer, schedule, self._rng, prior_share=self._prior_share)
         plan = {name: best.get(name, value) for name, value in fresh.items()}
@@ -194,8 +197,3 @@ def _branches(space: Space, plan: Parameters) -> tuple[Branch, Branch]:
     schedules = {branch.name: branch for branch in space.schedules}
     optimizer = optimizers.get(str(plan.get("optimizer")), space.optimizers[0])
     return optimizer, schedules.get(str(plan.get("schedule")), space.schedules[0])
-
-
-def _best(evidence: Sequence[Evidence], count: int) -> list[Evidence]:
-    """Return the best trials that live, the best first: those that went furthest stand for the others."""
-    return nsmallest(count, (one for one in evidence if one.values), key=lambda one: one.values[-1])

@@ -15,6 +15,16 @@ _SECONDS = 10.0
 """MLflow's own interval."""
 
 
+def check_machine_metrics() -> None:
+    """Raise an error where this machine's load cannot be read.
+
+    Raises:
+        InputError: psutil is not installed, or the interval is no number.
+    """
+    _interval()
+    _monitors()
+
+
 class MachineMetrics:
     """Reads MLflow's system metrics every few seconds and writes them to all runs that are watched.
 

@@ -13,11 +13,11 @@ from opttune.errors import InputError
 from opttune.searching.ladder import (
     Ladder,
     Move,
+    Peers,
     Promote,
     Standing,
     Start,
     gets_worse,
-    goes_on,
     longest_warmup,
     next_move,
     ranks_disagree,
@@ -27,6 +27,11 @@ from tests.search_support import make_space
 
 LADDER = Ladder()
 RUNGS = (10, 35, 100)
+
+
+def goes_on(ladder: Ladder, rungs: tuple[int, ...], standings: list[Standing], one: Standing) -> bool:
+    return Peers(ladder, rungs, standings, one.steps, at_once=1).let_on(one)
+
 
 Curve = Callable[[int, int], float]
 

@@ -97,9 +97,10 @@ def test_what_is_missing_is_named_with_what_to_install():
     code = (
         "import sys; sys.modules['psutil'] = None\n"
         "from opttune.errors import InputError\n"
-        "from opttune.tracking.machine import MachineMetrics\n"
-        "try: MachineMetrics(None)\n"
-        "except InputError as err: print(err)\n"
+        "from opttune.tracking.machine import MachineMetrics, check_machine_metrics\n"
+        "for ask in (check_machine_metrics, lambda: MachineMetrics(None)):\n"
+        "    try: ask()\n"
+        "    except InputError as err: print(err)\n"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "need the package psutil: pip install 'opttune[system]'" in said
+    assert said.count("need the package psutil: pip install 'opttune[system]'") == 2
