@@ -32,6 +32,7 @@ OURS: Mapping[str, Mapping[str, Any]] = {
     "ours:no_prior": {"prior": False, "sampler": {"mixture": Mixture(uses_prior=False)}},
     "ours:no_guard": {"plan": {"guard": None}},
     "ours:no_pause": {"plan": {"ladder": Ladder(shares=(), kept=())}},
+    "ours:no_line": {"plan": {"ladder": Ladder(line_search=False)}, "sampler": {"mixture": Mixture(line_search=False)}},
     "ours:no_finale": {"plan": {"finale": Finale(most_finalists=0)}},
     "ours:no_model": {"sampler": {"mixture": Mixture(model_share=0.0)}},
     "ours:no_learning": {"sampler": {"mixture": Mixture(model_share=0.0, mutation_share=0.0)}},

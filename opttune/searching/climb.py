@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 from opttune.searching.finale import finalists
 from opttune.searching.ladder import Move, Repeat, Standing, longest_warmup, next_move, surplus
+from opttune.searching.line import being_searched
 from opttune.searching.plan import SearchPlan
 from opttune.searching.prior import count_plans
 from opttune.searching.record import TrialRecord
@@ -72,6 +73,7 @@ class Climb:
             # as long as none has finished, those that died are made up for
             uses_up=not (is_limited or self._leaves_rest) or all(record.value is None for record in records),
             at_once=_at_once(records),
+            held=being_searched(self._plan.space, standings) if self._plan.ladder.line_search else (),
         )
 
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
@@ -138,4 +140,10 @@ def _standing(record: TrialRecord, sign: float) -> Standing:
         steps=record.steps,
         is_paused=record.is_paused,
         optimizer=record.recipe.optimizer.name if record.recipe else "",
+        rate=_rate(record),
     )
+
+
+def _rate(record: TrialRecord) -> float | None:
+    rate = record.recipe.optimizer.get("lr") if record.recipe else None
+    return float(rate) if isinstance(rate, int | float) else None

@@ -5,7 +5,7 @@ is not is paused with its state, and goes on when it turns out that it was among
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from heapq import nlargest
@@ -37,6 +37,8 @@ class Ladder:
             the end.
         kept: For each rung the best share of the trials of an optimizer seen there that goes on, in (0, 1].
         most_paused: So many trials at most wait at a rung; the worst beyond are given up.
+        line_search: Whether the trials of an optimizer wait at the first rung while a line search along its learning
+            rate goes on.
 
     Raises:
         InputError: The shares do not ascend in (0, 1), or the others do not go with them.
@@ -49,6 +51,7 @@ class Ladder:
     shares: tuple[float, ...] = (0.1, 0.35)
     kept: tuple[float, ...] = (0.5, 0.35)
     most_paused: int = 5
+    line_search: bool = True
 
     def __post_init__(self) -> None:
         bounds = (0.0, *self.shares, 1.0)
@@ -111,6 +114,7 @@ class Standing:
         steps: Optimizer steps that it has done.
         is_paused: Whether it waits at its last rung and can go on.
         optimizer: The name of its optimizer.
+        rate: Its learning rate; None where it has none.
     """
 
     number: int
@@ -118,6 +122,7 @@ class Standing:
     steps: int
     is_paused: bool = False
     optimizer: str = ""
+    rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +164,7 @@ def next_move(
     may_start: bool = True,
     uses_up: bool = True,
     at_once: int = 1,
+    held: Collection[str] = (),
 ) -> Promote | Start | None:
     """Return what to train next, or None where nothing is left to do or to pay.
 
@@ -174,15 +180,19 @@ def next_move(
         uses_up: Whether at the end, when nothing new can begin, the best of those that are paused go on for as long
             as the budget lasts.
         at_once: How many are trained at a time, of which each may be the latest.
+        held: Optimizers whose trials wait at the first rung, as long as the rung tells something and a new trial can
+            begin.
     """
     payable = [one for one in standings if one.is_paused and steps_left >= rungs[-1] - one.steps]
     peers = {steps: Peers(ladder, rungs, standings, steps, at_once) for steps in {one.steps for one in payable}}
     # the furthest first, and of these the best
     payable.sort(key=lambda one: (-one.steps, one.values[-1], one.number))
+    can_start = may_start and steps_left >= rungs[-1]
     for one in payable:
-        if peers[one.steps].let_on(one):
+        is_held = can_start and one.steps == rungs[0] and one.optimizer in held
+        if peers[one.steps].let_on(one, is_held):
             return Promote(one.number)
-    if may_start and steps_left >= rungs[-1]:
+    if can_start:
         return Start()
     return Promote(payable[0].number) if payable and uses_up else None
 
@@ -213,13 +223,20 @@ class Peers:
         # of a ladder of which rungs were left out, the highest count
         self._kept = ladder.kept[level - (len(rungs) - 1)]
 
-    def let_on(self, one: Standing) -> bool:
-        """Return whether one that is paused there is among the better of its optimizer, as far as the rung tells."""
+    def let_on(self, one: Standing, is_held: bool = False) -> bool:
+        """Return whether one that is paused there is among the better of its optimizer, as far as the rung tells.
+
+        Args:
+            one: The trial.
+            is_held: Whether it waits for others even so.
+        """
         value = one.values[self._level]
         # those that were paused before it was known had shown that they are worse, if only there
         if self._gets_worse or self._disagree:
             is_good_enough = self._gets_worse or value <= self._worst_finished
             return one.number in self._latest and is_good_enough
+        if is_held:
+            return False
         # early in a training some optimizers look better than they are, and some worse
         seen = self._seen[one.optimizer]
         # the first to come always goes on

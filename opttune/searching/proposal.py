@@ -1,4 +1,4 @@
-"""What to try next: default recipes, then what a model chooses from mutations of the best, the prior, and all the rest.
+"""What to try next: default recipes, line searches, then what a model chooses from mutations, the prior, and the rest.
 
 How far the priors of the learning rates are believed follows from the trials: the model weighs by how many decades
 they are off together, and draws from them are moved by such an offset.
@@ -13,6 +13,7 @@ import numpy as np
 
 from opttune.errors import InputError
 from opttune.searching.evidence import Evidence
+from opttune.searching.line import next_steps
 from opttune.searching.offset import OFFSETS, moved_priors, weights, within_ranges, without_priors
 from opttune.searching.prior import (
     PRIOR_SHARE,
@@ -49,6 +50,8 @@ class Mixture:
         model_share: Share of the draws that the model chooses, once it knows enough; in [0, 1].
         mutation_share: Share of the others that mutate the best trial so far; in [0, 1].
         uses_prior: Whether priors count at all: default recipes first, and draws around them.
+        line_search: Whether a learning rate that is the best of its optimizer, and the highest or the lowest, is
+            followed by one that lies further out; only where priors count.
 
     Raises:
         InputError: A share lies outside [0, 1].
@@ -57,6 +60,7 @@ class Mixture:
     model_share: float = 1.0
     mutation_share: float = 0.5
     uses_prior: bool = True
+    line_search: bool = True
 
     def __post_init__(self) -> None:
         for name in ("model_share", "mutation_share"):
@@ -74,9 +78,9 @@ def propose(
 ) -> Parameters:
     """Return the parameters of a trial: a function of its arguments alone.
 
-    Trial `k` of the first ones is the default recipe of optimizer `k`, its learning rate moved where the trials before
-    say that all priors are off. Later ones are drawn; one that is like an earlier trial is drawn again, and the same
-    comes a second time only where there is no other.
+    First comes the default recipe of each optimizer in turn, its learning rate moved where the trials before say that
+    all priors are off, and after each the line search along its learning rate. Later ones are drawn; one that is like
+    an earlier trial is drawn again, and the same comes a second time only where there is no other.
 
     Args:
         space: What may vary.
@@ -94,11 +98,25 @@ def propose(
         space = without_priors(space)
     has_value = any(one.values for one in evidence)
     model = Surrogate(space, evidence, _pending(evidence, others)) if has_value else None
-    if mixture.uses_prior and number < len(space.optimizers):
-        return default_parameters(moved_priors(space, model.offset if model else 0.0), number)
-    rng = np.random.default_rng((seed, number))
     tried = Tried(others)
+    if mixture.uses_prior:
+        steps = next_steps(space, evidence) if mixture.line_search else []
+        owed = [*(step for step in steps if not tried.holds_like(step)), *_defaults(space, model, evidence, others)]
+        if owed:
+            return owed[0]
+    rng = np.random.default_rng((seed, number))
     return draw_unlike(space, tried, _Draws(space, evidence, model, tried, mixture, rng).next, rng)
+
+
+def _defaults(
+    space: Space, model: Surrogate | None, evidence: Sequence[Evidence], others: Sequence[Parameters]
+) -> list[Parameters]:
+    """Return the default recipe of each optimizer that was not tried yet, moved by how much the priors are off."""
+    plans = [*others, *(one.parameters for one in evidence)]
+    tried = {plan.get("optimizer", space.optimizers[0].name) for plan in plans if plan}
+    moved = moved_priors(space, model.offset if model else 0.0)
+    new = [index for index, branch in enumerate(space.optimizers) if branch.name not in tried]
+    return [default_parameters(moved, index) for index in new]
 
 
 def _pending(evidence: Sequence[Evidence], others: Sequence[Parameters]) -> list[Parameters]:

@@ -30,9 +30,9 @@ optimizer:
   adamw: {lr: {low: 1e-6, high: 1.0, log: true, prior: 1e-3, source: test}}
 schedule: {constant: {}}
 """)
-ONLY_PRIOR = Mixture(model_share=0, mutation_share=0)
-ONLY_MODEL = Mixture(model_share=1)
-ONLY_MUTATION = Mixture(model_share=0, mutation_share=1)
+ONLY_PRIOR = Mixture(model_share=0, mutation_share=0, line_search=False)
+ONLY_MODEL = Mixture(model_share=1, line_search=False)
+ONLY_MUTATION = Mixture(model_share=0, mutation_share=1, line_search=False)
 
 Loss = Callable[[Parameters], float | None]
 
@@ -68,22 +68,46 @@ def cliff(plan: Parameters) -> float | None:
 
 
 def draws(mixture: Mixture, evidence: list[Evidence], space: Space = TWO, count: int = 200) -> list[Parameters]:
-    """Return draws that know nothing of each other."""
-    return [propose(space, index, 0, evidence, [], mixture) for index in range(5, 5 + count)]
+    """Return draws that know nothing of each other, once the default of each optimizer was tried."""
+    tried = [default_parameters(space, index) for index in range(len(space.optimizers))]
+    return [propose(space, index, 0, evidence, tried, mixture) for index in range(5, 5 + count)]
 
 
 def at(optimizer: str, rate: float, value: float = 0.0) -> Evidence:
     return Evidence({"optimizer": optimizer, f"{optimizer}.lr": rate}, (value,))
 
 
-def test_the_default_of_each_optimizer_comes_first() -> None:
-    plans = search(WIDE, 8, cliff)
+@pytest.mark.parametrize("loss", [None, cliff], ids=["nothing known", "cliff"])
+def test_the_default_of_each_optimizer_comes_first(loss: Loss | None) -> None:
+    plans = search(WIDE, 8, loss, mixture=Mixture(line_search=False))
 
-    assert plans[:5] == [default_parameters(WIDE, index) for index in range(5)]
+    assert [plan["optimizer"] for plan in plans[:5]] == [branch.name for branch in WIDE.optimizers]
+    assert plans[0] == default_parameters(WIDE, 0)
+    assert loss is cliff or plans[:5] == [default_parameters(WIDE, index) for index in range(5)]
     assert plans[5] not in plans[:5]
 
 
-@pytest.mark.parametrize("mixture", [Mixture(), ONLY_PRIOR, ONLY_MODEL, ONLY_MUTATION])
+def test_a_line_search_follows_each_default() -> None:
+    plans = search(TWO, 8, decades_off(1.2))
+    sgd = [round(log10(rate_of(plan)), 1) for plan in plans if plan["optimizer"] == "sgd"]
+    adamw = [log10(rate_of(plan)) for plan in plans if plan["optimizer"] == "adamw"]
+
+    # up as long as it gets better, then the other's default, moved the same way
+    assert [plan["optimizer"] for plan in plans[:4]] == ["sgd", "sgd", "sgd", "adamw"]
+    assert sgd[:3] == [-2.0, -1.0, 0.0]
+    assert -3 < adamw[0] < -1.8
+    assert adamw[1] == pytest.approx(adamw[0] + 1, abs=0.01)
+
+
+def test_a_step_that_is_trained_just_now_is_not_taken_twice() -> None:
+    first = propose(TWO, 1, 0, [at("sgd", 1e-2)], [{"optimizer": "sgd", "sgd.lr": 1e-2}], Mixture())
+    second = propose(TWO, 2, 0, [at("sgd", 1e-2)], [{"optimizer": "sgd", "sgd.lr": 1e-2}, first], Mixture())
+
+    assert first == {"optimizer": "sgd", "sgd.lr": 0.1}
+    assert second == default_parameters(TWO, 1)
+
+
+@pytest.mark.parametrize("mixture", [Mixture(line_search=False), ONLY_PRIOR, ONLY_MODEL, ONLY_MUTATION])
 def test_a_proposal_follows_from_its_arguments_alone(mixture: Mixture) -> None:
     plans = search(WIDE, 7)
     evidence = [Evidence(plan, (float(index),)) for index, plan in enumerate(plans)]
@@ -242,14 +266,15 @@ def test_a_right_prior_is_kept() -> None:
 @pytest.mark.parametrize("factor", [0.01, 100.0])
 def test_the_default_of_an_optimizer_moves_where_others_say_that_the_priors_are_off(factor: float) -> None:
     evidence = [at("sgd", 1e-2 * factor**share, -share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    rate = rate_of(propose(TWO, 1, 0, evidence, [], Mixture()))
+    rate = rate_of(propose(TWO, 1, 0, evidence, [], Mixture(line_search=False)))
 
     assert log10(rate / 1e-3) * np.sign(factor - 1) > 0.4
 
 
 def test_the_default_stays_where_all_that_was_tried_are_defaults() -> None:
     for value in (0.0, 9.0):
-        assert propose(TWO, 1, 0, [at("sgd", 1e-2, value)], [], Mixture()) == default_parameters(TWO, 1)
+        mixture = Mixture(line_search=False)
+        assert propose(TWO, 1, 0, [at("sgd", 1e-2, value)], [], mixture) == default_parameters(TWO, 1)
 
 
 def test_trials_that_run_at_the_same_time_are_apart() -> None:

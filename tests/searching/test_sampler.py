@@ -97,7 +97,7 @@ def test_no_recipe_comes_twice() -> None:
 
 def test_what_trials_show_decides_what_comes_then() -> None:
     assert learn(30, make_study()) == learn(30, make_study())
-    assert learn(30, make_study())[:5] == recipes(5)
+    assert learn(30, make_study())[0] == recipes(1)[0]
     assert learn(30, make_study()) != recipes(30)
 
 
