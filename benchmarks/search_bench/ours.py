@@ -36,6 +36,8 @@ OURS: Mapping[str, Mapping[str, Any]] = {
     "ours:no_finale": {"plan": {"finale": Finale(most_finalists=0)}},
     "ours:no_model": {"sampler": {"mixture": Mixture(model_share=0.0)}},
     "ours:no_learning": {"sampler": {"mixture": Mixture(model_share=0.0, mutation_share=0.0)}},
+    "ours_plus:no_learning": {"shift": 1.5, "sampler": {"mixture": Mixture(model_share=0.0, mutation_share=0.0)}},
+    "ours_minus:no_learning": {"shift": -1.5, "sampler": {"mixture": Mixture(model_share=0.0, mutation_share=0.0)}},
 }
 """Method -> settings of `replay_ours`: the search as it ships, with wrong priors, and with a part left out."""
 

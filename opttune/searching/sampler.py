@@ -28,6 +28,9 @@ _ONE_AT_A_TIME = Lock()
 class OpttuneSampler(BaseSampler):
     """Draws the default recipe of each optimizer first, then what a model of the trials so far promises most of.
 
+    A learning rate that is the best of its optimizer, and the highest or the lowest that was tried, is followed by ten
+    times as much, or a tenth: a line search, which begins at each default.
+
     A model of all trials so far chooses each (a Gaussian process that reads learning rates in decades from their
     priors) among mutations of the best trial, draws from the priors, and from the whole space. It weighs by how many
     decades the priors of all optimizers may be off together, so that wrong ones are left after a few trials. What one
