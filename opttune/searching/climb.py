@@ -1,10 +1,11 @@
 """One search's way up the ladder: from what its records say to the next move."""
 
 from collections.abc import Collection, Sequence
+from functools import partial
 
 from opttune.searching.finale import finalists
 from opttune.searching.ladder import Move, Repeat, Standing, longest_warmup, next_move, surplus
-from opttune.searching.line import being_searched
+from opttune.searching.line import is_being_searched
 from opttune.searching.plan import SearchPlan
 from opttune.searching.prior import count_plans
 from opttune.searching.record import TrialRecord
@@ -73,8 +74,11 @@ class Climb:
             # as long as none has finished, those that died are made up for
             uses_up=not (is_limited or self._leaves_rest) or all(record.value is None for record in records),
             at_once=_at_once(records),
-            held=being_searched(self._plan.space, standings) if self._plan.ladder.line_search else (),
+            is_held=partial(self._is_held, standings),
         )
+
+    def _is_held(self, standings: Sequence[Standing], one: Standing) -> bool:
+        return self._plan.ladder.line_search and is_being_searched(self._plan.space, standings, one.optimizer)
 
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
         most = self._plan.most_trials

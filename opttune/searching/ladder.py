@@ -5,7 +5,7 @@ is not is paused with its state, and goes on when it turns out that it was among
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from heapq import nlargest
@@ -164,7 +164,7 @@ def next_move(
     may_start: bool = True,
     uses_up: bool = True,
     at_once: int = 1,
-    held: Collection[str] = (),
+    is_held: Callable[[Standing], bool] = lambda one: False,
 ) -> Promote | Start | None:
     """Return what to train next, or None where nothing is left to do or to pay.
 
@@ -180,8 +180,8 @@ def next_move(
         uses_up: Whether at the end, when nothing new can begin, the best of those that are paused go on for as long
             as the budget lasts.
         at_once: How many are trained at a time, of which each may be the latest.
-        held: Optimizers whose trials wait at the first rung, as long as the rung tells something and a new trial can
-            begin.
+        is_held: Whether a trial that could go on waits at the first rung even so; asked as long as the rung tells
+            something and a new trial can begin.
     """
     payable = [one for one in standings if one.is_paused and steps_left >= rungs[-1] - one.steps]
     peers = {steps: Peers(ladder, rungs, standings, steps, at_once) for steps in {one.steps for one in payable}}
@@ -189,8 +189,9 @@ def next_move(
     payable.sort(key=lambda one: (-one.steps, one.values[-1], one.number))
     can_start = may_start and steps_left >= rungs[-1]
     for one in payable:
-        is_held = can_start and one.steps == rungs[0] and one.optimizer in held
-        if peers[one.steps].let_on(one, is_held):
+        seen = peers[one.steps]
+        may_be_held = can_start and one.steps == rungs[0] and seen.tell
+        if seen.let_on(one) and not (may_be_held and is_held(one)):
             return Promote(one.number)
     if can_start:
         return Start()
@@ -223,20 +224,18 @@ class Peers:
         # of a ladder of which rungs were left out, the highest count
         self._kept = ladder.kept[level - (len(rungs) - 1)]
 
-    def let_on(self, one: Standing, is_held: bool = False) -> bool:
-        """Return whether one that is paused there is among the better of its optimizer, as far as the rung tells.
+    @property
+    def tell(self) -> bool:
+        """Whether values at the rung say something of those at the end."""
+        return not (self._gets_worse or self._disagree)
 
-        Args:
-            one: The trial.
-            is_held: Whether it waits for others even so.
-        """
+    def let_on(self, one: Standing) -> bool:
+        """Return whether one that is paused there is among the better of its optimizer, as far as the rung tells."""
         value = one.values[self._level]
         # those that were paused before it was known had shown that they are worse, if only there
-        if self._gets_worse or self._disagree:
+        if not self.tell:
             is_good_enough = self._gets_worse or value <= self._worst_finished
             return one.number in self._latest and is_good_enough
-        if is_held:
-            return False
         # early in a training some optimizers look better than they are, and some worse
         seen = self._seen[one.optimizer]
         # the first to come always goes on

@@ -5,7 +5,7 @@ where the best lies: the next trial takes ten times as much, or a tenth. Nobody 
 rung meanwhile, so that a prior that is off by decades costs a tenth of a training for each decade.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, log10
 
@@ -75,19 +75,21 @@ def next_steps(space: Space, evidence: Sequence[Evidence]) -> list[Parameters]:
     return found
 
 
-def being_searched(space: Space, standings: Sequence[Standing]) -> Collection[str]:
-    """Return the optimizers whose line search goes on, once it has begun.
+def is_being_searched(space: Space, standings: Sequence[Standing], optimizer: str) -> bool:
+    """Return whether the line search of an optimizer goes on, once it has begun.
 
     Args:
         space: What may vary.
         standings: All trials that have begun.
+        optimizer: Its name.
     """
-    points: dict[str, list[Point]] = {}
-    for one in standings:
-        if one.rate is not None:
-            points.setdefault(one.optimizer, []).append(Point(one.rate, one.values[0] if one.values else inf))
-    fields = {branch.name: branch.get("lr") for branch in space.optimizers}
-    return {name for name, tried in points.items() if len(tried) > 1 and next_rate(fields.get(name), tried) is not None}
+    field = next((branch.get("lr") for branch in space.optimizers if branch.name == optimizer), None)
+    points = [
+        Point(one.rate, one.values[0] if one.values else inf)
+        for one in standings
+        if one.optimizer == optimizer and one.rate is not None
+    ]
+    return len(points) > 1 and next_rate(field, points) is not None
 
 
 def _first(one: Evidence) -> float:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from opttune.searching.prior import rounded
 from opttune.space.model import Branch, Range, Space
 
 Array = npt.NDArray[np.float64]
@@ -69,7 +70,8 @@ def _with_moved_prior(branch: Branch, factor: float) -> Branch:
     field = branch.get("lr")
     if not isinstance(field, Range) or field.prior is None or field.prior <= 0:
         return branch
-    return _with_rate(branch, replace(field, prior=min(field.high, max(field.low, field.prior * factor))))
+    moved = min(field.high, max(field.low, field.prior * factor))
+    return _with_rate(branch, replace(field, prior=rounded(field, moved)))
 
 
 def _bounded(branch: Branch, bound: Branch) -> Branch:

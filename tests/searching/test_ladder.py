@@ -367,24 +367,29 @@ def test_who_would_go_on_is_never_given_up(seed: int) -> None:
     assert len(waits) - len(given_up) <= LADDER.most_paused
 
 
-def test_trials_of_an_optimizer_that_is_held_wait_at_the_first_rung_alone() -> None:
+def is_sgd(one: Standing) -> bool:
+    return one.optimizer == "sgd"
+
+
+def test_trials_that_are_held_wait_at_the_first_rung_alone() -> None:
     first = Standing(0, (0.5, 0.4, 0.3), 100, optimizer="sgd")
     better = Standing(1, (0.4,), 10, is_paused=True, optimizer="sgd")
     further = Standing(2, (0.45, 0.35), 35, is_paused=True, optimizer="sgd")
+    other = Standing(3, (0.4,), 10, is_paused=True, optimizer="adamw")
 
     def move(*standings: Standing, **settings: Any) -> Move | None:
         return next_move(LADDER, RUNGS, standings, 1000, **settings)
 
     assert move(first, better) == Promote(1)
-    assert move(first, better, held={"sgd"}) == Start()
-    assert move(first, better, held={"adamw"}) == Promote(1)
-    assert move(first, further, held={"sgd"}) == Promote(2)
+    assert move(first, better, is_held=is_sgd) == Start()
+    assert move(first, better, other, is_held=is_sgd) == Promote(3)
+    assert move(first, further, is_held=is_sgd) == Promote(2)
     # when nothing new can begin, nobody waits for it
-    assert move(first, better, held={"sgd"}, may_start=False) == Promote(1)
+    assert move(first, better, is_held=is_sgd, may_start=False) == Promote(1)
 
 
 def test_nobody_is_held_where_the_rung_says_nothing() -> None:
     worse = [Standing(number, (0.1, 0.2, 0.3), 100, optimizer="sgd") for number in range(2)]
     latest = Standing(2, (0.4,), 10, is_paused=True, optimizer="sgd")
 
-    assert next_move(LADDER, RUNGS, [*worse, latest], 1000, held={"sgd"}) == Promote(2)
+    assert next_move(LADDER, RUNGS, [*worse, latest], 1000, is_held=is_sgd) == Promote(2)

@@ -269,6 +269,8 @@ def test_the_default_of_an_optimizer_moves_where_others_say_that_the_priors_are_
     rate = rate_of(propose(TWO, 1, 0, evidence, [], Mixture(line_search=False)))
 
     assert log10(rate / 1e-3) * np.sign(factor - 1) > 0.4
+    # recipes are read by people
+    assert rate == float(f"{rate:.3g}")
 
 
 def test_the_default_stays_where_all_that_was_tried_are_defaults() -> None:
