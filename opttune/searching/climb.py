@@ -1,6 +1,8 @@
 """One search's way up the ladder: from what its records say to the next move."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
 
 from opttune.searching.finale import finalists
 from opttune.searching.ladder import Move, Repeat, Standing, longest_warmup, next_move, surplus
@@ -30,7 +32,7 @@ class Climb:
     def __init__(self, plan: SearchPlan, survey: Survey) -> None:
         self._plan = plan
         self._recipes = count_plans(plan.space)
-        self._known: dict[int, tuple[TrialRecord, Standing]] = {}
+        self._known: list[_Known] = []
         self._finalists = plan.finale.finalists(plan.budget)
         self.rungs = plan.ladder.steps(survey.total_steps, longest_warmup(plan.space))
         # so that the others train on meanwhile
@@ -109,14 +111,20 @@ class Climb:
         return f"all {begun} recipes of the space {self._plan.space.name} have been tried"
 
     def _standings(self, records: Sequence[TrialRecord]) -> list[Standing]:
-        return [self._standing(record) for record in records if record.last is not None]
+        sign = 1.0 if self._plan.mode == "min" else -1.0
+        # a record stays the same object until something is written to its trial
+        known = chain(self._known, repeat(None))
+        self._known = [
+            one if one is not None and one.record is record else _Known(record, _standing(record, sign))
+            for record, one in zip(records, known, strict=False)
+        ]
+        return [one.standing for one in self._known if one.standing is not None]
 
-    def _standing(self, record: TrialRecord) -> Standing:
-        known = self._known.get(record.number)
-        if known is None or known[0] is not record:
-            sign = 1.0 if self._plan.mode == "min" else -1.0
-            known = self._known[record.number] = record, _standing(record, sign)
-        return known[1]
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    record: TrialRecord
+    standing: Standing | None
 
 
 def _at_once(records: Sequence[TrialRecord]) -> int:
@@ -129,7 +137,10 @@ def count_begun(records: Sequence[TrialRecord]) -> int:
     return sum(record.last is not None or record.is_running for record in records)
 
 
-def _standing(record: TrialRecord, sign: float) -> Standing:
+def _standing(record: TrialRecord, sign: float) -> Standing | None:
+    """Return where a trial stands; None before its first rung or end."""
+    if record.last is None:
+        return None
     values = [pause.value for pause in record.pauses]
     values += [] if record.value is None else [record.value]
     return Standing(

@@ -4,11 +4,10 @@ A trial is trained to the first rung. One that is among the better of its own op
 is not is paused with its state, and goes on when it turns out that it was among the better after all.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from heapq import nlargest
 from itertools import pairwise
 from statistics import correlation
 
@@ -205,11 +204,13 @@ class Peers:
         finished = tuple((one.values[level], one.values[-1]) for one in standings if len(one.values) == len(rungs))
         self._gets_worse, self._disagree = gets_worse(finished), _disagree(finished)
         self._worst_finished = max((early for early, _ in finished), default=0.0)
-        self._latest = nlargest(at_once, (one.number for one in standings))
+        self._latest = set(sorted(one.number for one in standings)[-at_once:])
         self._seen: dict[str, list[float]] = {}
         for one in standings:
             if len(one.values) > level:
-                insort(self._seen.setdefault(one.optimizer, []), one.values[level])
+                self._seen.setdefault(one.optimizer, []).append(one.values[level])
+        for values in self._seen.values():
+            values.sort()
         # of a ladder of which rungs were left out, the highest count
         self._kept = ladder.kept[level - (len(rungs) - 1)]
 
