@@ -29,6 +29,7 @@ class SearchFiles:
         self._plan, self._is_shared = plan, is_shared
         self._folder, self._ends = plan.checkpoint_folder, plan.finalist_folder
         self.most_bytes = 0
+        self._sizes: dict[str, int] = {}
 
     def end_of(self, number: int) -> Path:
         """Return where a trial's state at the end stands until it is known whether it is the best."""
@@ -55,7 +56,9 @@ class SearchFiles:
     def note_size(self) -> None:
         """Look how much the states take now."""
         states = [file for file in _files_in(self._folder) if file.name.endswith(".ckpt")]
-        self.most_bytes = max(self.most_bytes, sum(file.stat().st_size for file in states))
+        # many may wait, on a slow disk; each is looked at once
+        self._sizes = {file.name: self._sizes.get(file.name) or file.stat().st_size for file in states}
+        self.most_bytes = max(self.most_bytes, sum(self._sizes.values()))
 
     def drop_pauses(self, number: int, but_at: int | None = None) -> None:
         """Remove the states of a trial, but the one at a step."""

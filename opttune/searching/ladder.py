@@ -7,7 +7,7 @@ is not is paused with its state, and goes on when it turns out that it was among
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from statistics import correlation
 
@@ -201,16 +201,10 @@ class Peers:
         self, ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing], steps: int, at_once: int
     ) -> None:
         level = self._level = rungs.index(steps)
+        self._standings, self._at_once = standings, at_once
         finished = tuple((one.values[level], one.values[-1]) for one in standings if len(one.values) == len(rungs))
         self._gets_worse, self._disagree = gets_worse(finished), _disagree(finished)
         self._worst_finished = max((early for early, _ in finished), default=0.0)
-        self._latest = set(sorted(one.number for one in standings)[-at_once:])
-        self._seen: dict[str, list[float]] = {}
-        for one in standings:
-            if len(one.values) > level:
-                self._seen.setdefault(one.optimizer, []).append(one.values[level])
-        for values in self._seen.values():
-            values.sort()
         # of a ladder of which rungs were left out, the highest count
         self._kept = ladder.kept[level - (len(rungs) - 1)]
 
@@ -225,6 +219,20 @@ class Peers:
         seen = self._seen[one.optimizer]
         # the first to come always goes on
         return bisect_left(seen, value) < self._kept * len(seen)
+
+    # one of the two is needed, and at every move
+    @cached_property
+    def _latest(self) -> set[int]:
+        return set(sorted(one.number for one in self._standings)[-self._at_once :])
+
+    @cached_property
+    def _seen(self) -> dict[str, list[float]]:
+        """The values of each optimizer's trials at the rung, ascending."""
+        seen: dict[str, list[float]] = {}
+        for one in self._standings:
+            if len(one.values) > self._level:
+                seen.setdefault(one.optimizer, []).append(one.values[self._level])
+        return {optimizer: sorted(values) for optimizer, values in seen.items()}
 
 
 def gets_worse(finished: Sequence[tuple[float, float]]) -> bool:
