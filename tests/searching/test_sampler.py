@@ -244,11 +244,11 @@ def test_trials_that_go_on_are_looked_at_again(space: Space) -> None:
     for number in range(30):
         trial = study.ask()
         recipe = sample_recipe(space, trial)
-        asked = study._storage.get_trial(trial._trial_id)
+        own = study._storage.get_trial(trial._trial_id)
         # one that has seen nothing before, as in a process that takes the study up
         fresh = OpttuneSampler(space, seed=0)
-        planned = {name: fresh.sample_independent(study, asked, name, kind) for name, kind in trial.distributions.items()}
-        assert planned == trial.params
+        planned = {name: fresh.sample_independent(study, own, name, kind) for name, kind in own.distributions.items()}
+        assert planned == own.params
         running.append((trial, []))
         other, pauses = running[number // 3]
         pauses.append(Outcome(StopReason.PAUSED, off(recipe) / (1 + len(pauses)), 10 * (1 + len(pauses)), 100, 1.0))
