@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
+from math import isinf
 
 from opttune.searching.finale import finalists
 from opttune.searching.ladder import Move, Repeat, Standing, longest_warmup, next_move, surplus
@@ -70,7 +71,7 @@ class Climb:
             self.rungs,
             standings,
             steps_left,
-            may_start=not is_limited and count_begun(records) < self._recipes,
+            may_start=not is_limited and (isinf(self._recipes) or count_begun(records) < self._recipes),
             # as long as none has finished, those that died are made up for
             uses_up=not (is_limited or self._leaves_rest) or all(record.value is None for record in records),
             at_once=_at_once(records),

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from statistics import correlation
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
 
 from opttune.catalog.lookup import find_schedule
 from opttune.errors import InputError
@@ -202,9 +205,8 @@ class Peers:
     ) -> None:
         level = self._level = rungs.index(steps)
         self._standings, self._at_once = standings, at_once
-        finished = tuple((one.values[level], one.values[-1]) for one in standings if len(one.values) == len(rungs))
-        self._gets_worse, self._disagree = gets_worse(finished), _disagree(finished)
-        self._worst_finished = max((early for early, _ in finished), default=0.0)
+        finished = tuple([one.values for one in standings if len(one.values) == len(rungs)])
+        self._gets_worse, self._disagree, self._worst_finished = _verdict(finished, level)
         # of a ladder of which rungs were left out, the highest count
         self._kept = ladder.kept[level - (len(rungs) - 1)]
 
@@ -251,16 +253,26 @@ def ranks_disagree(finished: Sequence[tuple[float, float]]) -> bool:
     Args:
         finished: The value at the rung and at the end of each finished trial.
     """
-    return _disagree(tuple(finished))
-
-
-@lru_cache(maxsize=8)
-def _disagree(finished: tuple[tuple[float, float], ...]) -> bool:
-    """Return it; asked at every move, it changes when a trial ends."""
     if len(finished) < _LEAST_PAIRS or any(len(set(column)) < 2 for column in zip(*finished, strict=True)):
         return False
     before, after = (_ranks(column) for column in zip(*finished, strict=True))
-    return correlation(before, after) < _LEAST_CORRELATION
+    before, after = before - before.mean(), after - after.mean()
+    return float(before @ after / sqrt((before @ before) * (after @ after))) < _LEAST_CORRELATION
+
+
+@lru_cache(maxsize=8)
+def _verdict(finished: tuple[tuple[float, ...], ...], level: int) -> tuple[bool, bool, float]:
+    """Return what finished trials say of a rung; asked at every move, it changes when a trial ends.
+
+    Args:
+        finished: Their values at all rungs.
+        level: Which rung, counted from 0.
+
+    Returns:
+        Whether trials get worse on the way to the end, whether their ranks disagree, and the worst value there.
+    """
+    pairs = [(values[level], values[-1]) for values in finished]
+    return gets_worse(pairs), ranks_disagree(pairs), max((early for early, _ in pairs), default=0.0)
 
 
 def surplus(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing], at_once: int = 1) -> list[int]:
@@ -278,6 +290,6 @@ def surplus(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing],
     return found
 
 
-def _ranks(values: Sequence[float]) -> list[float]:
-    first = {value: float(rank) for rank, value in reversed(list(enumerate(sorted(values))))}
-    return [first[value] for value in values]
+def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Return how many values each is above."""
+    return np.searchsorted(np.sort(values), values).astype(np.float64)
