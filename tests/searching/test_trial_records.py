@@ -57,6 +57,7 @@ def test_whatever_another_process_writes_is_seen(studies: tuple[optuna.Study, op
         after = records.all()
         assert after == fresh(own)
         assert after != before
+        assert records.steps_done == sum(record.steps_done for record in after)
         assert records.open() == [record for record in fresh(own) if record.state in ("running", "waiting")]
 
 
