@@ -5,9 +5,9 @@ from math import ceil, isfinite
 
 from opttune.report.chart import GREEN, GREY, INK, NO_VALUE, RED, Chart, Panel, Rule, Series, is_steep, room_for
 from opttune.report.colours import optimizer_colours, shown_recipe
-from opttune.searching.ladder import longest_warmup
 from opttune.searching.record import TrialRecord
 from opttune.searching.stored import StoredStudy
+from opttune.searching.warmup import longest_warmup
 
 Curve = Sequence[tuple[int, float]]
 Curves = Mapping[int, Mapping[str, Curve]]

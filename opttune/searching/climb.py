@@ -1,14 +1,18 @@
 """One search's way up the ladder: from what its records say to the next move."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain, repeat
+from math import isinf
 
 from opttune.searching.finale import finalists
-from opttune.searching.ladder import Move, Repeat, Standing, longest_warmup, next_move, surplus
+from opttune.searching.ladder import Move, Repeat, Standing, next_move, surplus
 from opttune.searching.line import is_being_searched
 from opttune.searching.plan import SearchPlan
 from opttune.searching.prior import count_plans
 from opttune.searching.record import TrialRecord
+from opttune.searching.warmup import longest_warmup
 from opttune.training.survey import Survey
 
 _EARLY_SHARE = 0.2
@@ -32,7 +36,7 @@ class Climb:
     def __init__(self, plan: SearchPlan, survey: Survey) -> None:
         self._plan = plan
         self._recipes = count_plans(plan.space)
-        self._known: dict[int, tuple[TrialRecord, Standing]] = {}
+        self._known: list[_Known] = []
         self._finalists = plan.finale.finalists(plan.budget)
         self.rungs = plan.ladder.steps(survey.total_steps, longest_warmup(plan.space))
         # so that the others train on meanwhile
@@ -70,7 +74,7 @@ class Climb:
             self.rungs,
             standings,
             steps_left,
-            may_start=not is_limited and count_begun(records) < self._recipes,
+            may_start=not is_limited and (isinf(self._recipes) or count_begun(records) < self._recipes),
             # as long as none has finished, those that died are made up for
             uses_up=not (is_limited or self._leaves_rest) or all(record.value is None for record in records),
             at_once=_at_once(records),
@@ -115,14 +119,20 @@ class Climb:
         return f"all {begun} recipes of the space {self._plan.space.name} have been tried"
 
     def _standings(self, records: Sequence[TrialRecord]) -> list[Standing]:
-        return [self._standing(record) for record in records if record.last is not None]
+        sign = 1.0 if self._plan.mode == "min" else -1.0
+        # a record stays the same object until something is written to its trial
+        known = chain(self._known, repeat(None))
+        self._known = [
+            one if one is not None and one.record is record else _Known(record, _standing(record, sign))
+            for record, one in zip(records, known, strict=False)
+        ]
+        return [one.standing for one in self._known if one.standing is not None]
 
-    def _standing(self, record: TrialRecord) -> Standing:
-        known = self._known.get(record.number)
-        if known is None or known[0] is not record:
-            sign = 1.0 if self._plan.mode == "min" else -1.0
-            known = self._known[record.number] = record, _standing(record, sign)
-        return known[1]
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    record: TrialRecord
+    standing: Standing | None
 
 
 def _at_once(records: Sequence[TrialRecord]) -> int:
@@ -135,7 +145,10 @@ def count_begun(records: Sequence[TrialRecord]) -> int:
     return sum(record.last is not None or record.is_running for record in records)
 
 
-def _standing(record: TrialRecord, sign: float) -> Standing:
+def _standing(record: TrialRecord, sign: float) -> Standing | None:
+    """Return where a trial stands; None before its first rung or end."""
+    if record.last is None:
+        return None
     values = [pause.value for pause in record.pauses]
     values += [] if record.value is None else [record.value]
     return Standing(

@@ -12,6 +12,7 @@ from opttune.outcome import StopReason
 from opttune.searching.record import OUTCOME, RUNGS
 from opttune.space.model import Scalar
 
+_NORMAL = NormalDist()
 _WORST_SCORE = 0.5
 """Bad trials are alike: how bad they are says nothing of where the best lie, which is often beside a cliff."""
 
@@ -74,12 +75,23 @@ def scores(evidence: Sequence[Evidence]) -> list[float]:
         >>> [round(score, 2) for score in scores([good, bad, dead])]
         [-0.97, 0.0, 0.5]
     """
-    place = [
-        (0.0, one.values[-1]) if one.died_at is None and one.values else (1.0, -(one.died_at or 0.0))
-        for one in evidence
-    ]
-    order = sorted(range(len(evidence)), key=lambda index: place[index])
-    normal, found = NormalDist(), [0.0] * len(evidence)
-    for rank, index in enumerate(order):
-        found[index] = min(_WORST_SCORE, normal.inv_cdf((rank + 0.5) / len(evidence)))
+    found = [0.0] * len(evidence)
+    for rank, index in enumerate(best_first(evidence)):
+        found[index] = score_of_rank(rank, len(evidence))
     return found
+
+
+def best_first(evidence: Sequence[Evidence]) -> list[int]:
+    """Return the places in `evidence` of the trials in the order of their scores, of equals the earlier first."""
+    living, dead = {}, {}
+    for index, one in enumerate(evidence):
+        if one.died_at is None and one.values:
+            living[index] = one.values[-1]
+        else:
+            dead[index] = -(one.died_at or 0.0)
+    return sorted(living, key=living.__getitem__) + sorted(dead, key=dead.__getitem__)
+
+
+def score_of_rank(rank: int, count: int) -> float:
+    """Return the score of the trial that stands at a rank, counted from 0, among so many."""
+    return min(_WORST_SCORE, _NORMAL.inv_cdf((rank + 0.5) / count))

@@ -29,10 +29,11 @@ class SearchFiles:
         self._plan, self._is_shared = plan, is_shared
         self._folder, self._ends = plan.checkpoint_folder, plan.finalist_folder
         self.most_bytes = 0
+        self._sizes: dict[str, int] = {}
 
     def end_of(self, number: int) -> Path:
         """Return where a trial's state at the end stands until it is known whether it is the best."""
-        return self._ends / f"trial_{number}.ckpt"
+        return self._ends / _end_name(number)
 
     def pause_of(self, number: int, step: int) -> Path:
         """Return where the state of a trial that is paused at a step stands."""
@@ -54,14 +55,17 @@ class SearchFiles:
 
     def note_size(self) -> None:
         """Look how much the states take now."""
-        self.most_bytes = max(self.most_bytes, sum(path.stat().st_size for path in self._folder.glob("*.ckpt")))
+        states = [file for file in _files_in(self._folder) if file.name.endswith(".ckpt")]
+        # many may wait, on a slow disk; each is looked at once
+        self._sizes = {file.name: self._sizes.get(file.name) or file.stat().st_size for file in states}
+        self.most_bytes = max(self.most_bytes, sum(self._sizes.values()))
 
     def drop_pauses(self, number: int, but_at: int | None = None) -> None:
         """Remove the states of a trial, but the one at a step."""
-        kept = None if but_at is None else self.pause_of(number, but_at)
-        for path in self._folder.glob(f"trial_{number}_step_*.ckpt"):
-            if path != kept:
-                path.unlink(missing_ok=True)
+        kept = "" if but_at is None else self.pause_of(number, but_at).name
+        for file in _files_in(self._folder):
+            if file.name.startswith(f"trial_{number}_step_") and file.name.endswith(".ckpt") and file.name != kept:
+                Path(file).unlink(missing_ok=True)
 
     def drop_all(self) -> None:
         """Remove every state; the search has ended."""
@@ -99,10 +103,10 @@ class SearchFiles:
 
     def drop_ends(self, but: Collection[int]) -> None:
         """Remove the states at the end of all trials but some; the best's own is kept in any case."""
-        kept = {self.end_of(number) for number in but}
-        for path in self._ends.glob("*"):
-            if path not in kept:
-                path.unlink(missing_ok=True)
+        kept = {_end_name(number) for number in but}
+        for file in _files_in(self._ends):
+            if file.name not in kept:
+                Path(file).unlink(missing_ok=True)
 
     def _header(self, record: TrialRecord, recipe: Recipe) -> str:
         plan = self._plan
@@ -112,6 +116,19 @@ class SearchFiles:
             f"length: {length}; seed: {plan.seed}\n"
             f"to train with it: {recipe_call(plan, recipe, plan.best_recipe_path.name)}"
         )
+
+
+def _end_name(number: int) -> str:
+    return f"trial_{number}.ckpt"
+
+
+def _files_in(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what lies in a folder, which need not exist; many trials pause in it, and it is read at each pause."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except FileNotFoundError:
+        return []
 
 
 def _link(source: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ was luck; the recipe that is handed out is the one with the best value to be exp
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from math import inf, isfinite
 from statistics import fmean
 
@@ -57,8 +58,8 @@ def finalists(records: Sequence[TrialRecord], count: int, mode: str) -> list[Tri
         mode: `min` or `max`.
     """
     sign = _sign(mode)
-    finished = [(sign * record.value, record.number, record) for record in records if record.value is not None]
-    return [record for _, _, record in sorted(finished, key=lambda one: one[:2])[:count]]
+    finished = [record for record in records if record.value is not None]
+    return nsmallest(count, finished, key=lambda record: (sign * (record.value or 0.0), record.number))
 
 
 def expected_values(records: Sequence[TrialRecord], mode: str) -> dict[int, float]:
@@ -74,8 +75,9 @@ def expected_values(records: Sequence[TrialRecord], mode: str) -> dict[int, floa
     Returns:
         Number -> value.
     """
-    means = {record.number: mean for record in records if (mean := _mean(record, mode)) is not None}
     own = {record.number: record.value for record in records if record.value is not None}
+    repeated = [record for record in records if record.repeats]
+    means = {record.number: mean for record in repeated if (mean := _mean(record, mode)) is not None}
     shifts = [mean - own[number] for number, mean in means.items() if isfinite(mean)]
     luck = fmean(shifts or [0.0])
     return {number: means.get(number, value + luck) for number, value in own.items()}

@@ -4,22 +4,20 @@ A trial is trained to the first rung. One that is among the better of its own op
 is not is paused with its state, and goes on when it turns out that it was among the better after all.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from heapq import nlargest
+from functools import cached_property, lru_cache
 from itertools import pairwise
-from statistics import correlation
+from math import sqrt
 
-from opttune.catalog.lookup import find_schedule
+import numpy as np
+import numpy.typing as npt
+
 from opttune.errors import InputError
-from opttune.space.model import Choice, Field, Fixed, Range, Space
 
 _LEAST_STEPS = 8
 """A rung of fewer optimizer steps tells nothing."""
-_RISES = ("warmup_fraction", "rise_fraction")
-_LONGEST_WARMUP = 0.3
 _LEAST_FINISHED = 2
 """So many finished trials say whether values get worse on the way to the end."""
 _LEAST_PAIRS = 6
@@ -74,34 +72,6 @@ class Ladder:
         """
         steps = (round(max(share, warmup_share) * total_steps) for share in self.shares)
         return (*sorted({step for step in steps if _LEAST_STEPS <= step < total_steps}), total_steps)
-
-
-def longest_warmup(space: Space) -> float:
-    """Return the largest share of the length over which the rates of any recipe rise, at most 0.3.
-
-    Example:
-        >>> from opttune.space.parse import load_space
-        >>> longest_warmup(load_space("wide"))
-        0.1
-    """
-    found = [0.0]
-    for branch in space.schedules:
-        options = {option.name: option.default for option in find_schedule(branch.name).options}
-        found += [_highest(branch.get(name), options[name]) for name in _RISES if name in options]
-    return min(_LONGEST_WARMUP, max(found))
-
-
-def _highest(field: Field | None, default: object) -> float:
-    match field:
-        case Range():
-            return field.high
-        case Choice():
-            values: Sequence[object] = field.choices
-        case Fixed():
-            values = (field.value,)
-        case None:
-            values = (default,)
-    return max((float(value) for value in values if isinstance(value, int | float)), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,14 +183,9 @@ class Peers:
         self, ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing], steps: int, at_once: int
     ) -> None:
         level = self._level = rungs.index(steps)
-        finished = tuple((one.values[level], one.values[-1]) for one in standings if len(one.values) == len(rungs))
-        self._gets_worse, self._disagree = gets_worse(finished), _disagree(finished)
-        self._worst_finished = max((early for early, _ in finished), default=0.0)
-        self._latest = nlargest(at_once, (one.number for one in standings))
-        self._seen: dict[str, list[float]] = {}
-        for one in standings:
-            if len(one.values) > level:
-                insort(self._seen.setdefault(one.optimizer, []), one.values[level])
+        self._standings, self._at_once = standings, at_once
+        finished = tuple([one.values for one in standings if len(one.values) == len(rungs)])
+        self._gets_worse, self._disagree, self._worst_finished = _verdict(finished, level)
         # of a ladder of which rungs were left out, the highest count
         self._kept = ladder.kept[level - (len(rungs) - 1)]
 
@@ -241,6 +206,20 @@ class Peers:
         # the first to come always goes on
         return bisect_left(seen, value) < self._kept * len(seen)
 
+    # one of the two is needed, and at every move
+    @cached_property
+    def _latest(self) -> set[int]:
+        return set(sorted(one.number for one in self._standings)[-self._at_once :])
+
+    @cached_property
+    def _seen(self) -> dict[str, list[float]]:
+        """The values of each optimizer's trials at the rung, ascending."""
+        seen: dict[str, list[float]] = {}
+        for one in self._standings:
+            if len(one.values) > self._level:
+                seen.setdefault(one.optimizer, []).append(one.values[self._level])
+        return {optimizer: sorted(values) for optimizer, values in seen.items()}
+
 
 def gets_worse(finished: Sequence[tuple[float, float]]) -> bool:
     """Return whether trials get worse from a rung to the end: where models overfit, what is best early is worst there.
@@ -258,16 +237,26 @@ def ranks_disagree(finished: Sequence[tuple[float, float]]) -> bool:
     Args:
         finished: The value at the rung and at the end of each finished trial.
     """
-    return _disagree(tuple(finished))
-
-
-@lru_cache(maxsize=8)
-def _disagree(finished: tuple[tuple[float, float], ...]) -> bool:
-    """Return it; asked at every move, it changes when a trial ends."""
     if len(finished) < _LEAST_PAIRS or any(len(set(column)) < 2 for column in zip(*finished, strict=True)):
         return False
     before, after = (_ranks(column) for column in zip(*finished, strict=True))
-    return correlation(before, after) < _LEAST_CORRELATION
+    before, after = before - before.mean(), after - after.mean()
+    return float(before @ after / sqrt((before @ before) * (after @ after))) < _LEAST_CORRELATION
+
+
+@lru_cache(maxsize=8)
+def _verdict(finished: tuple[tuple[float, ...], ...], level: int) -> tuple[bool, bool, float]:
+    """Return what finished trials say of a rung; asked at every move, it changes when a trial ends.
+
+    Args:
+        finished: Their values at all rungs.
+        level: Which rung, counted from 0.
+
+    Returns:
+        Whether trials get worse on the way to the end, whether their ranks disagree, and the worst value there.
+    """
+    pairs = [(values[level], values[-1]) for values in finished]
+    return gets_worse(pairs), ranks_disagree(pairs), max((early for early, _ in pairs), default=0.0)
 
 
 def surplus(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing], at_once: int = 1) -> list[int]:
@@ -285,6 +274,6 @@ def surplus(ladder: Ladder, rungs: Sequence[int], standings: Sequence[Standing],
     return found
 
 
-def _ranks(values: Sequence[float]) -> list[float]:
-    first = {value: float(rank) for rank, value in reversed(list(enumerate(sorted(values))))}
-    return [first[value] for value in values]
+def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Return how many values each is above."""
+    return np.searchsorted(np.sort(values), values).astype(np.float64)

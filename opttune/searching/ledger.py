@@ -176,12 +176,13 @@ class Ledger:
         """Keep the recipe and the checkpoint of the best trial, as it is with what came of this one."""
         records = self._store.records()
         before = best_record(records, self._plan.mode)
+        spent = self._store.steps_seen - records[record.number].steps_done + record.steps_done
         records[record.number] = record
         best = best_record(records, self._plan.mode)
         if best and (before is None or best.number != before.number):
             self._files.keep_best(best, before)
             now = time.time_ns() // 1_000_000
-            self._tracking.metrics([("best/objective", best.value or 0.0, self._store.spent_on(records), now)])
+            self._tracking.metrics([("best/objective", best.value or 0.0, spent, now)])
         # who trains just now may have written its end already
         running = [one.number for one in records if one.is_running]
         self._files.drop_ends(but=[*self._climb.finalists(records), *running])

@@ -1,6 +1,6 @@
 """Draw Optuna parameters from a space, around its priors or anywhere in it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import chain, product
 from math import floor, inf, log10, prod
@@ -29,12 +29,12 @@ def first_recipe(space: Space) -> Recipe:
 
 
 class Plan(Parameters):
-    """The parameters of a trial that has ended; what they are compared by is made once."""
+    """The parameters of a trial, which change no more; what they are compared by is made once."""
 
     @cached_property
     def key(self) -> frozenset[tuple[str, Scalar]]:
-        """What `plan_key` returns."""
-        return plan_key(self)
+        """What two plans of the same parameters have in common."""
+        return frozenset(self.items())
 
     @cached_property
     def rough_key(self) -> frozenset[tuple[str, Scalar]]:
@@ -50,9 +50,13 @@ class Tried:
     """
 
     def __init__(self, plans: Iterable[Parameters]) -> None:
-        known = [plan if isinstance(plan, Plan) else Plan(plan) for plan in plans]
-        self._same = {plan.key for plan in known}
-        self._near = {plan.rough_key for plan in known}
+        self._plans = [plan if isinstance(plan, Plan) else Plan(plan) for plan in plans]
+        self._near = {plan.rough_key for plan in self._plans}
+
+    @cached_property
+    def _same(self) -> set[frozenset[tuple[str, Scalar]]]:
+        # few searches come to ask for it
+        return {plan.key for plan in self._plans}
 
     def holds(self, plan: Parameters) -> bool:
         """Return whether a trial had just these parameters."""
@@ -91,9 +95,9 @@ def _rough(rate: Scalar) -> Scalar:
     return round(_RATES_A_DECADE * log10(rate)) if isinstance(rate, float) and rate > 0 else rate
 
 
-def plan_key(plan: Parameters) -> frozenset[tuple[str, Scalar]]:
+def plan_key(plan: Mapping[str, Scalar]) -> frozenset[tuple[str, Scalar]]:
     """Return what two plans of the same parameters have in common."""
-    return frozenset(plan.items())
+    return plan.key if isinstance(plan, Plan) else frozenset(plan.items())
 
 
 def draw_from_prior(space: Space, rng: np.random.Generator, prior_share: float) -> Parameters:

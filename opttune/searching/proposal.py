@@ -121,9 +121,7 @@ def _defaults(
 
 def _pending(evidence: Sequence[Evidence], others: Sequence[Parameters]) -> list[Parameters]:
     """Return the parameters of the trials that have shown nothing yet."""
-    names = {name for plan in others for name in plan}
-    known = [{name: value for name, value in one.parameters.items() if name in names} for one in evidence]
-    shown = set(map(plan_key, known))
+    shown = {plan_key(one.parameters) for one in evidence}
     return [plan for plan in others if plan and plan_key(plan) not in shown]
 
 

@@ -146,6 +146,12 @@ def read_repeats(attributes: Mapping[str, Any]) -> dict[int, tuple[Outcome, ...]
     return {int(number): tuple(map(Outcome.from_dict, outcomes)) for number, outcomes in stored if number}
 
 
+def steps_aside(attributes: Mapping[str, Any]) -> int:
+    """Return the optimizer steps of trainings that are no trial's own, from the attributes of a study."""
+    again = sum(outcome.steps for outcomes in read_repeats(attributes).values() for outcome in outcomes)
+    return again + int(attributes.get(BASELINE, {}).get("steps", 0)) + int(attributes.get(LOST_STEPS, 0))
+
+
 def told_state(outcome: Outcome) -> TrialState:
     """Return how Optuna is told of an outcome: divergence is PRUNED, so that its samplers learn from it."""
     if outcome.reason.counts:

@@ -70,11 +70,10 @@ class SearchResult:
 def best_record(records: Sequence[TrialRecord], mode: str) -> TrialRecord | None:
     """Return the trial with the best value to be expected on any seed, the earliest of equals, or None."""
     expected = expected_values(records, mode)
-    best: TrialRecord | None = None
-    for record in records:
-        if is_better(expected.get(record.number), expected[best.number] if best else None, mode):
-            best = record
-    return best
+    if not expected:
+        return None
+    number = (min if mode == "min" else max)(expected, key=expected.__getitem__)
+    return next(record for record in records if record.number == number)
 
 
 def is_better(value: float | None, than: float | None, mode: str) -> bool:

@@ -1,7 +1,8 @@
 """`OpttuneSampler`: opttune's search method as an Optuna sampler."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -61,7 +62,7 @@ class OpttuneSampler(BaseSampler):
         self._names = _parameter_names(self._space)
         # of the trials that are asking just now: several, where threads share a study
         self._plans: dict[int, Parameters] = {}
-        self._ended: dict[int, _Seen] = {}
+        self._seen: list[_Seen | None] = []
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return nothing: every parameter of a plan is handed out as it is asked for."""
@@ -93,28 +94,34 @@ class OpttuneSampler(BaseSampler):
     def _plan(self, study: optuna.Study, trial: FrozenTrial) -> Parameters:
         plan = self._plans.get(trial.number)
         if plan is None:
-            trials = study.get_trials(deepcopy=False)
-            directions = study.directions
-            others = [self._look_at(one, directions) for one in trials if one.number != trial.number]
+            others = self._look_at_others(study, trial.number)
             evidence = [one.evidence for one in others if one.evidence is not None]
             plans = [one.plan for one in others]
             plan = propose(self._space, trial.number, self._seed, evidence, plans, self._mixture)
             self._plans[trial.number] = plan
         return plan
 
-    def _look_at(self, trial: FrozenTrial, directions: Sequence[StudyDirection]) -> "_Seen":
-        """Return what a trial says; one that has ended is read once."""
-        seen = self._ended.get(trial.number)
-        if seen is None or seen.trial is not trial:
-            # a study with several objectives has no best trial to learn from
-            evidence = read_evidence([trial], directions[0]) if len(directions) == 1 else []
-            own = {name: value for name, value in trial.params.items() if name in self._names}
-            # one that runs may not have asked for all of its plan yet
-            plan = Plan(self._plans.get(trial.number, {}) | own)
-            seen = _Seen(trial, evidence[0] if evidence else None, plan)
-            if trial.state.is_finished():
-                self._ended[trial.number] = seen
-        return seen
+    def _look_at_others(self, study: optuna.Study, asking: int) -> list["_Seen"]:
+        """Return what all trials say but the one that is asking."""
+        directions, before = study.directions, chain(self._seen, repeat(None))
+        # a storage hands out the same object again until something is written to the trial
+        self._seen = [
+            None if trial.number == asking
+            else seen if seen is not None and seen.trial is trial
+            else self._read(trial, directions)
+            for trial, seen in zip(study.get_trials(deepcopy=False), before, strict=False)
+        ]  # fmt: skip
+        return [seen for seen in self._seen if seen is not None]
+
+    def _read(self, trial: FrozenTrial, directions: Sequence[StudyDirection]) -> "_Seen":
+        own = Plan((name, value) for name, value in trial.params.items() if name in self._names)
+        # a study with several objectives has no best trial to learn from
+        found = read_evidence([trial], directions[0]) if len(directions) == 1 else []
+        # parameters that are not of the space say nothing
+        evidence = replace(found[0], parameters=own) if found else None
+        planned = self._plans.get(trial.number)
+        # one that runs may not have asked for all of its plan yet
+        return _Seen(trial, evidence, own if planned is None else Plan(planned | own))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -85,6 +85,11 @@ class JournalFile(JournalStorage):
         lock.release()
         super().__init__(self._lines)
 
+    @property
+    def lines_read(self) -> int:
+        """How many lines have been read, with which all that this object knows was written."""
+        return self._lines.lines_read
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Bring what is written meanwhile to disk at the end; other processes of this machine see it at once."""
@@ -101,12 +106,20 @@ class _Lines(JournalFileBackend):
 
     Attributes:
         waits_for_disk: Whether each line is brought to disk before the next thing is done.
+        lines_read: How many have been read.
     """
 
     def __init__(self, path: Path, lock: JournalFileSymlinkLock) -> None:
         super().__init__(str(path), lock)
         self._path, self._guard = path, lock
         self.waits_for_disk = True
+        self.lines_read = 0
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Read the lines from one on."""
+        for log in super().read_logs(log_number_from):
+            self.lines_read += 1
+            yield log
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write lines at the end."""

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
@@ -35,6 +35,7 @@ from opttune.searching.record import (
     bad_value,
     differences,
     read_repeats,
+    steps_aside,
     told_state,
 )
 from opttune.searching.storage import JournalFile
@@ -150,13 +151,13 @@ class StudyStore:
     @property
     def steps_spent(self) -> int:
         """Optimizer steps that the whole search has done, those of the baseline and of lost runs included."""
-        return self.spent_on(self.records())
+        self._trials.look()
+        return self.steps_seen
 
-    def spent_on(self, records: Sequence[TrialRecord]) -> int:
-        """Return the optimizer steps of all trials, of the baseline, and of runs that were lost."""
-        attributes = self.attributes
-        aside = int(attributes.get(BASELINE, {}).get("steps", 0)) + int(attributes.get(LOST_STEPS, 0))
-        return sum(record.steps_done for record in records) + aside
+    @property
+    def steps_seen(self) -> int:
+        """The same as of the records that were read last, without another look at them."""
+        return self._trials.steps_done + steps_aside(self.attributes)
 
     @property
     def parent_key(self) -> str:
@@ -180,8 +181,7 @@ class StudyStore:
 
     def own(self) -> list[TrialRecord]:
         """Return the running trials of this process."""
-        own = [record for record in self._trials.open() if record.holder == self.leases.holder]
-        return [record for record in own if record.state == "running"]
+        return [one for one in self._trials.open() if one.state == "running" and one.holder == self.leases.holder]
 
     def is_own(self, number: int) -> bool:
         """Return whether no other process has taken a trial over; it may where this one stood still for long."""

@@ -98,7 +98,7 @@ class Search:
         self._ledger.take_up(self.store.abandoned())
         records = self.store.records()
         self.files.drop_strangers(records)
-        self._watcher.search_started(self.plan, self.survey, records, self.store.spent_on(records))
+        self._watcher.search_started(self.plan, self.survey, records, self.store.steps_seen)
         try:
             while self._advance():
                 pass
@@ -149,7 +149,7 @@ class Search:
         if self.store.leases.is_shared:
             self._ledger.take_up(self.store.abandoned())
         records, asides = self.store.records(), self.store.asides()
-        left = int(self.plan.budget * self.survey.total_steps) - self.store.spent_on(records)
+        left = int(self.plan.budget * self.survey.total_steps) - self.store.steps_seen
         left -= self._promised(records, asides)
         wants_baseline = self._wants_baseline() and _BASELINE not in asides
         # first a recipe that trains the model, then the module as it came, whose training is held in reserve

@@ -13,7 +13,7 @@ from math import erf, log10, pi, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from opttune.searching.evidence import Evidence, scores
+from opttune.searching.evidence import Evidence, best_first, score_of_rank
 from opttune.searching.offset import OFFSETS, weights
 from opttune.space.model import Choice, Fixed, Range, Scalar, Space
 from opttune.space.sample import parameter
@@ -41,6 +41,10 @@ class _Points:
     fields: Array
     """One row a point, a column a field; NaN where a point lacks the field."""
 
+    def first(self, count: int) -> "_Points":
+        """Return the first so many."""
+        return _Points(self.optimizer[:count], self.decades[:count], self.fields[:count])
+
 
 class Surrogate:
     """A model of the scores over a space.
@@ -56,16 +60,17 @@ class Surrogate:
 
     def __init__(self, space: Space, evidence: Sequence[Evidence], pending: Sequence[Parameters] = ()) -> None:
         self._encoder = _Encoder(space)
-        score = np.array(scores(evidence))
-        kept = _worth_a_look(score)
+        kept = _worth_a_look(evidence)
+        score = np.array(list(kept.values()))
         plans = [evidence[index].parameters for index in kept]
-        self._points = self._encoder.points(plans)
-        self._known = self._encoder.points([*plans, *pending[-_MOST_TRIALS:]]) if pending else self._points
-        across = self._covariance(self._points, self._points)
+        self._known = self._encoder.points([*plans, *pending[-_MOST_TRIALS:]])
+        self._points = self._known.first(len(plans))
+        among = self._covariance(self._known, self._known)
+        across = among[: len(plans), : len(plans)]
         inverse = _inverse(across)
-        self._inverse = _inverse(self._covariance(self._known, self._known)) if pending else inverse
+        self._inverse = _inverse(among) if pending else inverse
         # a column for each offset
-        rest = score[kept][:, None] - _prior_mean(self._points)
+        rest = score[:, None] - _prior_mean(self._points)
         self._level = inverse.sum(0) @ rest / inverse.sum()
         self._weights = inverse @ (rest - self._level)
         self.offsets = weights(-np.sum((rest - self._level) * self._weights, axis=0) / 2)
@@ -176,9 +181,14 @@ def _below(standard: Array) -> Array:
     return np.array(shares).reshape(standard.shape)
 
 
-def _worth_a_look(score: Array) -> list[int]:
-    if len(score) <= _MOST_TRIALS:
-        return list(range(len(score)))
-    best = np.argsort(score, kind="stable")[: _MOST_TRIALS // 2]
-    latest = range(len(score) - _MOST_TRIALS // 2, len(score))
-    return sorted({*best.tolist(), *latest})
+def _worth_a_look(evidence: Sequence[Evidence]) -> dict[int, float]:
+    """Return the places of the trials that are looked at, in their order, with their scores."""
+    count, order = len(evidence), best_first(evidence)
+    latest = max(0, count - _MOST_TRIALS // 2)
+    is_few = count <= _MOST_TRIALS
+    kept = {
+        index: score_of_rank(rank, count)
+        for rank, index in enumerate(order)
+        if is_few or rank < _MOST_TRIALS // 2 or index >= latest
+    }
+    return dict(sorted(kept.items()))

@@ -4,7 +4,19 @@ from optuna.trial import TrialState
 
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
-from opttune.searching.record import OUTCOME, RECIPE, STEPS_SPENT, TrialRecord, bad_value, differences, told_state
+from opttune.searching.record import (
+    BASELINE,
+    LOST_STEPS,
+    OUTCOME,
+    RECIPE,
+    REPEATS,
+    STEPS_SPENT,
+    TrialRecord,
+    bad_value,
+    differences,
+    steps_aside,
+    told_state,
+)
 
 RECIPE_1 = Recipe(Part("adamw", {"lr": 1e-3, "betas": (0.9, 0.99)}))
 DONE = Outcome(StopReason.COMPLETED, 0.5, 100, 100, 1.0)
@@ -101,3 +113,11 @@ def test_what_is_the_same_differs_in_nothing() -> None:
 
 def test_a_key_that_is_missing_is_a_difference() -> None:
     assert differences({}, {"mode": "min"}) == ['mode: null in the study, "min" asked for']
+
+
+def test_the_steps_of_trainings_that_are_no_trials_own_are_counted() -> None:
+    again = {f"{REPEATS}.3": [DONE.to_dict(), diverged(20).to_dict()], f"{REPEATS}.7": [DONE.to_dict()]}
+
+    assert steps_aside({}) == 0
+    assert steps_aside({BASELINE: DONE.to_dict()}) == 100
+    assert steps_aside({**again, BASELINE: DONE.to_dict(), LOST_STEPS: 11}) == 220 + 100 + 11

@@ -9,9 +9,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.searching.prior import Parameters
 from opttune.searching.proposal import Mixture, propose
+from opttune.searching.record import RUNGS
 from opttune.searching.sampler import OpttuneSampler
 from opttune.space.model import Space
 from opttune.space.parse import load_space
@@ -233,6 +235,26 @@ def test_threads_at_a_small_space_exhaust_it() -> None:
     study.optimize(lambda trial: float(str(sample_recipe(SIX, trial).optimizer["lr"])), n_trials=6, n_jobs=6)
 
     assert len(keys(study)) == 6
+
+
+@pytest.mark.parametrize("space", [WIDE, load_space("adamw")], ids=["wide", "adamw"])
+def test_trials_that_go_on_are_looked_at_again(space: Space) -> None:
+    study = make_study(space=space)
+    running: list[tuple[optuna.Trial, list[Outcome]]] = []
+    for number in range(30):
+        trial = study.ask()
+        recipe = sample_recipe(space, trial)
+        own = study._storage.get_trial(trial._trial_id)
+        # one that has seen nothing before, as in a process that takes the study up
+        fresh = OpttuneSampler(space, seed=0)
+        planned = {name: fresh.sample_independent(study, own, name, kind) for name, kind in own.distributions.items()}
+        assert planned == own.params
+        running.append((trial, []))
+        other, pauses = running[number // 3]
+        pauses.append(Outcome(StopReason.PAUSED, off(recipe) / (1 + len(pauses)), 10 * (1 + len(pauses)), 100, 1.0))
+        other.set_user_attr(RUNGS, [pause.to_dict() for pause in pauses])
+        if len(pauses) == 3:
+            study.tell(other, pauses[-1].value)
 
 
 def test_a_sampler_can_be_pickled_with_its_study() -> None:

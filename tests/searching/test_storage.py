@@ -129,3 +129,17 @@ def test_after_an_error_each_line_is_brought_to_disk_again(tmp_path: Path, monke
     study.set_user_attr("c", 3)
 
     assert len(synced) == before + 2
+
+
+def test_what_another_process_writes_to_a_journal_counts_once_it_is_read(tmp_path: Path) -> None:
+    own, other = (open_storage(None, tmp_path) for _ in range(2))
+    assert isinstance(own, JournalFile)
+    study = optuna.create_study(study_name="s", storage=other)
+    own.get_all_studies()
+    before = own.lines_read
+    own.get_all_studies()
+    assert own.lines_read == before
+    study.set_user_attr("x", 1)
+    own.get_all_studies()
+
+    assert own.lines_read == before + 1

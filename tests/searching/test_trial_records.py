@@ -57,6 +57,7 @@ def test_whatever_another_process_writes_is_seen(studies: tuple[optuna.Study, op
         after = records.all()
         assert after == fresh(own)
         assert after != before
+        assert records.steps_done == sum(record.steps_done for record in after)
         assert records.open() == [record for record in fresh(own) if record.state in ("running", "waiting")]
 
 
@@ -73,3 +74,17 @@ def test_the_list_is_the_callers_own_and_a_trial_that_has_ended_is_read_once(
 
     assert records.all()[0] is kept
     assert records.open() == []
+
+
+def test_a_trial_that_was_read_alone_in_between_is_up_to_date_among_all(
+    studies: tuple[optuna.Study, optuna.Study],
+) -> None:
+    other, own = studies
+    trial = other.ask()
+    records = records_of(own)
+    records.all()
+    trial.set_user_attr(RUNGS, [PAUSED.to_dict()])
+    alone = records.one(own._storage.get_trial(trial._trial_id))
+
+    assert alone.pauses == (PAUSED,)
+    assert records.all() == [alone]
