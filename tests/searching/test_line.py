@@ -108,7 +108,7 @@ def test_the_steps_of_others_come_where_the_first_was_led_away_too() -> None:
         return Evidence({"optimizer": optimizer, f"{optimizer}.lr": rate}, (value,))
 
     line = [seen("adamw", 1e-3, 0.4), seen("adamw", 1e-4, 0.5)]
-    stays, moves = (line + [seen("adamw", 1e-2, value), seen("adamw", 0.1, 0.9)] for value in (0.6, 0.3))
+    stays, moves = ([*line, seen("adamw", 1e-2, value), seen("adamw", 0.1, 0.9)] for value in (0.6, 0.3))
     other = seen("sgd", 1e-2, 0.2)
 
     assert next_steps(TWO, [*stays, other]) == []
