@@ -1,11 +1,11 @@
-"""A line search along the learning rate of an optimizer, at the price of short trainings.
+"""A line search along the learning rate of each optimizer, at the price of short trainings.
 
 A learning rate that is the best of its optimizer so far, and the highest or the lowest that was tried, says little of
 where the best lies: the next trial takes ten times as much, or a tenth. Nobody of that optimizer goes on from the first
 rung meanwhile, so that a prior that is off by decades costs a tenth of a training for each decade.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, log10
 
@@ -18,8 +18,6 @@ _STEP = 10.0
 """The factor from one learning rate to the next."""
 _LEAST_ROOM_DECADES = 0.2
 """Where less is left of the range, there is no step."""
-_NEAR_DECADES = 0.5
-"""A prior is right where the best lies as near to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +63,15 @@ def next_steps(space: Space, evidence: Sequence[Evidence]) -> list[Parameters]:
 
     Args:
         space: What may vary.
-        evidence: What the trials before have shown, in their order.
+        evidence: What the trials before have shown.
     """
-    lines = _lines(space, evidence)
-    points = {name: [Point(rate, _first(one)) for rate, one in line] for name, line in lines.items()}
     found: list[Parameters] = []
     for branch in space.optimizers:
-        mine = points.get(branch.name, [])
-        rate = next_rate(branch.get("lr"), mine) if is_searched(branch.name, points) else None
+        name = f"{branch.name}.lr"
+        mine = [one for one in evidence if isinstance(one.parameters.get(name), int | float)]
+        rate = next_rate(branch.get("lr"), [Point(float(one.parameters[name] or 0), _first(one)) for one in mine])
         if rate is not None:
-            _, best = min(lines[branch.name], key=lambda one: _first(one[1]))
-            found.append({**best.parameters, f"{branch.name}.lr": rate})
+            found.append({**min(mine, key=_first).parameters, name: rate})
     return found
 
 
@@ -84,44 +80,16 @@ def is_being_searched(space: Space, standings: Sequence[Standing], optimizer: st
 
     Args:
         space: What may vary.
-        standings: All trials that have begun, in their order.
+        standings: All trials that have begun.
         optimizer: Its name.
     """
     field = next((branch.get("lr") for branch in space.optimizers if branch.name == optimizer), None)
-    points: dict[str, list[Point]] = {}
-    for one in standings:
-        if one.rate is not None:
-            points.setdefault(one.optimizer, []).append(Point(one.rate, one.values[0] if one.values else inf))
-    mine = points.get(optimizer, [])
-    return len(mine) > 1 and is_searched(optimizer, points) and next_rate(field, mine) is not None
-
-
-def is_searched(optimizer: str, points: Mapping[str, Sequence[Point]]) -> bool:
-    """Return whether there is a line search for an optimizer.
-
-    There is one for the first that was tried, and for the others where it led away from where it began: priors that are
-    right for one are likely right for all.
-
-    Args:
-        optimizer: Its name.
-        points: What was tried, of each optimizer in the order of its trials, that of the first trial first.
-    """
-    first = next((name for name, tried in points.items() if tried), optimizer)
-    if optimizer == first:
-        return True
-    best = min(points[first], key=lambda one: one.value)
-    return abs(log10(best.rate / points[first][0].rate)) > _NEAR_DECADES
-
-
-def _lines(space: Space, evidence: Sequence[Evidence]) -> dict[str, list[tuple[float, Evidence]]]:
-    """Return the trials of each optimizer with their learning rates, the optimizer of the first trial first."""
-    found: dict[str, list[tuple[float, Evidence]]] = {}
-    for one in evidence:
-        for branch in space.optimizers:
-            rate = one.parameters.get(f"{branch.name}.lr")
-            if isinstance(rate, int | float):
-                found.setdefault(branch.name, []).append((float(rate), one))
-    return found
+    points = [
+        Point(one.rate, one.values[0] if one.values else inf)
+        for one in standings
+        if one.optimizer == optimizer and one.rate is not None
+    ]
+    return len(points) > 1 and next_rate(field, points) is not None
 
 
 def _first(one: Evidence) -> float:

@@ -79,8 +79,7 @@ def propose(
     """Return the parameters of a trial: a function of its arguments alone.
 
     First comes the default recipe of each optimizer in turn, its learning rate moved where the trials before say that
-    all priors are off, and after the first a line search along its learning rate (after the others as well where that
-    led away). Later ones are drawn; one that is like
+    all priors are off, and after each the line search along its learning rate. Later ones are drawn; one that is like
     an earlier trial is drawn again, and the same comes a second time only where there is no other.
 
     Args:

@@ -29,8 +29,8 @@ _ONE_AT_A_TIME = Lock()
 class OpttuneSampler(BaseSampler):
     """Draws the default recipe of each optimizer first, then what a model of the trials so far promises most of.
 
-    After the first default comes a line search: ten times its learning rate, or a tenth, and further as long as it gets
-    better. Where that leads away from the default, the other optimizers have theirs.
+    A learning rate that is the best of its optimizer, and the highest or the lowest that was tried, is followed by ten
+    times as much, or a tenth: a line search, which begins at each default.
 
     A model of all trials so far chooses each (a Gaussian process that reads learning rates in decades from their
     priors) among mutations of the best trial, draws from the priors, and from the whole space. It weighs by how many

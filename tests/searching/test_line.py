@@ -91,28 +91,8 @@ def test_an_optimizer_is_searched_once_its_second_trial_is_there() -> None:
     assert not is_being_searched(TWO, [first], "sgd")
     assert is_being_searched(TWO, [first, second], "sgd")
     assert not is_being_searched(TWO, [first, second, standing(2, "sgd", 1.0)], "sgd")
-
-
-def test_the_others_are_searched_where_the_first_was_led_away() -> None:
-    stays = [standing(0, "sgd", 1e-2, 0.4), standing(1, "sgd", 0.1, 0.5), standing(2, "sgd", 1e-3, 0.5)]
-    moves = [standing(0, "sgd", 1e-2, 0.4), standing(1, "sgd", 0.1, 0.3), standing(2, "sgd", 1.0, 0.5)]
-    others = [standing(3, "adamw", 1e-3, 0.5), standing(4, "adamw", 1e-2, 0.4)]
-
-    assert not is_being_searched(TWO, [*stays, *others], "adamw")
-    assert is_being_searched(TWO, [*moves, *others], "adamw")
-    assert not is_being_searched(TWO, [*moves, others[0]], "adamw")
-
-
-def test_the_steps_of_others_come_where_the_first_was_led_away_too() -> None:
-    def seen(optimizer: str, rate: float, value: float) -> Evidence:
-        return Evidence({"optimizer": optimizer, f"{optimizer}.lr": rate}, (value,))
-
-    line = [seen("adamw", 1e-3, 0.4), seen("adamw", 1e-4, 0.5)]
-    stays, moves = ([*line, seen("adamw", 1e-2, value), seen("adamw", 0.1, 0.9)] for value in (0.6, 0.3))
-    other = seen("sgd", 1e-2, 0.2)
-
-    assert next_steps(TWO, [*stays, other]) == []
-    assert next_steps(TWO, [*moves, other]) == [{"optimizer": "sgd", "sgd.lr": 0.1}]
+    assert is_being_searched(TWO, [first, second, standing(2, "adamw", 1.0, 0.3)], "sgd")
+    assert not is_being_searched(TWO, [first, second, standing(2, "adamw", 1.0, 0.3)], "adamw")
 
 
 def test_what_is_not_of_the_space_is_not_searched() -> None:
