@@ -77,8 +77,8 @@ def test_without_mlflow_a_search_runs_all_the_same_and_delivers_the_next_time(tm
 
     assert first.best_value is not None
     assert first.run_id is None
-    assert "entries wait in" in first.warnings[0]
-    assert then.warnings == ()
+    assert any("entries wait in" in warning for warning in first.warnings)
+    assert not any("entries wait in" in warning for warning in then.warnings)
     assert tracked.parent.info.status == "FINISHED"
     assert [run.info.status for run in tracked.children] == ["FINISHED"] * 2
     assert [step for step, _ in tracked.curve(tracked.children[0], "train/loss")] == [1, 2, 3, 4, 5]

@@ -167,7 +167,7 @@ def test_the_experiment_shows_the_search_with_its_trials_under_it_and_their_stat
     page.close_assistant()
     expand = "//div[@role='gridcell']//button[contains(@data-component-id,'runnamecellrenderer')]"
     page.click(expand)
-    page.wait_for("#0 adamw", "#1 muon")
+    page.wait_for("#0 adamw", "#1 adamw")
     page.click("//button[normalize-space()='Columns']")
     page.until(lambda: page.find("//input[@placeholder='Search columns']"), "columns").send_keys("opttune.state")
     page.click("//span[@title='opttune.state']/preceding-sibling::span[contains(@class,'tree-checkbox')]")
