@@ -84,13 +84,9 @@ def is_being_searched(space: Space, standings: Sequence[Standing], optimizer: st
         optimizer: Its name.
     """
     field = next((branch.get("lr") for branch in space.optimizers if branch.name == optimizer), None)
-    points = [
-        Point(one.rate, one.values[0] if one.values else inf)
-        for one in standings
-        if one.optimizer == optimizer and one.rate is not None
-    ]
+    points = [Point(one.rate, _first(one)) for one in standings if one.optimizer == optimizer and one.rate is not None]
     return len(points) > 1 and next_rate(field, points) is not None
 
 
-def _first(one: Evidence) -> float:
+def _first(one: Evidence | Standing) -> float:
     return one.values[0] if one.values else inf

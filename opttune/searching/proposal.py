@@ -114,8 +114,10 @@ def _defaults(
     """Return the default recipe of each optimizer that was not tried yet, moved by how much the priors are off."""
     plans = [*others, *(one.parameters for one in evidence)]
     tried = {plan.get("optimizer", space.optimizers[0].name) for plan in plans if plan}
-    moved = moved_priors(space, model.offset if model else 0.0)
     new = [index for index, branch in enumerate(space.optimizers) if branch.name not in tried]
+    if not new:
+        return []
+    moved = moved_priors(space, model.offset if model else 0.0)
     return [default_parameters(moved, index) for index in new]
 
 
