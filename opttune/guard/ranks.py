@@ -1,5 +1,7 @@
 """One decision for all ranks: rank 0 decides, all ranks stop at the same step."""
 
+import pickle
+from collections import deque
 from typing import Any, TypeVar
 
 import torch
@@ -7,6 +9,9 @@ import torch
 from opttune.guard.steps import Transfer
 
 T = TypeVar("T")
+
+_SENT: deque[Any] = deque(maxlen=2)
+"""The length and the words that were exchanged last: they are freed by this thread."""
 
 
 class SharedDecision:
@@ -43,8 +48,24 @@ def from_rank_zero(trainer: Any, value: T) -> T:
     """Return rank 0's value on every rank; for the few moments of a training at which one matters."""
     if trainer.world_size == 1:
         return value
-    told: T = trainer.strategy.broadcast(value, src=0)
+    device = trainer.strategy.root_device
+    words = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8).to(device)
+    length = torch.tensor([len(words)], device=device)
+    _send(length)
+    if not trainer.is_global_zero:
+        words = torch.empty(int(length), dtype=torch.uint8, device=device)
+    _send(words)
+    told: T = pickle.loads(words.cpu().numpy().tobytes())
     return told
+
+
+def _send(tensor: torch.Tensor) -> None:
+    """Fill a tensor with rank 0's."""
+    sent = torch.distributed.broadcast(tensor, src=0, async_op=True)
+    sent.wait()
+    # whoever lets go of the exchange last frees its tensor, for which a thread of gloo's would need the interpreter;
+    # in a process that ends right after its last exchange it comes too late, and the process is aborted
+    _SENT.append(sent)
 
 
 def of_all_ranks(trainer: Any, value: T) -> list[T]:
