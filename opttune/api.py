@@ -1,7 +1,7 @@
 """`opttune.search`: the one function, which the command calls as well."""
 
 from collections.abc import Mapping
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,19 +134,23 @@ def run_plan(
     _make_folder(plan.out_dir)
     interrupts = HeldInterrupts()
     places = (plan.out_dir, plan.trainer, interrupts, ray_address)
-    with (
-        clear_errors(),
-        nullcontext() if storage else sole_search(plan.out_dir),
-        quiet_optuna(),
+    with clear_errors(), ExitStack() as opened:
+        if not storage:
+            opened.enter_context(sole_search(plan.out_dir))
+        opened.enter_context(quiet_optuna())
         # worker processes start while this one looks at the model
-        closing(start_engine(plan.engine, plan.workers, workload, *places)) as trains,
-    ):
+        trains = opened.enter_context(closing(start_engine(plan.engine, plan.workers, workload, *places)))
         looked = look_at(plan, workload, steps=1)
         store = StudyStore(plan.study_name, open_storage(storage, plan.out_dir), plan.spec, is_shared=bool(storage))
         plan = with_settled_space(plan, store.settle_space(settle(plan, looked, earlier), looked.total_steps))
         Origin.of(plan, looked, mlflow_uri).keep(store.study, plan.out_dir)
         store.study.sampler = OpttuneSampler(plan.space, seed=plan.seed)
-        return _run(plan, workload, trains, looked, store, interrupts, mlflow_uri, progress)
+        # held to the end of all, where locks are let go
+        with interrupts, opened:
+            result = _run(plan, workload, trains, looked, store, interrupts, mlflow_uri, progress)
+    if result is None:
+        raise KeyboardInterrupt
+    return result
 
 
 def _run(
@@ -158,30 +162,28 @@ def _run(
     interrupts: HeldInterrupts,
     tracking_uri: str,
     progress: bool,
-) -> SearchResult:
-    with interrupts:
-        run = open_study_run(
-            tracking_uri=tracking_uri,
-            study_name=plan.study_name,
-            spool_dir=plan.out_dir / "spool",
-            run_id=store.parent_key,
-            thins=plan.tracking.thin,
-            reads_machine=plan.tracking.reads_machine,
-            trains_here=plan.engine != "ray",
-        )
-        begin_run(run, plan, looked, workload)
-        with make_watcher(progress) as watcher:
-            loop = Search(plan, store, looked, engine, run, watcher, interrupts)
-            status = "FAILED"
-            try:
-                loop.run()
-                status = "KILLED" if loop.interrupted else "FINISHED"
-            finally:
-                loop.close()
-                result = end_run(plan, loop, run, status)
-    if loop.interrupted:
-        raise KeyboardInterrupt
-    return result
+) -> SearchResult | None:
+    """Return what was found; None where somebody stopped the search."""
+    run = open_study_run(
+        tracking_uri=tracking_uri,
+        study_name=plan.study_name,
+        spool_dir=plan.out_dir / "spool",
+        run_id=store.parent_key,
+        thins=plan.tracking.thin,
+        reads_machine=plan.tracking.reads_machine,
+        trains_here=plan.engine != "ray",
+    )
+    begin_run(run, plan, looked, workload)
+    with make_watcher(progress) as watcher:
+        loop = Search(plan, store, looked, engine, run, watcher, interrupts)
+        status = "FAILED"
+        try:
+            loop.run()
+            status = "KILLED" if loop.interrupted else "FINISHED"
+        finally:
+            loop.close()
+            result = end_run(plan, loop, run, status)
+    return None if loop.interrupted else result
 
 
 def _make_folder(out_dir: Path) -> None:

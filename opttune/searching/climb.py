@@ -74,6 +74,7 @@ class Climb:
             self.rungs,
             standings,
             steps_left,
+            begun_steps=next((record.saved_steps for record in records if record.waits_to_begin), 0),
             may_start=not is_limited and (isinf(self._recipes) or count_begun(records) < self._recipes),
             # as long as none has finished, those that died are made up for
             uses_up=not (is_limited or self._leaves_rest) or all(record.value is None for record in records),
@@ -155,6 +156,7 @@ def _standing(record: TrialRecord, sign: float) -> Standing | None:
         number=record.number,
         values=tuple(sign * value for value in values if value is not None),
         steps=record.steps,
+        stopped_at=record.stopped_at,
         is_paused=record.is_paused,
         optimizer=record.recipe.optimizer.name if record.recipe else "",
         rate=_rate(record),

@@ -81,7 +81,8 @@ class Standing:
     Attributes:
         number: Its number.
         values: Its value at each rung that it has reached; lower is better.
-        steps: Optimizer steps that it has done.
+        steps: Optimizer steps that it had done at its last rung, or at its end.
+        stopped_at: Optimizer step beyond it where somebody stopped it and its state was saved; 0 for none.
         is_paused: Whether it waits at its last rung and can go on.
         optimizer: The name of its optimizer.
         rate: Its learning rate; None where it has none.
@@ -90,6 +91,7 @@ class Standing:
     number: int
     values: tuple[float, ...]
     steps: int
+    stopped_at: int = 0
     is_paused: bool = False
     optimizer: str = ""
     rate: float | None = None
@@ -132,6 +134,7 @@ def next_move(
     steps_left: int,
     *,
     may_start: bool = True,
+    begun_steps: int = 0,
     uses_up: bool = True,
     at_once: int = 1,
     is_held: Callable[[Standing], bool] = lambda one: False,
@@ -147,17 +150,19 @@ def next_move(
         standings: All trials that have begun.
         steps_left: Optimizer steps that may still be spent.
         may_start: Whether a new trial may begin.
+        begun_steps: Optimizer steps that the trial which starts next has done, where somebody stopped it before its
+            first rung.
         uses_up: Whether at the end, when nothing new can begin, the best of those that are paused go on for as long
             as the budget lasts.
         at_once: How many are trained at a time, of which each may be the latest.
         is_held: Whether a trial that could go on waits at the first rung even so; asked as long as the rung tells
             something and a new trial can begin.
     """
-    payable = [one for one in standings if one.is_paused and steps_left >= rungs[-1] - one.steps]
+    payable = [one for one in standings if one.is_paused and steps_left >= rungs[-1] - max(one.steps, one.stopped_at)]
     peers = {steps: Peers(ladder, rungs, standings, steps, at_once) for steps in {one.steps for one in payable}}
     # the furthest first, and of these the best
     payable.sort(key=lambda one: (-one.steps, one.values[-1], one.number))
-    can_start = may_start and steps_left >= rungs[-1]
+    can_start = may_start and steps_left >= rungs[-1] - begun_steps
     for one in payable:
         seen = peers[one.steps]
         may_be_held = can_start and one.steps == rungs[0] and seen.tell

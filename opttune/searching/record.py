@@ -90,7 +90,7 @@ class TrialRecord:
     @cached_property
     def saved_steps(self) -> int:
         """Optimizer steps that need not be done again."""
-        return self.steps if self.outcome else max(self.steps, self.stopped_at)
+        return max(self.steps, self.stopped_at)
 
     @cached_property
     def steps_done(self) -> int:
@@ -113,6 +113,11 @@ class TrialRecord:
     def is_paused(self) -> bool:
         """Whether it waits at a rung, or between two, with its state saved."""
         return self.outcome is None and bool(self.pauses) and not self.is_running
+
+    @cached_property
+    def waits_to_begin(self) -> bool:
+        """Whether it is one of those that `StudyStore.ask` takes before it makes a new one."""
+        return self.state == "waiting" and not self.pauses
 
     @cached_property
     def is_running(self) -> bool:

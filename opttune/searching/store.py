@@ -205,7 +205,7 @@ class StudyStore:
     def ask(self) -> optuna.Trial:
         """Return the next trial: one that was begun and has passed no rung, else a new one."""
         for record in self._trials.open():
-            if record.state == "waiting" and not record.pauses and self.claim(record.number):
+            if record.waits_to_begin and self.claim(record.number):
                 return optuna.Trial(self.study, self._trial_id(record.number))
         trial_id = self.storage.create_new_trial(self._study_id)
         self._hold(trial_id)

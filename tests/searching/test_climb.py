@@ -107,6 +107,16 @@ def test_nothing_is_left_to_pay() -> None:
     assert climb().next_move(pool(FIVE), TOTAL - RUNGS[0] - 1) is None
 
 
+def test_a_trial_that_was_stopped_goes_on_though_a_whole_one_could_not_be_paid() -> None:
+    begun = TrialRecord(0, "waiting", trial(0, 1.0).recipe, None, None, stopped_at=7)
+    promoted = replace(trial(0, 1.0), stopped_at=RUNGS[0] + 7)
+
+    assert climb().next_move([begun], TOTAL - 7) == Start()
+    assert climb().next_move([begun], TOTAL - 8) is None
+    assert climb().next_move([promoted], TOTAL - RUNGS[0] - 7) == Promote(0)
+    assert climb().next_move([promoted], TOTAL - RUNGS[0] - 8) is None
+
+
 def test_the_limit_of_trials_leaves_those_that_are_not_among_the_better() -> None:
     limited = climb(most_trials=4)
 

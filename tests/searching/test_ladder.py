@@ -256,6 +256,16 @@ def test_nothing_is_started_or_promoted_that_cannot_be_paid_to_the_end() -> None
     assert next_move(LADDER, RUNGS, [paused(0, 1.0, 0.9), paused(1, 0.5)], 65) == Promote(0)
 
 
+def test_what_a_stopped_trial_has_done_need_not_be_paid_again() -> None:
+    left = RUNGS[-1] - RUNGS[0] - 5
+    stopped = replace(paused(0, 1.0), stopped_at=RUNGS[0] + 5)
+
+    assert next_move(LADDER, RUNGS, [stopped], left) == Promote(0)
+    assert next_move(LADDER, RUNGS, [stopped], left - 1) is None
+    assert next_move(LADDER, RUNGS, [], RUNGS[-1] - 5, begun_steps=5) == Start()
+    assert next_move(LADDER, RUNGS, [], RUNGS[-1] - 6, begun_steps=5) is None
+
+
 def test_when_nothing_new_can_begin_the_best_that_waits_uses_the_budget_up() -> None:
     waiting = [*THREE, paused(3, 9.0)]
 

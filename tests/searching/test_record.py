@@ -71,6 +71,13 @@ def test_a_paused_trial_stands_at_its_last_rung_and_an_outranked_one_as_well() -
     assert (outranked.is_paused, outranked.rung, outranked.row()["reason"]) == (False, 0.35, "outranked")
 
 
+def test_what_a_stopped_trial_had_done_counts_though_it_was_outranked_later() -> None:
+    outranked = Outcome(StopReason.OUTRANKED, 0.5, 10, 100, 1.0)
+    record = TrialRecord(2, "pruned", RECIPE_1, outranked, None, stopped_at=22)
+
+    assert (record.steps, record.steps_done) == (10, 22)
+
+
 def test_a_trial_that_failed_on_its_way_reached_the_rung_before() -> None:
     failed = Outcome(StopReason.FAILED, None, 20, 100, 1.0, "no")
     record = TrialRecord(2, "fail", RECIPE_1, failed, 20, (Outcome(StopReason.PAUSED, 0.5, 10, 100, 1.0),))
