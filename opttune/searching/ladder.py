@@ -1,7 +1,8 @@
 """The ladder: at which shares of the length trials are compared, and who goes on.
 
-A trial is trained to the first rung. One that is among the better of its own optimizer there goes on at once; one that
-is not is paused with its state, and goes on when it turns out that it was among the better after all.
+A trial is trained to the first rung. One that is among the better of its own optimizer there goes on at once; at the
+second it must be among the better of all optimizers as well. One that is not is paused with its state, and goes on when
+it turns out that it was among the better after all.
 """
 
 from bisect import bisect_left
@@ -34,6 +35,7 @@ class Ladder:
         shares: The rungs below the full length, as shares of it, ascending, in (0, 1); none trains every trial to
             the end.
         kept: For each rung the best share of the trials of an optimizer seen there that goes on, in (0, 1].
+        kept_of_all: The same among the trials of all optimizers; at the first rung all of them stay.
         most_paused: So many trials at most wait at a rung; the worst beyond are given up.
         line_search: Whether the trials of an optimizer wait at the first rung while a line search along its learning
             rate goes on.
@@ -48,6 +50,7 @@ class Ladder:
 
     shares: tuple[float, ...] = (0.1, 0.35)
     kept: tuple[float, ...] = (0.5, 0.35)
+    kept_of_all: tuple[float, ...] = (1.0, 0.35)
     most_paused: int = 5
     line_search: bool = True
 
@@ -55,8 +58,10 @@ class Ladder:
         bounds = (0.0, *self.shares, 1.0)
         if any(low >= high for low, high in pairwise(bounds)):
             raise InputError(f"Ladder: shares must ascend between 0 and 1, got {self.shares!r}.")
-        if len(self.kept) != len(self.shares) or any(not 0 < share <= 1 for share in self.kept):
-            raise InputError(f"Ladder: kept must hold a share in (0, 1] for each rung, got {self.kept!r}.")
+        for name in ("kept", "kept_of_all"):
+            kept = getattr(self, name)
+            if len(kept) != len(self.shares) or any(not 0 < share <= 1 for share in kept):
+                raise InputError(f"Ladder: {name} must hold a share in (0, 1] for each rung, got {kept!r}.")
         if self.most_paused < 1:
             raise InputError(f"Ladder: most_paused must be at least 1, got {self.most_paused!r}.")
 
@@ -192,7 +197,8 @@ class Peers:
         finished = tuple([one.values for one in standings if len(one.values) == len(rungs)])
         self._gets_worse, self._disagree, self._worst_finished = _verdict(finished, level)
         # of a ladder of which rungs were left out, the highest count
-        self._kept = ladder.kept[level - (len(rungs) - 1)]
+        above = level - (len(rungs) - 1)
+        self._kept, self._kept_of_all = ladder.kept[above], ladder.kept_of_all[above]
 
     @property
     def tell(self) -> bool:
@@ -206,10 +212,10 @@ class Peers:
         if not self.tell:
             is_good_enough = self._gets_worse or value <= self._worst_finished
             return one.number in self._latest and is_good_enough
-        # early in a training some optimizers look better than they are, and some worse
-        seen = self._seen[one.optimizer]
-        # the first to come always goes on
-        return bisect_left(seen, value) < self._kept * len(seen)
+        # early in a training some optimizers look better than they are, and some worse; the first to come goes on
+        return _is_among(self._seen[one.optimizer], self._kept, value) and _is_among(
+            self._seen_of_all, self._kept_of_all, value
+        )
 
     # one of the two is needed, and at every move
     @cached_property
@@ -224,6 +230,15 @@ class Peers:
             if len(one.values) > self._level:
                 seen.setdefault(one.optimizer, []).append(one.values[self._level])
         return {optimizer: sorted(values) for optimizer, values in seen.items()}
+
+    @cached_property
+    def _seen_of_all(self) -> list[float]:
+        return sorted(value for values in self._seen.values() for value in values)
+
+
+def _is_among(seen: Sequence[float], kept: float, value: float) -> bool:
+    """Return whether a value is among the best share of all that were seen, which ascend."""
+    return bisect_left(seen, value) < kept * len(seen)
 
 
 def gets_worse(finished: Sequence[tuple[float, float]]) -> bool:

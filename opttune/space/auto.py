@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from opttune.catalog.lookup import find_optimizer
-from opttune.space.auto_plans import Pick, Plan, plan_for
+from opttune.space.auto_plans import QUICK_STEPS, SHORT_STEPS, WIDE_MUON, Pick, Plan, in_order, plan_for
 from opttune.space.budget import Held, for_budget
 from opttune.space.facts import ModelFacts
 from opttune.space.length import for_length, with_room
@@ -45,12 +45,12 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> AutoSpac
     Example:
         >>> chosen = choose_space(ModelFacts(50_000, has_hidden_matrices=True), total_steps=300, budget=8)
         >>> [branch.name for branch in chosen.space.optimizers]
-        ['adamw', 'muon']
+        ['muon', 'adamw']
         >>> print(chosen.reasons[0])
         The module is a network of 50,000 trained parameters without convolutions, attention or recurrence.
     """
     plan = plan_for(facts, total_steps)
-    picks = _picks(plan, facts, budget)
+    picks = in_order(plan, _picks(plan, facts, budget), total_steps)
     home = load_space(plan.home)
     schedules = home.schedules[: _at_most(SCHEDULES_BELOW, budget, len(home.schedules))]
     chosen = Space(
@@ -114,6 +114,8 @@ def _why_optimizers(picks: tuple[Pick, ...], suitable: int, space: Space, budget
         lr = branch.get("lr")
         rates = f", lr {lr.low:g} to {lr.high:g} around {lr.centre:g}" if isinstance(lr, Range) else ""
         yield f"Optimizer {pick.optimizer} (ranges of {pick.space!r}{rates}): {pick.why}."
+    if picks[0] is WIDE_MUON:
+        yield f"Muon is tried first: from {QUICK_STEPS} to {SHORT_STEPS:,} steps its default recipe is mostly the best."
     if len(picks) < suitable:
         yield f"A budget of {budget:g} trainings pays for {len(picks)} of the {suitable} optimizers that suit."
 

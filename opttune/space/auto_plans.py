@@ -6,6 +6,8 @@ from opttune.space.facts import ModelFacts
 
 SHORT_STEPS = 3_000
 """Below it a training is short: customary ranges for training from scratch do not reach the best rates."""
+QUICK_STEPS = 200
+"""From it on Muon's default recipe is mostly the best in a short training (`benchmarks/default_recipes.py`)."""
 LONG_STEPS = 10_000
 """From it on a large transformer's training counts as pretraining."""
 LARGE = 50_000_000
@@ -141,6 +143,19 @@ def plan_for(facts: ModelFacts, total_steps: int) -> Plan:
     # LoRA, heads and what names its origin leave no doubt
     may_be_pretrained = facts.has_attention and plan.is_from_scratch
     return replace(plan, words=words, beware=MAYBE_PRETRAINED if may_be_pretrained else "")
+
+
+def in_order(plan: Plan, picks: tuple[Pick, ...], total_steps: int) -> tuple[Pick, ...]:
+    """Return the optimizers of a plan in the order in which their default recipes are tried.
+
+    Args:
+        plan: The plan.
+        picks: Those of its optimizers that are searched.
+        total_steps: Optimizer steps of one full training.
+    """
+    if not plan.is_from_scratch or not QUICK_STEPS <= total_steps < SHORT_STEPS:
+        return picks
+    return tuple(sorted(picks, key=lambda pick: pick is not WIDE_MUON))
 
 
 def _kind(facts: ModelFacts, total_steps: int) -> Plan:

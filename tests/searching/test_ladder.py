@@ -134,7 +134,7 @@ def test_rungs_within_the_warmup_move_to_its_end() -> None:
 
 
 def test_no_shares_are_no_rungs() -> None:
-    assert Ladder((), ()).steps(1000) == (1000,)
+    assert Ladder((), (), ()).steps(1000) == (1000,)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,7 @@ def test_no_shares_are_no_rungs() -> None:
         {"kept": (0.5,)},
         {"kept": (0.5, 0.0)},
         {"kept": (1.5, 0.5)},
+        {"kept_of_all": (1.0,)},
         {"most_paused": 0},
     ],
     ids=str,
@@ -311,6 +312,14 @@ def test_a_trial_is_compared_with_others_of_its_own_optimizer() -> None:
     assert next_move(LADDER, RUNGS, [*quick, slow[0]], 1000) == Promote(4)
     assert next_move(LADDER, RUNGS, [*quick, *slow], 1000) == Promote(4)
     assert next_move(LADDER, RUNGS, [*quick, replace(slow[0], is_paused=False), slow[1]], 1000) == Start()
+
+
+def test_at_the_second_rung_it_is_compared_with_those_of_all_optimizers_too() -> None:
+    quick = [replace(finished(number, 3.0, 1.0 + number, 0.1), optimizer="adamw") for number in range(4)]
+
+    for value, goes in ((1.5, True), (2.5, False), (9.0, False)):
+        first = replace(paused(4, 9.0, value), optimizer="muon")
+        assert goes_on(LADDER, RUNGS, [*quick, first], first) is goes
 
 
 def test_where_several_train_each_of_them_may_be_the_latest() -> None:

@@ -46,14 +46,17 @@ def names(chosen: AutoSpace) -> list[str]:
 @pytest.mark.parametrize(
     ("facts", "steps", "home", "first"),
     [
-        (MLP, 300, "wide", "adamw"),
+        (MLP, 100, "wide", "adamw"),
+        (MLP, 300, "wide", "muon"),
+        (MLP, 5_000, "wide", "adamw"),
+        (CNN, 300, "wide", "muon"),
         (CNN, 20_000, "wide", "sgd"),
         (LSTM, 5_000, "rnn", "adam"),
-        (SMALL_GPT, 2_000, "wide", "adamw"),
+        (SMALL_GPT, 2_000, "wide", "muon"),
         (GPT, 100_000, "adamw_pretrain", "adamw"),
-        (GPT, 500, "wide", "adamw"),
+        (GPT, 500, "wide", "muon"),
         (VIT, 50_000, "vision_adamw", "adamw"),
-        (VIT, 300, "wide", "adamw"),
+        (VIT, 300, "wide", "muon"),
         (LORA, 1_000, "lora", "adamw"),
         (BERT, 1_000, "finetune", "adamw"),
         (HEAD, 1_000, "small_data", "adamw"),
@@ -90,11 +93,24 @@ def test_muon_is_only_for_modules_with_hidden_matrices() -> None:
 
 def test_the_length_moves_the_priors_and_the_reasons_say_so() -> None:
     short, long = choose_space(MLP, 300, 30), choose_space(MLP, 100_000, 30)
-    rates = [chosen.space.optimizers[0].get("lr") for chosen in (short, long)]
+    rates = [
+        branch.get("lr") for chosen in (short, long) for branch in chosen.space.optimizers if branch.name == "adamw"
+    ]
 
     assert [rate.prior for rate in rates if isinstance(rate, Range)] == [1e-2, 1e-3]
     assert any("300 steps are few: adamw from 0.001 to 0.01" in reason for reason in short.reasons)
     assert not any("steps are few" in reason for reason in long.reasons)
+
+
+def test_muon_goes_first_in_short_trainings_where_more_than_one_optimizer_is_searched() -> None:
+    reason = "Muon is tried first"
+
+    assert names(choose_space(MLP, 300, 8)) == ["muon", "adamw"]
+    assert names(choose_space(MLP, 300, 4)) == ["adamw"]
+    assert names(choose_space(MLP, 300, 30)) == ["muon", "adamw", "sgd", "nadamw", "lion"]
+    assert names(choose_space(MLP, 100, 30)) == ["adamw", "muon", "sgd", "nadamw", "lion"]
+    assert any(why.startswith(reason) for why in choose_space(MLP, 300, 8).reasons)
+    assert not any(why.startswith(reason) for why in choose_space(MLP, 100, 30).reasons)
 
 
 def test_a_small_budget_holds_fields_and_the_reasons_name_each_once() -> None:
