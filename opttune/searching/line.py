@@ -8,6 +8,7 @@ rung meanwhile, so that a prior that is off by decades costs a tenth of a traini
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, log10
+from typing import TypeGuard
 
 from opttune.searching.evidence import Evidence
 from opttune.searching.ladder import Standing
@@ -33,11 +34,16 @@ class Point:
     value: float
 
 
+def follows(field: Field | None) -> TypeGuard[Range]:
+    """Return whether a line search goes along a field: a range on a log scale with a prior."""
+    return isinstance(field, Range) and field.scale == "log" and field.prior is not None and not field.integer
+
+
 def next_rate(field: Field | None, points: Sequence[Point]) -> float | None:
     """Return the learning rate that comes next; None where the best lies between others, or at an end of the range.
 
     Args:
-        field: What the learning rate may be. Only a range on a log scale with a prior is followed.
+        field: What the learning rate may be.
         points: What was tried.
 
     Example:
@@ -46,7 +52,7 @@ def next_rate(field: Field | None, points: Sequence[Point]) -> float | None:
         (0.01, 0.0001)
         >>> next_rate(field, [Point(1e-3, 0.5), Point(1e-2, 0.7), Point(1e-4, 0.6)])
     """
-    if not isinstance(field, Range) or field.scale != "log" or field.prior is None or field.integer:
+    if not follows(field):
         return None
     best = min(points, key=lambda one: one.value, default=None)
     if best is None or best.value == inf or best.rate <= 0:

@@ -4,8 +4,8 @@ How far the priors of the learning rates are believed follows from the trials: t
 they are off together, and draws from them are moved by such an offset.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from math import log10
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from opttune.errors import InputError
 from opttune.searching.evidence import Evidence
-from opttune.searching.line import next_steps
+from opttune.searching.line import follows, next_steps
 from opttune.searching.offset import OFFSETS, moved_priors, weights, within_ranges, without_priors
 from opttune.searching.prior import (
     PRIOR_SHARE,
@@ -27,11 +27,13 @@ from opttune.searching.prior import (
 )
 from opttune.searching.stable_rates import within_stable_rates
 from opttune.searching.surrogate import Surrogate
-from opttune.space.model import Branch, Choice, Range, Space
+from opttune.space.model import Branch, Choice, Range, Scalar, Space
 from opttune.space.sample import default_parameters, parameter
 
 _LEAST_FOR_MODEL = 2
 """Below so many trials with a value a model knows nothing that the prior does not."""
+_TRIALS_OF_FIRST = 4
+"""Before the second optimizer's turn: the default, two of its line search, and one that the model chooses."""
 _CANDIDATES = 60
 """Draws of each kind that the model chooses from."""
 _MUTATED_DECADES = 0.35
@@ -79,7 +81,8 @@ def propose(
     """Return the parameters of a trial: a function of its arguments alone.
 
     First comes the default recipe of each optimizer in turn, its learning rate moved where the trials before say that
-    all priors are off, and after each the line search along its learning rate. Later ones are drawn; one that is like
+    all priors are off, and after each the line search along its learning rate; the first optimizer, which is mostly the
+    best, is tried once more before the second has its turn. Later ones are drawn; one that is like
     an earlier trial is drawn again, and the same comes a second time only where there is no other.
 
     Args:
@@ -101,9 +104,12 @@ def propose(
     tried = Tried(others)
     if mixture.uses_prior:
         steps = next_steps(space, evidence) if mixture.line_search else []
-        owed = [*(step for step in steps if not tried.holds_like(step)), *_defaults(space, model, evidence, others)]
-        if owed:
-            return owed[0]
+        if steps := [step for step in steps if not tried.holds_like(step)]:
+            return steps[0]
+        if defaults := _defaults(space, model, evidence, others):
+            if mixture.line_search and _stays_with_first(space, evidence, others):
+                return _with_first(space, number, seed, evidence, others, mixture)
+            return defaults[0]
     rng = np.random.default_rng((seed, number))
     return draw_unlike(space, tried, _Draws(space, evidence, model, tried, mixture, rng).next, rng)
 
@@ -119,6 +125,36 @@ def _defaults(
         return []
     moved = moved_priors(space, model.offset if model else 0.0)
     return [default_parameters(moved, index) for index in new]
+
+
+def _stays_with_first(space: Space, evidence: Sequence[Evidence], others: Sequence[Parameters]) -> bool:
+    """Return whether the first optimizer is tried once more before the second one has its turn."""
+    plans = [plan for plan in others if plan]
+    names = {plan.get("optimizer") for plan in plans}
+    # while some are still trained, several workers try several optimizers
+    if len(names) != 1 or len(plans) >= _TRIALS_OF_FIRST or _pending(evidence, others):
+        return False
+    return any(branch.name in names and follows(branch.get("lr")) for branch in space.optimizers)
+
+
+def _with_first(
+    space: Space,
+    number: int,
+    seed: int,
+    evidence: Sequence[Evidence],
+    others: Sequence[Parameters],
+    mixture: Mixture,
+) -> Parameters:
+    """Return what is proposed where there is only the optimizer of all trials so far."""
+    name = str(next(plan["optimizer"] for plan in others if plan))
+    alone = replace(space, optimizers=tuple(branch for branch in space.optimizers if branch.name == name))
+    shown = [replace(one, parameters=_of_one(one.parameters)) for one in evidence]
+    return {"optimizer": name, **propose(alone, number, seed, shown, [_of_one(plan) for plan in others], mixture)}
+
+
+def _of_one(plan: Mapping[str, Scalar]) -> Parameters:
+    """Return the parameters of a trial as a space with one optimizer names them."""
+    return {key: value for key, value in plan.items() if key != "optimizer"}
 
 
 def _pending(evidence: Sequence[Evidence], others: Sequence[Parameters]) -> list[Parameters]:

@@ -87,13 +87,31 @@ def test_the_default_of_each_optimizer_comes_first(loss: Loss | None) -> None:
     assert plans[5] not in plans[:5]
 
 
+def test_several_workers_try_several_optimizers_at_once() -> None:
+    first = default_parameters(TWO, 0)
+    seen = Evidence(first, (0.5,))
+
+    assert propose(TWO, 1, 0, [], [first], Mixture()) == default_parameters(TWO, 1)
+    assert propose(TWO, 2, 0, [Evidence(first, died_at=0.1)], [first], Mixture())["optimizer"] == "sgd"
+    stepped = propose(TWO, 1, 0, [seen], [first], Mixture())
+    assert stepped["sgd.lr"] == pytest.approx(10 * rate_of(first))
+    assert propose(TWO, 2, 0, [seen], [first, stepped], Mixture())["optimizer"] == "adamw"
+
+
+def test_an_optimizer_whose_rate_is_given_has_one_turn() -> None:
+    given = make_space("optimizer: {sgd: {lr: 0.1, momentum: {low: 0.1, high: 0.9}}, adamw: {lr: 0.01}}")
+    first = default_parameters(given, 0)
+
+    assert propose(given, 1, 0, [Evidence(first, (0.5,))], [first], Mixture()) == default_parameters(given, 1)
+
+
 def test_a_line_search_follows_each_default() -> None:
     plans = search(TWO, 8, decades_off(1.2))
     sgd = [round(log10(rate_of(plan)), 1) for plan in plans if plan["optimizer"] == "sgd"]
     adamw = [log10(rate_of(plan)) for plan in plans if plan["optimizer"] == "adamw"]
 
-    # up as long as it gets better, then the other's default, moved the same way
-    assert [plan["optimizer"] for plan in plans[:4]] == ["sgd", "sgd", "sgd", "adamw"]
+    # up as long as it gets better, once more what the model chooses, then the other's default, moved the same way
+    assert [plan["optimizer"] for plan in plans[:5]] == ["sgd", "sgd", "sgd", "sgd", "adamw"]
     assert sgd[:3] == [-2.0, -1.0, 0.0]
     assert -3 < adamw[0] < -1.8
     assert adamw[1] == pytest.approx(adamw[0] + 1, abs=0.01)
