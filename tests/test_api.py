@@ -192,6 +192,14 @@ def test_the_number_of_trials_ends_a_search(tmp_path: Path) -> None:
     assert found.steps_spent == 15
 
 
+@pytest.mark.slow
+def test_the_module_as_it_came_has_its_turn_where_time_is_what_ends_a_search(tmp_path: Path) -> None:
+    found = run_search(tmp_path, Classifier, data=loaders, timeout=6, budget=1000, max_steps=5)
+
+    assert found.steps_spent < found.budget_steps / 4
+    assert found.baseline_value is not None
+
+
 def test_the_time_ends_a_search(tmp_path: Path) -> None:
     found = run_search(tmp_path, Classifier, data=loaders, timeout=0.01, budget=1000, max_steps=5)
 

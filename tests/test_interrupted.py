@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import pytest
+from filelock import FileLock
 from optuna.trial import TrialState
 from pandas.testing import assert_frame_equal
 
@@ -86,6 +87,7 @@ def test_ctrl_c_after_any_share_of_the_time(
     tracked = Tracked(tmp_path)
 
     columns = ["number", "state", "value", "steps", "lr"]
+    # not to the last digit: on one kind of processor a process that loads a state rounds otherwise
     assert_frame_equal(found.trials[columns], expected.trials[columns], rtol=1e-6)
     assert found.steps_spent <= found.budget_steps
     assert tracked.parent.info.status == "FINISHED"
@@ -98,6 +100,28 @@ def test_ctrl_c_after_any_share_of_the_time(
         "best_recipe.yaml",
         "study.journal",
     }
+
+
+def test_ctrl_c_waits_until_the_folders_lock_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go = FileLock.release
+    is_let_go = []
+
+    def pressed_meanwhile(self: FileLock, force: bool = False) -> None:
+        is_the_folders = Path(self.lock_file).name == ".lock"
+        if is_the_folders:
+            signal.raise_signal(signal.SIGINT)
+        let_go(self, force)
+        if is_the_folders:
+            is_let_go.append(not self.is_locked)
+
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr("opttune.searching.storage.FileLock.release", pressed_meanwhile)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_search(tmp_path, Classifier, **{**SETTINGS, "budget": 1}, baseline=False)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    assert is_let_go == [True]
 
 
 def test_ctrl_c_of_which_a_library_makes_its_own_error_is_still_ctrl_c(tmp_path: Path) -> None:

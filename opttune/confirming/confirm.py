@@ -76,7 +76,8 @@ def confirm(
     candidates = choose_candidates(loaded, top)
     chosen = [(loaded.plan.second_seed + number) % 2**32 for number in range(1, seeds + 1)]
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-    with sole_search(found.folder), quiet_optuna(), HeldInterrupts() as interrupts:
+    # held to the end, where the folder's lock is let go
+    with HeldInterrupts() as interrupts, sole_search(found.folder), quiet_optuna():
         run = _open_run(loaded, found.folder, tracking_uri)
         tell = _teller(loaded, console) if progress else _silent
         train = train_here(workload, interrupts)

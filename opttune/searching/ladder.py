@@ -35,7 +35,7 @@ class Ladder:
         shares: The rungs below the full length, as shares of it, ascending, in (0, 1); none trains every trial to
             the end.
         kept: For each rung the best share of the trials of an optimizer seen there that goes on, in (0, 1].
-        kept_of_all: The same among the trials of all optimizers; at the first rung all of them stay.
+        kept_of_all: The same among the trials of all optimizers.
         most_paused: So many trials at most wait at a rung; the worst beyond are given up.
         line_search: Whether the trials of an optimizer wait at the first rung while a line search along its learning
             rate goes on.
@@ -87,7 +87,7 @@ class Standing:
         number: Its number.
         values: Its value at each rung that it has reached; lower is better.
         steps: Optimizer steps that it had done at its last rung, or at its end.
-        stopped_at: Optimizer step beyond it where somebody stopped it and its state was saved; 0 for none.
+        stopped_at: Optimizer step where somebody stopped it last and its state was saved; 0 for none.
         is_paused: Whether it waits at its last rung and can go on.
         optimizer: The name of its optimizer.
         rate: Its learning rate; None where it has none.
@@ -206,13 +206,13 @@ class Peers:
         return not (self._gets_worse or self._disagree)
 
     def let_on(self, one: Standing) -> bool:
-        """Return whether one that is paused there is among the better of its optimizer, as far as the rung tells."""
+        """Return whether one that is paused there is among the better, as far as the rung tells."""
         value = one.values[self._level]
         # those that were paused before it was known had shown that they are worse, if only there
         if not self.tell:
             is_good_enough = self._gets_worse or value <= self._worst_finished
             return one.number in self._latest and is_good_enough
-        # early in a training some optimizers look better than they are, and some worse; the first to come goes on
+        # early in a training some optimizers look better than they are, and some worse
         return _is_among(self._seen[one.optimizer], self._kept, value) and _is_among(
             self._seen_of_all, self._kept_of_all, value
         )

@@ -33,7 +33,7 @@ from opttune.space.sample import default_parameters, parameter
 _LEAST_FOR_MODEL = 2
 """Below so many trials with a value a model knows nothing that the prior does not."""
 _TRIALS_OF_FIRST = 4
-"""Before the second optimizer's turn: the default, two of its line search, and one that the model chooses."""
+"""Before the second optimizer's turn: mostly the default, two of its line search, and one that the model chooses."""
 _CANDIDATES = 60
 """Draws of each kind that the model chooses from."""
 _MUTATED_DECADES = 0.35
@@ -81,8 +81,9 @@ def propose(
     """Return the parameters of a trial: a function of its arguments alone.
 
     First comes the default recipe of each optimizer in turn, its learning rate moved where the trials before say that
-    all priors are off, and after each the line search along its learning rate; the first optimizer, which is mostly the
-    best, is tried once more before the second has its turn. Later ones are drawn; one that is like
+    all priors are off, and after each the line search along its learning rate. The first optimizer, which a space names
+    first since it is the surest, has four trials before the second has its turn, unless several train at a time. Later
+    ones are drawn; one that is like
     an earlier trial is drawn again, and the same comes a second time only where there is no other.
 
     Args:
@@ -128,11 +129,14 @@ def _defaults(
 
 
 def _stays_with_first(space: Space, evidence: Sequence[Evidence], others: Sequence[Parameters]) -> bool:
-    """Return whether the first optimizer is tried once more before the second one has its turn."""
+    """Return whether the first optimizer has another trial before the second one has its turn."""
     plans = [plan for plan in others if plan]
     names = {plan.get("optimizer") for plan in plans}
     # while some are still trained, several workers try several optimizers
     if len(names) != 1 or len(plans) >= _TRIALS_OF_FIRST or _pending(evidence, others):
+        return False
+    # a lower rate is no help where memory is too small
+    if not all(one.values or one.diverged_lr is not None for one in evidence):
         return False
     return any(branch.name in names and follows(branch.get("lr")) for branch in space.optimizers)
 

@@ -30,7 +30,8 @@ class OpttuneSampler(BaseSampler):
     """Draws the default recipe of each optimizer first, then what a model of the trials so far promises most of.
 
     A learning rate that is the best of its optimizer, and the highest or the lowest that was tried, is followed by ten
-    times as much, or a tenth: a line search, which begins at each default.
+    times as much, or a tenth: a line search, which begins at each default. The first optimizer has four trials before
+    the second has its turn, unless several train at a time.
 
     A model of all trials so far chooses each (a Gaussian process that reads learning rates in decades from their
     priors) among mutations of the best trial, draws from the priors, and from the whole space. It weighs by how many

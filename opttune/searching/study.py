@@ -28,7 +28,7 @@ from opttune.training.survey import Survey
 _BASELINE, _REPEAT = "baseline", "repeat/trial_"
 """Names of trainings that are no trial's; their metrics stand under these in the search's own run."""
 _BASELINE_SHARE = 0.25
-"""So much of the budget is spent before the module as it came is trained: good recipes are wanted first."""
+"""So much of the budget, or of the time, is spent before the module as it came is trained: good recipes first."""
 _POLL_SECONDS = 0.2
 _OTHERS_SECONDS = 1.0
 """How often to look whether another process's training has brought something to do."""
@@ -154,7 +154,7 @@ class Search:
         left = int(self.plan.budget * self.survey.total_steps) - self.store.steps_seen
         left -= self._promised(records, asides)
         wants_baseline = self._wants_baseline() and _BASELINE not in asides
-        # the training of the module as it came is held in reserve, until a recipe has trained the model
+        # the training of the module as it came is held in reserve, until it begins
         reserve = self.survey.total_steps if wants_baseline else 0
         move = self._climb.next_move(records, left - reserve, _numbers_repeated(asides))
         if wants_baseline and left >= reserve and (move is None or self._is_time_to_compare(records)):
@@ -176,8 +176,10 @@ class Search:
         return self.plan.with_baseline and self.survey.has_own_optimizer and self.store.baseline is None
 
     def _is_time_to_compare(self, records: list[TrialRecord]) -> bool:
-        from_steps = _BASELINE_SHARE * self.plan.budget * self.survey.total_steps
-        return self.store.steps_seen >= from_steps and best_record(records, self.plan.mode) is not None
+        is_due = self.store.steps_seen >= _BASELINE_SHARE * self.plan.budget * self.survey.total_steps
+        if self.plan.timeout_seconds is not None:
+            is_due = is_due or time.monotonic() - self._started >= _BASELINE_SHARE * self.plan.timeout_seconds
+        return is_due and best_record(records, self.plan.mode) is not None
 
     def _promised(self, records: list[TrialRecord], asides: set[str]) -> int:
         """Return the optimizer steps that the trainings under way, of all processes, will still do."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from opttune.catalog.lookup import find_optimizer
-from opttune.space.auto_plans import QUICK_STEPS, SHORT_STEPS, WIDE_MUON, Pick, Plan, in_order, plan_for
+from opttune.space.auto_plans import MUON_FIRST_FROM, MUON_FIRST_TO, WIDE_MUON, Pick, Plan, in_order, plan_for
 from opttune.space.budget import Held, for_budget
 from opttune.space.facts import ModelFacts
 from opttune.space.length import for_length, with_room
@@ -115,7 +115,7 @@ def _why_optimizers(picks: tuple[Pick, ...], suitable: int, space: Space, budget
         rates = f", lr {lr.low:g} to {lr.high:g} around {lr.centre:g}" if isinstance(lr, Range) else ""
         yield f"Optimizer {pick.optimizer} (ranges of {pick.space!r}{rates}): {pick.why}."
     if picks[0] is WIDE_MUON:
-        yield f"Muon is tried first: from {QUICK_STEPS} to {SHORT_STEPS:,} steps its default recipe is mostly the best."
+        yield f"Muon is tried first: of {MUON_FIRST_FROM} to {MUON_FIRST_TO:,} steps its default is mostly the best."
     if len(picks) < suitable:
         yield f"A budget of {budget:g} trainings pays for {len(picks)} of the {suitable} optimizers that suit."
 

@@ -6,8 +6,8 @@ from opttune.space.facts import ModelFacts
 
 SHORT_STEPS = 3_000
 """Below it a training is short: customary ranges for training from scratch do not reach the best rates."""
-QUICK_STEPS = 200
-"""From it on Muon's default recipe is mostly the best in a short training (`benchmarks/default_recipes.py`)."""
+MUON_FIRST_FROM, MUON_FIRST_TO = 200, 1_000
+"""Of so many steps a training from scratch mostly ends best with Muon's default (`benchmarks/default_recipes.py`)."""
 LONG_STEPS = 10_000
 """From it on a large transformer's training counts as pretraining."""
 LARGE = 50_000_000
@@ -153,7 +153,7 @@ def in_order(plan: Plan, picks: tuple[Pick, ...], total_steps: int) -> tuple[Pic
         picks: Those of its optimizers that are searched.
         total_steps: Optimizer steps of one full training.
     """
-    if not plan.is_from_scratch or not QUICK_STEPS <= total_steps < SHORT_STEPS:
+    if not plan.is_from_scratch or not MUON_FIRST_FROM <= total_steps <= MUON_FIRST_TO:
         return picks
     return tuple(sorted(picks, key=lambda pick: pick is not WIDE_MUON))
 

@@ -92,10 +92,27 @@ def test_several_workers_try_several_optimizers_at_once() -> None:
     seen = Evidence(first, (0.5,))
 
     assert propose(TWO, 1, 0, [], [first], Mixture()) == default_parameters(TWO, 1)
-    assert propose(TWO, 2, 0, [Evidence(first, died_at=0.1)], [first], Mixture())["optimizer"] == "sgd"
     stepped = propose(TWO, 1, 0, [seen], [first], Mixture())
     assert stepped["sgd.lr"] == pytest.approx(10 * rate_of(first))
     assert propose(TWO, 2, 0, [seen], [first, stepped], Mixture())["optimizer"] == "adamw"
+
+
+def test_the_first_optimizer_is_tried_again_where_its_default_diverged_but_not_where_memory_was_too_small() -> None:
+    first = default_parameters(TWO, 0)
+    diverged, too_large = Evidence(first, (), 0.1, 1e-2), Evidence(first, (), 0.1)
+
+    again = propose(TWO, 1, 0, [diverged], [first], Mixture())
+    assert again["optimizer"] == "sgd"
+    assert rate_of(again) < 1e-2
+    assert propose(TWO, 1, 0, [too_large], [first], Mixture()) == default_parameters(TWO, 1)
+
+
+def test_the_second_optimizer_has_its_turn_after_four_trials_of_the_first() -> None:
+    names = [plan["optimizer"] for plan in search(TWO, 8, lambda plan: abs(log10(rate_of(plan)) + 2))]
+    far = [plan["optimizer"] for plan in search(TWO, 8, decades_off(3.0))]
+
+    assert names[:5] == ["sgd"] * 4 + ["adamw"]
+    assert far[:5] == ["sgd"] * 4 + ["adamw"]
 
 
 def test_an_optimizer_whose_rate_is_given_has_one_turn() -> None:

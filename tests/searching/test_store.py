@@ -194,6 +194,17 @@ def test_a_trial_that_was_stopped_between_rungs_is_paid_for_up_to_there(storage:
     assert (record.steps, record.saved_steps, store.steps_spent) == (35, 35, 35)
 
 
+def test_what_was_spent_never_falls_where_a_stopped_trial_is_outranked(storage: BaseStorage) -> None:
+    store = make(storage)
+    pause(store, 0.8)
+    store.note_stop(0, 22)
+    store.claim(0)
+    store.note_outcome(0, Outcome(StopReason.OUTRANKED, 0.8, 10, 100, 1.0))
+    (record,) = store.records()
+
+    assert (record.steps, record.steps_spent, store.steps_spent) == (10, 22, 22)
+
+
 def test_steps_without_a_saved_state_are_paid_for_as_well(storage: BaseStorage) -> None:
     store = make(storage)
     pause(store, 0.8)
