@@ -260,9 +260,8 @@ class StudyStore:
 
     def note_outcome(self, number: int, outcome: Outcome) -> None:
         """Write down what came of a trial; from here on it is not trained again."""
-        trial_id = self._trial_id(number)
-        # one that is outranked stands at its last rung, also where it was stopped beyond it
-        spent = self.steps_spent + max(0, outcome.steps - self.record(number).saved_steps)
+        trial_id, saved = self._trial_id(number), self.record(number).saved_steps
+        spent = self.steps_spent + max(0, outcome.steps - saved)  # outranked, it may have been stopped further on
         self.storage.set_trial_user_attr(trial_id, STEPS_SPENT, spent)
         self.storage.set_trial_user_attr(trial_id, OUTCOME, outcome.to_dict())
 
