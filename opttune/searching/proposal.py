@@ -83,8 +83,8 @@ def propose(
     First comes the default recipe of each optimizer in turn, its learning rate moved where the trials before say that
     all priors are off, and after each the line search along its learning rate. The first optimizer, which a space names
     first since it is the surest, has four trials before the second has its turn, unless several train at a time. Later
-    ones are drawn; one that is like
-    an earlier trial is drawn again, and the same comes a second time only where there is no other.
+    ones are drawn; one that is like an earlier trial is drawn again, and the same comes a second time only where there
+    is no other.
 
     Args:
         space: What may vary.
@@ -109,7 +109,8 @@ def propose(
             return steps[0]
         if defaults := _defaults(space, model, evidence, others):
             if mixture.line_search and _stays_with_first(space, evidence, others):
-                return _with_first(space, number, seed, evidence, others, mixture)
+                name, alone, shown, plans = _first_alone(space, evidence, others)
+                return {"optimizer": name, **propose(alone, number, seed, shown, plans, mixture)}
             return defaults[0]
     rng = np.random.default_rng((seed, number))
     return draw_unlike(space, tried, _Draws(space, evidence, model, tried, mixture, rng).next, rng)
@@ -141,19 +142,14 @@ def _stays_with_first(space: Space, evidence: Sequence[Evidence], others: Sequen
     return any(branch.name in names and follows(branch.get("lr")) for branch in space.optimizers)
 
 
-def _with_first(
-    space: Space,
-    number: int,
-    seed: int,
-    evidence: Sequence[Evidence],
-    others: Sequence[Parameters],
-    mixture: Mixture,
-) -> Parameters:
-    """Return what is proposed where there is only the optimizer of all trials so far."""
+def _first_alone(
+    space: Space, evidence: Sequence[Evidence], others: Sequence[Parameters]
+) -> tuple[str, Space, list[Evidence], list[Parameters]]:
+    """Return the optimizer of all trials so far, and space and trials as if there were no other."""
     name = str(next(plan["optimizer"] for plan in others if plan))
     alone = replace(space, optimizers=tuple(branch for branch in space.optimizers if branch.name == name))
     shown = [replace(one, parameters=_of_one(one.parameters)) for one in evidence]
-    return {"optimizer": name, **propose(alone, number, seed, shown, [_of_one(plan) for plan in others], mixture)}
+    return name, alone, shown, [_of_one(plan) for plan in others]
 
 
 def _of_one(plan: Mapping[str, Scalar]) -> Parameters:
