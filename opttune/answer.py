@@ -140,7 +140,7 @@ def _warnings(study: StoredStudy) -> list[str]:
         value = "no value" if baseline.value is None else f"{baseline.value:.5g}"
         warnings.append(
             f"no recipe beats the module as it came ({plan.monitor} {value}): "
-            "give the search a larger budget or a wider space."
+            "give a new search (--study NAME) a larger budget, which opens more of the space, or a space of your own."
         )
     return warnings
 
