@@ -10,7 +10,7 @@ the least and the largest. The modules are others than those of `search.py live`
 import argparse
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import exp, isfinite, log
 from pathlib import Path
 from statistics import fmean
@@ -56,12 +56,14 @@ def main() -> None:
 def _compared(name: str, steps: int, seeds: int) -> list[str]:
     recipes = default_recipes(MODULES[name][0](), steps)
     losses = {kind: [train(name, recipe, steps, seed) for seed in range(seeds)] for kind, recipe in recipes.items()}
-    words = []
-    for kind, values in losses.items():
-        ratios = [value / base for value, base in zip(values, losses["adamw"], strict=True)]
-        mean = exp(fmean(map(log, ratios))) if all(isfinite(ratio) and ratio > 0 for ratio in ratios) else float("inf")
-        words.append(f"{kind} {mean:.3f} [{min(ratios):.3f}, {max(ratios):.3f}]")
-    return words
+    return [f"{kind} {ratio_words(values, losses['adamw'])}" for kind, values in losses.items()]
+
+
+def ratio_words(losses: Sequence[float], base: Sequence[float]) -> str:
+    """Return the geometric mean of the losses over those of the same seeds, and the least and the largest ratio."""
+    ratios = [loss / other for loss, other in zip(losses, base, strict=True)]
+    mean = exp(fmean(map(log, ratios))) if all(isfinite(ratio) and ratio > 0 for ratio in ratios) else float("inf")
+    return f"{mean:.3f} [{min(ratios):.3f}, {max(ratios):.3f}]"
 
 
 def default_recipes(module: Any, steps: int) -> dict[str, Recipe]:

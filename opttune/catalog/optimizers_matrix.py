@@ -5,6 +5,7 @@ from opttune.catalog.info import MatricesOnly, OptimizerInfo, OptionInfo
 from opttune.catalog.ranges import SearchChoices, SearchRange
 
 _MUON_README = "github.com/KellerJordan/Muon"
+_MEASURED = "measured, benchmarks/short_muon.py"
 _STALE = "1,000 in the class is for long trainings; arxiv.org/abs/2506.03595 on stale ones"
 
 MATRIX_OPTIMIZERS = (
@@ -13,8 +14,20 @@ MATRIX_OPTIMIZERS = (
         class_path="pytorch_optimizer.Muon",
         summary="momentum made orthogonal for the hidden matrices, AdamW for all else, in one optimizer",
         options=(
-            o.lr(2e-2, 1e-3, 2e-1, 2e-2, f"{_MUON_README}: 0.02; {o.MARIN}: 8e-3 to 0.128; {o.SHORT_RUNS}"),
-            o.momentum(0.95, excluded_low=True),
+            o.lr(
+                2e-2,
+                1e-3,
+                2e-1,
+                2e-2,
+                f"{_MUON_README}: 0.02; {o.MARIN}: 8e-3 to 0.128; short runs: {_MEASURED}",
+                short_centre=4e-2,
+            ),
+            o.momentum(
+                0.95,
+                excluded_low=True,
+                source=f"{_MUON_README}: 0.95; {o.MARIN}: 0.8 to 0.98; short runs: {_MEASURED}",
+                short_centre=0.9,
+            ),
             OptionInfo(
                 "adamw_lr_ratio",
                 0.2,

@@ -75,10 +75,17 @@ def eps(default: float, search: bool = True) -> OptionInfo:
     return OptionInfo("eps", default, low=0, search=ranges, help="added to the denominator")
 
 
-def momentum(default: float, search: bool = True, excluded_low: bool = False) -> OptionInfo:
+def momentum(
+    default: float,
+    search: bool = True,
+    excluded_low: bool = False,
+    source: str = f"{ALGOPERF}: 1 - momentum from 5e-3 to 0.3",
+    short_centre: float | None = None,
+) -> OptionInfo:
     """Return the share of the last update that is kept."""
-    source = f"{ALGOPERF}: 1 - momentum from 5e-3 to 0.3"
-    ranges = (SearchRange(0.7, 0.995, default or 0.9, "log_of_one_minus", source, 10, also=(0.0,)),) if search else ()
+    centre = default or 0.9
+    range_ = SearchRange(0.7, 0.995, centre, "log_of_one_minus", source, 10, also=(0.0,), short_centre=short_centre)
+    ranges = (range_,) if search else ()
     ends: Ends = "both" if excluded_low else "high"
     return OptionInfo(
         "momentum", default, low=0, high=1, excluded=ends, search=ranges, help="share of the last update kept"

@@ -129,12 +129,15 @@ def _why_schedules(schedules: tuple[Branch, ...], home: Space, budget: float) ->
 
 def _why_length(before: Space, after: Space, total_steps: int) -> Iterator[str]:
     moved = [
-        f"{old.name} from {was.centre:g} to {now.centre:g}"
+        (name, f"{old.name} from {was.centre:g} to {now.centre:g}")
         for old, new in zip(before.optimizers, after.optimizers, strict=True)
-        if (was := old.get("lr")) != (now := new.get("lr")) and isinstance(was, Range) and isinstance(now, Range)
+        for (name, was), (_, now) in zip(old.fields, new.fields, strict=True)
+        if was.centre != now.centre
     ]
-    if moved:
-        yield f"Learning rates start higher, as {total_steps:,} steps are few: {', '.join(moved)}."
+    if rates := [words for name, words in moved if name == "lr"]:
+        yield f"Learning rates start higher, as {total_steps:,} steps are few: {', '.join(rates)}."
+    if others := [f"{name} of {words}" for name, words in moved if name != "lr"]:
+        yield f"For the same reason other fields start elsewhere: {', '.join(others)}."
 
 
 def _why_clipping(home: Space, space: Space) -> Iterator[str]:

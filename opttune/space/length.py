@@ -1,25 +1,29 @@
-"""Move the centre of a learning rate's prior with the length of the training."""
+"""Move the centres of priors with the length of the training: of learning rates, and what else the catalog knows of."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from opttune.catalog.lookup import find_optimizer
-from opttune.catalog.ranges import SearchRange
-from opttune.space.model import Branch, Range, Space
+from opttune.catalog.ranges import Search, SearchRange
+from opttune.recipe import is_number
+from opttune.space.model import Branch, Choice, Field, Fixed, Range, Space
 
 HIGHEST_PLACE = 0.8
-"""How far up its range, on the range's scale, a centre is moved at most: draws must fall on both sides."""
+"""How far up its range, on the range's scale, a centre is moved at most, and as far down: draws must fall on both
+sides."""
 
 
 def for_length(space: Space, total_steps: int) -> Space:
-    """Return a space whose learning rates start from where they are best in trainings of that length.
+    """Return a space whose optimizers start from where they are best in trainings of that length.
 
     Short trainings want larger rates. In recorded sweeps of 300 steps (`benchmarks/prior_length.py`) the best
     ones of AdamW, NAdamW and Lion lie 6 to 40 times above the customary centres; in DeepOBS's sweeps Adam's
     best rate falls as the length to the power -0.5 (median of seven problems), which is the slope between the
-    catalog's two centres. arxiv.org/abs/2409.19913 finds such a law for language models. Each centre is
-    multiplied by what the catalog says of its optimizer (`SearchRange.centre_for`), and stays in its range: at
-    most at `HIGHEST_PLACE`, or where it was if that is higher. The ranges stay, and so does the centre of one
-    that ends below the customary rate: it is for fine-tuning or for large models, where this law was not seen.
+    catalog's two centres. arxiv.org/abs/2409.19913 finds such a law for language models. Muon wants a larger
+    rate and a shorter momentum (`benchmarks/short_muon.py`). Each centre moves as far as the catalog's own does
+    (`SearchRange.centre_for`), and stays in its range: at most at `HIGHEST_PLACE`, or where it was if that is
+    higher; choices start from the nearest. The ranges stay, and so do the centres of an optimizer whose learning
+    rates end below the customary one: it is for fine-tuning or for large models, where this law was not seen.
 
     The search calls it once it knows the length, once for a space that ships with opttune; a space file of
     the user's own keeps its priors.
@@ -75,16 +79,43 @@ def _with_room(branch: Branch, total_steps: int) -> Branch:
 
 
 def _search(optimizer: str) -> SearchRange | None:
-    search = find_optimizer(optimizer).options[0].searchable.get("lr")
+    search = _searched(optimizer).get("lr")
     return search if isinstance(search, SearchRange) else None
+
+
+def _searched(optimizer: str) -> Mapping[str, Search]:
+    """Return what the catalog says of each field of an optimizer."""
+    return {name: search for option in find_optimizer(optimizer).options for name, search in option.searchable.items()}
 
 
 def _moved(branch: Branch, total_steps: int) -> Branch:
     lr, search = branch.get("lr"), _search(branch.name)
-    factor = lr_factor(branch.name, total_steps)
-    if not isinstance(lr, Range) or search is None or lr.high < search.centre or factor == 1.0:
+    if not isinstance(lr, Range) or search is None or lr.high < search.centre:
         return branch
-    limit = max(lr.centre, lr.at(HIGHEST_PLACE))
-    prior = float(f"{min(lr.centre * factor, limit):.3g}")
-    raised = replace(lr, prior=min(lr.high, max(lr.low, prior)))
-    return replace(branch, fields=tuple((name, raised if name == "lr" else field) for name, field in branch.fields))
+    searched = _searched(branch.name)
+    fields = ((name, _moved_field(field, searched.get(name), total_steps)) for name, field in branch.fields)
+    return replace(branch, fields=tuple(fields))
+
+
+def _moved_field(field: Field, search: Search | None, total_steps: int) -> Field:
+    if not isinstance(search, SearchRange):
+        return field
+    way = search.place(search.centre_for(total_steps)) - search.place(search.centre)
+    if isinstance(field, Fixed) or way == 0:
+        return field
+    if isinstance(field, Choice):
+        return _moved_choice(field, search, way)
+    aim = search.at(search.place(field.centre) + way)
+    highest, lowest = max(field.centre, field.at(HIGHEST_PLACE)), min(field.centre, field.at(1 - HIGHEST_PLACE))
+    prior = min(highest, max(lowest, aim))
+    rounded = 1 - float(f"{1 - prior:.3g}") if field.scale == "log_of_one_minus" else float(f"{prior:.3g}")
+    return replace(field, prior=min(field.high, max(field.low, rounded)))
+
+
+def _moved_choice(field: Choice, search: SearchRange, way: float) -> Choice:
+    """Return choices that start from the one that is nearest to where the start moves."""
+    places = {index: search.place(one) for index, one in enumerate(field.choices) if is_number(one)}
+    if field.start not in places:
+        return field
+    aim = places[field.start] + way
+    return replace(field, start=min(places, key=lambda index: abs(places[index] - aim)))

@@ -99,8 +99,9 @@ def test_the_length_moves_the_priors_and_the_reasons_say_so() -> None:
     ]
 
     assert [rate.prior for rate in rates if isinstance(rate, Range)] == [1e-2, 1e-3]
-    assert any("300 steps are few: adamw from 0.001 to 0.01" in reason for reason in short.reasons)
-    assert not any("steps are few" in reason for reason in long.reasons)
+    assert any("300 steps are few: muon from 0.02 to 0.04, adamw from 0.001 to 0.01" in why for why in short.reasons)
+    assert "For the same reason other fields start elsewhere: momentum of muon from 0.95 to 0.9." in short.reasons
+    assert not any("steps are few" in reason or "same reason" in reason for reason in long.reasons)
 
 
 def test_muon_goes_first_in_short_trainings_where_more_than_one_optimizer_is_searched() -> None:

@@ -6,15 +6,21 @@ from hypothesis import strategies as st
 
 from opttune.catalog.lookup import optimizer_names
 from opttune.space.length import HIGHEST_PLACE, for_length, lr_factor, with_room
-from opttune.space.model import Branch, Choice, Fixed, Range, Space
+from opttune.space.model import Branch, Choice, Field, Fixed, Range, Space
 from opttune.space.parse import load_space, space_names
 from tests.strategies import FAST
 
 LENGTHS = (1, 50, 300, 1_000, 3_000, 30_000, 1_000_000)
 
 
+def field_of(space: Space, optimizer: str, name: str) -> Field:
+    field = {branch.name: branch for branch in space.optimizers}[optimizer].get(name)
+    assert field is not None
+    return field
+
+
 def lr_of(space: Space, optimizer: str) -> Range:
-    field = {branch.name: branch for branch in space.optimizers}[optimizer].get("lr")
+    field = field_of(space, optimizer, "lr")
     assert isinstance(field, Range)
     return field
 
@@ -31,7 +37,8 @@ def test_in_300_steps_wide_starts_lion_and_muon_where_they_are_best() -> None:
     wide = for_length(load_space("wide"), 300)
 
     assert 1e-3 <= (lr_of(wide, "lion").prior or 0) <= 4e-3
-    assert 1e-2 <= (lr_of(wide, "muon").prior or 0) <= 3e-2
+    assert (lr_of(wide, "muon").prior or 0) == 4e-2
+    assert field_of(wide, "muon", "momentum").centre == 0.9
 
 
 @pytest.mark.parametrize("name", space_names())
@@ -41,20 +48,51 @@ def test_a_long_training_leaves_a_space_as_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", space_names())
 @pytest.mark.parametrize("steps", LENGTHS)
-def test_only_the_priors_of_rates_move_up_and_stay_in_their_ranges(name: str, steps: int) -> None:
+def test_only_priors_move_and_stay_in_their_ranges(name: str, steps: int) -> None:
     before, after = load_space(name), for_length(load_space(name), steps)
 
     assert (after.schedules, after.training, after.groups) == (before.schedules, before.training, before.groups)
     for old, new in zip(before.optimizers, after.optimizers, strict=True):
         for (key, was), (also, now) in zip(old.fields, new.fields, strict=True):
             assert key == also
-            if key != "lr" or was == now:
-                assert was == now
+            if was == now:
+                continue
+            assert key in ("lr", "momentum")
+            if isinstance(was, Choice) and isinstance(now, Choice):
+                assert now == replace(was, start=now.start)
                 continue
             assert isinstance(was, Range)
             assert isinstance(now, Range)
-            assert (now.low, now.high, now.scale, now.source) == (was.low, was.high, was.scale, was.source)
-            assert was.centre <= now.centre <= max(was.centre, was.at(HIGHEST_PLACE) * 1.01)
+            assert now == replace(was, prior=now.prior)
+            assert key != "lr" or was.centre <= now.centre <= max(was.centre, was.at(HIGHEST_PLACE) * 1.01)
+
+
+@pytest.mark.parametrize(("steps", "momentum"), [(50, 0.9), (1_000, 0.9), (10_000, 0.95), (30_000, 0.95)])
+def test_choices_start_from_the_one_that_is_nearest(steps: int, momentum: float) -> None:
+    wide = load_space("wide")
+    moved, was = (field_of(space, "muon", "momentum") for space in (for_length(wide, steps), wide))
+
+    assert isinstance(was, Choice)
+    assert moved == replace(was, start=was.choices.index(momentum))
+
+
+def test_a_range_moves_down_too_but_not_to_its_edge() -> None:
+    lr, free, tight = (
+        Range(1e-3, 0.2, "log", prior=2e-2),
+        *(Range(low, 0.99, "log_of_one_minus", prior=0.95) for low in (0.5, 0.9)),
+    )
+    for momentum, expected in ((free, 0.9), (tight, tight.at(1 - HIGHEST_PLACE))):
+        space = Space("mine", (Branch("muon", (("lr", lr), ("momentum", momentum))),))
+
+        assert field_of(for_length(space, 300), "muon", "momentum").centre == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("momentum", [Fixed(0.95), Choice(("0.95", 0.9)), Choice((True, 0.9))])
+def test_what_is_fixed_or_no_number_stays(momentum: Field) -> None:
+    lr = Range(1e-3, 0.2, "log", prior=2e-2)
+    space = Space("mine", (Branch("muon", (("lr", lr), ("momentum", momentum))),))
+
+    assert field_of(for_length(space, 300), "muon", "momentum") == momentum
 
 
 @pytest.mark.parametrize("optimizer", optimizer_names())
