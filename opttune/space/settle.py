@@ -26,8 +26,8 @@ class SettledSpace:
 def settle_space(name: str, facts: ModelFacts, total_steps: int, budget: float) -> SettledSpace:
     """Fit a space that ships with opttune to a model, a length and a budget.
 
-    `auto` is chosen for the model. Of a space that was named, learning rates start where such a length wants
-    them, and only what the budget pays for varies. A space of the user's own is not for this: what a user wrote
+    `auto` is chosen for the model. Of a space that was named, optimizers start where such a length wants them
+    to, and only what the budget pays for varies. A space of the user's own is not for this: what a user wrote
     to vary, varies.
 
     Args:
