@@ -77,6 +77,22 @@ class SearchRange:
         forward = _FORWARD[self.scale]
         return (forward(value) - forward(self.low)) / (forward(self.high) - forward(self.low))
 
+    def has_place_for(self, value: float) -> bool:
+        """Return whether the scale has a place for a value: a logarithm has none for 0.
+
+        Example:
+            >>> lr = SearchRange(1e-4, 1e-2, 1e-3, "log", source="...")
+            >>> lr.has_place_for(1.0), lr.has_place_for(0.0)
+            (True, False)
+        """
+        match self.scale:
+            case "linear":
+                return True
+            case "log":
+                return value > 0
+            case "log_of_one_minus":
+                return value < 1
+
     def centre_for(self, total_steps: int) -> float:
         """Return the prior's mode for a training of that many optimizer steps.
 

@@ -105,6 +105,8 @@ def _moved_field(field: Field, search: Search | None, total_steps: int) -> Field
         return field
     if isinstance(field, Choice):
         return _moved_choice(field, search, way)
+    if not search.has_place_for(field.centre):
+        return field
     aim = search.at(search.place(field.centre) + way)
     highest, lowest = max(field.centre, field.at(HIGHEST_PLACE)), min(field.centre, field.at(1 - HIGHEST_PLACE))
     prior = min(highest, max(lowest, aim))
@@ -114,7 +116,11 @@ def _moved_field(field: Field, search: Search | None, total_steps: int) -> Field
 
 def _moved_choice(field: Choice, search: SearchRange, way: float) -> Choice:
     """Return choices that start from the one that is nearest to where the start moves."""
-    places = {index: search.place(one) for index, one in enumerate(field.choices) if is_number(one)}
+    places = {
+        index: search.place(one)
+        for index, one in enumerate(field.choices)
+        if is_number(one) and search.has_place_for(one)
+    }
     if field.start not in places:
         return field
     aim = places[field.start] + way

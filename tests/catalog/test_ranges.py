@@ -20,3 +20,12 @@ def test_the_centre_moves_with_the_length_only_where_a_short_one_is_given() -> N
     search = SearchRange(1e-4, 1e-1, 1e-3, "log", "nobody", short_centre=1e-2)
     assert [search.centre_for(steps) for steps in (1, 300, 30_000, 10**7)] == [1e-2, 1e-2, 1e-3, 1e-3]
     assert search.centre_for(1000) > search.centre_for(5000)
+
+
+@pytest.mark.parametrize(("scale", "without"), [("log", 0.0), ("log", -1.0), ("log_of_one_minus", 1.0)])
+def test_a_logarithm_has_no_place_for_its_pole(scale: Scale, without: float) -> None:
+    search = SearchRange(0.5, 0.9, 0.7, scale, "nobody")
+
+    assert not search.has_place_for(without)
+    assert search.has_place_for(0.7)
+    assert SearchRange(0.5, 0.9, 0.7, "linear", "nobody").has_place_for(without)

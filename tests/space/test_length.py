@@ -87,8 +87,14 @@ def test_a_range_moves_down_too_but_not_to_its_edge() -> None:
         assert field_of(for_length(space, 300), "muon", "momentum").centre == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("momentum", [Fixed(0.95), Choice(("0.95", 0.9)), Choice((True, 0.9))])
-def test_what_is_fixed_or_no_number_stays(momentum: Field) -> None:
+def test_a_rate_from_0_on_a_linear_scale_stays() -> None:
+    space = Space("mine", (Branch("adamw", (("lr", Range(0.0, 1e-2, prior=0.0)),)),))
+
+    assert for_length(space, 300) == space
+
+
+@pytest.mark.parametrize("momentum", [Fixed(0.95), Choice(("0.95", 0.9)), Choice((True, 0.9)), Choice((1.0, 0.9))])
+def test_what_is_fixed_or_has_no_place_stays(momentum: Field) -> None:
     lr = Range(1e-3, 0.2, "log", prior=2e-2)
     space = Space("mine", (Branch("muon", (("lr", lr), ("momentum", momentum))),))
 
