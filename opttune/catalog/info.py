@@ -237,3 +237,14 @@ class ScheduleInfo:
 
 
 Info = OptimizerInfo | ScheduleInfo
+
+
+def searched_fields(info: Info) -> dict[str, Search]:
+    """Return where each field of a row is searched, for those that are worth it.
+
+    Example:
+        >>> from opttune.catalog.lookup import find_optimizer
+        >>> list(searched_fields(find_optimizer("lion")))
+        ['lr', 'beta1', 'beta2', 'weight_decay']
+    """
+    return {name: search for option in info.options for name, search in option.searchable.items()}

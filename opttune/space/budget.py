@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from opttune.catalog.info import Info
+from opttune.catalog.info import Info, searched_fields
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.space.model import Branch, Choice, Field, Fixed, Range, Scalar, Space
 from opttune.space.parse import LR_TIMES_WEIGHT_DECAY
@@ -97,10 +97,8 @@ def _fields(space: Space) -> Iterator[tuple[str, Field, int]]:
 
 
 def _least_budget(name: str, info: Info) -> int:
-    for option in info.options:
-        if name in option.searchable:
-            return option.searchable[name].from_budget
-    return FROM_BUDGET.get(name, OTHERS_FROM_BUDGET)
+    search = searched_fields(info).get(name)
+    return FROM_BUDGET.get(name, OTHERS_FROM_BUDGET) if search is None else search.from_budget
 
 
 def _centre(field: Range | Choice) -> Scalar:

@@ -1,8 +1,8 @@
 """Move the centres of priors with the length of the training: of learning rates, and what else the catalog knows of."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
+from opttune.catalog.info import searched_fields
 from opttune.catalog.lookup import find_optimizer
 from opttune.catalog.ranges import Search, SearchRange
 from opttune.recipe import is_number
@@ -79,20 +79,15 @@ def _with_room(branch: Branch, total_steps: int) -> Branch:
 
 
 def _search(optimizer: str) -> SearchRange | None:
-    search = _searched(optimizer).get("lr")
+    search = searched_fields(find_optimizer(optimizer)).get("lr")
     return search if isinstance(search, SearchRange) else None
-
-
-def _searched(optimizer: str) -> Mapping[str, Search]:
-    """Return what the catalog says of each field of an optimizer."""
-    return {name: search for option in find_optimizer(optimizer).options for name, search in option.searchable.items()}
 
 
 def _moved(branch: Branch, total_steps: int) -> Branch:
     lr, search = branch.get("lr"), _search(branch.name)
     if not isinstance(lr, Range) or search is None or lr.high < search.centre:
         return branch
-    searched = _searched(branch.name)
+    searched = searched_fields(find_optimizer(branch.name))
     fields = ((name, _moved_field(field, searched.get(name), total_steps)) for name, field in branch.fields)
     return replace(branch, fields=tuple(fields))
 
