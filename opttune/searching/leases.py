@@ -5,8 +5,9 @@ storages let one through. That process, the *holder*, writes its name into the t
 own in the study every few seconds. Who sees a holder's number stand still, by their own clock and for several beats,
 takes its trials over; no two clocks are ever compared.
 
-Optuna offers no such choice of one among several for a trial that runs already. So who takes one over writes its
-name into it, waits until every other's write would have arrived, and goes on only where the name still stands.
+Optuna offers no such choice of one among several for a trial that runs already, nor for a training that is no
+trial's. So who takes one over writes its name into it, waits until every other's write would have arrived, and goes on
+only where the name still stands.
 """
 
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from opttune.searching.record import ALIVE
+from opttune.searching.record import ALIVE, HOLDER
 
 BEAT_SECONDS = 5.0
 _GONE_AFTER_BEATS = 4
@@ -88,6 +89,22 @@ class Leases:
         """Wait until what others may have written at the same time has arrived: the last name counts."""
         if self.is_shared:
             time.sleep(self._settle_seconds)
+
+    def asides(self) -> set[str]:
+        """Return the trainings that are no trial's and are under way, here or in another process, by their names."""
+        held = {name: str(holder) for name, holder in self._read().items() if name.startswith(f"{HOLDER}.")}
+        found = {name for name, holder in held.items() if holder and not self.is_gone(holder)}
+        return {name.removeprefix(f"{HOLDER}.") for name in found}
+
+    def claim_aside(self, name: str) -> bool:
+        """Make a training that is no trial's this process's own; return whether no other was quicker."""
+        self._write(f"{HOLDER}.{name}", self.holder)
+        self.settle()
+        return bool(self._read()[f"{HOLDER}.{name}"] == self.holder)
+
+    def release_aside(self, name: str) -> None:
+        """Say that a training which is no trial's is under way no longer."""
+        self._write(f"{HOLDER}.{name}", "")
 
     def _beat(self) -> None:
         count = 0

@@ -170,14 +170,21 @@ class StudyStore:
 
     def abandoned(self) -> list[TrialRecord]:
         """Return the running trials that no living process trains, now this process's own: kills leave them."""
-        running = [record for record in self._trials.open() if record.state == "running"]
-        gone = {holder for holder in {record.holder for record in running} if self.leases.is_gone(holder)}
-        taken = [record.number for record in running if record.holder in gone]
+        if not self._without_holder():
+            return []
+        # one that was claimed just now bears the name of its last holder, until the next write
+        self.leases.settle()
+        taken = self._without_holder()
         for number in taken:
             self._hold(self._trial_id(number))
         if taken:
             self.leases.settle()
         return [record for record in self.own() if record.number in taken]
+
+    def _without_holder(self) -> list[int]:
+        running = [record for record in self._trials.open() if record.state == "running"]
+        gone = {holder for holder in {record.holder for record in running} if self.leases.is_gone(holder)}
+        return [record.number for record in running if record.holder in gone]
 
     def own(self) -> list[TrialRecord]:
         """Return the running trials of this process."""
@@ -213,22 +220,6 @@ class StudyStore:
 
     def _hold(self, trial_id: int) -> None:
         self.storage.set_trial_user_attr(trial_id, HOLDER, self.leases.holder)
-
-    def asides(self) -> set[str]:
-        """Return the trainings that are no trial's and are under way, here or in another process, by their names."""
-        held = {name: str(holder) for name, holder in self.attributes.items() if name.startswith(f"{HOLDER}.")}
-        found = {name for name, holder in held.items() if holder and not self.leases.is_gone(holder)}
-        return {name.removeprefix(f"{HOLDER}.") for name in found}
-
-    def claim_aside(self, name: str) -> bool:
-        """Make a training that is no trial's this process's own; return whether no other was quicker."""
-        self.study.set_user_attr(f"{HOLDER}.{name}", self.leases.holder)
-        self.leases.settle()
-        return bool(self.attributes[f"{HOLDER}.{name}"] == self.leases.holder)
-
-    def release_aside(self, name: str) -> None:
-        """Say that a training which is no trial's is under way no longer."""
-        self.study.set_user_attr(f"{HOLDER}.{name}", "")
 
     def note_recipe(self, number: int, recipe: Recipe, run_key: str) -> None:
         """Write down what a trial is about to train."""

@@ -140,7 +140,7 @@ class Search:
     def _others_train(self) -> bool:
         """Return whether other processes train for this study; what the dead ones have left is taken up."""
         self._ledger.take_up(self.store.abandoned())
-        return any(record.is_running for record in self.store.records()) or bool(self.store.asides())
+        return any(record.is_running for record in self.store.records()) or bool(self.store.leases.asides())
 
     def _begin_next(self) -> bool:
         """Begin the next training; return whether there was one."""
@@ -150,7 +150,7 @@ class Search:
     def _make_move(self) -> bool:
         if self.store.leases.is_shared:
             self._ledger.take_up(self.store.abandoned())
-        records, asides = self.store.records(), self.store.asides()
+        records, asides = self.store.records(), self.store.leases.asides()
         left = int(self.plan.budget * self.survey.total_steps) - self.store.steps_seen
         left -= self._promised(records, asides)
         wants_baseline = self._wants_baseline() and _BASELINE not in asides
@@ -203,7 +203,7 @@ class Search:
 
     def _begin_aside(self, name: str, record: TrialRecord | None) -> None:
         """Train a finalist's recipe on the second seed, or the module as it came."""
-        if self.store.claim_aside(name):
+        if self.store.leases.claim_aside(name):
             number = None if record is None else record.number
             listeners = Listeners(ParentLog(self._tracking, name), self._watcher, self._interrupts, number)
             self._submit(_Job(record, name), self._ledger.aside_attempt(record), listeners)
@@ -254,7 +254,7 @@ class Search:
 
     def _take_error(self, job: _Job, error: OpttuneError) -> None:
         if job.aside:
-            self.store.release_aside(job.aside)
+            self.store.leases.release_aside(job.aside)
         elif job.record is not None and not isinstance(error, DiskFullError):
             failed = Outcome(StopReason.FAILED, None, job.record.steps, self.survey.total_steps, 0.0, str(error))
             self._ledger.end(job.record, failed)
@@ -271,7 +271,7 @@ class Search:
         else:
             self._ledger.take_repeat(record, outcome)
             self._watcher.repeat_ended(record.number, outcome, self.store.steps_spent)
-        self.store.release_aside(job.aside)
+        self.store.leases.release_aside(job.aside)
 
 
 def _numbers_repeated(asides: set[str]) -> set[int]:

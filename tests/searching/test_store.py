@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from opttune.errors import StudyError
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
+from opttune.searching.record import HOLDER
 from opttune.searching.storage import open_storage, quiet_optuna
 from opttune.searching.store import StudyStore
 
@@ -174,6 +175,29 @@ def test_of_two_that_claim_a_paused_trial_one_has_it(storage: BaseStorage, url: 
     assert not other.is_own(0)
 
 
+def test_a_trial_that_another_claims_at_this_moment_is_not_abandoned(
+    storage: BaseStorage, url: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make(storage)
+    dead, living = store.leases.holder, make(open_storage(url, tmp_path)).leases.holder
+    pause(store, 0.8)
+    trial_id = storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name("study"), 0)
+    watcher = StudyStore("study", open_storage(url, tmp_path), SPEC, is_shared=True)
+
+    def is_gone(holder: str) -> bool:
+        # the second of a claim's two writes arrives when the watcher has just seen the first
+        storage.set_trial_user_attr(trial_id, HOLDER, living)
+        return holder == dead
+
+    monkeypatch.setattr(watcher.leases, "is_gone", is_gone)
+    monkeypatch.setattr(watcher.leases, "settle", lambda: None)
+    storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+
+    assert watcher.record(0).holder == dead
+    assert watcher.abandoned() == []
+    assert watcher.record(0).holder == living
+
+
 def test_a_trial_that_has_ended_cannot_be_claimed(storage: BaseStorage) -> None:
     store = make(storage)
 
@@ -217,16 +241,16 @@ def test_steps_without_a_saved_state_are_paid_for_as_well(storage: BaseStorage) 
 
 def test_a_training_that_is_no_trials_is_done_by_one(storage: BaseStorage, url: str | None, tmp_path: Path) -> None:
     store = make(storage)
-    before = store.asides()
-    claimed = store.claim_aside("baseline"), store.claim_aside("repeat/trial_3")
-    meanwhile = store.asides()
-    store.release_aside("baseline")
+    before = store.leases.asides()
+    claimed = store.leases.claim_aside("baseline"), store.leases.claim_aside("repeat/trial_3")
+    meanwhile = store.leases.asides()
+    store.leases.release_aside("baseline")
 
     assert (before, claimed) == (set(), (True, True))
     assert meanwhile == {"baseline", "repeat/trial_3"}
-    assert store.asides() == {"repeat/trial_3"}
+    assert store.leases.asides() == {"repeat/trial_3"}
     # where no two processes share a study, another's can only be that of a dead one
-    assert make(open_storage(url, tmp_path)).asides() == set()
+    assert make(open_storage(url, tmp_path)).leases.asides() == set()
 
 
 def test_bad_input_closes_a_trial(storage: BaseStorage) -> None:
