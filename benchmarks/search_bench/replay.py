@@ -79,7 +79,7 @@ def run_method(name: str, table: Table, budget: float, seed: int) -> Meter:
     if name in OPTUNA:
         return replay_optuna(table, budget, seed, OPTUNA[name])
     if name in NEPS:
-        return replay_neps(table, budget, seed, NEPS[name])
+        return replay_neps(table, budget, seed, name)
     return replay_ours(table, budget, seed, **OURS[name])
 
 

@@ -1,11 +1,12 @@
-"""NePS PriorBand on a table, where NePS is installed.
+r"""NePS PriorBand on a table, where NePS is installed.
 
 NePS 0.17 wants pandas below 3 and some sixty further packages, so it cannot share an environment with opttune's
 development tools. It runs from a side environment that takes torch, optuna and opttune from the usual one:
 
     python -m venv neps
     python -c "import site; print(site.getsitepackages()[0])" > neps/lib/python3.11/site-packages/dev.pth
-    neps/bin/pip install --no-deps neural-pipeline-search "pandas<3"  # and, likewise, what it then says is missing
+    neps/bin/pip install --no-deps neural-pipeline-search "pandas<3" gpytorch==1.13.0 "botorch<0.13" \
+        linear_operator==0.5.3 jaxtyping==0.2.19  # and, likewise, what it then says is missing
 
 `search.py` has the methods only where NePS is installed.
 """
@@ -23,13 +24,20 @@ from search_bench.table_engine import Meter
 from search_bench.tables import Table, with_lr_priors
 
 _IS_THERE = bool(list(distributions(name="neural-pipeline-search")))
-NEPS: Mapping[str, float] = {"neps_priorband": 0.0, "neps_plus": 1.5, "neps_minus": -1.5} if _IS_THERE else {}
-"""Method -> by how many decades the prior is wrong; none where NePS is not installed."""
+_VARIANTS: Mapping[str, tuple[float, bool | str]] = {
+    "neps_priorband": (0.0, False),
+    "neps_first": (0.0, "highest_fidelity"),
+    "neps_plus": (1.5, False),
+    "neps_minus": (-1.5, False),
+}
+NEPS = _VARIANTS if _IS_THERE else {}
+"""Method -> by how many decades the prior is wrong, and NePS's `sample_prior_first` (False unless a user asks for it);
+none where NePS is not installed."""
 FIDELITY = "share"
 _DIVERGED = 1e9
 
 
-def replay_neps(table: Table, budget: float, seed: int, shift: float) -> Meter:
+def replay_neps(table: Table, budget: float, seed: int, method: str) -> Meter:
     """Search a table with PriorBand; a configuration that goes to a higher rung pays only for what lies beyond."""
     import neps
     import numpy as np
@@ -37,8 +45,10 @@ def replay_neps(table: Table, budget: float, seed: int, shift: float) -> Meter:
 
     for set_seed in (np.random.seed, torch.manual_seed, __import__("random").seed):
         set_seed(seed)
+    shift, prior_first = NEPS[method]
     space = with_lr_priors(table.space, shift)
-    asked = neps.AskAndTell(neps.algorithms.priorband(_neps_space(space, len(table.eval_steps))))
+    neps_space = _neps_space(space, len(table.eval_steps))
+    asked = neps.AskAndTell(neps.algorithms.priorband(neps_space, sample_prior_first=prior_first))
     meter, reached = Meter(table), dict[str, int]()
     while meter.spent + table.steps <= budget * table.steps:
         trial = asked.ask()
