@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import opttune
 from opttune.guard.rules import Guard
 from opttune.outcome import StopReason
 from opttune.recipe import Part, Recipe
@@ -222,7 +223,22 @@ def test_a_live_search_is_measured_by_when_it_reached_the_references_final_best(
     file = tmp_path / "live.jsonl"
     file.write_text(reference.to_json() + "\n" + quick.to_json() + "\n")
     assert records.read_records([file, tmp_path / "none.jsonl"]) == [reference, quick]
-    assert "0.200" in report.write_report([reference, made("ours", (70, 0.1))])
+    # a method of an environment of its own is shown too, last
+    shown = report.write_report([made("elsewhere", (70, 0.1)), reference, made("ours", (140, 0.1))])
+    rows = [line.split()[:2] for line in shown.splitlines() if line.startswith(("ours", "elsewhere"))]
+    assert rows[:2] == [["ours", "0.400"], ["elsewhere", "0.200"]]
+
+
+def test_what_neps_chooses_becomes_a_recipe(bench: Any) -> None:
+    chosen = {
+        "adamw.lr": 2e-4, "adamw.beta2": 0.05, "adamw.weight_decay": 0.1, "schedule": "cosine",
+        "cosine.warmup_fraction": 0.02, "cosine.final_lr_fraction": "0.1", "linear.warmup_fraction": 0.07,
+    }  # fmt: skip
+    flat = bench("search_bench.with_neps").recipe_of(opttune.load_space("adamw"), chosen).flat()
+
+    # on the scale log_of_one_minus NePS searches 1 - beta2
+    assert (flat["optimizer"], flat["lr"], flat["beta2"], flat["weight_decay"]) == ("adamw", 2e-4, 0.95, 0.1)
+    assert (flat["schedule"], flat["warmup_fraction"], flat["final_lr_fraction"]) == ("cosine", 0.02, 0.1)
 
 
 def test_an_interval_is_as_wide_as_the_tables_differ_however_many_seeds_there_are(bench: Any) -> None:

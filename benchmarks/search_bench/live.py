@@ -23,6 +23,7 @@ from search_bench.live_optuna import auto_space, run_optuna
 from search_bench.live_records import Key, LiveRecord, Trained
 from search_bench.tables import with_lr_priors
 from search_bench.tasks import TASKS, LiveTask
+from search_bench.with_neps import NEPS, run_neps
 from search_bench.with_optuna import OPTUNA
 
 
@@ -47,7 +48,7 @@ OURS: Mapping[str, Callable[[LiveTask, float], str | Space]] = {
     "ours_minus": _shifted(-1.5),
 }
 """Method -> the space that is searched."""
-METHODS = (*OPTUNA, *OURS)
+METHODS = (*OPTUNA, *NEPS, *OURS)
 
 
 def run_live(key: Key) -> LiveRecord:
@@ -58,6 +59,8 @@ def run_live(key: Key) -> LiveRecord:
     own_seed = crc32(f"{task_name}/{seed}".encode()) % 2**31
     if method in OPTUNA:
         trained = run_optuna(task, method, own_seed, budget)
+    elif method in NEPS:
+        trained = run_neps(task, auto_space(task, budget), method, own_seed, budget)
     else:
         trained = run_ours(task, OURS[method](task, budget), own_seed, budget)
     return LiveRecord(*key, task.steps, tuple(trained), time.monotonic() - started)

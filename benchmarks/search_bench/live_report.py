@@ -9,7 +9,7 @@ import numpy as np
 from search_bench.live import METHODS
 from search_bench.live_optuna import TRIALS
 from search_bench.live_records import LiveRecord
-from search_bench.statistics import aligned, geometric_mean, look, shown
+from search_bench.statistics import aligned, geometric_mean, in_order, look, shown
 from search_bench.tasks import DEVELOP, TASKS
 
 REFERENCES = ("tpe_median", "expert_median", "expert_hyperband")
@@ -47,8 +47,7 @@ def write_report(records: Sequence[LiveRecord]) -> str:
 
 
 def _methods(records: Iterable[LiveRecord]) -> list[str]:
-    there = {record.method for record in records}
-    return [name for name in METHODS if name in there]
+    return in_order((record.method for record in records), METHODS)
 
 
 def _tasks(records: Iterable[LiveRecord]) -> list[str]:
@@ -114,14 +113,14 @@ def save_plot(records: Sequence[LiveRecord], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    tasks = _tasks(records)
+    tasks, methods = _tasks(records), _methods(records)
     figure, panels = pyplot.subplots(-(-len(tasks) // 3), min(3, len(tasks)), figsize=(15, 9), squeeze=False)
     costs = np.linspace(0.5, 20, 79)
     for panel, task in zip(panels.flat, tasks, strict=False):
-        for method in _methods(records):
+        for method in methods:
             own = [record for record in records if record.task == task and record.method == method]
             curve = [_geometric([record.best_at(cost) for record in own]) if own else float("inf") for cost in costs]
-            panel.plot(costs, curve, label=method, **look(method, METHODS))
+            panel.plot(costs, curve, label=method, **look(method, methods))
         panel.set(title=task, yscale="log", xlabel="cost (full trainings)", ylabel="best val_loss")
     panels[0, 0].legend(fontsize=8)
     figure.tight_layout()

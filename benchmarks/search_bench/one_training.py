@@ -13,11 +13,11 @@ from search_bench.tasks import LiveTask
 def final_loss(task: LiveTask, recipe: Recipe, seed: int) -> float:
     """Return the validation loss at the end of the full length; infinite where the training diverged."""
     attempt = Attempt(recipe, "val_loss", seed, {"max_steps": task.steps, "accelerator": "cpu"})
-    value = run_attempt(attempt, Workload(task.model, task.data), _Nobody()).value
+    value = run_attempt(attempt, Workload(task.model, task.data), NoListener()).value
     return inf if value is None else value
 
 
-class _Nobody:
+class NoListener:
     """Hears of a training, and needs nothing of it."""
 
     def steps(self, records: Sequence[StepRecord]) -> None:

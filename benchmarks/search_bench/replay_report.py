@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from search_bench.replay import METHODS, Record
-from search_bench.statistics import aligned, look, mean, ratio
+from search_bench.statistics import aligned, in_order, look, mean, ratio
 from search_bench.tables import group_of
 
 TOP = 0.05
@@ -46,8 +46,7 @@ def write_report(records: Sequence[Record]) -> str:
 
 
 def _methods(records: Iterable[Record]) -> list[str]:
-    there = {record.method for record in records}
-    return sorted(there, key=lambda name: (METHODS.index(name) if name in METHODS else len(METHODS), name))
+    return in_order((record.method for record in records), METHODS)
 
 
 def _of(records: Iterable[Record], method: str) -> list[Record]:

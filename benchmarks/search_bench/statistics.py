@@ -1,6 +1,6 @@
 """Means over searches with bootstrap intervals, and how they are shown."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +91,12 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def in_order(present: Iterable[str], methods: Sequence[str]) -> list[str]:
+    """Return the methods that are present in their order, last those that only another environment can run."""
+    return sorted({*present}, key=lambda name: (methods.index(name) if name in methods else len(methods), name))
+
+
 def look(method: str, methods: Sequence[str]) -> dict[str, Any]:
-    """Return how a method's line is drawn: opttune's thick, those beyond the tenth dashed."""
+    """Return how a method's line is drawn: opttune's thick, those beyond the tenth dashed, then dotted."""
     place = methods.index(method)
-    return {"lw": 2.5 if method == "ours" else 1.2, "color": f"C{place % 10}", "ls": "-" if place < 10 else "--"}
+    return {"lw": 2.5 if method == "ours" else 1.2, "color": f"C{place % 10}", "ls": ("-", "--", ":")[place // 10 % 3]}

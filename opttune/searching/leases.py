@@ -98,6 +98,8 @@ class Leases:
 
     def claim_aside(self, name: str) -> bool:
         """Make a training that is no trial's this process's own; return whether no other was quicker."""
+        if name in self.asides():
+            return False
         self._write(f"{HOLDER}.{name}", self.holder)
         self.settle()
         return bool(self._read()[f"{HOLDER}.{name}"] == self.holder)

@@ -170,21 +170,22 @@ class StudyStore:
 
     def abandoned(self) -> list[TrialRecord]:
         """Return the running trials that no living process trains, now this process's own: kills leave them."""
-        if not self._without_holder():
+        seen = self._held_by_the_gone()
+        if not seen:
             return []
         # one that was claimed just now bears the name of its last holder, until the next write
         self.leases.settle()
-        taken = self._without_holder()
+        taken = seen & self._held_by_the_gone()
         for number in taken:
             self._hold(self._trial_id(number))
         if taken:
             self.leases.settle()
         return [record for record in self.own() if record.number in taken]
 
-    def _without_holder(self) -> list[int]:
+    def _held_by_the_gone(self) -> set[int]:
         running = [record for record in self._trials.open() if record.state == "running"]
         gone = {holder for holder in {record.holder for record in running} if self.leases.is_gone(holder)}
-        return [record.number for record in running if record.holder in gone]
+        return {record.number for record in running if record.holder in gone}
 
     def own(self) -> list[TrialRecord]:
         """Return the running trials of this process."""

@@ -198,6 +198,21 @@ def test_a_trial_that_another_claims_at_this_moment_is_not_abandoned(
     assert watcher.record(0).holder == living
 
 
+def test_a_trial_that_another_claims_while_abandoned_ones_are_taken_over_stays_its(
+    storage: BaseStorage, url: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make(storage)
+    abandoned = store.ask().number
+    pausing = pause(store, 0.8)
+    trial_id = storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name("study"), pausing)
+    watcher = StudyStore("study", open_storage(url, tmp_path), SPEC, is_shared=True)
+    monkeypatch.setattr(watcher.leases, "is_gone", lambda holder: holder == store.leases.holder)
+    # the first of the claim's two writes, while the watcher waits
+    monkeypatch.setattr(watcher.leases, "settle", lambda: storage.set_trial_state_values(trial_id, TrialState.RUNNING))
+
+    assert [record.number for record in watcher.abandoned()] == [abandoned]
+
+
 def test_a_trial_that_has_ended_cannot_be_claimed(storage: BaseStorage) -> None:
     store = make(storage)
 
@@ -251,6 +266,19 @@ def test_a_training_that_is_no_trials_is_done_by_one(storage: BaseStorage, url: 
     assert store.leases.asides() == {"repeat/trial_3"}
     # where no two processes share a study, another's can only be that of a dead one
     assert make(open_storage(url, tmp_path)).leases.asides() == set()
+
+
+def test_a_training_that_is_no_trials_and_that_another_does_is_not_claimed(
+    storage: BaseStorage, url: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make(storage)
+    other = StudyStore("study", open_storage(url, tmp_path), SPEC, is_shared=True)
+    monkeypatch.setattr(other.leases, "settle", lambda: None)
+
+    assert store.leases.claim_aside("baseline")
+    assert not other.leases.claim_aside("baseline")
+    store.leases.release_aside("baseline")
+    assert other.leases.claim_aside("baseline")
 
 
 def test_bad_input_closes_a_trial(storage: BaseStorage) -> None:
