@@ -10,10 +10,10 @@ from opttune.answer import begin_run, end_run
 from opttune.display import make_watcher
 from opttune.engines.engine import Engine
 from opttune.engines.start import start_engine
-from opttune.errors import InputError
 from opttune.guard.rules import Guard
 from opttune.planning import make_plan
 from opttune.preview import look_at, settle, with_settled_space
+from opttune.searching.files import make_folder
 from opttune.searching.interrupts import HeldInterrupts
 from opttune.searching.origin import Origin
 from opttune.searching.plan import SearchPlan
@@ -131,7 +131,7 @@ def run_plan(
         # what is missing is told before anything is trained
         check_machine_metrics()
     earlier = find_earlier(warm_start, storage) if warm_start is not None else []
-    _make_folder(plan.out_dir)
+    make_folder(plan.out_dir)
     interrupts = HeldInterrupts()
     places = (plan.out_dir, plan.trainer, interrupts, ray_address)
     with clear_errors(), ExitStack() as opened:
@@ -184,15 +184,3 @@ def _run(
             loop.close()
             result = end_run(plan, loop, run, status)
     return None if loop.interrupted else result
-
-
-def _make_folder(out_dir: Path) -> None:
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        probe = out_dir / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as err:
-        raise InputError(
-            f"cannot write to the folder {out_dir}: {err.strerror}. Choose another with out_dir= or --out-dir."
-        ) from None

@@ -61,13 +61,13 @@ def test_two_commands_on_one_study_do_everything_once_and_both_end(url: str, tmp
     make_database(tmp_path)
     processes = [start(tmp_path, url, study) for _ in range(2)]
     said = [process.communicate(timeout=400) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], [errors for _, errors in said]
     found = records(url, study, tmp_path)
     plain = [json.loads(out) for out, _ in said]
     # each command begins with a look at the model, of one step
     moves = [move for move in read_moves(tmp_path) if move["end"] > 1]
     tracked = Tracked(tmp_path)
 
-    assert [process.returncode for process in processes] == [0, 0], [errors for _, errors in said]
     assert len(found) == TRIALS
     assert len({record.holder for record in found}) == 2
     assert {record.state for record in found} <= {"complete", "pruned"}

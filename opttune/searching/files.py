@@ -5,13 +5,31 @@ import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from filelock import FileLock
 
+from opttune.errors import InputError
 from opttune.recipe import Recipe
 from opttune.searching.plan import SearchPlan, recipe_call
 from opttune.searching.record import TrialRecord
 from opttune.space.recipe_file import save_recipe
+
+
+def make_folder(out_dir: Path) -> None:
+    """Make the folder of a search, which other processes may be making as well, and try to write in it.
+
+    Raises:
+        InputError: It cannot be made, or nothing can be written in it.
+    """
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out_dir):
+            pass
+    except OSError as err:
+        raise InputError(
+            f"cannot write to the folder {out_dir}: {err.strerror}. Choose another with out_dir= or --out-dir."
+        ) from None
 
 
 class SearchFiles:
@@ -57,7 +75,7 @@ class SearchFiles:
         """Look how much the states take now."""
         states = [file for file in _files_in(self._folder) if file.name.endswith(".ckpt")]
         # many may wait, on a slow disk; each is looked at once
-        self._sizes = {file.name: self._sizes.get(file.name) or file.stat().st_size for file in states}
+        self._sizes = {file.name: self._sizes.get(file.name) or _size_of(file) for file in states}
         self.most_bytes = max(self.most_bytes, sum(self._sizes.values()))
 
     def drop_pauses(self, number: int, but_at: int | None = None) -> None:
@@ -129,6 +147,14 @@ def _files_in(folder: Path) -> list[os.DirEntry[str]]:
             return list(found)
     except FileNotFoundError:
         return []
+
+
+def _size_of(file: os.DirEntry[str]) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        # another process has removed it since
+        return 0
 
 
 def _link(source: Path, target: Path) -> None:

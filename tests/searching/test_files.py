@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -6,7 +7,7 @@ import pytest
 
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
-from opttune.searching.files import SearchFiles
+from opttune.searching.files import SearchFiles, make_folder
 from opttune.searching.plan import SearchPlan
 from opttune.searching.record import TrialRecord
 from opttune.space.parse import load_space
@@ -44,6 +45,13 @@ def put(path: Path, size: int = 1) -> Path:
 
 def left(plan: SearchPlan) -> set[str]:
     return {path.name for folder in (plan.checkpoint_folder, plan.finalist_folder) for path in folder.glob("*")}
+
+
+def test_searches_that_begin_at_once_share_a_folder_that_is_left_empty(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as starts:
+        list(starts.map(make_folder, [tmp_path / "of" / "all"] * 1000))
+
+    assert list((tmp_path / "of" / "all").iterdir()) == []
 
 
 def test_every_state_has_a_place_of_its_own_in_the_folder(files: SearchFiles, plan: SearchPlan) -> None:
@@ -167,6 +175,14 @@ def test_the_next_best_takes_their_place_and_the_former_may_come_back(files: Sea
     files.keep_best(former, better)
     assert plan.best_checkpoint_path.stat().st_size == 3
     assert load_recipe(plan.best_recipe_path) == RECIPE
+
+
+def test_a_state_that_another_process_removes_meanwhile_takes_no_room(files: SearchFiles, plan: SearchPlan) -> None:
+    files.pause_of(1, 2).symlink_to("gone")
+    put(files.pause_of(2, 2), 10)
+    files.note_size()
+
+    assert files.most_bytes == 10
 
 
 def test_the_state_of_another_trial_does_not_stand_for_the_best(files: SearchFiles, plan: SearchPlan) -> None:
