@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from opttune.searching.result import SearchResult, is_better, trials_table
 from opttune.searching.stored import StoredStudy, is_first_answer, keep_status, read_study
 from opttune.searching.study import Search
 from opttune.searching.tracked import recipe_params
+from opttune.tracking.spool import remove_empty
 from opttune.tracking.study_run import StudyRun
 from opttune.training.survey import Survey
 from opttune.training.workload import Workload
@@ -64,7 +64,7 @@ def end_run(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> Searc
     run.end(status)
     run_id = run.run_id
     run.close()
-    _remove_if_empty(plan.out_dir / "spool")
+    remove_empty(plan.out_dir / "spool")
     if run.writer.problem:
         warnings.append(run.writer.problem)
     best = study.best
@@ -165,9 +165,3 @@ def _parent_params(plan: SearchPlan, looked: Survey) -> dict[str, object]:
         "parameters": looked.parameters,
         "replaced": looked.replaced,
     }
-
-
-def _remove_if_empty(folder: Path) -> None:
-    # what could not be delivered waits in it for the next search
-    with suppress(OSError):
-        folder.rmdir()

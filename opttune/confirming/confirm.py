@@ -23,6 +23,7 @@ from opttune.searching.result import SearchResult
 from opttune.searching.storage import quiet_optuna, sole_search
 from opttune.searching.stored import StoredStudy, read_study
 from opttune.tracking.address import resolve_tracking_uri
+from opttune.tracking.spool import remove_empty
 from opttune.tracking.study_run import StudyRun, open_study_run
 from opttune.training.workload import Workload
 
@@ -109,9 +110,7 @@ def _end(run: StudyRun, study: StoredStudy) -> Verdict | None:
         run.note(write_note(study, verdict.sentences))
     run.end(study.status)
     run.close()
-    spool = study.plan.out_dir / "spool"
-    if spool.is_dir() and not any(spool.iterdir()):
-        spool.rmdir()
+    remove_empty(study.plan.out_dir / "spool")
     return verdict
 
 

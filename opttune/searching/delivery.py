@@ -11,7 +11,7 @@ from opttune.searching.origin import Origin
 from opttune.searching.record import ORIGIN
 from opttune.searching.storage import sole_search
 from opttune.tracking.address import resolve_tracking_uri
-from opttune.tracking.spool import count_waiting
+from opttune.tracking.spool import count_waiting, remove_empty
 from opttune.tracking.study_run import sync
 
 
@@ -67,8 +67,7 @@ def _deliver(folder: Path, storage: str | None, tracking_uri: str | None, timeou
     with sole_search(folder):
         waiting = count_waiting(spool)
         writer = sync(resolve_tracking_uri(tracking_uri or _uri_of(folder, storage)), spool, timeout_seconds)
-        if spool.is_dir() and not any(spool.iterdir()):
-            spool.rmdir()
+        remove_empty(spool)
     return Delivered(str(folder), waiting - writer.undelivered, writer.undelivered, writer.problem)
 
 

@@ -19,6 +19,7 @@ from opttune.searching.plan import folder_name
 from opttune.searching.record import PARENT_KEY
 from opttune.searching.tracked import recipe_params, run_name, step_metrics
 from opttune.tracking.address import resolve_tracking_uri
+from opttune.tracking.spool import remove_empty
 from opttune.tracking.study_run import StudyRun, open_study_run
 from opttune.tracking.thinning import Thinning
 from opttune.tracking.trial_run import TrialRun, attach_trial_run
@@ -91,8 +92,7 @@ class TrialTracking:
         self._parent.close()
         self._run = None
         for folder in (self._folder / "spool", self._folder, self._folder.parent):
-            with suppress(OSError):
-                folder.rmdir()
+            remove_empty(folder)
 
     def settle(self, outcome: Outcome) -> None:
         """After the fit, write the state into a logger's run."""

@@ -212,7 +212,21 @@ _NOTHING = Operation(Kind.METRICS, "", [])
 
 def count_waiting(folder: Path) -> int:
     """Return how many operations lie in a folder, those of a writer that lives included."""
-    return sum(path.read_bytes().count(b"\n") for path in folder.glob("*.jsonl"))
+    return sum(_lines_of(path) for path in folder.glob("*.jsonl"))
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder, a spool's or one around it, unless something waits in it for the next search."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _lines_of(path: Path) -> int:
+    try:
+        return path.read_bytes().count(b"\n")
+    except FileNotFoundError:
+        # its writer has delivered it since
+        return 0
 
 
 def _left_by_others(folder: Path) -> Iterator[_File]:

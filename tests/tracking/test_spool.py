@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from opttune.tracking.operations import Kind, Operation
-from opttune.tracking.spool import Spool
+from opttune.tracking.spool import Spool, count_waiting, remove_empty
 
 
 def tags(*names):
@@ -149,3 +149,21 @@ def test_what_memory_holds_is_written_at_the_close(tmp_path, spool_in):
     blocker.unlink()
     spool.close()
     assert drain(spool_in(blocker)) == tags("a")
+
+
+def test_a_file_that_its_writer_delivers_meanwhile_holds_nothing_that_waits(tmp_path, spool_in):
+    spool = spool_in(tmp_path)
+    spool.append(metrics(3))
+    (tmp_path / "1-1.jsonl").symlink_to("gone")
+
+    assert count_waiting(tmp_path) == 3
+
+
+def test_a_folder_is_removed_where_nothing_waits_in_it(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "1-1.jsonl").touch()
+    for name in ("empty", "full", "never_made"):
+        remove_empty(tmp_path / name)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
