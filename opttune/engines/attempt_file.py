@@ -28,6 +28,7 @@ from opttune.recipe import Recipe
 from opttune.references import load_reference
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
+from opttune.whole_file import write_whole
 
 ATTEMPT, TRAINER, WORKLOAD, OBJECTS = "attempt.json", "trainer.pkl", "workload.json", "objects.pkl"
 MESSAGES, OUTCOME = "messages.jsonl", "outcome.json"
@@ -56,8 +57,8 @@ def save_workload(folder: Path, workload: Workload) -> None:
     }
     objects = {name: _pickled(name, getattr(workload, name)) for name, text in texts.items() if not text}
     objects["rows"] = _pickled("model", registered_rows())
-    _write(folder / OBJECTS, pickle.dumps(objects))
-    _write(folder / WORKLOAD, json.dumps({**texts, "sys_path": sys.path, "cwd": os.getcwd()}).encode())
+    write_whole(folder / OBJECTS, pickle.dumps(objects))
+    write_whole(folder / WORKLOAD, json.dumps({**texts, "sys_path": sys.path, "cwd": os.getcwd()}).encode())
 
 
 def load_workload(folder: Path) -> Workload:
@@ -104,7 +105,7 @@ def save_attempt(
         (folder / name).unlink(missing_ok=True)
     plain = {name: value for name, value in attempt.trainer.items() if _is_plain(value)}
     objects = {name: value for name, value in attempt.trainer.items() if name not in plain}
-    _write(folder / TRAINER, _pickled("trainer", objects))
+    write_whole(folder / TRAINER, _pickled("trainer", objects))
     stored = {
         **{field.name: getattr(attempt, field.name) for field in fields(Attempt)},
         "recipe": attempt.recipe and attempt.recipe.to_dict(),
@@ -114,7 +115,7 @@ def save_attempt(
         "workload": str(workload_folder.absolute()),
         "labels": dict(labels or {}),
     }
-    _write(folder / ATTEMPT, json.dumps(stored, indent=1).encode())
+    write_whole(folder / ATTEMPT, json.dumps(stored, indent=1).encode())
 
 
 def load_attempt(folder: Path) -> tuple[Attempt, Path]:
@@ -160,7 +161,7 @@ def read_result(message: Mapping[str, Any]) -> Outcome | OpttuneError:
 
 def save_result(folder: Path, result: Outcome | OpttuneError, of_rank: str = "") -> None:
     """Write what came of an attempt; the file is there whole or not at all. A further rank's has its name."""
-    _write(folder / f"{OUTCOME}{of_rank and f'.rank{of_rank}'}", json.dumps(result_message(result)).encode())
+    write_whole(folder / f"{OUTCOME}{of_rank and f'.rank{of_rank}'}", json.dumps(result_message(result)).encode())
 
 
 def load_result(folder: Path) -> Outcome | OpttuneError | None:
@@ -196,9 +197,3 @@ def _is_plain(value: Any) -> bool:
         return bool(json.loads(json.dumps(value)) == value)
     except (TypeError, ValueError):
         return False
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)

@@ -27,6 +27,7 @@ from opttune.errors import InputError, MissingExtraError
 from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt, AttemptListener
 from opttune.training.workload import Workload
+from opttune.whole_file import write_whole
 
 try:
     # before Ray is imported, which would look for the answer on the terminal
@@ -229,6 +230,4 @@ def _write(attempt: Attempt, files: Files) -> None:
     for name, data in files.items():
         path: Path = getattr(attempt, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        part.write_bytes(data)
-        part.replace(path)
+        write_whole(path, data)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from opttune.whole_file import write_whole
+
 
 class Handover:
     """A place where a callback's copy in a spawned process leaves plain values for the callback itself.
@@ -37,9 +39,7 @@ class Handover:
     def leave(self, values: Mapping[str, Any]) -> None:
         """Leave the values for the process that made this; nothing in that process itself."""
         if self.is_elsewhere:
-            part = self._path.with_suffix(".part")
-            part.write_text(json.dumps(values))
-            os.replace(part, self._path)
+            write_whole(self._path, json.dumps(values))
 
     def take(self) -> dict[str, Any] | None:
         """Return what was left since it was last asked for, or None."""

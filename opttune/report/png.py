@@ -1,6 +1,7 @@
 """Charts as pictures, drawn with matplotlib."""
 
 from collections.abc import Callable
+from io import BytesIO
 from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from opttune.report.chart import GREY, INK, Chart, Panel, Rule, Series
+from opttune.whole_file import write_whole
 
 _COLUMNS = 3
 _DPI = 130
@@ -34,7 +36,9 @@ def save_png(chart: Chart, path: Path) -> None:
         axes.set_visible(False)
     figure.suptitle(_plain(chart.title), fontsize=12, x=0.01, ha="left")
     _legend(figure, chart)
-    figure.savefig(path, dpi=_DPI)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=_DPI)
+    write_whole(path, picture.getvalue())
 
 
 def _height(chart: Chart, rows: int) -> float:

@@ -16,6 +16,7 @@ from opttune.report.verdict import verdict_chart
 from opttune.searching.stored import StoredStudy
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.reading import read_curves
+from opttune.whole_file import write_whole
 
 
 def write_report(study: StoredStudy, path: str | Path, tracking_uri: str | None = None) -> list[Path]:
@@ -38,7 +39,7 @@ def write_report(study: StoredStudy, path: str | Path, tracking_uri: str | None 
     verdict = study_verdict(study)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(write_page(study, charts, verdict.sentences if verdict else ()), encoding="utf-8")
+        write_whole(page, write_page(study, charts, verdict.sentences if verdict else ()))
         pictures = [page.parent / f"{chart.name}.png" for chart in charts]
         for chart, picture in zip(charts, pictures, strict=True):
             save_png(chart, picture)

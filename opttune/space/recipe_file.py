@@ -7,6 +7,7 @@ from typing import Any
 from opttune.catalog.check import check_recipe
 from opttune.errors import RecipeError, UnknownNameError
 from opttune.recipe import Recipe
+from opttune.whole_file import write_whole
 from opttune.yaml_text import YamlTextError, read_yaml, write_yaml
 
 
@@ -48,10 +49,7 @@ def save_recipe(recipe: Recipe, path: str | Path, header: str = "") -> None:
         path: Where to.
         header: Comment lines to put above it.
     """
-    path = Path(path)
-    partial = path.with_suffix(".partial")
-    partial.write_text(write_yaml(recipe.to_dict(), header), encoding="utf-8")
-    partial.replace(path)
+    write_whole(Path(path), write_yaml(recipe.to_dict(), header))
 
 
 def _checked(data: object) -> Recipe:
