@@ -1,6 +1,6 @@
 """Many trials in one process of a model with a large state: what a training took is given back.
 
-`OPTTUNE_TEST_TRIALS` sets how many; CI does some dozens.
+`OPTTUNE_TEST_TRIALS` sets how many; CI does twenty.
 """
 
 import os
@@ -16,7 +16,7 @@ from tests.search_modules import Classifier, loaders
 from tests.search_support import run_search
 
 pytestmark = pytest.mark.slow
-TRIALS = int(os.environ.get("OPTTUNE_TEST_TRIALS", "30"))
+TRIALS = int(os.environ.get("OPTTUNE_TEST_TRIALS", "20"))
 MEGABYTE = 2**20
 
 

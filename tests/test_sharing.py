@@ -84,25 +84,38 @@ def test_what_a_killed_command_leaves_is_taken_over_by_the_other(postgres: str, 
     study = tmp_path.name
     make_database(tmp_path)
     killed, other = start(tmp_path, postgres, study, "Slow"), start(tmp_path, postgres, study, "Slow")
-    until = time.monotonic() + 200
-    while time.monotonic() < until:
-        running = _running(postgres, study, tmp_path)
-        if any(f"/{killed.pid}/" in record.holder for record in running) and len(running) > 1:
-            break
-        time.sleep(0.2)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    left = [record.number for record in _running(postgres, study, tmp_path) if f"/{killed.pid}/" in record.holder]
+    left = _killed_while_it_trains(killed, postgres, study, tmp_path)
     out, errors = other.communicate(timeout=400)
     found = records(postgres, study, tmp_path)
 
-    assert left
     assert other.returncode == 0, errors
     assert len(found) == TRIALS
     assert {record.state for record in found} <= {"complete", "pruned"}
     assert all(f"/{other.pid}/" in found[number].holder for number in left)
     assert json.loads(out)["best_value"] is not None
     assert "RUNNING" not in Tracked(tmp_path).states
+
+
+def _killed_while_it_trains(command: "subprocess.Popen[str]", url: str, study: str, folder: Path) -> list[int]:
+    """Kill a command while it and another train; return the trials that it held."""
+    until = time.monotonic() + 200
+    while time.monotonic() < until:
+        if _held_beside_others(command, url, study, folder):
+            # stopped, it does not end the trial between the look and the kill
+            os.kill(command.pid, signal.SIGSTOP)
+            if held := _held_beside_others(command, url, study, folder):
+                os.kill(command.pid, signal.SIGKILL)
+                command.communicate()
+                return held
+            os.kill(command.pid, signal.SIGCONT)
+        time.sleep(0.2)
+    raise TimeoutError("the two have not trained at the same time")
+
+
+def _held_beside_others(command: "subprocess.Popen[str]", url: str, study: str, folder: Path) -> list[int]:
+    running = _running(url, study, folder)
+    held = [record.number for record in running if f"/{command.pid}/" in record.holder]
+    return held if len(running) > len(held) else []
 
 
 def _running(url: str, study: str, folder: Path) -> list[TrialRecord]:
