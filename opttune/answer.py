@@ -20,7 +20,7 @@ from opttune.searching.result import SearchResult, is_better, trials_table
 from opttune.searching.stored import StoredStudy, is_first_answer, keep_status, read_study
 from opttune.searching.study import Search
 from opttune.searching.tracked import recipe_params
-from opttune.tracking.spool import remove_empty
+from opttune.shared_folder import remove_empty
 from opttune.tracking.study_run import StudyRun
 from opttune.training.survey import Survey
 from opttune.training.workload import Workload

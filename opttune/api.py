@@ -19,7 +19,7 @@ from opttune.searching.origin import Origin
 from opttune.searching.plan import SearchPlan
 from opttune.searching.result import SearchResult
 from opttune.searching.sampler import OpttuneSampler
-from opttune.searching.storage import clear_errors, open_storage, quiet_optuna, sole_search
+from opttune.searching.storage import clear_errors, open_storage, quiet_optuna, remove_engines_of_the_dead, sole_search
 from opttune.searching.store import StudyStore
 from opttune.searching.study import Search
 from opttune.searching.warm_start import find_earlier
@@ -137,6 +137,7 @@ def run_plan(
     with clear_errors(), ExitStack() as opened:
         if not storage:
             opened.enter_context(sole_search(plan.out_dir))
+            remove_engines_of_the_dead(plan.out_dir)
         opened.enter_context(quiet_optuna())
         # worker processes start while this one looks at the model
         trains = opened.enter_context(closing(start_engine(plan.engine, plan.workers, workload, *places)))

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "opttune"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    {"errors", "recipe", "recipe_groups", "outcome", "references", "yaml_text", "version", "whole_file"},
+    {"errors", "recipe", "recipe_groups", "outcome", "references", "yaml_text", "version", "shared_folder"},
     {"catalog"},
     {"space"},
     {"build"},

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
@@ -33,11 +34,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres")) if request.param == "postgres" else f"journal://{tmp_path / 'j'}"
 
 
-def start(folder: Path, url: str, study: str, model: str = "SlowNoting") -> "subprocess.Popen[str]":
+def start(folder: Path, url: str, study: str, model: str = "SlowNoting", *more: str) -> "subprocess.Popen[str]":
     arguments = [
         "search", f"{MODULES}:{model}", f"{MODULES}:loaders", "--space", write_space(folder, TINY), "--study", study,
         "--max-steps", str(LENGTH), "--budget", "12", "--trials", str(TRIALS), "--out-dir", "out", "--json",
-        "--storage", url, "--engine", "inline",
+        "--storage", url, "--engine", "inline", *more,
     ]  # fmt: skip
     pipe = subprocess.PIPE
     return subprocess.Popen(
@@ -84,8 +85,9 @@ def test_what_a_killed_command_leaves_is_taken_over_by_the_other(postgres: str, 
     study = tmp_path.name
     make_database(tmp_path)
     killed, other = start(tmp_path, postgres, study, "Slow"), start(tmp_path, postgres, study, "Slow")
-    left = _killed_while_it_trains(killed, postgres, study, tmp_path)
-    out, errors = other.communicate(timeout=400)
+    with ending(killed, other):
+        left = _killed_while_it_trains(killed, postgres, study, tmp_path)
+        out, errors = other.communicate(timeout=400)
     found = records(postgres, study, tmp_path)
 
     assert other.returncode == 0, errors
@@ -96,10 +98,50 @@ def test_what_a_killed_command_leaves_is_taken_over_by_the_other(postgres: str, 
     assert "RUNNING" not in Tracked(tmp_path).states
 
 
+def test_a_command_whose_time_is_over_leaves_what_waits_to_the_other(url: str, tmp_path: Path) -> None:
+    study = tmp_path.name
+    make_database(tmp_path)
+    other = start(tmp_path, url, study, "Slow")
+    with ending(other):
+        until = time.monotonic() + 200
+        while not any(record.is_paused for record in _records(url, study, tmp_path)):
+            assert other.poll() is None, other.communicate()
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        # it leaves with its first training
+        leaves = start(tmp_path, url, study, "Slow", "--timeout", "0.1")
+        with ending(leaves):
+            _, errors = leaves.communicate(timeout=200)
+        states = {path.name for path in (tmp_path / "out" / "checkpoints").iterdir()}
+        went_on = other.poll() is None
+        _, other_errors = other.communicate(timeout=400)
+    found = records(url, study, tmp_path)
+
+    assert leaves.returncode == 0, errors
+    assert went_on
+    assert states
+    assert other.returncode == 0, other_errors
+    assert len(found) == TRIALS
+    assert {record.state for record in found} <= {"complete", "pruned"}
+    assert "RUNNING" not in Tracked(tmp_path).states
+
+
+@contextmanager
+def ending(*commands: "subprocess.Popen[str]") -> Iterator[None]:
+    """Let none of them outlive the block, however it ends."""
+    try:
+        yield
+    finally:
+        for command in commands:
+            command.kill()
+            command.communicate()
+
+
 def _killed_while_it_trains(command: "subprocess.Popen[str]", url: str, study: str, folder: Path) -> list[int]:
     """Kill a command while it and another train; return the trials that it held."""
     until = time.monotonic() + 200
     while time.monotonic() < until:
+        assert command.poll() is None, command.communicate()
         if _held_beside_others(command, url, study, folder):
             # stopped, it does not end the trial between the look and the kill
             os.kill(command.pid, signal.SIGSTOP)
@@ -119,8 +161,12 @@ def _held_beside_others(command: "subprocess.Popen[str]", url: str, study: str, 
 
 
 def _running(url: str, study: str, folder: Path) -> list[TrialRecord]:
+    return [record for record in _records(url, study, folder) if record.is_running]
+
+
+def _records(url: str, study: str, folder: Path) -> list[TrialRecord]:
     try:
-        return [record for record in records(url, study, folder) if record.is_running]
+        return records(url, study, folder)
     except KeyError:
         # not made yet
         return []

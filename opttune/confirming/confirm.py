@@ -22,8 +22,8 @@ from opttune.searching.note import write_note
 from opttune.searching.result import SearchResult
 from opttune.searching.storage import quiet_optuna, sole_search
 from opttune.searching.stored import StoredStudy, read_study
+from opttune.shared_folder import remove_empty
 from opttune.tracking.address import resolve_tracking_uri
-from opttune.tracking.spool import remove_empty
 from opttune.tracking.study_run import StudyRun, open_study_run
 from opttune.training.workload import Workload
 

@@ -26,9 +26,9 @@ from opttune.guard.rules import Guard
 from opttune.outcome import Outcome
 from opttune.recipe import Recipe
 from opttune.references import load_reference
+from opttune.shared_folder import write_whole
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
-from opttune.whole_file import write_whole
 
 ATTEMPT, TRAINER, WORKLOAD, OBJECTS = "attempt.json", "trainer.pkl", "workload.json", "objects.pkl"
 MESSAGES, OUTCOME = "messages.jsonl", "outcome.json"

@@ -25,9 +25,9 @@ from opttune.engines.shares import devices_per_trial
 from opttune.engines.worker_process import import_path
 from opttune.errors import InputError, MissingExtraError
 from opttune.outcome import Outcome, StopReason
+from opttune.shared_folder import write_whole
 from opttune.training.attempt import Attempt, AttemptListener
 from opttune.training.workload import Workload
-from opttune.whole_file import write_whole
 
 try:
     # before Ray is imported, which would look for the answer on the terminal

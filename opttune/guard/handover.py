@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from opttune.whole_file import write_whole
+from opttune.shared_folder import write_whole
 
 
 class Handover:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from opttune.report.chart import GREY, INK, Chart, Panel, Rule, Series
-from opttune.whole_file import write_whole
+from opttune.shared_folder import write_whole
 
 _COLUMNS = 3
 _DPI = 130

@@ -14,9 +14,9 @@ from opttune.report.recipes import importances, schedules
 from opttune.report.training import LOSS, Curves, ladder, learning_curves
 from opttune.report.verdict import verdict_chart
 from opttune.searching.stored import StoredStudy
+from opttune.shared_folder import write_whole
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.reading import read_curves
-from opttune.whole_file import write_whole
 
 
 def write_report(study: StoredStudy, path: str | Path, tracking_uri: str | None = None) -> list[Path]:

@@ -10,8 +10,9 @@ from opttune.searching.lookup import find_study, study_folders
 from opttune.searching.origin import Origin
 from opttune.searching.record import ORIGIN
 from opttune.searching.storage import sole_search
+from opttune.shared_folder import remove_empty
 from opttune.tracking.address import resolve_tracking_uri
-from opttune.tracking.spool import count_waiting, remove_empty
+from opttune.tracking.spool import count_waiting
 from opttune.tracking.study_run import sync
 
 

@@ -13,6 +13,7 @@ from opttune.errors import InputError
 from opttune.recipe import Recipe
 from opttune.searching.plan import SearchPlan, recipe_call
 from opttune.searching.record import TrialRecord
+from opttune.shared_folder import files_in
 from opttune.space.recipe_file import save_recipe
 
 
@@ -73,7 +74,7 @@ class SearchFiles:
 
     def note_size(self) -> None:
         """Look how much the states take now."""
-        states = [file for file in _files_in(self._folder) if file.name.endswith(".ckpt")]
+        states = [file for file in files_in(self._folder) if file.name.endswith(".ckpt")]
         # many may wait, on a slow disk; each is looked at once
         self._sizes = {file.name: self._sizes.get(file.name) or _size_of(file) for file in states}
         self.most_bytes = max(self.most_bytes, sum(self._sizes.values()))
@@ -81,7 +82,7 @@ class SearchFiles:
     def drop_pauses(self, number: int, but_at: int | None = None) -> None:
         """Remove the states of a trial, but the one at a step."""
         kept = "" if but_at is None else self.pause_of(number, but_at).name
-        for file in _files_in(self._folder):
+        for file in files_in(self._folder):
             if file.name.startswith(f"trial_{number}_step_") and file.name.endswith(".ckpt") and file.name != kept:
                 Path(file).unlink(missing_ok=True)
 
@@ -96,10 +97,11 @@ class SearchFiles:
         kept |= {self.stop_of(record.number) for record in records if record.saved_steps > record.steps}
         kept |= {self.end_of(record.number) for record in records if record.value is not None}
         running = {f"trial_{record.number}" for record in records if record.is_running}
-        for path in (*self._folder.glob("trial_*"), *self._ends.glob("*")):
+        for file in (*files_in(self._folder), *files_in(self._ends)):
             # of a trial that another process trains just now it may be writing
-            if path not in kept and "_".join(path.name.partition(".")[0].split("_")[:2]) not in running:
-                path.unlink(missing_ok=True)
+            is_trials = file.name.startswith("trial_") and "_".join(_stem(file).split("_")[:2]) not in running
+            if is_trials and Path(file) not in kept:
+                Path(file).unlink(missing_ok=True)
 
     def keep_best(self, best: TrialRecord, before: TrialRecord | None) -> None:
         """Make a trial's recipe and state at the end those of the best.
@@ -111,19 +113,21 @@ class SearchFiles:
         path = self._plan.best_checkpoint_path
         if before is not None and path.exists() and not self.end_of(before.number).exists():
             self._ends.mkdir(parents=True, exist_ok=True)
-            path.replace(self.end_of(before.number))
-        path.unlink(missing_ok=True)
-        # an earlier call of the search may have ended without it: better no state than that of another trial
+            _link(path, self.end_of(before.number))
         if self.end_of(best.number).exists():
             _link(self.end_of(best.number), path)
+        else:
+            # an earlier call of the search may have ended without it: better no state than that of another trial
+            path.unlink(missing_ok=True)
         if best.recipe is not None:
             save_recipe(best.recipe, self._plan.best_recipe_path, self._header(best, best.recipe))
 
     def drop_ends(self, but: Collection[int]) -> None:
         """Remove the states at the end of all trials but some; the best's own is kept in any case."""
-        kept = {_end_name(number) for number in but}
-        for file in _files_in(self._ends):
-            if file.name not in kept:
+        kept = {Path(_end_name(number)).stem for number in but}
+        for file in files_in(self._ends):
+            # of a trial that trains just now it may be writing, under a longer name
+            if _stem(file) not in kept:
                 Path(file).unlink(missing_ok=True)
 
     def _header(self, record: TrialRecord, recipe: Recipe) -> str:
@@ -140,15 +144,6 @@ def _end_name(number: int) -> str:
     return f"trial_{number}.ckpt"
 
 
-def _files_in(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what lies in a folder, which need not exist; many trials pause in it, and it is read at each pause."""
-    try:
-        with os.scandir(folder) as found:
-            return list(found)
-    except FileNotFoundError:
-        return []
-
-
 def _size_of(file: os.DirEntry[str]) -> int:
     try:
         return file.stat().st_size
@@ -158,8 +153,18 @@ def _size_of(file: os.DirEntry[str]) -> int:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make a file stand in a second place, without a copy where the file system can."""
+    """Make a file stand in a second place, in one step, and without a copy where the file system can."""
+    part = target.with_name(f"{target.name}.part")
+    part.unlink(missing_ok=True)
     try:
-        os.link(source, target)
+        os.link(source, part)
     except OSError:
-        shutil.copyfile(source, target)
+        shutil.copyfile(source, part)
+    part.replace(target)
+    # where both were links to one file already, that has done nothing
+    part.unlink(missing_ok=True)
+
+
+def _stem(file: os.DirEntry[str]) -> str:
+    """Return a name up to its first point: of `trial_1.ckpt` and of `trial_1.ckpt.part` that is the same."""
+    return file.name.partition(".")[0]

@@ -10,6 +10,7 @@ from opttune.errors import InputError, one_of
 from opttune.searching.plan import folder_name
 from opttune.searching.record import OUT_DIR, SPEC
 from opttune.searching.storage import open_storage
+from opttune.shared_folder import files_in
 
 _RUNS = Path("opttune_runs")
 
@@ -49,7 +50,7 @@ def find_study(study: str | Path, storage: str | None = None, where: str = "STUD
 
 def study_folders() -> list[Path]:
     """Return the folders of all searches under `opttune_runs`."""
-    return sorted(folder for folder in _RUNS.glob("*") if folder.is_dir())
+    return [Path(folder) for folder in files_in(_RUNS) if folder.is_dir()]
 
 
 def _find(study: str, storage: str | None, where: str) -> FoundStudy:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from opttune.engines.engine import ENGINE_FOLDER
 from opttune.errors import InputError, OpttuneError, StudyError
+from opttune.shared_folder import files_in
 from opttune.tracking.address import safe_uri
 from opttune.training.errors import raise_if_disk_is_full
 
@@ -240,13 +241,17 @@ def sole_search(out_dir: Path) -> Iterator[None]:
             f"another search is running in {out_dir}. Wait for it, or choose another --out-dir. Several searches share "
             "the work on a study that lies in a database: --storage URL."
         ) from None
-    for left in out_dir.glob(f"{ENGINE_FOLDER}*"):
-        # of a search that was killed
-        shutil.rmtree(left, ignore_errors=True)
     try:
         yield
     finally:
         lock.release()
+
+
+def remove_engines_of_the_dead(out_dir: Path) -> None:
+    """Remove what the workers of killed searches left; only for the sole search in a folder, others' are needed."""
+    for left in files_in(out_dir):
+        if left.name.startswith(ENGINE_FOLDER):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

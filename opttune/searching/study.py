@@ -109,7 +109,7 @@ class Search:
             self.interrupted = True
         self.interrupted = self.interrupted or self._interrupts.was_pressed
         # after failures the same command goes on, once they are mended
-        self._is_done = not self.interrupted and not self._failures.verdict
+        self._is_done = not (self.interrupted or self._failures.verdict or self._goes_on_elsewhere())
 
     def close(self) -> None:
         """Leave no trial and no run of one open, however the search ended."""
@@ -125,8 +125,11 @@ class Search:
             pass
         if self._jobs:
             return self._wait()
-        if self._is_over() or not self._others_train():
+        if self._is_over():
             return False
+        if not self._others_train():
+            # what has ended since may have brought something to do
+            return self.store.leases.is_shared and self._begin_next()
         time.sleep(_OTHERS_SECONDS)
         return True
 
@@ -141,6 +144,15 @@ class Search:
         """Return whether other processes train for this study; what the dead ones have left is taken up."""
         self._ledger.take_up(self.store.abandoned())
         return any(record.is_running for record in self.store.records()) or bool(self.store.leases.asides())
+
+    def _goes_on_elsewhere(self) -> bool:
+        """Return whether other processes search on, that need what waits; one may be between two trainings."""
+        if not self.store.leases.is_shared:
+            return False
+        if self._others_train():
+            return True
+        time.sleep(_OTHERS_SECONDS)
+        return self._others_train()
 
     def _begin_next(self) -> bool:
         """Begin the next training; return whether there was one."""

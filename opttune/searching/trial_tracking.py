@@ -18,8 +18,8 @@ from opttune.recipe import Recipe
 from opttune.searching.plan import folder_name
 from opttune.searching.record import PARENT_KEY
 from opttune.searching.tracked import recipe_params, run_name, step_metrics
+from opttune.shared_folder import remove_empty
 from opttune.tracking.address import resolve_tracking_uri
-from opttune.tracking.spool import remove_empty
 from opttune.tracking.study_run import StudyRun, open_study_run
 from opttune.tracking.thinning import Thinning
 from opttune.tracking.trial_run import TrialRun, attach_trial_run

@@ -7,7 +7,7 @@ from typing import Any
 from opttune.catalog.check import check_recipe
 from opttune.errors import RecipeError, UnknownNameError
 from opttune.recipe import Recipe
-from opttune.whole_file import write_whole
+from opttune.shared_folder import write_whole
 from opttune.yaml_text import YamlTextError, read_yaml, write_yaml
 
 

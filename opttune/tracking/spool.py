@@ -20,6 +20,7 @@ from shutil import copyfileobj
 
 from filelock import FileLock, Timeout
 
+from opttune.shared_folder import files_in
 from opttune.tracking.operations import Kind, Operation
 
 
@@ -212,13 +213,11 @@ _NOTHING = Operation(Kind.METRICS, "", [])
 
 def count_waiting(folder: Path) -> int:
     """Return how many operations lie in a folder, those of a writer that lives included."""
-    return sum(_lines_of(path) for path in folder.glob("*.jsonl"))
+    return sum(_lines_of(path) for path in _paths_in(folder))
 
 
-def remove_empty(folder: Path) -> None:
-    """Remove a folder, a spool's or one around it, unless something waits in it for the next search."""
-    with suppress(OSError):
-        folder.rmdir()
+def _paths_in(folder: Path) -> list[Path]:
+    return [Path(file) for file in files_in(folder) if file.name.endswith(".jsonl")]
 
 
 def _lines_of(path: Path) -> int:
@@ -230,7 +229,7 @@ def _lines_of(path: Path) -> int:
 
 
 def _left_by_others(folder: Path) -> Iterator[_File]:
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in _paths_in(folder):
         lock = _lock_of(path)
         try:
             lock.acquire(timeout=0)
@@ -239,6 +238,9 @@ def _left_by_others(folder: Path) -> Iterator[_File]:
             # its writer lives, or has just gone and taken it along
             if lock.is_locked:
                 lock.release()
+                if not path.exists():
+                    # taking it has made it anew
+                    Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _lock_of(path: Path) -> FileLock:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from opttune.engines.engine import ENGINE_FOLDER
 from opttune.errors import StudyError
 from opttune.searching.delivery import deliver_left
 from opttune.searching.storage import sole_search
@@ -42,6 +43,16 @@ def test_what_a_search_could_not_deliver_is_delivered_later_whole(folder: Path) 
     assert "best_recipe.yaml" in tracked.artifacts(tracked.parent)
     # once more, and nothing is left to do
     assert deliver_left(["s"], None, None, 60) == []
+
+
+@pytest.mark.slow
+def test_the_workers_of_others_that_share_a_study_keep_their_files(folder: Path) -> None:
+    out = search_without_mlflow(folder)
+    workers = out / f"{ENGINE_FOLDER}of-a-search-that-lives"
+    workers.mkdir()
+    deliver_left([], None, make_database(folder), 60)
+
+    assert workers.exists()
 
 
 @pytest.mark.slow

@@ -218,6 +218,9 @@ def test_the_recipe_says_where_it_comes_from(files: SearchFiles, plan: SearchPla
 def test_ends_are_dropped_but_those_that_may_still_win(files: SearchFiles, plan: SearchPlan) -> None:
     for path in (files.end_of(3), files.end_of(4), files.pause_of(3, 2)):
         put(path)
+    # of one that is being written
+    for name in ("trial_4.ckpt.part", "trial_44.ckpt.part"):
+        put(plan.finalist_folder / name)
     files.drop_ends(but=[4])
 
-    assert left(plan) == {files.end_of(4).name, files.pause_of(3, 2).name}
+    assert left(plan) == {files.end_of(4).name, files.pause_of(3, 2).name, "trial_4.ckpt.part"}

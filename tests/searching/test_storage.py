@@ -10,8 +10,15 @@ from pathlib import Path
 import optuna
 import pytest
 
+from opttune.engines.engine import ENGINE_FOLDER
 from opttune.errors import InputError, StudyError
-from opttune.searching.storage import JournalFile, open_storage, quiet_optuna, sole_search
+from opttune.searching.storage import (
+    JournalFile,
+    open_storage,
+    quiet_optuna,
+    remove_engines_of_the_dead,
+    sole_search,
+)
 from tests.search_support import command_env
 
 
@@ -41,6 +48,15 @@ def test_a_folder_is_held_by_one_process_at_a_time_and_freed_by_its_death(tmp_pa
         other.kill()
     with sole_search(tmp_path):
         assert os.listdir(tmp_path) == [".lock"]
+
+
+def test_what_the_workers_of_killed_searches_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / f"{ENGINE_FOLDER}1" / "job_0").mkdir(parents=True)
+    (tmp_path / f"{ENGINE_FOLDER}1" / "job_0" / "attempt.json").touch()
+    (tmp_path / "checkpoints").mkdir()
+    remove_engines_of_the_dead(tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
 def test_the_lock_that_a_killed_search_left_on_its_journal_costs_a_second(tmp_path: Path) -> None:

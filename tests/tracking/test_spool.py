@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from opttune.shared_folder import files_in, remove_empty
 from opttune.tracking.operations import Kind, Operation
-from opttune.tracking.spool import Spool, count_waiting, remove_empty
+from opttune.tracking.spool import Spool, count_waiting
 
 
 def tags(*names):
@@ -159,11 +160,19 @@ def test_a_file_that_its_writer_delivers_meanwhile_holds_nothing_that_waits(tmp_
     assert count_waiting(tmp_path) == 3
 
 
-def test_a_folder_is_removed_where_nothing_waits_in_it(tmp_path):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "1-1.jsonl").touch()
-    for name in ("empty", "full", "never_made"):
-        remove_empty(tmp_path / name)
+def test_a_lock_that_is_taken_when_its_writer_has_just_gone_is_not_left_behind(tmp_path, spool_in, monkeypatch):
+    writer = spool_in(tmp_path / "spool")
+    writer.append(metrics(1))
 
-    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+    # the writer delivers the last, and goes, between the other's look and its lock
+    def look(folder):
+        found = files_in(folder)
+        drain(writer)
+        writer.close()
+        return found
+
+    monkeypatch.setattr("opttune.tracking.spool.files_in", look)
+    spool_in(tmp_path / "spool")
+    remove_empty(tmp_path / "spool")
+
+    assert not (tmp_path / "spool").exists()

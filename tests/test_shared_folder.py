@@ -1,11 +1,11 @@
-"""A file is replaced in one step, by several at a time as well, and what fails leaves the earlier one as it was."""
+"""Several write, list and clear one folder at a time: each file is whole, and no look at the folder fails."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from opttune.whole_file import write_whole
+from opttune.shared_folder import files_in, remove_empty, write_whole
 
 
 def test_readers_see_one_writers_file_whole_while_several_write_it(tmp_path: Path) -> None:
@@ -46,3 +46,35 @@ def test_a_file_that_is_written_may_be_read_by_others_as_any_other(tmp_path: Pat
     write_whole(tmp_path / "whole", "text")
 
     assert (tmp_path / "whole").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_folder_may_come_and_go_while_it_is_looked_at(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+
+    def come_and_go() -> None:
+        for _ in range(2000):
+            folder.mkdir(exist_ok=True)
+            remove_empty(folder)
+
+    with ThreadPoolExecutor(1) as other:
+        going = other.submit(come_and_go)
+        while not going.done():
+            assert files_in(folder) == []
+        going.result()
+
+
+def test_files_are_listed_by_name(tmp_path: Path) -> None:
+    for name in ("2.jsonl", "10.jsonl", "1.jsonl"):
+        (tmp_path / name).touch()
+
+    assert [file.name for file in files_in(tmp_path)] == ["1.jsonl", "10.jsonl", "2.jsonl"]
+
+
+def test_a_folder_is_removed_where_nothing_lies_in_it(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "1-1.jsonl").touch()
+    for name in ("empty", "full", "never_made"):
+        remove_empty(tmp_path / name)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
