@@ -1,5 +1,6 @@
 """Trainings on a Ray cluster of two nodes: with a folder that both see and without, and with a node lost."""
 
+import signal
 import socket
 import threading
 import time
@@ -32,10 +33,13 @@ FIVE = Attempt(first_recipe(make_space(TINY)), "val_loss", 0, {"max_steps": 5, "
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
+    # starting it in this process takes SIGTERM over, and does not give it back
+    before = signal.getsignal(signal.SIGTERM)
     nodes = cluster_utils.Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": 2**27}
     )
     nodes.add_node(num_cpus=1, object_store_memory=2**27)
+    signal.signal(signal.SIGTERM, before)
     yield nodes
     nodes.shutdown()
 
