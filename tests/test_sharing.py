@@ -98,23 +98,23 @@ def test_what_a_killed_command_leaves_is_taken_over_by_the_other(postgres: str, 
     assert "RUNNING" not in Tracked(tmp_path).states
 
 
-def test_a_command_whose_time_is_over_leaves_what_waits_to_the_other(url: str, tmp_path: Path) -> None:
+def test_a_command_whose_time_is_over_leaves_what_waits_to_the_other(postgres: str, tmp_path: Path) -> None:
     study = tmp_path.name
     make_database(tmp_path)
-    other = start(tmp_path, url, study, "Slow")
+    other = start(tmp_path, postgres, study, "Slow")
     with ending(other):
         until = time.monotonic() + 200
-        while not any(record.is_paused for record in _records(url, study, tmp_path)):
+        while not any(record.is_paused for record in _records(postgres, study, tmp_path)):
             assert other.poll() is None, other.communicate()
             assert time.monotonic() < until
             time.sleep(0.2)
         # it leaves before its first training
-        leaves = start(tmp_path, url, study, "Slow", "--timeout", "0.001")
+        leaves = start(tmp_path, postgres, study, "Slow", "--timeout", "0.001")
         with ending(leaves):
             _, errors = leaves.communicate(timeout=200)
         went_on = other.poll() is None
         _, other_errors = other.communicate(timeout=400)
-    found = records(url, study, tmp_path)
+    found = records(postgres, study, tmp_path)
 
     assert leaves.returncode == 0, errors
     assert went_on
