@@ -52,7 +52,7 @@ class SearchFiles:
 
     def end_of(self, number: int) -> Path:
         """Return where a trial's state at the end stands until it is known whether it is the best."""
-        return self._ends / _end_name(number)
+        return self._ends / f"trial_{number}.ckpt"
 
     def pause_of(self, number: int, step: int) -> Path:
         """Return where the state of a trial that is paused at a step stands."""
@@ -124,7 +124,7 @@ class SearchFiles:
 
     def drop_ends(self, but: Collection[int]) -> None:
         """Remove the states at the end of all trials but some; the best's own is kept in any case."""
-        kept = {Path(_end_name(number)).stem for number in but}
+        kept = {f"trial_{number}" for number in but}
         for file in files_in(self._ends):
             # of a trial that trains just now it may be writing, under a longer name
             if _stem(file) not in kept:
@@ -138,10 +138,6 @@ class SearchFiles:
             f"length: {length}; seed: {plan.seed}\n"
             f"to train with it: {recipe_call(plan, recipe, plan.best_recipe_path.name)}"
         )
-
-
-def _end_name(number: int) -> str:
-    return f"trial_{number}.ckpt"
 
 
 def _size_of(file: os.DirEntry[str]) -> int:
