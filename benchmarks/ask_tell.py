@@ -16,16 +16,16 @@ from pathlib import Path
 
 import optuna
 
+from opttune.integration.sampler import OpttuneSampler
 from opttune.outcome import Outcome, StopReason
-from opttune.searching.climb import Climb
-from opttune.searching.plan import SearchPlan
-from opttune.searching.sampler import OpttuneSampler
-from opttune.searching.storage import open_storage, quiet_optuna
-from opttune.searching.store import StudyStore
+from opttune.runtime.policy import SearchPolicy
 from opttune.space.facts import ModelFacts
 from opttune.space.parse import load_space
 from opttune.space.sample import sample_recipe
-from opttune.training.survey import Survey
+from opttune.storages.open_storage import open_storage, quiet_optuna
+from opttune.storages.study_store import StudyStore
+from opttune.study.config import SearchConfig
+from opttune.training.inspection import ModelInspection
 
 STEPS = 1_000
 TIMED = 30
@@ -38,10 +38,10 @@ def main() -> None:
     parser.add_argument("--space", default="wide", help="the space (default: wide)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, quiet_optuna():
-        plan = SearchPlan(load_space(options.space), "val_loss", "min", {"max_steps": STEPS}, "study", Path(folder))
+        plan = SearchConfig(load_space(options.space), "val_loss", "min", {"max_steps": STEPS}, "study", Path(folder))
         store = StudyStore(plan.study_name, open_storage(None, plan.out_dir), plan.spec)
         store.study.sampler = OpttuneSampler(plan.space, seed=0)
-        climb = Climb(plan, Survey("made up", 1, STEPS, "", False, ModelFacts(parameters=1)))
+        climb = SearchPolicy(plan, ModelInspection("made up", 1, STEPS, "", False, ModelFacts(parameters=1)))
         for number in range(options.trials):
             store.study.add_trial(_finished(store, plan, number))
         # the first reads the study
@@ -55,7 +55,7 @@ def main() -> None:
     )
 
 
-def _finished(store: StudyStore, plan: SearchPlan, number: int) -> optuna.trial.FrozenTrial:
+def _finished(store: StudyStore, plan: SearchConfig, number: int) -> optuna.trial.FrozenTrial:
     """Return a trial of a random recipe that is as good as its learning rate is near to a hidden best."""
     asked = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number)).ask()
     recipe = sample_recipe(plan.space, asked)
@@ -71,17 +71,17 @@ def _value(lr: float, number: int) -> float:
     return math.log10(lr / 1e-2) ** 2 + random.Random(number).random()
 
 
-def _round(store: StudyStore, plan: SearchPlan, climb: Climb) -> tuple[float, float]:
+def _round(store: StudyStore, plan: SearchConfig, climb: SearchPolicy) -> tuple[float, float]:
     started, worked = time.perf_counter(), time.process_time()
     with store.together():
         climb.next_move(store.records(), 10**9)
         trial = store.ask()
         recipe = sample_recipe(plan.space, trial)
-        store.note_recipe(trial.number, recipe, "key")
+        store.save_recipe_of(trial.number, recipe, "key")
     value = _value(float(recipe.optimizer["lr"]), trial.number)  # type: ignore[arg-type]
     outcome = Outcome(StopReason.COMPLETED, value, STEPS, STEPS, 1.0)
     with store.together():
-        store.note_outcome(trial.number, outcome)
+        store.save_outcome(trial.number, outcome)
         store.tell(trial.number, outcome)
     return time.perf_counter() - started, time.process_time() - worked
 

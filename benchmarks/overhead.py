@@ -37,9 +37,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import opttune
-from opttune.searching.tracked import step_metrics
 from opttune.tracking.study_run import open_study_run
 from opttune.tracking.thinning import Thinning
+from opttune.tracking.training_log import step_metrics
 
 WIDTHS = {"short": 32, "long": 700}
 """0.5 and 5 ms a step on a common processor."""

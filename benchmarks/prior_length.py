@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from opttune.searching.prior import draw_field
+from opttune.algorithms.draws import draw_field
 from opttune.space.length import for_length
 from opttune.space.model import Range
 from opttune.space.parse import load_space

@@ -26,7 +26,7 @@ import optuna
 import pandas as pd
 from scipy.stats import beta
 
-from opttune.searching.pruner import OpttunePruner
+from opttune.integration.pruner import OpttunePruner
 
 LENGTH = 1_000
 """Steps that a full length counts, in each study."""

@@ -24,7 +24,7 @@ from search_bench.statistics import aligned, mean
 from search_bench.tasks import TASKS
 
 import opttune
-from opttune.searching.record import TrialRecord
+from opttune.storages.records import read_trial
 
 FINALISTS = 5
 NEW_SEEDS = 6
@@ -96,7 +96,7 @@ def train_finalists(name: str, seed: int) -> Finalists:
             engine="inline",
             progress=False,
         )
-        records = [TrialRecord.of(trial) for trial in result.study.trials]
+        records = [read_trial(trial) for trial in result.study.trials]
     best = sorted((record.value, record.number) for record in records if record.value is not None)[:FINALISTS]
     recipes = [records[number].recipe for _, number in best]
     again = [[final_loss(task, recipe, own_seed + 1 + k) for k in range(NEW_SEEDS)] for recipe in recipes if recipe]

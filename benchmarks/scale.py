@@ -28,17 +28,17 @@ from search_bench.table_engine import NoTracking, NoWatcher
 
 import opttune
 from opttune.engines.engine import Done
+from opttune.integration.sampler import OpttuneSampler
 from opttune.outcome import Outcome, StopReason
-from opttune.searching.interrupts import HeldInterrupts
-from opttune.searching.plan import SearchPlan
-from opttune.searching.sampler import OpttuneSampler
-from opttune.searching.storage import open_storage, quiet_optuna
-from opttune.searching.store import StudyStore
-from opttune.searching.study import Search
+from opttune.runtime.loop import Search
+from opttune.runtime.signals import DeferredInterrupts
 from opttune.space.facts import ModelFacts
 from opttune.space.parse import load_space
+from opttune.storages.open_storage import open_storage, quiet_optuna
+from opttune.storages.study_store import StudyStore
+from opttune.study.config import SearchConfig
 from opttune.training.attempt import Attempt, AttemptListener
-from opttune.training.survey import Survey
+from opttune.training.inspection import ModelInspection
 
 LENGTH = 1000
 SECONDS_A_TRAINING = 300.0
@@ -130,14 +130,14 @@ def simulate(
     """
     engine = SleepingWorkers(workers, seconds_a_training / LENGTH, counts_processor_time)
     with _folder() as folder, quiet_optuna():
-        plan = SearchPlan(
+        plan = SearchConfig(
             load_space("adamw"), "val_loss", "min", {"max_steps": LENGTH}, "scale", folder, budget=attempts * 0.35,
             with_baseline=False, workers=workers,
         )  # fmt: skip
         store = StudyStore("scale", open_storage(None, folder), plan.spec)
         store.study.sampler = OpttuneSampler(plan.space, seed=0)
-        survey = Survey("Net", 1, LENGTH, "", has_own_optimizer=False, facts=ModelFacts(1))
-        with HeldInterrupts() as interrupts:
+        survey = ModelInspection("Net", 1, LENGTH, "", has_own_optimizer=False, facts=ModelFacts(1))
+        with DeferredInterrupts() as interrupts:
             search = Search(plan, store, survey, engine, NoTracking(), NoWatcher(), interrupts)  # type: ignore[arg-type]
             started = engine.clock()
             ramp = _Ramp(engine)
@@ -188,7 +188,7 @@ def train_really(workers: int, engine: str, trainings: int) -> float:
     """Return the seconds for a search of small trainings, without those for its start."""
     from search_bench.tasks import TASKS
 
-    from opttune.searching.record import OUTCOME
+    from opttune.storages.records import OUTCOME
 
     task = TASKS["digits"] if "digits" in TASKS else next(iter(TASKS.values()))
     with _folder() as folder:

@@ -13,7 +13,7 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
 from opttune.catalog.lookup import find_optimizer, find_schedule, optimizer_names, schedule_names
-from opttune.listing import QUIRKS
+from opttune.cli.listing import QUIRKS
 from opttune.space import auto_plans
 from opttune.space.parse import load_space, space_names
 from tests.compat.features import FEATURES

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from opttune.errors import OpttuneError
     from opttune.guard.callback import GuardCallback
     from opttune.guard.rules import Guard
+    from opttune.integration.pruner import OpttunePruner
+    from opttune.integration.sampler import OpttuneSampler
+    from opttune.integration.trial_callback import TrialCallback
     from opttune.outcome import Outcome, StopReason
     from opttune.recipe import Recipe
-    from opttune.searching.pruner import OpttunePruner
-    from opttune.searching.result import SearchResult
-    from opttune.searching.sampler import OpttuneSampler
-    from opttune.searching.trial_callback import TrialCallback
     from opttune.space.parse import load_space
     from opttune.space.recipe_file import load_recipe
+    from opttune.study.result import SearchResult
     from opttune.tracking.settings import Tracking
     from opttune.training.recipe_callback import RecipeCallback
 
@@ -34,16 +34,16 @@ _HOMES = {
     "OptimizerInfo": "opttune.catalog",
     "OptionInfo": "opttune.catalog",
     "OpttuneError": "opttune.errors",
-    "OpttunePruner": "opttune.searching.pruner",
-    "OpttuneSampler": "opttune.searching.sampler",
+    "OpttunePruner": "opttune.integration.pruner",
+    "OpttuneSampler": "opttune.integration.sampler",
     "Outcome": "opttune.outcome",
     "Recipe": "opttune.recipe",
     "RecipeCallback": "opttune.training.recipe_callback",
     "ScheduleInfo": "opttune.catalog",
-    "SearchResult": "opttune.searching.result",
+    "SearchResult": "opttune.study.result",
     "StopReason": "opttune.outcome",
     "Tracking": "opttune.tracking.settings",
-    "TrialCallback": "opttune.searching.trial_callback",
+    "TrialCallback": "opttune.integration.trial_callback",
     "Verdict": "opttune.confirming.verdict",
     "confirm": "opttune.confirming.confirm",
     "load_recipe": "opttune.space.recipe_file",

@@ -9,62 +9,62 @@ from opttune.preview import budget_steps
 from opttune.provenance import datasets, source_tags, versions
 from opttune.recipe import Recipe
 from opttune.report import write_report
-from opttune.searching.audit import audit_warnings, read_findings
-from opttune.searching.diagnosis import edge_warnings, stability
-from opttune.searching.finale import luck_warning
-from opttune.searching.lookup import FoundStudy
-from opttune.searching.note import write_note
-from opttune.searching.plan import SearchPlan
-from opttune.searching.record import TrialRecord
-from opttune.searching.result import SearchResult, is_better, trials_table
-from opttune.searching.stored import StoredStudy, is_first_answer, keep_status, read_study
-from opttune.searching.study import Search
-from opttune.searching.tracked import recipe_params
+from opttune.runtime.guard_audit import audit_warnings, read_findings
+from opttune.runtime.loop import Search
 from opttune.shared_folder import remove_empty
+from opttune.storages.find_study import StudyLocation
+from opttune.study.config import SearchConfig
+from opttune.study.diagnostics import edge_warnings, stability
+from opttune.study.frozen_study import FrozenStudy, is_first_answer, keep_status, read_study
+from opttune.study.note import write_note
+from opttune.study.result import SearchResult, trials_table
+from opttune.study.selection import is_better, luck_warning
 from opttune.tracking.study_run import StudyRun
-from opttune.training.survey import Survey
+from opttune.tracking.training_log import recipe_params
+from opttune.training.inspection import ModelInspection
 from opttune.training.workload import Workload
+from opttune.trial_record import TrialRecord
 
 _DELIVERY_SECONDS = 15.0
 """So long the report waits for the curves that it draws to be in MLflow."""
 
 
-def begin_run(run: StudyRun, plan: SearchPlan, looked: Survey, workload: Workload) -> None:
+def begin_run(run: StudyRun, config: SearchConfig, looked: ModelInspection, workload: Workload) -> None:
     """Write what a search is for, where its code comes from, and what it ran with."""
-    run.params(_parent_params(plan, looked))
+    run.params(_parent_params(config, looked))
     run.tags({f"opttune.{name}": version for name, version in versions().items()})
     # a larger budget goes on in the same run, whose params cannot be changed
-    run.tags({"opttune.budget": plan.budget, "opttune.budget_steps": budget_steps(plan, looked)})
+    run.tags({"opttune.budget": config.budget, "opttune.budget_steps": budget_steps(config, looked)})
     run.tags(source_tags(workload.model))
     run.text(looked.summary, "model_summary.txt")
-    if plan.tracking.log_data:
+    if config.tracking.log_data:
         run.datasets(datasets(workload, looked.data))
 
 
-def end_run(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> SearchResult:
+def end_run(config: SearchConfig, loop: Search, run: StudyRun, status: str) -> SearchResult:
     """Write the answer to the folder and to MLflow, and return it.
 
     Args:
-        plan: What the search was told.
+        config: What the search was told.
         loop: The search, at its end.
         run: Its run in MLflow, which is ended and closed.
         status: How it ended, in MLflow's words.
     """
     keep_status(loop.store.study, status)
-    found = FoundStudy(loop.store.study, loop.store.storage, plan.out_dir)
+    found = StudyLocation(loop.store.study, loop.store.storage, config.out_dir)
     study = read_study(found)
-    warnings = [sentence for sentence in (loop.stopped_because, plan.mode_warning) if sentence]
-    warnings += audit_warnings(plan.guard, read_findings(loop.store.study))
+    warnings = [sentence for sentence in (loop.stopped_because, config.mode_warning) if sentence]
+    warnings += audit_warnings(config.guard, read_findings(loop.store.study))
     warnings += _warnings(study)
     _write_answer(run, study)
-    if status == "FINISHED" and plan.tracking.report and study.best is not None:
+    if status == "FINISHED" and config.tracking.report and study.best is not None:
         warnings += _write_report(run, study)
-    if plan.tracking.log_model and plan.best_checkpoint_path.exists():
-        run.artifact(plan.best_checkpoint_path, "model")
+    if config.tracking.log_model and config.best_checkpoint_path.exists():
+        run.artifact(config.best_checkpoint_path, "model")
     run.end(status)
     run_id = run.run_id
     run.close()
-    remove_empty(plan.out_dir / "spool")
+    remove_empty(config.out_dir / "spool")
     if run.writer.problem:
         warnings.append(run.writer.problem)
     best = study.best
@@ -79,13 +79,13 @@ def end_run(plan: SearchPlan, loop: Search, run: StudyRun, status: str) -> Searc
         warnings=tuple(warnings),
         stability=tuple(stability(study.records)),
         replaced=loop.survey.replaced,
-        budget_steps=budget_steps(plan, loop.survey),
-        plan=plan,
+        budget_steps=budget_steps(config, loop.survey),
+        config=config,
         write_report=partial(_report_of, found, run.writer.tracking_uri),
     )
 
 
-def write_best(run: StudyRun, study: StoredStudy) -> None:
+def write_best(run: StudyRun, study: FrozenStudy) -> None:
     """Write the best trial as tags, which follow the search, and once as params, which MLflow never lets change.
 
     Params say which trial they are of, and after how many steps it was the best.
@@ -100,12 +100,12 @@ def write_best(run: StudyRun, study: StoredStudy) -> None:
         run.params({f"best/{name}": value for name, value in {**known, "after_steps": study.steps_spent}.items()})
 
 
-def _write_answer(run: StudyRun, study: StoredStudy) -> None:
+def _write_answer(run: StudyRun, study: FrozenStudy) -> None:
     best, baseline = study.best, study.baseline
     write_best(run, study)
     if best is not None:
-        if study.plan.best_recipe_path.exists():
-            run.artifact(study.plan.best_recipe_path)
+        if study.config.best_recipe_path.exists():
+            run.artifact(study.config.best_recipe_path)
         # the curve reaches as far as the search
         run.metrics([("best/objective", best.value or 0.0, study.steps_spent, time.time_ns() // 1_000_000)])
     if baseline is not None:
@@ -114,11 +114,11 @@ def _write_answer(run: StudyRun, study: StoredStudy) -> None:
     run.note(write_note(study))
 
 
-def _write_report(run: StudyRun, study: StoredStudy) -> list[str]:
+def _write_report(run: StudyRun, study: FrozenStudy) -> list[str]:
     """Write the report and its pictures to the folder and to MLflow; an answer is not lost to a full disk."""
     run.flush(_DELIVERY_SECONDS)
     try:
-        written = write_report(study, study.plan.out_dir, run.writer.tracking_uri)
+        written = write_report(study, study.config.out_dir, run.writer.tracking_uri)
     except OSError as err:
         return [f"the report could not be written: {err}"]
     for path in written:
@@ -126,20 +126,20 @@ def _write_report(run: StudyRun, study: StoredStudy) -> list[str]:
     return []
 
 
-def _report_of(found: FoundStudy, tracking_uri: str, path: str | Path | None) -> Path:
+def _report_of(found: StudyLocation, tracking_uri: str, path: str | Path | None) -> Path:
     return write_report(read_study(found), path or found.folder, tracking_uri)[0]
 
 
-def _warnings(study: StoredStudy) -> list[str]:
-    best, baseline, plan = study.best, study.baseline, study.plan
+def _warnings(study: FrozenStudy) -> list[str]:
+    best, baseline, config = study.best, study.baseline, study.config
     if best is None or best.recipe is None:
         return []
     warnings = edge_warnings(best.recipe, study.space)
-    warnings += filter(None, [luck_warning(study.records, best, plan.monitor, plan.mode)])
-    if baseline is not None and not is_better(best.value, baseline.value, plan.mode):
+    warnings += filter(None, [luck_warning(study.records, best, config.monitor, config.mode)])
+    if baseline is not None and not is_better(best.value, baseline.value, config.mode):
         value = "no value" if baseline.value is None else f"{baseline.value:.5g}"
         warnings.append(
-            f"no recipe beats the module as it came ({plan.monitor} {value}): "
+            f"no recipe beats the module as it came ({config.monitor} {value}): "
             "give a new search (--study NAME) a larger budget, which opens more of the space, or a space of your own."
         )
     return warnings
@@ -151,16 +151,16 @@ def _best_tags(best: Recipe, records: Sequence[TrialRecord]) -> dict[str, object
     return {f"opttune.best.{name}": best.flat().get(name, "") for name in names}
 
 
-def _parent_params(plan: SearchPlan, looked: Survey) -> dict[str, object]:
+def _parent_params(config: SearchConfig, looked: ModelInspection) -> dict[str, object]:
     return {
-        "space": plan.space.name,
-        "optimizers": ", ".join(branch.name for branch in plan.space.optimizers),
-        "schedules": ", ".join(branch.name for branch in plan.space.schedules),
-        "monitor": plan.monitor,
-        "mode": plan.mode,
-        **plan.length,
+        "space": config.space.name,
+        "optimizers": ", ".join(branch.name for branch in config.space.optimizers),
+        "schedules": ", ".join(branch.name for branch in config.space.schedules),
+        "monitor": config.monitor,
+        "mode": config.mode,
+        **config.length,
         "full_length_steps": looked.total_steps,
-        "seed": plan.seed,
+        "seed": config.seed,
         "model": looked.model_name,
         "parameters": looked.parameters,
         "replaced": looked.replaced,

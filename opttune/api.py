@@ -7,28 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from opttune.answer import begin_run, end_run
-from opttune.display import make_watcher
 from opttune.engines.engine import Engine
-from opttune.engines.start import start_engine
+from opttune.engines.start import remove_stale_engines, start_engine
 from opttune.guard.rules import Guard
+from opttune.integration.sampler import OpttuneSampler
 from opttune.planning import make_plan
 from opttune.preview import look_at, settle, with_settled_space
-from opttune.searching.files import make_folder
-from opttune.searching.interrupts import HeldInterrupts
-from opttune.searching.origin import Origin
-from opttune.searching.plan import SearchPlan
-from opttune.searching.result import SearchResult
-from opttune.searching.sampler import OpttuneSampler
-from opttune.searching.storage import clear_errors, open_storage, quiet_optuna, remove_engines_of_the_dead, sole_search
-from opttune.searching.store import StudyStore
-from opttune.searching.study import Search
-from opttune.searching.warm_start import find_earlier
+from opttune.runtime.checkpoints import make_folder
+from opttune.runtime.display import make_reporter
+from opttune.runtime.loop import Search
+from opttune.runtime.signals import DeferredInterrupts
 from opttune.space.model import Space
+from opttune.storages.open_storage import explain_storage_errors, lock_folder, open_storage, quiet_optuna
+from opttune.storages.study_store import StudyStore
+from opttune.study.config import SearchConfig
+from opttune.study.metadata import StudyMetadata
+from opttune.study.result import SearchResult
+from opttune.study.warm_start import find_earlier
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.machine import check_machine_metrics
 from opttune.tracking.settings import Tracking
 from opttune.tracking.study_run import open_study_run
-from opttune.training.survey import Survey
+from opttune.training.inspection import ModelInspection
 from opttune.training.workload import Workload
 
 
@@ -103,20 +103,20 @@ def search(
         OpttuneError: An argument cannot be used, or the model cannot be tuned; the message says how to mend it.
         KeyboardInterrupt: Ctrl-C; the study is kept and the same call goes on.
     """
-    plan, workload = make_plan(
+    config, workload = make_plan(
         model, data, space=space, monitor=monitor, mode=mode, max_steps=max_steps, max_epochs=max_epochs,
         budget=budget, trials=trials, timeout=timeout, workers=workers, engine=engine, study=study,
         out_dir=out_dir, seed=seed, guard=guard, baseline=baseline, trainer=trainer,
     )  # fmt: skip
-    plan = replace(plan, tracking=tracking or Tracking())
+    config = replace(config, tracking=tracking or Tracking())
     return run_plan(
-        plan, workload, storage=storage, tracking_uri=tracking_uri, warm_start=warm_start, progress=progress,
+        config, workload, storage=storage, tracking_uri=tracking_uri, warm_start=warm_start, progress=progress,
         ray_address=ray_address,
     )  # fmt: skip
 
 
 def run_plan(
-    plan: SearchPlan,
+    config: SearchConfig,
     workload: Workload,
     *,
     storage: str | None,
@@ -125,63 +125,65 @@ def run_plan(
     progress: bool,
     ray_address: str | None = None,
 ) -> SearchResult:
-    """Search as a plan says; the arguments are those of `search`."""
+    """Search as a config says; the arguments are those of `search`."""
     mlflow_uri = resolve_tracking_uri(tracking_uri)
-    if plan.tracking.reads_machine:
+    if config.tracking.reads_machine:
         # what is missing is told before anything is trained
         check_machine_metrics()
     earlier = find_earlier(warm_start, storage) if warm_start is not None else []
-    make_folder(plan.out_dir)
-    interrupts = HeldInterrupts()
-    places = (plan.out_dir, plan.trainer, interrupts, ray_address)
-    with clear_errors(), ExitStack() as opened:
+    make_folder(config.out_dir)
+    interrupts = DeferredInterrupts()
+    places = (config.out_dir, config.trainer, interrupts, ray_address)
+    with explain_storage_errors(), ExitStack() as opened:
         if not storage:
-            opened.enter_context(sole_search(plan.out_dir))
-            remove_engines_of_the_dead(plan.out_dir)
+            opened.enter_context(lock_folder(config.out_dir))
+            remove_stale_engines(config.out_dir)
         opened.enter_context(quiet_optuna())
         # worker processes start while this one looks at the model
-        trains = opened.enter_context(closing(start_engine(plan.engine, plan.workers, workload, *places)))
-        looked = look_at(plan, workload, steps=1)
-        store = StudyStore(plan.study_name, open_storage(storage, plan.out_dir), plan.spec, is_shared=bool(storage))
-        plan = with_settled_space(plan, store.settle_space(settle(plan, looked, earlier), looked.total_steps))
-        Origin.of(plan, looked, mlflow_uri).keep(store.study, plan.out_dir)
-        store.study.sampler = OpttuneSampler(plan.space, seed=plan.seed)
+        trains = opened.enter_context(closing(start_engine(config.engine, config.workers, workload, *places)))
+        looked = look_at(config, workload, steps=1)
+        store = StudyStore(
+            config.study_name, open_storage(storage, config.out_dir), config.spec, is_shared=bool(storage)
+        )
+        config = with_settled_space(config, store.settle_space(settle(config, looked, earlier), looked.total_steps))
+        StudyMetadata.of(config, looked, mlflow_uri).keep(store.study, config.out_dir)
+        store.study.sampler = OpttuneSampler(config.space, seed=config.seed)
         # held to the end of all, where locks are let go
         with interrupts, opened:
-            result = _run(plan, workload, trains, looked, store, interrupts, mlflow_uri, progress)
+            result = _run(config, workload, trains, looked, store, interrupts, mlflow_uri, progress)
     if result is None:
         raise KeyboardInterrupt
     return result
 
 
 def _run(
-    plan: SearchPlan,
+    config: SearchConfig,
     workload: Workload,
     engine: Engine,
-    looked: Survey,
+    looked: ModelInspection,
     store: StudyStore,
-    interrupts: HeldInterrupts,
+    interrupts: DeferredInterrupts,
     tracking_uri: str,
     progress: bool,
 ) -> SearchResult | None:
     """Return what was found; None where somebody stopped the search."""
     run = open_study_run(
         tracking_uri=tracking_uri,
-        study_name=plan.study_name,
-        spool_dir=plan.out_dir / "spool",
+        study_name=config.study_name,
+        spool_dir=config.out_dir / "spool",
         run_id=store.parent_key,
-        thins=plan.tracking.thin,
-        reads_machine=plan.tracking.reads_machine,
-        trains_here=plan.engine != "ray",
+        thins=config.tracking.thin,
+        reads_machine=config.tracking.reads_machine,
+        trains_here=config.engine != "ray",
     )
-    begin_run(run, plan, looked, workload)
-    with make_watcher(progress) as watcher:
-        loop = Search(plan, store, looked, engine, run, watcher, interrupts)
+    begin_run(run, config, looked, workload)
+    with make_reporter(progress) as reporter:
+        loop = Search(config, store, looked, engine, run, reporter, interrupts)
         status = "FAILED"
         try:
             loop.run()
             status = "KILLED" if loop.interrupted else "FINISHED"
         finally:
             loop.close()
-            result = end_run(plan, loop, run, status)
+            result = end_run(config, loop, run, status)
     return None if loop.interrupted else result

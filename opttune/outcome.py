@@ -51,7 +51,7 @@ class StopReason(StrEnum):
         return self in (StopReason.NON_FINITE, StopReason.BLOW_UP)
 
     @property
-    def is_hopeless(self) -> bool:
+    def is_infeasible(self) -> bool:
         """Whether nothing can come of the recipe: it diverges, stands still, or needs more memory than there is."""
         return self.is_divergence or self in (StopReason.STALL, StopReason.OUT_OF_MEMORY)
 

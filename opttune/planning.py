@@ -1,4 +1,4 @@
-"""The arguments of a search -> a checked `SearchPlan` and `Workload`."""
+"""The arguments of a search -> a checked `SearchConfig` and `Workload`."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,9 +9,10 @@ from typing import Any
 from opttune.errors import InputError, one_of
 from opttune.guard.rules import Guard
 from opttune.references import load_reference
-from opttune.searching.plan import SearchPlan, folder_name, read_mode
 from opttune.space.model import Fixed, Space
 from opttune.space.parse import load_space, space_names
+from opttune.storages.find_study import folder_name
+from opttune.study.config import SearchConfig, read_mode
 from opttune.training.workload import Workload
 
 _ENGINES = ("inline", "local", "ray")
@@ -39,7 +40,7 @@ def make_plan(
     guard: Guard | bool | None,
     baseline: bool,
     trainer: Mapping[str, Any] | None,
-) -> tuple[SearchPlan, Workload]:
+) -> tuple[SearchConfig, Workload]:
     """Check the arguments of `opttune.search` and put them together.
 
     Raises:
@@ -57,13 +58,13 @@ def make_plan(
     _check_accumulation(searched, max_epochs)
     name = study or f"{workload.name}-{shipped or searched.name}"
     folder = Path(out_dir) if out_dir is not None else Path("opttune_runs") / folder_name(name)
-    plan = SearchPlan(
+    config = SearchConfig(
         space=searched, monitor=monitor, mode=read_mode(mode), length=_length(max_steps, max_epochs), study_name=name,
         out_dir=folder, budget=budget, most_trials=trials, timeout_seconds=timeout, seed=seed,
         workers=workers, engine=engine,
         guard=Guard.of(guard), with_baseline=baseline, trainer=settings, shipped_space=shipped,
     )  # fmt: skip
-    return plan, workload
+    return config, workload
 
 
 def _read_workload(model: Any, data: Any) -> Workload:

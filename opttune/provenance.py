@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from opttune.namespaces import is_data_module
 from opttune.project.read import ProjectModel
+from opttune.trainer.namespaces import is_data_module
 from opttune.training.data_facts import DataFacts
 from opttune.training.workload import Workload
 from opttune.version import __version__

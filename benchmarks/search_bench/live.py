@@ -17,8 +17,8 @@ from zlib import crc32
 import torch
 
 import opttune
-from opttune.searching.result import SearchResult
 from opttune.space.model import Space
+from opttune.study.result import SearchResult
 from search_bench.live_optuna import auto_space, run_optuna
 from search_bench.live_records import Key, LiveRecord, Trained
 from search_bench.tables import with_lr_priors

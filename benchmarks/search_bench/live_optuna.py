@@ -21,10 +21,10 @@ from optuna.trial import TrialState
 
 from opttune import RecipeCallback
 from opttune.build.module_facts import read_facts
-from opttune.searching.storage import quiet_optuna
 from opttune.space.model import Space
 from opttune.space.sample import sample_recipe
 from opttune.space.settle import settle_space
+from opttune.storages.open_storage import quiet_optuna
 from opttune.training.isolation import isolated
 from search_bench.live_records import BUDGET, Trained
 from search_bench.tasks import LiveTask, Task

@@ -8,20 +8,20 @@ from typing import Any
 
 from optuna.storages import InMemoryStorage
 
+from opttune.algorithms.proposal import SamplerSettings
+from opttune.algorithms.successive_halving import SuccessiveHalving
 from opttune.engines.inline import InlineEngine
 from opttune.guard.rules import Guard
-from opttune.searching.finale import Finale
-from opttune.searching.interrupts import HeldInterrupts
-from opttune.searching.ladder import Ladder
-from opttune.searching.plan import SearchPlan
-from opttune.searching.proposal import Mixture
-from opttune.searching.sampler import OpttuneSampler
-from opttune.searching.storage import quiet_optuna
-from opttune.searching.store import StudyStore
-from opttune.searching.study import Search
+from opttune.integration.sampler import OpttuneSampler
+from opttune.runtime.loop import Search
+from opttune.runtime.signals import DeferredInterrupts
 from opttune.space.facts import ModelFacts
 from opttune.space.model import Space
-from opttune.training.survey import Survey
+from opttune.storages.open_storage import quiet_optuna
+from opttune.storages.study_store import StudyStore
+from opttune.study.config import SearchConfig
+from opttune.study.selection import Reevaluation
+from opttune.training.inspection import ModelInspection
 from search_bench.table_engine import Meter, NoTracking, NoWatcher, TableEngine
 from search_bench.tables import Table, with_lr_priors
 
@@ -29,16 +29,25 @@ OURS: Mapping[str, Mapping[str, Any]] = {
     "ours": {},
     "ours_plus": {"shift": 1.5},
     "ours_minus": {"shift": -1.5},
-    "ours:no_prior": {"prior": False, "sampler": {"mixture": Mixture(uses_prior=False)}},
+    "ours:no_prior": {"prior": False, "sampler": {"mixture": SamplerSettings(uses_prior=False)}},
     "ours:no_guard": {"plan": {"guard": None}},
-    "ours:no_pause": {"plan": {"ladder": Ladder(shares=(), kept=(), kept_of_all=())}},
-    "ours:own_optimizer": {"plan": {"ladder": Ladder(kept_of_all=(1.0, 1.0))}},
-    "ours:no_line": {"plan": {"ladder": Ladder(line_search=False)}, "sampler": {"mixture": Mixture(line_search=False)}},
-    "ours:no_finale": {"plan": {"finale": Finale(most_finalists=0)}},
-    "ours:no_model": {"sampler": {"mixture": Mixture(model_share=0.0)}},
-    "ours:no_learning": {"sampler": {"mixture": Mixture(model_share=0.0, mutation_share=0.0)}},
-    "ours_plus:no_learning": {"shift": 1.5, "sampler": {"mixture": Mixture(model_share=0.0, mutation_share=0.0)}},
-    "ours_minus:no_learning": {"shift": -1.5, "sampler": {"mixture": Mixture(model_share=0.0, mutation_share=0.0)}},
+    "ours:no_pause": {"plan": {"ladder": SuccessiveHalving(shares=(), kept=(), kept_of_all=())}},
+    "ours:own_optimizer": {"plan": {"ladder": SuccessiveHalving(kept_of_all=(1.0, 1.0))}},
+    "ours:no_line": {
+        "plan": {"ladder": SuccessiveHalving(line_search=False)},
+        "sampler": {"mixture": SamplerSettings(line_search=False)},
+    },
+    "ours:no_finale": {"plan": {"reevaluation": Reevaluation(most_candidates=0)}},
+    "ours:no_model": {"sampler": {"mixture": SamplerSettings(model_share=0.0)}},
+    "ours:no_learning": {"sampler": {"mixture": SamplerSettings(model_share=0.0, mutation_share=0.0)}},
+    "ours_plus:no_learning": {
+        "shift": 1.5,
+        "sampler": {"mixture": SamplerSettings(model_share=0.0, mutation_share=0.0)},
+    },
+    "ours_minus:no_learning": {
+        "shift": -1.5,
+        "sampler": {"mixture": SamplerSettings(model_share=0.0, mutation_share=0.0)},
+    },
 }
 """Method -> settings of `replay_ours`: the search as it ships, with wrong priors, and with a part left out."""
 
@@ -61,7 +70,7 @@ def replay_ours(
         seed: Of the search.
         shift: By how many decades the prior of each learning rate is wrong.
         prior: Whether learning rates have a prior at all.
-        plan: Fields of the `SearchPlan` to change, for ablations.
+        plan: Fields of the `SearchConfig` to change, for ablations.
         sampler: Arguments of `OpttuneSampler` beside the space and the seed, for ablations.
     """
     space = with_lr_priors(table.space, shift if prior else None)
@@ -70,7 +79,7 @@ def replay_ours(
         told = replace(_plan(space, table, budget, seed, Path(folder)), **(plan or {}))
         store = StudyStore(told.study_name, InMemoryStorage(), told.spec)
         store.study.sampler = OpttuneSampler(told.space, seed=seed, **(sampler or {}))
-        with HeldInterrupts() as interrupts:
+        with DeferredInterrupts() as interrupts:
             search = Search(
                 told,
                 store,
@@ -85,8 +94,8 @@ def replay_ours(
     return meter
 
 
-def _plan(space: Space, table: Table, budget: float, seed: int, folder: Path) -> SearchPlan:
-    return SearchPlan(
+def _plan(space: Space, table: Table, budget: float, seed: int, folder: Path) -> SearchConfig:
+    return SearchConfig(
         space=space,
         monitor="val_loss",
         mode="min",
@@ -100,5 +109,7 @@ def _plan(space: Space, table: Table, budget: float, seed: int, folder: Path) ->
     )
 
 
-def _survey(table: Table) -> Survey:
-    return Survey(table.name, 1, table.steps, replaced="", has_own_optimizer=False, facts=ModelFacts(parameters=1))
+def _survey(table: Table) -> ModelInspection:
+    return ModelInspection(
+        table.name, 1, table.steps, replaced="", has_own_optimizer=False, facts=ModelFacts(parameters=1)
+    )

@@ -17,9 +17,9 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from opttune.recipe import Recipe
-from opttune.searching.storage import quiet_optuna
 from opttune.space.model import Choice, Fixed, Range, Space
 from opttune.space.sample import sample_recipe
+from opttune.storages.open_storage import quiet_optuna
 from search_bench.table_engine import Meter
 from search_bench.tables import Table
 

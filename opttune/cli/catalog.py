@@ -34,14 +34,14 @@ def _add_spaces(commands: Any) -> None:
 
 
 def _run_spaces_list(options: argparse.Namespace) -> int:
-    from opttune.listing import print_rows, space_rows
+    from opttune.cli.listing import print_rows, space_rows
 
     print_rows(space_rows(), as_json=options.json)
     return DONE
 
 
 def _run_spaces_show(options: argparse.Namespace) -> int:
-    from opttune.listing import print_space
+    from opttune.cli.listing import print_space
     from opttune.space.parse import load_space
 
     print_space(load_space(options.name), as_json=options.json)
@@ -49,7 +49,7 @@ def _run_spaces_show(options: argparse.Namespace) -> int:
 
 
 def _run_catalog(options: argparse.Namespace) -> int:
-    from opttune.listing import catalog_entry, catalog_rows, print_entry, print_rows
+    from opttune.cli.listing import catalog_entry, catalog_rows, print_entry, print_rows
 
     if options.name is None:
         print_rows(catalog_rows(options.command), as_json=options.json)
@@ -64,7 +64,7 @@ def _run_schedules(options: argparse.Namespace) -> int:
             raise InputError("--steps is the length of a drawn training: give --plot FILE as well.")
         return _run_catalog(options)
     # matplotlib and torch come with this import
-    from opttune.plots import DEFAULT_STEPS, plot_all_schedules, plot_schedule
+    from opttune.cli.plots import DEFAULT_STEPS, plot_all_schedules, plot_schedule
 
     steps = DEFAULT_STEPS if options.steps is None else options.steps
     if options.name is None:

@@ -29,10 +29,10 @@ def add_confirm(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from opttune.cli.report_terminal import print_verdict
     from opttune.cli.search import parse_trainer
     from opttune.confirming.confirm import confirm
     from opttune.references import load_reference
-    from opttune.report.terminal import print_verdict
 
     trainer = None if options.trainer is None else parse_trainer(options.trainer)
     # with --json, what the user's own code prints must not stand in standard output

@@ -31,7 +31,7 @@ def add_export(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from opttune.export import export_study
-    from opttune.searching.storage import quiet_optuna
+    from opttune.storages.open_storage import quiet_optuna
 
     with quiet_optuna():
         exported = export_study(options.study, options.format, storage=options.storage, trial=options.trial)

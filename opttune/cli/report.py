@@ -18,14 +18,14 @@ def add_report(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     # matplotlib, plotly, torch and mlflow come with these imports
+    from opttune.cli.report_terminal import print_report, report_json
     from opttune.report import write_report
-    from opttune.report.terminal import print_report, report_json
-    from opttune.searching.storage import quiet_optuna
-    from opttune.searching.stored import load_study
+    from opttune.storages.open_storage import quiet_optuna
+    from opttune.study.frozen_study import load_study
 
     with quiet_optuna():
         study = load_study(options.study, options.storage)
-        written = write_report(study, options.out or study.plan.out_dir, options.tracking_uri)
+        written = write_report(study, options.out or study.config.out_dir, options.tracking_uri)
     if options.json:
         print(json.dumps(report_json(study, written), allow_nan=False))
     else:

@@ -77,19 +77,19 @@ def _search(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
 def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tuple[dict[str, Any], int]:
     # torch, lightning and mlflow come with this import, after the cheap checks
     from opttune.api import run_plan
+    from opttune.cli.summary import print_preview, print_result, result_json
     from opttune.planning import make_plan
     from opttune.preview import preview
-    from opttune.summary import print_preview, print_result, result_json
 
     raise_if_interrupted()
-    plan, workload = make_plan(**arguments)
+    config, workload = make_plan(**arguments)
     if options.dry_run:
-        plain = preview(plan, workload)
+        plain = preview(config, workload)
         print_preview(plain)
         return plain, DONE
-    plan = replace(plan, references=_references(options), tracking=_tracking(options))
+    config = replace(config, references=_references(options), tracking=_tracking(options))
     same = ("storage", "tracking_uri", "warm_start", "ray_address")
-    result = run_plan(plan, workload, **{name: getattr(options, name) for name in same}, progress=True)
+    result = run_plan(config, workload, **{name: getattr(options, name) for name in same}, progress=True)
     print_result(result, options.tracking_uri)
     return result_json(result), DONE if result.best_recipe is not None else NO_TRIAL
 

@@ -22,11 +22,11 @@ def add_sync(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from opttune.searching.delivery import deliver_left
-    from opttune.searching.storage import quiet_optuna
+    from opttune.storages.open_storage import quiet_optuna
+    from opttune.study.sync import sync_studies
 
     with quiet_optuna():
-        results = deliver_left(options.study, options.storage, options.tracking_uri, options.timeout)
+        results = sync_studies(options.study, options.storage, options.tracking_uri, options.timeout)
     if options.json:
         print(json.dumps([result.to_dict() for result in results]))
     elif not results:

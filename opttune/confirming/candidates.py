@@ -7,7 +7,7 @@ from typing import Any, Literal
 from opttune.catalog.check import with_defaults
 from opttune.catalog.lookup import find_optimizer
 from opttune.recipe import Groups, Part, Recipe
-from opttune.searching.stored import StoredStudy
+from opttune.study.frozen_study import FrozenStudy
 
 Kind = Literal["trial", "own", "adamw"]
 
@@ -40,7 +40,7 @@ class Candidate:
         return {"kind": self.kind, "recipe": recipe, "numbers": list(self.numbers), "label": self.label}
 
 
-def choose_candidates(study: StoredStudy, top: int) -> list[Candidate]:
+def choose_candidates(study: FrozenStudy, top: int) -> list[Candidate]:
     """Return whom to train, the winner of the search first.
 
     Args:
@@ -67,7 +67,7 @@ def adamw_default() -> Recipe:
     return Recipe(Part("adamw", options), groups=Groups(no_decay_norm_bias=False))
 
 
-def _distinct(study: StoredStudy) -> list[tuple[Recipe, list[int]]]:
+def _distinct(study: FrozenStudy) -> list[tuple[Recipe, list[int]]]:
     """Return the recipes that have a value, the best first, each with its trials."""
     found: dict[Recipe, list[int]] = {}
     for record in study.ranked:

@@ -16,13 +16,13 @@ from opttune.outcome import Outcome
 from opttune.project.read import Project, load_project
 from opttune.project.start import CliSource
 from opttune.references import load_reference
-from opttune.searching.interrupts import HeldInterrupts
-from opttune.searching.lookup import find_study
-from opttune.searching.note import write_note
-from opttune.searching.result import SearchResult
-from opttune.searching.storage import quiet_optuna, sole_search
-from opttune.searching.stored import StoredStudy, read_study
+from opttune.runtime.signals import DeferredInterrupts
 from opttune.shared_folder import remove_empty
+from opttune.storages.find_study import find_study
+from opttune.storages.open_storage import lock_folder, quiet_optuna
+from opttune.study.frozen_study import FrozenStudy, read_study
+from opttune.study.note import write_note
+from opttune.study.result import SearchResult
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.study_run import StudyRun, open_study_run
 from opttune.training.workload import Workload
@@ -75,10 +75,10 @@ def confirm(
     arguments = _trainer(loaded, trainer)
     workload = Workload(*_load(loaded, model, data))
     candidates = choose_candidates(loaded, top)
-    chosen = [(loaded.plan.second_seed + number) % 2**32 for number in range(1, seeds + 1)]
+    chosen = [(loaded.config.second_seed + number) % 2**32 for number in range(1, seeds + 1)]
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     # held to the end, where the folder's lock is let go
-    with HeldInterrupts() as interrupts, sole_search(found.folder), quiet_optuna():
+    with DeferredInterrupts() as interrupts, lock_folder(found.folder), quiet_optuna():
         run = _open_run(loaded, found.folder, tracking_uri)
         tell = _teller(loaded, console) if progress else _silent
         train = train_here(workload, interrupts)
@@ -93,7 +93,7 @@ def confirm(
     return verdict
 
 
-def _open_run(study: StoredStudy, folder: Path, tracking_uri: str | None) -> StudyRun:
+def _open_run(study: FrozenStudy, folder: Path, tracking_uri: str | None) -> StudyRun:
     return open_study_run(
         tracking_uri=resolve_tracking_uri(tracking_uri or study.origin.tracking_uri or None),
         study_name=study.name,
@@ -102,7 +102,7 @@ def _open_run(study: StoredStudy, folder: Path, tracking_uri: str | None) -> Stu
     )
 
 
-def _end(run: StudyRun, study: StoredStudy) -> Verdict | None:
+def _end(run: StudyRun, study: FrozenStudy) -> Verdict | None:
     """Write what is known by now into the search's run, and end it as the search had ended it."""
     verdict = study_verdict(study, run.run_id)
     if verdict is not None:
@@ -110,7 +110,7 @@ def _end(run: StudyRun, study: StoredStudy) -> Verdict | None:
         run.note(write_note(study, verdict.sentences))
     run.end(study.status)
     run.close()
-    remove_empty(study.plan.out_dir / "spool")
+    remove_empty(study.config.out_dir / "spool")
     return verdict
 
 
@@ -119,34 +119,34 @@ def _check(name: str, count: int, least: int) -> None:
         raise InputError(f"{name} must be a whole number >= {least}, got {count!r}.")
 
 
-def _trainer(study: StoredStudy, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def _trainer(study: FrozenStudy, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if given is not None:
-        return {**study.plan.trainer, **given}
+        return {**study.config.trainer, **given}
     project = _project(study)
     if project is not None:
-        return {**project.trainer, **study.plan.trainer}
+        return {**project.trainer, **study.config.trainer}
     if study.origin.left_out:
         raise InputError(
             f"the search {study.name!r} had Trainer arguments that cannot be written down "
             f"({', '.join(study.origin.left_out)}): give them again with trainer=."
         )
-    return study.plan.trainer
+    return study.config.trainer
 
 
-def _project(study: StoredStudy) -> Project | None:
+def _project(study: FrozenStudy) -> Project | None:
     """Return the LightningCLI project that was searched; None where it was none."""
-    text = study.plan.references.get("project")
+    text = study.config.references.get("project")
     return load_project(CliSource.from_text(text)) if text else None
 
 
-def _load(study: StoredStudy, model: Any, data: Any) -> tuple[Any, Any]:
+def _load(study: FrozenStudy, model: Any, data: Any) -> tuple[Any, Any]:
     """Return model and data: those given, else those that the command was given."""
     if model is not None:
         return model, data
     project = _project(study)
     if project is not None:
         return project.model, project.data
-    references = study.plan.references
+    references = study.config.references
     if not references.get("model"):
         raise InputError(
             f"the search {study.name!r} was called from Python, and its model is not known: give it again "
@@ -157,10 +157,10 @@ def _load(study: StoredStudy, model: Any, data: Any) -> tuple[Any, Any]:
     return load_reference(references["model"], "MODEL"), data
 
 
-def _teller(study: StoredStudy, console: Console) -> Tell:
+def _teller(study: FrozenStudy, console: Console) -> Tell:
     def tell(place: int, count: int, candidate: Candidate, seed: int, outcome: Outcome) -> None:
         what = f"{outcome.reason}: {outcome.message}" if outcome.value is None else f"{outcome.value:.5g}"
-        line = f"[{place} of {count} trainings] {candidate.label}, seed {seed}: {study.plan.monitor} {what}"
+        line = f"[{place} of {count} trainings] {candidate.label}, seed {seed}: {study.config.monitor} {what}"
         console.print(line, markup=False)
 
     return tell

@@ -9,11 +9,11 @@ from opttune.confirming.candidates import Candidate
 from opttune.errors import StudyError
 from opttune.guard.rules import Guard
 from opttune.outcome import Outcome, StopReason
-from opttune.searching.interrupts import HeldInterrupts
-from opttune.searching.record import CONFIRMED
-from opttune.searching.stored import StoredStudy
-from opttune.searching.tracked import ConfirmationLog
+from opttune.runtime.signals import DeferredInterrupts
+from opttune.storages.records import CONFIRMED
+from opttune.study.frozen_study import FrozenStudy
 from opttune.tracking.study_run import StudyRun
+from opttune.tracking.training_log import ConfirmationLog
 from opttune.training.attempt import Attempt, AttemptListener
 
 RunAttempt = Callable[[Attempt, AttemptListener], Outcome]
@@ -37,17 +37,17 @@ class Confirmation:
 
     def __init__(
         self,
-        study: StoredStudy,
+        study: FrozenStudy,
         candidates: Sequence[Candidate],
         seeds: Sequence[int],
         trainer: Mapping[str, Any],
         run_attempt: RunAttempt,
         tracking: StudyRun,
-        interrupts: HeldInterrupts,
+        interrupts: DeferredInterrupts,
         tell: Tell,
     ) -> None:
         self._study = study
-        self._trainer = {**trainer, **study.plan.length}
+        self._trainer = {**trainer, **study.config.length}
         # standing still is no reason not to be compared
         self._guard = Guard(stall=False) if study.origin.is_guarded else None
         self._run_attempt = run_attempt
@@ -95,17 +95,17 @@ class Confirmation:
         log = ConfirmationLog(self._tracking, candidate.recipe, candidate.label, seed, run_key)
         attempt = Attempt(
             recipe=candidate.recipe,
-            monitor=self._study.plan.monitor,
+            monitor=self._study.config.monitor,
             seed=seed,
             trainer=self._trainer,
             guard=self._guard,
-            mode=self._study.plan.mode,
+            mode=self._study.config.mode,
         )
         outcome = Outcome(StopReason.FAILED, None, 0, self._study.total_steps, 0.0)
         try:
             with self._interrupts.released():
                 outcome = self._run_attempt(attempt, log)
-            if outcome.reason is StopReason.FAILED and self._interrupts.was_pressed:
+            if outcome.reason is StopReason.FAILED and self._interrupts.stop_requested:
                 outcome = replace(outcome, reason=StopReason.INTERRUPTED, traceback="")
         finally:
             log.end(outcome)

@@ -9,7 +9,7 @@ from opttune.confirming.candidates import Candidate
 from opttune.confirming.statistics import Interval, Paired, compare, interval
 from opttune.outcome import Outcome
 from opttune.recipe import Recipe
-from opttune.searching.stored import StoredStudy
+from opttune.study.frozen_study import FrozenStudy
 
 _FEW_SEEDS = 3
 """So many leave even large differences open."""
@@ -73,7 +73,7 @@ class Verdict:
         }
 
 
-def study_verdict(study: StoredStudy, run_id: str | None = None) -> Verdict | None:
+def study_verdict(study: FrozenStudy, run_id: str | None = None) -> Verdict | None:
     """Return the verdict that a study's trainings on other seeds come to; None where there are none yet."""
     if not study.confirmed:
         return None
@@ -85,11 +85,11 @@ def study_verdict(study: StoredStudy, run_id: str | None = None) -> Verdict | No
     standings = _standings(candidates, values)
     return Verdict(
         study=study.name,
-        monitor=study.plan.monitor,
-        mode=study.plan.mode,
+        monitor=study.config.monitor,
+        mode=study.config.mode,
         seeds=seeds,
         standings=tuple(standings),
-        sentences=tuple(_sentences(standings, study.plan.mode)),
+        sentences=tuple(_sentences(standings, study.config.mode)),
         run_id=run_id,
     )
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from opttune.engines.attempt_file import MESSAGES, load_attempt, load_workload, save_result
-from opttune.engines.leash import heed_leash
 from opttune.engines.messages import Teller
+from opttune.engines.parent_watchdog import watch_parent
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import run_attempt
@@ -73,5 +73,5 @@ def _teller(folder: Path) -> Iterator[Teller]:
 
 
 if __name__ == "__main__":
-    heed_leash()
+    watch_parent()
     sys.exit(main(sys.argv[1:]))

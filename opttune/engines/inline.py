@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from opttune.engines.engine import Done
-from opttune.engines.resident import Sweeper
+from opttune.engines.memory import GarbageCollector
 from opttune.engines.several import run_on_several
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome
@@ -59,7 +59,7 @@ def train_here(workload: Workload, stop: Stop = NEVER) -> Train:
         workload: The user's model and data.
         stop: Asked after each step whether the training shall end.
     """
-    sweeper = Sweeper()
+    sweeper = GarbageCollector()
 
     def train(attempt: Attempt, listener: AttemptListener) -> Outcome:
         if count_processes(attempt.trainer) > 1:

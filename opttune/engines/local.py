@@ -120,7 +120,7 @@ class LocalEngine:
 
     def _take(self, place: int, message: Mapping[str, Any]) -> None:
         job = self._jobs[place]
-        if "resident_bytes" not in message:
+        if "rss_bytes" not in message:
             if "steps" in message:
                 job.last_step = message["steps"][-1][0]
             hand_on(message, job.listener)
@@ -128,8 +128,8 @@ class LocalEngine:
         result = read_result(message)
         self._end(place, result)
         ran_out = isinstance(result, Outcome) and result.reason is StopReason.OUT_OF_MEMORY
-        first = self._first_bytes.setdefault(place, message["resident_bytes"])
-        if ran_out or message["resident_bytes"] > max(first + _GROWTH_BYTES, first * _GROWTH_RATIO):
+        first = self._first_bytes.setdefault(place, message["rss_bytes"])
+        if ran_out or message["rss_bytes"] > max(first + _GROWTH_BYTES, first * _GROWTH_RATIO):
             self._replace(place)
 
     def _bury(self, place: int) -> None:

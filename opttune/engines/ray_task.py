@@ -151,4 +151,4 @@ class _Sender:
         with self._guard:
             lines, self._lines = self._lines, []
         messages = [json.loads(line) for line in lines]
-        self.switch.was_pressed = bool(self._get(self._mailbox.put.remote(self._job, messages)))
+        self.switch.stop_requested = bool(self._get(self._mailbox.put.remote(self._job, messages)))

@@ -22,14 +22,14 @@ from opttune.engines.attempt_file import (
     save_attempt,
     save_workload,
 )
-from opttune.engines.leash import LEASH
 from opttune.engines.messages import hand_on
+from opttune.engines.parent_watchdog import PARENT_PIPE
 from opttune.errors import ModelError, OpttuneError
 from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt, AttemptListener
 from opttune.training.devices import count_processes, in_processes_of_their_own
+from opttune.training.inspection import ModelInspection, survey
 from opttune.training.stop import NEVER, Stop
-from opttune.training.survey import Survey, survey
 from opttune.training.workload import Workload
 
 SURVEY = "survey.pkl"
@@ -71,7 +71,7 @@ def run_on_several(attempt: Attempt, workload: Workload, listener: AttemptListen
     return replace(result, seconds=time.monotonic() - started)
 
 
-def survey_there(attempt: Attempt, workload: Workload, steps: int) -> Survey:
+def inspect_there(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
     """Look at a model as `survey` does, on the devices that it is trained on."""
     if count_processes(attempt.trainer) == 1:
         try:
@@ -82,7 +82,7 @@ def survey_there(attempt: Attempt, workload: Workload, steps: int) -> Survey:
     with _folder_of(attempt, workload) as folder, _process("survey_process", folder, str(steps)) as process:
         process.wait()
         if (folder / SURVEY).exists():
-            looked: Survey = pickle.loads((folder / SURVEY).read_bytes())
+            looked: ModelInspection = pickle.loads((folder / SURVEY).read_bytes())
             return looked
         result = _result_of(folder)
         if isinstance(result, OpttuneError):
@@ -106,7 +106,7 @@ def _folder_of(attempt: Attempt, workload: Workload) -> Iterator[Path]:
 @contextmanager
 def _process(module: str, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a module of this package on a folder; at the end no process of it is left."""
-    environment = {name: value for name, value in os.environ.items() if name not in _OF_A_TRAINING} | {LEASH: "1"}
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_A_TRAINING} | {PARENT_PIPE: "1"}
     if "SLURM_JOB_ID" in environment:
         # Lightning's word for a job whose tasks are not the ranks of a training
         environment["SLURM_JOB_NAME"] = "interactive"
@@ -135,7 +135,7 @@ def _follow(process: "subprocess.Popen[bytes]", folder: Path, listener: AttemptL
         read = _line_reader(stream)
         while process.poll() is None:
             _hand_on_all(read, listener)
-            if stop.was_pressed:
+            if stop.stop_requested:
                 return True
             time.sleep(_POLL_SECONDS)
         _hand_on_all(read, listener)

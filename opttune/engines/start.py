@@ -1,13 +1,15 @@
 """The name of an engine -> the engine, at work."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from opttune.engines.engine import Engine
+from opttune.engines.engine import ENGINE_FOLDER, Engine
 from opttune.engines.inline import InlineEngine, train_here
 from opttune.engines.local import LocalEngine
 from opttune.engines.shares import devices_per_trial, worker_environments
+from opttune.shared_folder import files_in
 from opttune.training.stop import Stop
 from opttune.training.workload import Workload
 
@@ -46,3 +48,10 @@ def start_engine(
     # numbers of devices are other ones where a worker sees its own alone
     sees_own = "devices" in trainer and any("CUDA_VISIBLE_DEVICES" in environment for environment in environments)
     return LocalEngine(workload, folder, environments, {"devices": devices_per_trial(trainer)} if sees_own else None)
+
+
+def remove_stale_engines(out_dir: Path) -> None:
+    """Remove what the workers of killed searches left; only for the sole search in a folder, others' are needed."""
+    for left in files_in(out_dir):
+        if left.name.startswith(ENGINE_FOLDER):
+            shutil.rmtree(left, ignore_errors=True)

@@ -17,8 +17,8 @@ from typing import TextIO
 
 from opttune.engines.attempt_file import load_attempt, load_workload, result_message
 from opttune.engines.inline import Train, train_here
+from opttune.engines.memory import rss_bytes
 from opttune.engines.messages import Teller
-from opttune.engines.resident import resident_bytes
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome
 from opttune.training.stop import StopSwitch
@@ -32,14 +32,14 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     switch = StopSwitch()
     # what a scheduler may send to every process of a job
-    signal.signal(signal.SIGTERM, lambda *_: setattr(switch, "was_pressed", True))
+    signal.signal(signal.SIGTERM, lambda *_: setattr(switch, "stop_requested", True))
     folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin, folders, switch), daemon=True).start()
     teller = Teller(out.write)
     trains: dict[Path, Train] = {}
     while True:
         result = _train(folders.get(), teller, switch, trains)
-        teller.tell({**result_message(result), "resident_bytes": resident_bytes()})
+        teller.tell({**result_message(result), "rss_bytes": rss_bytes()})
 
 
 def _listen(commands: TextIO, folders: "queue.SimpleQueue[Path]", switch: StopSwitch) -> None:
@@ -51,7 +51,7 @@ def _listen(commands: TextIO, folders: "queue.SimpleQueue[Path]", switch: StopSw
             # CUDA looks at it when it starts, with the first training
             os.environ.update(command["environment"])
         elif "stop" in command:
-            switch.was_pressed = True
+            switch.stop_requested = True
     end_with_all_it_started()
 
 

@@ -8,9 +8,9 @@ from opttune.export.lightning_cli import lightning_cli_text
 from opttune.export.python import python_text
 from opttune.export.use import Use
 from opttune.recipe import Recipe
-from opttune.searching.plan import recipe_call
-from opttune.searching.stored import StoredStudy, load_study
 from opttune.space.recipe_file import load_recipe
+from opttune.study.config import recipe_call
+from opttune.study.frozen_study import FrozenStudy, load_study
 from opttune.yaml_text import write_yaml
 
 FORMATS = ("recipe", "lightning-cli", "python")
@@ -73,16 +73,16 @@ def export_recipe(recipe: Recipe, format: str, use: Use) -> Exported:
     return Exported(text, recipe, notes)
 
 
-def _use(study: StoredStudy, number: int, value: float | None) -> Use:
-    plan = study.plan
+def _use(study: FrozenStudy, number: int, value: float | None) -> Use:
+    config = study.config
     _, recipe = study.recipe_of(number)
     return Use(
         source=f"trial {number} of the study {study.name}",
         value=value,
-        monitor=plan.monitor,
-        mode=plan.mode,
-        length=dict(plan.length),
-        seed=plan.seed,
+        monitor=config.monitor,
+        mode=config.mode,
+        length=dict(config.length),
+        seed=config.seed,
         has_own_groups=study.origin.has_own_groups,
-        call=recipe_call(plan, recipe, plan.best_recipe_path.name),
+        call=recipe_call(config, recipe, config.best_recipe_path.name),
     )

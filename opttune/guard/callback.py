@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 from opttune.errors import InputError
-from opttune.guard.handover import Handover
 from opttune.guard.history import RunHistory
-from opttune.guard.ranks import SharedDecision, from_rank_zero
 from opttune.guard.rules import Guard, Verdict
 from opttune.guard.steps import StepGatherer, StepRecord
-from opttune.guard.stop import EarlyEnd
-from opttune.namespaces import AnyCallback
 from opttune.outcome import StopReason
+from opttune.trainer.early_end import EarlyEnd
+from opttune.trainer.namespaces import AnyCallback
+from opttune.trainer.ranks import SharedDecision, from_rank_zero
+from opttune.trainer.spawn_result import SpawnResult
 
 RecordsListener = Callable[[list[StepRecord]], None]
 _ACTIONS = ("stop", "warn")
@@ -64,7 +64,7 @@ class GuardCallback(AnyCallback):
         self._action, self._monitor, self._mode = action, monitor, mode
         self._listener = listener
         self._early_end = EarlyEnd()
-        self._handover = Handover()
+        self._handover = SpawnResult()
         self._reset(0, 0)
 
     def _reset(self, step: int, total_steps: int) -> None:

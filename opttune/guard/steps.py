@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from opttune.trainer.transfer import Transfer
+
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
@@ -23,36 +25,6 @@ class StepRecord:
     loss: float | None
     lr: float
     grad_norm: float | None
-
-
-class Transfer:
-    """Some numbers on their way from a device to this process, which does not wait for them.
-
-    Args:
-        numbers: The numbers, one tensor of one dimension.
-    """
-
-    def __init__(self, numbers: Tensor) -> None:
-        self._numbers = numbers
-        self._event: torch.cuda.Event | None = None
-        if numbers.device.type == "cuda":
-            self._numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
-            self._numbers.copy_(numbers, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()
-
-    @property
-    def has_arrived(self) -> bool:
-        """Whether reading them makes nobody wait; of an accelerator that does not tell, it never is."""
-        if self._event is not None:
-            return bool(self._event.query())  # type: ignore[no-untyped-call]
-        return self._numbers.device.type == "cpu"
-
-    def read(self) -> list[float]:
-        """Return them, once they are there."""
-        if self._event is not None:
-            self._event.synchronize()
-        return self._numbers.tolist()
 
 
 _Step = tuple[int, Tensor | None, float, Tensor | None]

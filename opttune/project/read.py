@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from opttune.errors import InputError, MissingExtraError
-from opttune.namespaces import NAMESPACES
 from opttune.project.start import CliSource, start_cli
+from opttune.trainer.namespaces import NAMESPACES
 
 # what opttune does itself in a search: each is a callback's class, of either name of Lightning
 _LEFT_OUT = {

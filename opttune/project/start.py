@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from opttune.errors import InputError
-from opttune.namespaces import NAMESPACES
 from opttune.references import absolute_reference, describe_error, load_reference
+from opttune.trainer.namespaces import NAMESPACES
 
 _CLI_NAME = "LightningCLI"
 

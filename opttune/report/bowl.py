@@ -5,13 +5,13 @@ from math import isfinite
 
 from opttune.report.chart import GREY, RED, Chart, Panel, Rule, Series, Style, is_steep, room_for
 from opttune.report.colours import optimizer_colours, shown_recipe
-from opttune.searching.record import TrialRecord
-from opttune.searching.stored import StoredStudy
+from opttune.study.frozen_study import FrozenStudy
+from opttune.trial_record import TrialRecord
 
 _Kind = tuple[str, Style, str, Callable[[TrialRecord], bool]]
 
 
-def value_over_lr(study: StoredStudy) -> Chart | None:
+def value_over_lr(study: FrozenStudy) -> Chart | None:
     """Draw each optimizer's values over its learning rates; None where no trial has a value."""
     values = [record.value for record in study.records if record.value is not None]
     if not values:
@@ -23,7 +23,7 @@ def value_over_lr(study: StoredStudy) -> Chart | None:
     panels = [
         Panel(
             "peak learning rate",
-            study.plan.monitor,
+            study.config.monitor,
             _series([r for r in study.records if r.recipe and r.recipe.optimizer.name == name], colour, y_range),
             title=name,
             rules=[Rule(baseline, "as it came")] if baseline is not None else [],

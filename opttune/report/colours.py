@@ -1,11 +1,11 @@
 """One colour for each optimizer in all charts, and how a trial is named beside a point."""
 
 from opttune.report.chart import PALETTE
-from opttune.searching.record import TrialRecord
-from opttune.searching.stored import StoredStudy
+from opttune.study.frozen_study import FrozenStudy
+from opttune.trial_record import TrialRecord
 
 
-def optimizer_colours(study: StoredStudy) -> dict[str, str]:
+def optimizer_colours(study: FrozenStudy) -> dict[str, str]:
     """Return the optimizers that were tried, in the order of the space, each with its colour."""
     tried = [record.recipe.optimizer.name for record in study.records if record.recipe]
     order = [branch.name for branch in study.space.optimizers]

@@ -7,9 +7,9 @@ from opttune.report.chart import Chart
 from opttune.report.interactive import figure_html, plotly_script
 from opttune.report.progress import equal_cost_rows
 from opttune.report.training import how_it_ended
-from opttune.searching.plan import recipe_call
-from opttune.searching.record import TrialRecord
-from opttune.searching.stored import StoredStudy
+from opttune.study.config import recipe_call
+from opttune.study.frozen_study import FrozenStudy
+from opttune.trial_record import TrialRecord
 from opttune.version import __version__
 from opttune.yaml_text import write_yaml
 
@@ -43,7 +43,7 @@ document.querySelectorAll("th.sorts").forEach(head => head.addEventListener("cli
 """
 
 
-def write_page(study: StoredStudy, charts: Sequence[Chart], verdict: Sequence[str] = ()) -> str:
+def write_page(study: FrozenStudy, charts: Sequence[Chart], verdict: Sequence[str] = ()) -> str:
     """Return the report of a search as HTML.
 
     Args:
@@ -55,7 +55,7 @@ def write_page(study: StoredStudy, charts: Sequence[Chart], verdict: Sequence[st
         f"<h1>{escape(study.name)}</h1>",
         _answer(study),
         _list("Verdict", verdict),
-        _list("To heed", study.to_heed),
+        _list("To heed", study.warnings),
         *map(_figure, charts[:1]),
         _comparison(study),
         *map(_figure, charts[1:]),
@@ -72,19 +72,19 @@ def write_page(study: StoredStudy, charts: Sequence[Chart], verdict: Sequence[st
     )
 
 
-def _answer(study: StoredStudy) -> str:
-    best, plan, baseline = study.best, study.plan, study.baseline
+def _answer(study: FrozenStudy) -> str:
+    best, config, baseline = study.best, study.config, study.baseline
     if best is None or best.recipe is None:
         return "<p class='answer'><b>No trial came through.</b></p>"
     against = ""
     if baseline is not None:
         value = "no value" if baseline.value is None else f"{baseline.value:.5g}"
         against = f" against {value} of the module as it came ({escape(study.origin.replaced)})"
-    call = recipe_call(plan, best.recipe, str(plan.best_recipe_path))
-    length = ", ".join(f"{name}={value}" for name, value in plan.length.items())
+    call = recipe_call(config, best.recipe, str(config.best_recipe_path))
+    length = ", ".join(f"{name}={value}" for name, value in config.length.items())
     use = f"trainer = Trainer({length}, callbacks=[opttune.{call}])"
     return (
-        f"<p class='answer'><b>{escape(plan.monitor)} {best.value:.5g}</b>{against}, with trial {best.number}:<br>"
+        f"<p class='answer'><b>{escape(config.monitor)} {best.value:.5g}</b>{against}, with trial {best.number}:<br>"
         f"{escape(str(best.recipe))}</p>"
         f"<pre>{escape(write_yaml(best.recipe.to_dict()).rstrip())}</pre><pre>{escape(use)}</pre>"
     )
@@ -99,7 +99,7 @@ def _figure(chart: Chart) -> str:
     return f"<h2>{escape(chart.title)}</h2><p class='says'>{escape(chart.says)}</p>{figure_html(chart)}"
 
 
-def _comparison(study: StoredStudy) -> str:
+def _comparison(study: FrozenStudy) -> str:
     rows = equal_cost_rows(study)
     if not rows:
         return ""
@@ -108,7 +108,7 @@ def _comparison(study: StoredStudy) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _trials(study: StoredStudy) -> str:
+def _trials(study: FrozenStudy) -> str:
     rows = [record.row() | {"seconds": round(record.seconds, 1)} for record in study.records]
     names = list(dict.fromkeys(name for row in rows for name in row if any(r.get(name) is not None for r in rows)))
     head = "".join(f"<th class='sorts'>{escape(name)}</th>" for name in names)
@@ -119,7 +119,7 @@ def _trials(study: StoredStudy) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _class(study: StoredStudy, record: TrialRecord) -> str:
+def _class(study: FrozenStudy, record: TrialRecord) -> str:
     is_best = study.best is not None and record.number == study.best.number
     return "best" if is_best else how_it_ended(record).removeprefix("left ")
 
@@ -133,10 +133,10 @@ def _cell(value: object) -> str:
     return f"<td data-key='{escape(str(value), quote=True)}'>{escape(str(value))}</td>"
 
 
-def _searched(study: StoredStudy) -> str:
+def _searched(study: FrozenStudy) -> str:
     origin = study.origin
     return (
         f"{escape(origin.model_name)}, {origin.parameters:,} parameters; space {escape(study.space.name)}; "
         f"{len(study.records)} trials of up to {study.total_steps:,} steps; {study.steps_spent:,} steps spent, "
-        f"{study.steps_spent / study.total_steps:.1f} full trainings; seed {study.plan.seed}."
+        f"{study.steps_spent / study.total_steps:.1f} full trainings; seed {study.config.seed}."
     )

@@ -4,19 +4,19 @@ from collections.abc import Sequence
 
 from opttune.report.chart import INK, Chart, Panel, Rule, Series, is_steep, room_for
 from opttune.report.colours import optimizer_colours, shown_recipe
-from opttune.searching.record import TrialRecord
-from opttune.searching.result import is_better
-from opttune.searching.stored import StoredStudy
+from opttune.study.frozen_study import FrozenStudy
+from opttune.study.selection import is_better
+from opttune.trial_record import TrialRecord
 
 
-def best_over_cost(study: StoredStudy) -> Chart | None:
+def best_over_cost(study: FrozenStudy) -> Chart | None:
     """Draw the best value so far over what the search had spent, and every finished trial; None where none is."""
     finished = _by_cost(study.records)
     if not finished:
         return None
     colours = optimizer_colours(study)
     values = [record.value or 0.0 for record in finished]
-    x, y = _best_so_far([(_cost(study, record), record.value or 0.0) for record in finished], study.plan.mode)
+    x, y = _best_so_far([(_cost(study, record), record.value or 0.0) for record in finished], study.config.mode)
     end = study.steps_spent / study.total_steps
     series = [Series("best so far", [*x, end], [*y, y[-1]], "steps", INK, width=2.0)]
     for name, colour in colours.items():
@@ -36,7 +36,7 @@ def best_over_cost(study: StoredStudy) -> Chart | None:
     rules = [Rule(value, "as it came") for value in _baseline_values(study)]
     panel = Panel(
         f"cost so far, in full trainings of {study.total_steps:,} steps",
-        study.plan.monitor,
+        study.config.monitor,
         series,
         rules=rules,
         y_log=log,
@@ -51,7 +51,7 @@ def best_over_cost(study: StoredStudy) -> Chart | None:
     )
 
 
-def equal_cost(study: StoredStudy) -> Chart | None:
+def equal_cost(study: FrozenStudy) -> Chart | None:
     """Draw what each optimizer reached for what was spent on it; None where fewer than two finished a training."""
     lines: dict[str, tuple[list[float], list[float]]] = {}
     costs: dict[str, float] = {}
@@ -63,7 +63,7 @@ def equal_cost(study: StoredStudy) -> Chart | None:
             if record.value is not None:
                 points.append((spent, record.value))
         if points:
-            x, y = _best_so_far(points, study.plan.mode)
+            x, y = _best_so_far(points, study.config.mode)
             lines[name], costs[name] = ([*x, spent], [*y, y[-1]]), spent
     if len(lines) < 2:
         return None
@@ -74,7 +74,7 @@ def equal_cost(study: StoredStudy) -> Chart | None:
     log = is_steep(values)
     panel = Panel(
         f"spent on the optimizer, in full trainings of {study.total_steps:,} steps",
-        f"best {study.plan.monitor}",
+        f"best {study.config.monitor}",
         series,
         rules=[Rule(min(costs.values()), "all have spent this", is_upright=True)],
         y_log=log,
@@ -91,7 +91,7 @@ def equal_cost(study: StoredStudy) -> Chart | None:
     )
 
 
-def equal_cost_rows(study: StoredStudy) -> list[dict[str, object]]:
+def equal_cost_rows(study: FrozenStudy) -> list[dict[str, object]]:
     """Return a row for each optimizer: trials, cost, best value, and its value at the cost that all have spent."""
     chart = equal_cost(study)
     if chart is None:
@@ -119,11 +119,11 @@ def _by_cost(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return sorted(finished, key=lambda record: record.steps_spent or 0)
 
 
-def _cost(study: StoredStudy, record: TrialRecord) -> float:
+def _cost(study: FrozenStudy, record: TrialRecord) -> float:
     return (record.steps_spent or 0) / study.total_steps
 
 
-def _baseline_values(study: StoredStudy) -> list[float]:
+def _baseline_values(study: FrozenStudy) -> list[float]:
     return [study.baseline.value] if study.baseline is not None and study.baseline.value is not None else []
 
 

@@ -4,16 +4,16 @@ from opttune.build.schedule import multiplier
 from opttune.catalog.lookup import find_schedule
 from opttune.report.chart import PALETTE, Chart, Panel, Series
 from opttune.report.colours import optimizer_colours
-from opttune.searching.importance import field_importances
-from opttune.searching.record import TrialRecord
-from opttune.searching.stored import StoredStudy
+from opttune.report.importance import field_importances
+from opttune.study.frozen_study import FrozenStudy
+from opttune.trial_record import TrialRecord
 
 _TOP = 5
 _MOST_POINTS = 400
 _MOST_FIELDS = 15
 
 
-def schedules(study: StoredStudy) -> Chart | None:
+def schedules(study: FrozenStudy) -> Chart | None:
     """Draw the learning rates of the best recipes over the steps; None where none has a curve of its own."""
     best = [record for record in study.ranked if record.recipe and _has_curve(record)][:_TOP]
     series = [_curve(study, record, colour) for record, colour in zip(best, PALETTE, strict=False)]
@@ -29,9 +29,9 @@ def schedules(study: StoredStudy) -> Chart | None:
     )
 
 
-def importances(study: StoredStudy) -> Chart | None:
+def importances(study: FrozenStudy) -> Chart | None:
     """Draw how much each field mattered; None where too few trials finished to tell."""
-    found = list(field_importances(study.study, study.plan.mode).items())[:_MOST_FIELDS]
+    found = list(field_importances(study.study, study.config.mode).items())[:_MOST_FIELDS]
     if not found:
         return None
     found.reverse()
@@ -53,7 +53,7 @@ def importances(study: StoredStudy) -> Chart | None:
     )
 
 
-def _curve(study: StoredStudy, record: TrialRecord, colour: str) -> Series:
+def _curve(study: FrozenStudy, record: TrialRecord, colour: str) -> Series:
     assert record.recipe is not None
     factor = multiplier(record.recipe.schedule, study.total_steps)
     lr = record.recipe.optimizer["lr"]

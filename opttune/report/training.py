@@ -5,9 +5,9 @@ from math import ceil, isfinite
 
 from opttune.report.chart import GREEN, GREY, INK, NO_VALUE, RED, Chart, Panel, Rule, Series, is_steep, room_for
 from opttune.report.colours import optimizer_colours, shown_recipe
-from opttune.searching.record import TrialRecord
-from opttune.searching.stored import StoredStudy
-from opttune.searching.warmup import longest_warmup
+from opttune.space.warmup import longest_warmup
+from opttune.study.frozen_study import FrozenStudy
+from opttune.trial_record import TrialRecord
 
 Curve = Sequence[tuple[int, float]]
 Curves = Mapping[int, Mapping[str, Curve]]
@@ -28,7 +28,7 @@ _ENDS = {
 }
 
 
-def learning_curves(study: StoredStudy, curves: Curves) -> Chart | None:
+def learning_curves(study: FrozenStudy, curves: Curves) -> Chart | None:
     """Draw the monitored metric and the training loss over the steps; None where nothing is known of either.
 
     Args:
@@ -39,7 +39,7 @@ def learning_curves(study: StoredStudy, curves: Curves) -> Chart | None:
     monitored = {record.number: _monitored(study, record, curves) for record in shown}
     losses = {record.number: _smooth(curves.get(record.number, {}).get(LOSS, ())) for record in shown}
     panels = [
-        _panel(study, shown, monitored, study.plan.monitor),
+        _panel(study, shown, monitored, study.config.monitor),
         _panel(study, shown, losses, f"{LOSS}, mean over {_SMOOTHED_OVER:.0%} of the steps"),
     ]
     panels = [panel for panel in panels if panel is not None]
@@ -55,7 +55,7 @@ def learning_curves(study: StoredStudy, curves: Curves) -> Chart | None:
     )
 
 
-def ladder(study: StoredStudy) -> Chart | None:
+def ladder(study: FrozenStudy) -> Chart | None:
     """Draw how far each trial was trained; None where none has begun."""
     begun = [record for record in study.records if record.last is not None]
     if not begun:
@@ -71,7 +71,7 @@ def ladder(study: StoredStudy) -> Chart | None:
         labels = [shown_recipe(record) for record in own]
         series.append(Series("", x, y, "line", colour, width=2.0, opacity=0.6))
         series.append(Series(name, ends, [float(r.number) for r in own], "dots", colour, labels=labels))
-    rungs = study.plan.ladder.steps(study.total_steps, longest_warmup(study.space))[:-1]
+    rungs = study.config.ladder.steps(study.total_steps, longest_warmup(study.space))[:-1]
     rules = [Rule(step / study.total_steps, f"rung {step:,}", is_upright=True) for step in rungs]
     panel = Panel(f"share of the full length of {study.total_steps:,} steps", "trial", series, rules=rules)
     return Chart(
@@ -98,8 +98,8 @@ def how_it_ended(record: TrialRecord) -> str:
     return "left behind" if record.outcome.reason.has_value or record.state == "pruned" else "failed"
 
 
-def _shown(study: StoredStudy) -> list[TrialRecord]:
-    sign = 1 if study.plan.mode == "min" else -1
+def _shown(study: FrozenStudy) -> list[TrialRecord]:
+    sign = 1 if study.config.mode == "min" else -1
     begun = [record for record in study.records if record.recipe is not None]
 
     def rank(record: TrialRecord) -> tuple[bool, float, int]:
@@ -109,8 +109,8 @@ def _shown(study: StoredStudy) -> list[TrialRecord]:
     return sorted(begun, key=rank)[:_MOST_CURVES]
 
 
-def _monitored(study: StoredStudy, record: TrialRecord, curves: Curves) -> Curve:
-    logged = curves.get(record.number, {}).get(study.plan.monitor)
+def _monitored(study: FrozenStudy, record: TrialRecord, curves: Curves) -> Curve:
+    logged = curves.get(record.number, {}).get(study.config.monitor)
     if logged:
         return logged
     values = [(pause.steps, pause.value) for pause in record.pauses]
@@ -118,12 +118,12 @@ def _monitored(study: StoredStudy, record: TrialRecord, curves: Curves) -> Curve
     return [(step, value) for step, value in values if value is not None]
 
 
-def _panel(study: StoredStudy, shown: Sequence[TrialRecord], curves: Mapping[int, Curve], y_label: str) -> Panel | None:
+def _panel(study: FrozenStudy, shown: Sequence[TrialRecord], curves: Mapping[int, Curve], y_label: str) -> Panel | None:
     points = [value for curve in curves.values() for _, value in curve if isfinite(value)]
     if not points:
         return None
     # of a metric that is better the higher, the best would be cut off
-    is_cut = y_label != study.plan.monitor or study.plan.mode == "min"
+    is_cut = y_label != study.config.monitor or study.config.mode == "min"
     top = _top(list(curves.values()), points) if is_cut else room_for(points, log=False)[1]
     colours = optimizer_colours(study)
     series: list[Series] = []

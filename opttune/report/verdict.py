@@ -2,10 +2,10 @@
 
 from opttune.confirming.verdict import study_verdict
 from opttune.report.chart import GREY, INK, Chart, Panel, Series
-from opttune.searching.stored import StoredStudy
+from opttune.study.frozen_study import FrozenStudy
 
 
-def verdict_chart(study: StoredStudy) -> Chart | None:
+def verdict_chart(study: FrozenStudy) -> Chart | None:
     """Draw what each candidate reached on the seeds of the verdict; None where there is none."""
     verdict = study_verdict(study)
     if verdict is None:
@@ -20,7 +20,7 @@ def verdict_chart(study: StoredStudy) -> Chart | None:
     x, y, labels = zip(*values, strict=True)
     centre, row_of, spread = zip(*means, strict=True)
     panel = Panel(
-        study.plan.monitor,
+        study.config.monitor,
         "",
         [
             Series("one seed", x, y, "rings", GREY, labels=labels),

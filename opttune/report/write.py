@@ -13,13 +13,13 @@ from opttune.report.progress import best_over_cost, equal_cost
 from opttune.report.recipes import importances, schedules
 from opttune.report.training import LOSS, Curves, ladder, learning_curves
 from opttune.report.verdict import verdict_chart
-from opttune.searching.stored import StoredStudy
 from opttune.shared_folder import write_whole
+from opttune.study.frozen_study import FrozenStudy
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.reading import read_curves
 
 
-def write_report(study: StoredStudy, path: str | Path, tracking_uri: str | None = None) -> list[Path]:
+def write_report(study: FrozenStudy, path: str | Path, tracking_uri: str | None = None) -> list[Path]:
     """Write the report of a search.
 
     Args:
@@ -48,16 +48,16 @@ def write_report(study: StoredStudy, path: str | Path, tracking_uri: str | None 
     return [page, *pictures]
 
 
-def curves_of(study: StoredStudy, tracking_uri: str | None = None) -> Curves:
+def curves_of(study: FrozenStudy, tracking_uri: str | None = None) -> Curves:
     """Return the learning curves of a search's trials, as MLflow holds them; empty where it cannot be reached."""
     key = study.parent_key
     if key is None:
         return {}
     uri = resolve_tracking_uri(tracking_uri or study.origin.tracking_uri or None)
-    return read_curves(uri, key, study.run_keys, (study.plan.monitor, LOSS))
+    return read_curves(uri, key, study.run_keys, (study.config.monitor, LOSS))
 
 
-def make_charts(study: StoredStudy, curves: Curves) -> list[Chart]:
+def make_charts(study: FrozenStudy, curves: Curves) -> list[Chart]:
     """Return the figures of a search; those of which nothing is known are left out.
 
     Args:

@@ -13,8 +13,8 @@ from opttune.build.schedule import Mode, multiplier, scheduler_config
 from opttune.catalog.check import check_recipe, with_defaults
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.errors import ModelError, RecipeError
-from opttune.namespaces import AnyCallback
 from opttune.recipe import Recipe
+from opttune.trainer.namespaces import AnyCallback
 from opttune.training.own_optimizer import OwnOptimizer, ask_own_optimizer
 
 _HOOK = "configure_optimizers"

@@ -16,9 +16,9 @@ from opttune.errors import InputError, OpttuneError
 from opttune.guard.callback import GuardCallback
 from opttune.guard.rules import Guard
 from opttune.guard.steps import StepRecord
-from opttune.namespaces import NAMESPACES, AnyCallback, trainer_class
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
+from opttune.trainer.namespaces import NAMESPACES, AnyCallback, trainer_class
 from opttune.training.attach import RecipeAttacher
 from opttune.training.conclusion import Conclusion, agreed, conclude, guarded_fields
 from opttune.training.data_order import DataOrder

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from opttune.namespaces import AnyCallback
+from opttune.trainer.namespaces import AnyCallback
 
 
 class CallbackGroup(AnyCallback):

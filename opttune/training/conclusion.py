@@ -6,9 +6,9 @@ from typing import Any
 
 from opttune.errors import OpttuneError
 from opttune.guard.callback import GuardCallback
-from opttune.guard.ranks import from_rank_zero
 from opttune.guard.rules import Verdict
 from opttune.outcome import StopReason
+from opttune.trainer.ranks import from_rank_zero
 from opttune.training.metrics import read_monitor
 
 Conclusion = tuple[StopReason, float | None, str]

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from opttune.guard.stop import EarlyEnd
-from opttune.namespaces import AnyCallback
+from opttune.trainer.early_end import EarlyEnd
+from opttune.trainer.namespaces import AnyCallback
 from opttune.training.attach import count_steps
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from opttune.errors import MonitorError, one_of
-from opttune.namespaces import AnyCallback
+from opttune.trainer.namespaces import AnyCallback
 
 
 class MetricsReporter(AnyCallback):

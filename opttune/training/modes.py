@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from opttune.catalog.info import OptimizerInfo
 from opttune.errors import ModelError
-from opttune.namespaces import AnyCallback
+from opttune.trainer.namespaces import AnyCallback
 
 
 def quirk_callbacks(info: OptimizerInfo) -> tuple[AnyCallback, ...]:

@@ -8,8 +8,8 @@ from typing import Any
 from torch.optim import Optimizer
 
 from opttune.errors import ModelError
-from opttune.namespaces import NAMESPACES
 from opttune.recipe import is_number
+from opttune.trainer.namespaces import NAMESPACES
 
 
 @dataclass(frozen=True, slots=True)

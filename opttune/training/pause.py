@@ -17,8 +17,8 @@ import torch
 
 from opttune.errors import InputError
 from opttune.guard.callback import GuardCallback
-from opttune.guard.ranks import of_all_ranks
-from opttune.namespaces import AnyCallback
+from opttune.trainer.namespaces import AnyCallback
+from opttune.trainer.ranks import of_all_ranks
 from opttune.training.attach import count_steps
 from opttune.training.data_order import DataOrder
 from opttune.training.modes import EvalModeSwitch
@@ -138,7 +138,7 @@ class PauseAndResume(AnyCallback):
             return
         if self._until_step is None or trainer.global_step < self._until_step:
             # of several ranks each would have to know
-            if not self._stop.was_pressed or trainer.world_size > 1:
+            if not self._stop.stop_requested or trainer.world_size > 1:
                 return
             self.is_stopped, self._until_step = True, trainer.global_step
         self._is_ending = True

@@ -5,14 +5,14 @@ import threading
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
-from opttune.namespaces import AnyCallback
+from opttune.trainer.namespaces import AnyCallback
 
 
 class Stop(Protocol):
     """Who may want a training to end."""
 
     @property
-    def was_pressed(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether the training shall end after its step."""
 
     def held(self) -> AbstractContextManager[None]:
@@ -24,11 +24,11 @@ class StopSwitch:
 
     Example:
         >>> switch = StopSwitch()
-        >>> switch.was_pressed = True
+        >>> switch.stop_requested = True
     """
 
     def __init__(self) -> None:
-        self.was_pressed = False
+        self.stop_requested = False
 
     def held(self) -> AbstractContextManager[None]:
         """Hold nothing: the switch breaks nothing off."""

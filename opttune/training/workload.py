@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from opttune.errors import ModelError
-from opttune.namespaces import is_data_module, is_module
+from opttune.trainer.namespaces import is_data_module, is_module
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from opttune.errors import OpttuneError
 from opttune.outcome import StopReason
 from opttune.recipe import Part, Recipe
 from opttune.training.attempt import Attempt, run_attempt
-from opttune.training.survey import survey
+from opttune.training.inspection import survey
 from opttune.training.workload import Workload
 from tests.compat.features import FEATURES, Feature
 

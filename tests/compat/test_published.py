@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from opttune.errors import ModelError
-from opttune.namespaces import NAMESPACES, is_module
+from opttune.trainer.namespaces import NAMESPACES, is_module
 from tests.compat.published import PUBLISHED, Published, _pina_problem
-from tests.search_support import run_search
+from tests.support.searches import run_search
 
 IMPORTED = {
     "pytorch-forecasting": "pytorch_forecasting",

@@ -10,10 +10,10 @@ from opttune.catalog import find_optimizer
 from opttune.catalog.optimizers import OPTIMIZERS
 from opttune.errors import MissingExtraError
 from opttune.training.recipe_callback import RecipeCallback
-from tests import modules as m
 from tests.contracts.test_every_optimizer import STEPS, short_recipe
-from tests.small_models import TASKS
-from tests.training.pauses import assert_equal, both
+from tests.support import modules as m
+from tests.support.pauses import assert_equal, both
+from tests.support.small_models import TASKS
 
 NAMES = tuple(info.name for info in OPTIMIZERS)
 

@@ -19,7 +19,7 @@ from opttune.catalog.ranges import SearchRange
 from opttune.catalog.schedules import SCHEDULES
 from opttune.errors import RecipeError
 from opttune.recipe import Groups, Part, Recipe
-from tests.training import pauses
+from tests.support import pauses
 
 NAMES = tuple(info.name for info in SCHEDULES)
 CURVES = tuple(info.name for info in SCHEDULES if not info.follows_monitor)

@@ -1,0 +1,1 @@
+"""opttune inside an Optuna study of the user's own."""

@@ -1,0 +1,102 @@
+"""Report each validation to a trial of the user's own study, and heed its pruner; on several devices once for all."""
+
+from collections.abc import Iterable, Sequence
+from math import isfinite
+from typing import Any
+
+import optuna
+from optuna.storages import InMemoryStorage
+
+from opttune.errors import InputError
+from opttune.trainer.early_end import EarlyEnd
+from opttune.trainer.namespaces import AnyCallback
+from opttune.trainer.ranks import from_rank_zero
+from opttune.training.metrics import read_monitor
+
+
+class PruningCallback(AnyCallback):
+    """Reports each validation to a trial and heeds the study's pruner.
+
+    Args:
+        trial: The trial; of several ranks the first one's alone is told.
+        monitor: The metric.
+
+    Attributes:
+        message: Why the pruner ended the training; empty where it did not.
+        last_step: The optimizer step of the last report; -1 before the first.
+        reports: Step and value of each report.
+    """
+
+    def __init__(self, trial: optuna.trial.BaseTrial, monitor: str) -> None:
+        super().__init__()
+        self.message = ""
+        self.last_step = -1
+        self.reports: list[tuple[int, float]] = []
+        self._trial, self._monitor = trial, monitor
+        self._early_end = EarlyEnd()
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Report, and end the training where the pruner says so."""
+        if trainer.sanity_checking:
+            return
+        if self._monitor not in trainer.callback_metrics:
+            # a metric of the training may still come at its epoch's end
+            if trainer.current_epoch > 0 or self._monitor.startswith("val"):
+                read_monitor(trainer.callback_metrics, self._monitor)
+            return
+        message = from_rank_zero(trainer, self._report(trainer) if trainer.is_global_zero else "")
+        if message:
+            self.message = message
+            self._early_end.end(trainer, validate=True)
+
+    def _report(self, trainer: Any) -> str:
+        """Report; return why to end the training, or the empty text."""
+        value = float(trainer.callback_metrics[self._monitor])
+        # under accumulation several validations may stand at one step; Optuna takes the first
+        if not isfinite(value) or trainer.global_step <= self.last_step:
+            return ""
+        self.last_step = trainer.global_step
+        self.reports.append((self.last_step, value))
+        self._trial.report(value, step=self.last_step)
+        # should_stop is set already at the end of the full length: a finished trial is not pruned
+        if trainer.should_stop or not self._trial.should_prune():
+            return ""
+        return f"the study's pruner ended it at step {trainer.global_step}: {self._monitor} {value:.5g}"
+
+    def tell_again(self, reports: Iterable[Sequence[Any]]) -> None:
+        """Take what this callback's copy in a spawned process has reported; a shared storage holds it already."""
+        for step, value in reports:
+            self.last_step = step
+            if not is_shared(self._trial):
+                self._trial.report(value, step=step)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Put the Trainer's settings back."""
+        self._early_end.restore()
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Put the Trainer's settings back."""
+        self._early_end.restore()
+
+
+def is_shared(trial: optuna.trial.BaseTrial) -> bool:
+    """Return whether other processes see a trial's study."""
+    return isinstance(trial, optuna.Trial) and not isinstance(trial.study._storage, InMemoryStorage)
+
+
+def refuse_further_trials(asked_themselves: Sequence[bool]) -> None:
+    """Refuse, on every rank, that ranks beyond the first train trials of a shared study.
+
+    Args:
+        asked_themselves: For each rank whether it has asked such a study itself.
+
+    Raises:
+        InputError: One has.
+    """
+    if any(asked_themselves):
+        rank = list(asked_themselves).index(True)
+        raise InputError(
+            f"under the strategy ddp each process runs this script, and process {rank} has asked the shared study for "
+            "a trial of its own. Give those beyond the first a study in memory: storage=URL if "
+            "lightning.pytorch.utilities.rank_zero_only.rank == 0 else None; or train with strategy='ddp_spawn'."
+        )

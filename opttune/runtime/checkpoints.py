@@ -1,0 +1,166 @@
+"""The files of a search: the best recipe, its checkpoint, and the states of paused trials."""
+
+import os
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from filelock import FileLock
+
+from opttune.errors import InputError
+from opttune.recipe import Recipe
+from opttune.shared_folder import files_in
+from opttune.space.recipe_file import save_recipe
+from opttune.study.config import SearchConfig, recipe_call
+from opttune.trial_record import TrialRecord
+
+
+def make_folder(out_dir: Path) -> None:
+    """Make the folder of a search, which other processes may be making as well, and try to write in it.
+
+    Raises:
+        InputError: It cannot be made, or nothing can be written in it.
+    """
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out_dir):
+            pass
+    except OSError as err:
+        raise InputError(
+            f"cannot write to the folder {out_dir}: {err.strerror}. Choose another with out_dir= or --out-dir."
+        ) from None
+
+
+class CheckpointStore:
+    """What a search keeps in its folder.
+
+    Args:
+        config: What the search is told.
+        is_shared: Whether other processes may keep their states in the same folder.
+
+    Attributes:
+        most_bytes: The most that the states of paused trials have taken at a time.
+    """
+
+    def __init__(self, config: SearchConfig, is_shared: bool = False) -> None:
+        self._config, self._is_shared = config, is_shared
+        self._folder, self._ends = config.checkpoint_folder, config.finalist_folder
+        self.most_bytes = 0
+        self._sizes: dict[str, int] = {}
+
+    def end_of(self, number: int) -> Path:
+        """Return where a trial's state at the end stands until it is known whether it is the best."""
+        return self._ends / f"trial_{number}.ckpt"
+
+    def pause_of(self, number: int, step: int) -> Path:
+        """Return where the state of a trial that is paused at a step stands."""
+        return self._folder / f"trial_{number}_step_{step}.ckpt"
+
+    def stop_of(self, number: int) -> Path:
+        """Return where the state of a trial stands that somebody stopped between two rungs."""
+        return self._folder / f"trial_{number}_step_stopped.ckpt"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from choosing a best at the same time."""
+        if not self._is_shared:
+            yield
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._folder / ".best.lock"):
+            yield
+
+    def note_size(self) -> None:
+        """Look how much the states take now."""
+        states = [file for file in files_in(self._folder) if file.name.endswith(".ckpt")]
+        # many may wait, on a slow disk; each is looked at once
+        self._sizes = {file.name: self._sizes.get(file.name) or _size_of(file) for file in states}
+        self.most_bytes = max(self.most_bytes, sum(self._sizes.values()))
+
+    def drop_pauses(self, number: int, but_at: int | None = None) -> None:
+        """Remove the states of a trial, but the one at a step."""
+        kept = "" if but_at is None else self.pause_of(number, but_at).name
+        for file in files_in(self._folder):
+            if file.name.startswith(f"trial_{number}_step_") and file.name.endswith(".ckpt") and file.name != kept:
+                Path(file).unlink(missing_ok=True)
+
+    def drop_all(self) -> None:
+        """Remove every state; the search has ended."""
+        for folder in (self._folder, self._ends):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def remove_orphans(self, records: Sequence[TrialRecord]) -> None:
+        """Remove the states that belong to no trial that waits, runs or has finished: a kill may leave some."""
+        kept = {self.pause_of(record.number, record.steps) for record in records if record.outcome is None}
+        kept |= {self.stop_of(record.number) for record in records if record.saved_steps > record.steps}
+        kept |= {self.end_of(record.number) for record in records if record.value is not None}
+        running = {f"trial_{record.number}" for record in records if record.is_running}
+        for file in (*files_in(self._folder), *files_in(self._ends)):
+            # of a trial that another process trains just now it may be writing
+            is_trials = file.name.startswith("trial_") and "_".join(_stem(file).split("_")[:2]) not in running
+            if is_trials and Path(file) not in kept:
+                Path(file).unlink(missing_ok=True)
+
+    def keep_best(self, best: TrialRecord, before: TrialRecord | None) -> None:
+        """Make a trial's recipe and state at the end those of the best.
+
+        Args:
+            best: The trial.
+            before: The one that was the best until now, whose state may be asked for again.
+        """
+        path = self._config.best_checkpoint_path
+        if before is not None and path.exists() and not self.end_of(before.number).exists():
+            self._ends.mkdir(parents=True, exist_ok=True)
+            _link(path, self.end_of(before.number))
+        if self.end_of(best.number).exists():
+            _link(self.end_of(best.number), path)
+        else:
+            # an earlier call of the search may have ended without it: better no state than that of another trial
+            path.unlink(missing_ok=True)
+        if best.recipe is not None:
+            save_recipe(best.recipe, self._config.best_recipe_path, self._header(best, best.recipe))
+
+    def drop_ends(self, but: Collection[int]) -> None:
+        """Remove the states at the end of all trials but some; the best's own is kept in any case."""
+        kept = {f"trial_{number}" for number in but}
+        for file in files_in(self._ends):
+            # of a trial that trains just now it may be writing, under a longer name
+            if _stem(file) not in kept:
+                Path(file).unlink(missing_ok=True)
+
+    def _header(self, record: TrialRecord, recipe: Recipe) -> str:
+        config = self._config
+        length = ", ".join(f"{name}={value}" for name, value in config.length.items())
+        return (
+            f"trial {record.number} of the study {config.study_name}: {config.monitor} {record.value:.6g}\n"
+            f"length: {length}; seed: {config.seed}\n"
+            f"to train with it: {recipe_call(config, recipe, config.best_recipe_path.name)}"
+        )
+
+
+def _size_of(file: os.DirEntry[str]) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        # another process has removed it since
+        return 0
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make a file stand in a second place, in one step, and without a copy where the file system can."""
+    part = target.with_name(f"{target.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:
+        shutil.copyfile(source, part)
+    part.replace(target)
+    # where both were links to one file already, that has done nothing
+    part.unlink(missing_ok=True)
+
+
+def _stem(file: os.DirEntry[str]) -> str:
+    """Return a name up to its first point: of `trial_1.ckpt` and of `trial_1.ckpt.part` that is the same."""
+    return file.name.partition(".")[0]

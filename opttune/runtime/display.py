@@ -1,0 +1,202 @@
+"""What a person sees while a search runs: a live display on a terminal, plain lines elsewhere.
+
+All of it goes to standard error; standard output belongs to the result.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from opttune.guard.steps import StepRecord
+from opttune.outcome import Outcome, StopReason
+from opttune.recipe import Recipe
+from opttune.runtime.progress import ProgressReporter
+from opttune.study.config import SearchConfig
+from opttune.study.selection import best_record, is_better
+from opttune.training.inspection import ModelInspection
+from opttune.trial_record import TrialRecord
+
+
+class SilentReporter:
+    """Shows nothing."""
+
+    def search_started(
+        self, config: SearchConfig, survey: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
+    ) -> None:
+        """Show nothing."""
+
+    def training_started(self, number: int | None, recipe: Recipe | None) -> None:
+        """Show nothing."""
+
+    def steps(self, number: int | None, records: list[StepRecord]) -> None:
+        """Show nothing."""
+
+    def metrics(self, number: int | None, step: int, values: Mapping[str, float]) -> None:
+        """Show nothing."""
+
+    def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
+        """Show nothing."""
+
+    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
+        """Show nothing."""
+
+    def trial_outranked(self, number: int) -> None:
+        """Show nothing."""
+
+
+class PlainReporter(SilentReporter):
+    """One line when the search begins and one for each training that ends.
+
+    Args:
+        console: Where to write.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._recipes: dict[int | None, Recipe | None] = {}
+        self._best: float | None = None
+
+    def search_started(
+        self, config: SearchConfig, survey: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
+    ) -> None:
+        """Say what is searched, and where an earlier part of the search stands."""
+        self._config, self._survey = config, survey
+        best = best_record(records, config.mode)
+        self._best = best.value if best else None
+        self._line(
+            f"opttune: {survey.model_name} ({survey.parameters:,} parameters), replacing {survey.replaced}; "
+            f"{config.monitor} ({config.mode}), space {config.space.name}, "
+            f"{config.budget:g} trainings of {survey.total_steps} steps"
+        )
+        if config.mode_warning:
+            self._line(f"  warning: {config.mode_warning}")
+        for note in config.space_notes:
+            self._line(f"  {note}")
+        if records:
+            self._line(f"going on with {config.study_name}: {len(records)} trials, {self._cost(steps_spent)} so far")
+
+    def training_started(self, number: int | None, recipe: Recipe | None) -> None:
+        """Note what is trained."""
+        self._recipes[number] = recipe
+
+    def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
+        """Say what came of it."""
+        name = "as it came" if number is None else f"trial {number}"
+        if outcome.reason is StopReason.PAUSED:
+            what = f"{self._config.monitor} {outcome.value:.5g} at {outcome.steps / outcome.total_steps:.0%}"
+        elif outcome.value is None:
+            what = f"{outcome.reason}: {' '.join(outcome.message.split())}"
+        else:
+            is_best = number is not None and is_better(outcome.value, self._best, self._config.mode)
+            self._best = outcome.value if is_best else self._best
+            what = f"{self._config.monitor} {outcome.value:.5g}{' (best so far)' if is_best else ''}"
+        self._line(
+            f"[{self._cost(steps_spent)}] {name}  {what}  {self._recipes.pop(number, None) or self._survey.replaced}"
+        )
+
+    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
+        """Say what the second seed gave."""
+        value = f"{outcome.reason}" if outcome.value is None else f"{self._config.monitor} {outcome.value:.5g}"
+        self._line(
+            f"[{self._cost(steps_spent)}] trial {number} on a second seed  {value}  {self._recipes.pop(number, None)}"
+        )
+
+    def _cost(self, steps_spent: int) -> str:
+        return f"{steps_spent / self._survey.total_steps:.1f} of {self._config.budget:g} trainings"
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveReporter(PlainReporter):
+    """The plain lines, and below them what goes on now: budget, best so far, each training that is under way.
+
+    Args:
+        console: The terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._progress = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[shown]}"))
+        self._budget = self._progress.add_task("budget", total=1.0, shown="")
+        self._trainings: dict[int | None, TaskID] = {}
+        self._pruned = self._diverged = self._failed = 0
+
+    def __rich__(self) -> Group:
+        best = "none yet" if self._best is None else f"{self._best:.5g}"
+        failed = f"   failed {self._failed}" if self._failed else ""
+        return Group(self._progress, Text(f"best {best}   pruned {self._pruned}   diverged {self._diverged}{failed}"))
+
+    def search_started(
+        self, config: SearchConfig, survey: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
+    ) -> None:
+        """Begin where an earlier part of the search stands."""
+        super().search_started(config, survey, records, steps_spent)
+        self._progress.update(self._budget, total=config.budget * survey.total_steps)
+        for outcome in (record.outcome for record in records):
+            self._count(outcome)
+        self._spend(steps_spent)
+
+    def training_started(self, number: int | None, recipe: Recipe | None) -> None:
+        """Show that it is trained."""
+        super().training_started(number, recipe)
+        name = "as it came" if recipe is None else f"#{number} {recipe.optimizer.name} {recipe.optimizer['lr']:.2g}"
+        self._trainings[number] = self._progress.add_task(name, total=self._survey.total_steps, shown="")
+
+    def steps(self, number: int | None, records: list[StepRecord]) -> None:
+        """Move the bars; rich redraws them a few times a second."""
+        last = records[-1]
+        loss = "" if last.loss is None else f"loss {last.loss:.4g}"
+        if number in self._trainings:
+            self._progress.update(self._trainings[number], completed=last.step, shown=f"step {last.step}  {loss}")
+
+    def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
+        """Count it, and say what came of it."""
+        if number in self._trainings:
+            self._progress.remove_task(self._trainings.pop(number))
+        self._count(outcome)
+        self._spend(steps_spent)
+        super().training_ended(number, outcome, steps_spent)
+
+    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
+        """Say what the second seed gave."""
+        if number in self._trainings:
+            self._progress.remove_task(self._trainings.pop(number))
+        self._spend(steps_spent)
+        super().repeat_ended(number, outcome, steps_spent)
+
+    def trial_outranked(self, number: int) -> None:
+        """Count it."""
+        self._pruned += 1
+
+    def _count(self, outcome: Outcome | None) -> None:
+        if outcome is not None:
+            self._diverged += outcome.reason.is_divergence
+            self._pruned += outcome.reason in (StopReason.PRUNED, StopReason.OUTRANKED, StopReason.STALL)
+            self._failed += outcome.reason in (StopReason.FAILED, StopReason.OUT_OF_MEMORY)
+
+    def _spend(self, steps_spent: int) -> None:
+        self._progress.update(self._budget, completed=steps_spent, shown=self._cost(steps_spent))
+
+
+@contextmanager
+def make_reporter(progress: bool) -> Iterator[ProgressReporter]:
+    """Open the display that fits where standard error goes.
+
+    Args:
+        progress: Whether to show anything.
+    """
+    console = Console(file=sys.stderr)
+    if not progress:
+        yield SilentReporter()
+    elif console.is_terminal:
+        reporter = LiveReporter(console)
+        with Live(reporter, console=console, refresh_per_second=4, transient=True):
+            yield reporter
+    else:
+        yield PlainReporter(console)

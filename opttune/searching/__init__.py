@@ -1,1 +1,0 @@
-"""The search: what to try next, and the loop that tries it."""

@@ -1,0 +1,1 @@
+"""Where a study is kept, and which process holds what of it."""

@@ -1,0 +1,113 @@
+"""Open the storage of a study, and hold its folder: a journal file, or any database that Optuna takes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
+
+from opttune.errors import InputError, OpttuneError, StudyError
+from opttune.storages.journal import open_journal, remove_stale_lock
+from opttune.tracking.address import safe_uri
+from opttune.training.errors import raise_if_disk_is_full
+
+_JOURNAL = "journal://"
+_SQLITE_WAIT_SECONDS = 60
+"""How long one process waits for another's write."""
+_TABLES_SECONDS = 3.0
+"""In so long the tables of a new database are made."""
+
+
+def open_storage(url: str | None, out_dir: Path) -> BaseStorage:
+    """Open where studies are kept.
+
+    Args:
+        url: Any database URL that Optuna takes, or `journal:///path` for a journal file that several processes share;
+            None for the journal file `study.journal` in `out_dir`.
+        out_dir: The folder of the search, which this process holds (`lock_folder`) where no URL is given.
+
+    Raises:
+        InputError: The storage cannot be opened.
+    """
+    try:
+        if url is None:
+            remove_stale_lock(out_dir / "study.journal.lock")
+            return open_journal(out_dir / "study.journal")
+        if url.startswith(_JOURNAL):
+            return open_journal(Path(url.removeprefix(_JOURNAL)))
+        return _open_database(url)
+    except Exception as err:  # drivers of databases raise what they like
+        problem = safe_uri(f"the storage {url or out_dir} cannot be opened: {type(err).__name__}: {err}")
+        raise InputError(problem) from None
+
+
+def _open_database(url: str) -> BaseStorage:
+    # a server may have closed a connection that lay idle during a long training
+    wait: dict[str, Any] = {"connect_args": {"timeout": _SQLITE_WAIT_SECONDS}}
+    settings: dict[str, Any] = wait if url.startswith("sqlite") else {"pool_pre_ping": True}
+    try:
+        return RDBStorage(url, engine_kwargs=settings)
+    except SQLAlchemyError:
+        # of two processes that make the tables of a new database, one comes too late
+        time.sleep(_TABLES_SECONDS)
+        return RDBStorage(url, engine_kwargs=settings)
+
+
+@contextmanager
+def explain_storage_errors() -> Iterator[None]:
+    """Say what to do where the storage, or the disk under it, fails in the middle of a search.
+
+    Raises:
+        DiskFullError: Nothing more can be written.
+        StudyError: The storage cannot be reached any more.
+    """
+    try:
+        yield
+    except OpttuneError:
+        raise
+    except (OSError, optuna.exceptions.StorageInternalError, SQLAlchemyError) as err:
+        raise_if_disk_is_full(err)
+        if isinstance(err, OSError):
+            raise
+        problem = safe_uri(" ".join(f"{type(err.__cause__ or err).__name__}: {err.__cause__ or err}".split())[:300])
+        raise StudyError(
+            f"the storage of the study fails ({problem}). Nothing finished is lost: once it is there again, the same "
+            "command goes on."
+        ) from err
+
+
+@contextmanager
+def lock_folder(out_dir: Path) -> Iterator[None]:
+    """Hold a folder's search for this process; the hold ends with the process, however it ends.
+
+    Raises:
+        StudyError: Another process holds it.
+    """
+    lock = FileLock(out_dir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StudyError(
+            f"another search is running in {out_dir}. Wait for it, or choose another --out-dir. Several searches share "
+            "the work on a study that lies in a database: --storage URL."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Keep Optuna's own line for each trial off the terminal; opttune shows its own."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

@@ -1,0 +1,1 @@
+"""What a search is told, and what it gave."""

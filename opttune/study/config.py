@@ -1,0 +1,146 @@
+"""`SearchConfig`: everything that one search is told, as one frozen value."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from opttune.algorithms.successive_halving import SuccessiveHalving
+from opttune.build.schedule import Mode
+from opttune.catalog.lookup import find_schedule
+from opttune.errors import InputError
+from opttune.guard.rules import Guard
+from opttune.recipe import Recipe
+from opttune.space.model import Space
+from opttune.study.selection import Reevaluation
+from opttune.tracking.settings import Tracking
+
+_BETTER_HIGHER = {"acc", "accuracy", "auc", "auroc", "f1", "iou", "map", "r2", "precision", "recall", "bleu", "dice"}
+_SETTLED_BY_THE_TRAINER = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "precision")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchConfig:
+    """What a search is told.
+
+    Attributes:
+        space: What may vary.
+        monitor: The metric whose value at the end of a training counts.
+        mode: `min` or `max`.
+        length: `{"max_steps": n}` or `{"max_epochs": n}`: the full length of one training.
+        study_name: Name of the study.
+        out_dir: Folder of the search's files.
+        budget: Cost of the whole search in full trainings.
+        most_trials: Trials in all; None for no limit.
+        timeout_seconds: No training starts later than this; None for no limit.
+        seed: For the sampler, and for initial weights and data order of every training.
+        guard: What stops a training early; None lets all run.
+        with_baseline: Whether the module is trained once as it came.
+        trainer: Arguments of the Trainer beside the length.
+        shipped_space: `auto` or the name of the space, where it ships with opttune and is yet to be settled, or was;
+            empty for a space of the user's own.
+        space_notes: How it was settled, one sentence each.
+        ladder: At which shares of the length trials are compared, and how many go on.
+        references: `model` and `data`, or the `project`, as the command was given them; empty for a search that was
+            called from Python.
+        tracking: What is written to MLflow beside the usual.
+        reevaluation: How many of the best are trained on a second seed at the end.
+        engine: Where trainings run: `inline`, `local` or `ray`.
+        workers: Trainings at a time.
+    """
+
+    space: Space
+    monitor: str
+    mode: Mode
+    length: Mapping[str, int]
+    study_name: str
+    out_dir: Path
+    budget: float = 20.0
+    most_trials: int | None = None
+    timeout_seconds: float | None = None
+    seed: int = 0
+    guard: Guard | None = None
+    with_baseline: bool = True
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    shipped_space: str = ""
+    space_notes: tuple[str, ...] = ()
+    ladder: SuccessiveHalving = field(default_factory=SuccessiveHalving)
+    references: Mapping[str, str] = field(default_factory=dict)
+    tracking: Tracking = field(default_factory=Tracking)
+    reevaluation: Reevaluation = field(default_factory=Reevaluation)
+    engine: str = "inline"
+    workers: int = 1
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What a study must have been made for to go on with this search."""
+        return {
+            "space": self.shipped_space or self.space.to_dict(),
+            "trainer": {name: self.trainer[name] for name in _SETTLED_BY_THE_TRAINER if name in self.trainer},
+            "monitor": self.monitor,
+            "mode": self.mode,
+            "length": dict(self.length),
+            "seed": self.seed,
+        }
+
+    @property
+    def second_seed(self) -> int:
+        """With which the best trials are trained again."""
+        return self.seed + 1
+
+    @property
+    def mode_warning(self) -> str:
+        """A sentence where the mode looks like a slip: `min` for a metric that is better the higher; else empty."""
+        words = set(re.split(r"[^a-z0-9]+", self.monitor.lower()))
+        if self.mode == "max" or not words & _BETTER_HIGHER:
+            return ""
+        return f"{self.monitor} is searched for its lowest value; if higher is better, say mode max (--mode max)."
+
+    @property
+    def best_recipe_path(self) -> Path:
+        """Where the best recipe so far stands."""
+        return self.out_dir / "best_recipe.yaml"
+
+    @property
+    def best_checkpoint_path(self) -> Path:
+        """Where the best trial's state at the end of its training stands."""
+        return self.out_dir / "best.ckpt"
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where the states of paused trials stand."""
+        return self.out_dir / "checkpoints"
+
+    @property
+    def finalist_folder(self) -> Path:
+        """Where the states at the end of the trials stand that may still turn out to be the best."""
+        return self.out_dir / "finalists"
+
+
+def read_mode(mode: str) -> Mode:
+    """Return a mode that was given as text.
+
+    Raises:
+        InputError: It is neither `min` nor `max`.
+    """
+    if mode == "min":
+        return "min"
+    if mode == "max":
+        return "max"
+    raise InputError(f"mode must be 'min' or 'max', got {mode!r}.")
+
+
+def recipe_call(config: SearchConfig, recipe: Recipe, path: str) -> str:
+    """Return how to train with a recipe file, as Python text; a schedule that follows the monitor must know it.
+
+    Example:
+        >>> from opttune.recipe import Part
+        >>> from opttune.space.parse import load_space
+        >>> config = SearchConfig(load_space("sgd"), "val_acc", "max", {"max_steps": 9}, "study", Path("out"))
+        >>> recipe_call(config, Recipe(Part("sgd"), Part("plateau")), "best.yaml")
+        "RecipeCallback('best.yaml', monitor='val_acc', mode='max')"
+    """
+    follows = find_schedule(recipe.schedule.name).follows_monitor
+    monitored = f", monitor={config.monitor!r}, mode={config.mode!r}" if follows else ""
+    return f"RecipeCallback({path!r}{monitored})"

@@ -1,0 +1,67 @@
+"""What the trials say about the space: edges, divergences, and what to try next."""
+
+from collections.abc import Sequence
+
+from opttune.recipe import Recipe
+from opttune.space.model import Field, Range, Space
+from opttune.trial_record import TrialRecord
+
+_EDGE = 0.03
+"""A best value this near to an end of its range, as a share of the scale, is called at the edge."""
+
+
+def edge_warnings(best: Recipe, space: Space) -> list[str]:
+    """Say where the best recipe stands at the edge of its space, beyond which better may lie, and what to run next."""
+    flat = best.flat()
+    found = []
+    for name, field in _fields_of(best, space):
+        value = flat.get(name)
+        if not isinstance(field, Range) or not isinstance(value, int | float):
+            continue
+        place = field.place(value)
+        # 0 is a natural end, and a prior at an end was no finding of the search
+        if value == field.prior or (place <= _EDGE and field.low == 0):
+            continue
+        if place <= _EDGE or place >= 1 - _EDGE:
+            end = "lower" if place <= _EDGE else "upper"
+            found.append(
+                f"the best {name} {value:.3g} lies at the {end} edge of its range {field.low:g}..{field.high:g} in "
+                f"the space {space.name}: better may lie beyond. {_next_step(space, best.optimizer.name, name)}"
+            )
+    return found
+
+
+def stability(records: Sequence[TrialRecord]) -> list[str]:
+    """Say for each optimizer of which trials diverged how many did, and up to which learning rate it stayed stable."""
+    found = []
+    for name in dict.fromkeys(record.recipe.optimizer.name for record in records if record.recipe):
+        own = [record for record in records if record.recipe and record.recipe.optimizer.name == name]
+        diverged = [_lr(r) for r in own if r.outcome is not None and r.outcome.reason.is_divergence]
+        stable = [_lr(r) for r in own if r.value is not None]
+        if not diverged:
+            continue
+        highest = f"the highest that stayed stable is {max(stable):.3g}" if stable else "none stayed stable"
+        share = f"{len(diverged)} of {len(own)} trials diverged"
+        found.append(f"{name}: {share}, from a learning rate of {min(diverged):.3g}; {highest}")
+    return found
+
+
+def _lr(record: TrialRecord) -> float:
+    lr = record.recipe.optimizer["lr"] if record.recipe else 0.0
+    return float(lr) if isinstance(lr, int | float) else 0.0
+
+
+def _fields_of(best: Recipe, space: Space) -> list[tuple[str, Field]]:
+    optimizer = next((branch for branch in space.optimizers if branch.name == best.optimizer.name), None)
+    schedule = next((branch for branch in space.schedules if branch.name == best.schedule.name), None)
+    return [
+        *(optimizer.fields if optimizer else ()),
+        *(schedule.fields if schedule else ()),
+        *space.training,
+    ]
+
+
+def _next_step(space: Space, optimizer: str, field: str) -> str:
+    if space.name in ("auto", "wide"):
+        return f"Next: a space file of your own with a wider {optimizer}.{field} (opttune spaces show wide)."
+    return "Next: the same command with --space wide."

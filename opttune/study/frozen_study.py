@@ -1,0 +1,178 @@
+"""`FrozenStudy`: a search that was made earlier, read as one frozen value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from opttune.errors import InputError
+from opttune.outcome import Outcome
+from opttune.recipe import Recipe
+from opttune.space.model import Space
+from opttune.space.settle import SettledSpace
+from opttune.storages.find_study import StudyLocation, find_study
+from opttune.storages.records import ANSWERED, CONFIRMED, ORIGIN, PARENT_KEY, RUN_KEY, SPACE, SPEC, STATUS
+from opttune.storages.study_store import StudyStore
+from opttune.study.config import SearchConfig, read_mode
+from opttune.study.diagnostics import edge_warnings, stability
+from opttune.study.metadata import StudyMetadata
+from opttune.study.selection import best_record, expected_values, luck_warning
+from opttune.trial_record import TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenStudy:
+    """A search, as its study holds it.
+
+    Attributes:
+        config: What it was told, as far as that is known.
+        store: The study, open.
+        total_steps: Optimizer steps of the full length.
+        records: All trials, in their order.
+        baseline: What the module reached as it came, where that was tried.
+        steps_spent: Optimizer steps of the whole search.
+        origin: What the search was told beside, and saw of the model.
+        run_keys: Number of a trial -> the key under which tracking knows its run.
+        parent_key: The key under which tracking knows the search; None for one that wrote nothing.
+        status: How the search's run in MLflow ended.
+        confirmed: The trainings of a verdict; empty before one.
+    """
+
+    config: SearchConfig
+    store: StudyStore
+    total_steps: int
+    records: tuple[TrialRecord, ...]
+    baseline: Outcome | None
+    steps_spent: int
+    origin: StudyMetadata
+    run_keys: Mapping[int, str]
+    parent_key: str | None
+    status: str
+    confirmed: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.config.study_name
+
+    @property
+    def space(self) -> Space:
+        """What was varied."""
+        return self.config.space
+
+    @property
+    def study(self) -> optuna.Study:
+        """Optuna's study."""
+        return self.store.study
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The trial with the best value; None where none came through."""
+        return best_record(self.records, self.config.mode)
+
+    @property
+    def ranked(self) -> list[TrialRecord]:
+        """The trials that have a value, that with the best to be expected on any seed first."""
+        expected = expected_values(self.records, self.config.mode)
+        sign = 1 if self.config.mode == "min" else -1
+        valued = [record for record in self.records if record.number in expected]
+        return sorted(valued, key=lambda record: (sign * expected[record.number], record.number))
+
+    @property
+    def warnings(self) -> list[str]:
+        """Where the best stands at an edge, whether luck had a part, which optimizers diverged; a sentence each."""
+        best = self.best
+        edges = edge_warnings(best.recipe, self.space) if best and best.recipe else []
+        luck = luck_warning(self.records, best, self.config.monitor, self.config.mode) if best else ""
+        return [*edges, *([luck] if luck else []), *stability(self.records)]
+
+    def recipe_of(self, number: int | None) -> tuple[TrialRecord, Recipe]:
+        """Return a trial and its recipe.
+
+        Args:
+            number: Its number; None for the best.
+
+        Raises:
+            InputError: There is no such trial, or none came through.
+        """
+        record = self.best if number is None else next((r for r in self.records if r.number == number), None)
+        if record is None or record.recipe is None:
+            what = "no trial of it came through" if number is None else f"it has no trial {number} with a recipe"
+            raise InputError(f"STUDY: {self.name}: {what}.")
+        return record, record.recipe
+
+
+def load_study(study: str | Path, storage: str | None = None) -> FrozenStudy:
+    """Find a search by the name of its study or by its folder, and read it.
+
+    Args:
+        study: Name or folder.
+        storage: Optuna storage URL.
+
+    Raises:
+        InputError: There is no such study, it is not one of opttune's, or it has begun nothing yet.
+    """
+    return read_study(find_study(study, storage))
+
+
+def read_study(found: StudyLocation) -> FrozenStudy:
+    """Read a search.
+
+    Raises:
+        InputError: It has begun nothing yet.
+    """
+    spec = found.study.user_attrs[SPEC]
+    if SPACE not in found.study.user_attrs:
+        raise InputError(f"STUDY: the search {found.study.study_name!r} ended before its first trial.")
+    store = StudyStore(found.study.study_name, found.storage, spec)
+    attributes = store.study.user_attrs
+    total_steps = int(attributes[SPACE]["full_length_steps"])
+    origin = StudyMetadata.from_dict(attributes.get(ORIGIN, {}))
+    keys = {trial.number: trial.user_attrs.get(RUN_KEY) for trial in store.study.get_trials(deepcopy=False)}
+    return FrozenStudy(
+        config=_config(found, spec, store.stored_space, origin),
+        store=store,
+        total_steps=total_steps,
+        records=tuple(store.records()),
+        baseline=store.baseline,
+        steps_spent=store.steps_spent,
+        origin=origin,
+        run_keys={number: str(key) for number, key in keys.items() if key is not None},
+        parent_key=attributes.get(PARENT_KEY),
+        status=str(attributes.get(STATUS, "FINISHED")),
+        confirmed=attributes.get(CONFIRMED, {}),
+    )
+
+
+def keep_status(study: optuna.Study, status: str) -> None:
+    """Write down how a search's run in MLflow ended."""
+    study.set_user_attr(STATUS, status)
+
+
+def is_first_answer(study: optuna.Study) -> bool:
+    """Return whether no search of this study has written its answer as params yet; from here on one has."""
+    is_first = ANSWERED not in study.user_attrs
+    study.set_user_attr(ANSWERED, True)
+    return is_first
+
+
+def _config(
+    found: StudyLocation, spec: Mapping[str, Any], settled: SettledSpace, origin: StudyMetadata
+) -> SearchConfig:
+    return SearchConfig(
+        space=settled.space,
+        monitor=spec["monitor"],
+        mode=read_mode(spec["mode"]),
+        length=spec["length"],
+        study_name=found.study.study_name,
+        out_dir=found.folder,
+        budget=origin.budget,
+        seed=spec["seed"],
+        # what was settled stands in the study itself; a search from Python may have left the rest out
+        trainer={**origin.trainer, **spec["trainer"]},
+        shipped_space=spec["space"] if isinstance(spec["space"], str) else "",
+        space_notes=settled.notes,
+        references={"model": origin.model, "data": origin.data, "project": origin.project},
+    )

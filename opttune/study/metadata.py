@@ -1,0 +1,95 @@
+"""`StudyMetadata`: what a search was told that its study can do without, and a report or a verdict cannot."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from opttune.storages.records import ORIGIN, OUT_DIR
+from opttune.study.config import SearchConfig
+from opttune.tracking.address import safe_uri
+from opttune.training.inspection import ModelInspection
+
+
+@dataclass(frozen=True, slots=True)
+class StudyMetadata:
+    """What the last search of a study was told, and what it saw of the model; JSON can hold it.
+
+    Attributes:
+        model: The command's reference of the model; empty for a search that was called from Python.
+        data: The command's reference of the data.
+        project: The LightningCLI project that was searched, as text; empty where it was none.
+        trainer: Arguments of the Trainer, those that JSON can hold.
+        left_out: Names of those that it cannot.
+        is_guarded: Whether the guard may stop a training.
+        budget: Cost of the search in full trainings.
+        tracking_uri: Where MLflow is; empty where the address holds a password.
+        model_name: The class of the model.
+        parameters: Its trainable parameters.
+        replaced: The optimizer that it came with, in words.
+        has_own_optimizer: Whether that optimizer can train at all.
+        has_own_groups: Whether that optimizer has several groups, or leaves some parameters alone.
+        groups: Table of the parameter groups of the space's first recipe, in Markdown.
+    """
+
+    model: str = ""
+    data: str = ""
+    project: str = ""
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    is_guarded: bool = True
+    budget: float = 0.0
+    tracking_uri: str = ""
+    model_name: str = ""
+    parameters: int = 0
+    replaced: str = ""
+    has_own_optimizer: bool = True
+    has_own_groups: bool = False
+    groups: str = ""
+
+    @classmethod
+    def of(cls, config: SearchConfig, looked: ModelInspection, tracking_uri: str) -> "StudyMetadata":
+        """Take what a search was told and what a look at its model showed."""
+        kept = {name: value for name, value in config.trainer.items() if _is_plain(value)}
+        return cls(
+            model=config.references.get("model", ""),
+            data=config.references.get("data", ""),
+            project=config.references.get("project", ""),
+            trainer=kept,
+            left_out=tuple(name for name in config.trainer if name not in kept),
+            is_guarded=config.guard is not None,
+            budget=float(config.budget),
+            tracking_uri=tracking_uri if safe_uri(tracking_uri) == tracking_uri else "",
+            model_name=looked.model_name,
+            parameters=looked.parameters,
+            replaced=looked.replaced,
+            has_own_optimizer=looked.has_own_optimizer,
+            has_own_groups=looked.has_own_groups,
+            groups=looked.groups,
+        )
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "StudyMetadata":
+        """Read back what `to_dict` gave; what a later version added is passed over."""
+        known = {each.name for each in fields(cls)}
+        values = {name: value for name, value in stored.items() if name in known}
+        return cls(**{**values, "left_out": tuple(values.get("left_out", ()))})
+
+    def keep(self, study: optuna.Study, out_dir: Path) -> None:
+        """Write it into the study, with the folder of the search's files."""
+        study.set_user_attr(ORIGIN, self.to_dict())
+        study.set_user_attr(OUT_DIR, str(out_dir.absolute()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON holds them."""
+        return {**asdict(self), "trainer": dict(self.trainer), "left_out": list(self.left_out)}
+
+
+def _is_plain(value: object) -> bool:
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError):
+        return False

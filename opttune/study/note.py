@@ -1,0 +1,126 @@
+"""The note on a search that MLflow shows on its page: the answer first."""
+
+from collections.abc import Iterable, Sequence
+
+from opttune.recipe import Recipe
+from opttune.study.config import SearchConfig, recipe_call
+from opttune.study.frozen_study import FrozenStudy
+from opttune.trial_record import TrialRecord
+
+_MOST_ROWS = 50
+_LONGEST = 7_800
+"""MLflow cuts a note at 8,000 characters."""
+
+
+def write_note(study: FrozenStudy, verdict: Sequence[str] = ()) -> str:
+    """Return the note in Markdown: what won, against what, how to use it, what to heed, and the table of trials.
+
+    Args:
+        study: The search.
+        verdict: What its winner is worth on other seeds, one sentence each; empty before that is known.
+    """
+    for most_rows in (_MOST_ROWS, 30, 20, 10, 5):
+        note = _note(study, verdict, most_rows)
+        if len(note) <= _LONGEST:
+            break
+    # what is cut is how the space was chosen
+    return note[:_LONGEST]
+
+
+def _note(study: FrozenStudy, verdict: Sequence[str], most_rows: int) -> str:
+    config = study.config
+    parts = [
+        _answer(study),
+        _section("Verdict", _bullets(verdict)),
+        _section("What to heed", _bullets(study.warnings)),
+        _section("Trials", _table(config, study.records, most_rows)),
+        _section("Cost", _cost(study)),
+        _section("What was searched", f"{_searched(study)}\n\n{_bullets(config.space_notes)}".strip()),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def escape_markdown(text: str) -> str:
+    r"""Return a text of somebody else's that Markdown takes for plain words, on one line.
+
+    Example:
+        >>> escape_markdown("a|b <script> `x`")
+        "a\\|b &lt;script> 'x'"
+    """
+    line = " ".join(text.split())
+    return line.replace("|", "\\|").replace("`", "'").replace("<", "&lt;").replace("![", "!\\[").replace("](", "]\\(")
+
+
+def _section(title: str, text: str) -> str:
+    return f"### {title}\n\n{text}" if text else ""
+
+
+def _bullets(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {escape_markdown(sentence)}" for sentence in sentences)
+
+
+def _answer(study: FrozenStudy) -> str:
+    best, config, baseline = study.best, study.config, study.baseline
+    if best is None or best.recipe is None:
+        return "**No trial came through.**"
+    against = ""
+    if baseline is not None:
+        value = "no value" if baseline.value is None else f"{baseline.value:.5g}"
+        against = f" against {value} of the module as it came ({escape_markdown(study.origin.replaced)})"
+    use = f"trainer = Trainer({_arguments(config)}, callbacks=[{recipe_call(config, best.recipe, 'best_recipe.yaml')}])"
+    return (
+        f"**{escape_markdown(config.monitor)} {best.value:.5g}**{against}, with trial {best.number}:\n\n"
+        f"`{escape_markdown(str(best.recipe))}`\n\n"
+        f"```python\nfrom opttune import RecipeCallback\n{use}\ntrainer.fit(model, ...)\n```"
+    )
+
+
+def _arguments(config: SearchConfig) -> str:
+    return ", ".join(f"{name}={value}" for name, value in config.length.items())
+
+
+def _searched(study: FrozenStudy) -> str:
+    return (
+        f"`{escape_markdown(study.origin.model_name)}` ({study.origin.parameters:,} parameters), space "
+        f"`{escape_markdown(study.space.name)}`, {len(study.records)} trials of up to {study.total_steps} steps, "
+        f"seed {study.config.seed}."
+    )
+
+
+def _cost(study: FrozenStudy) -> str:
+    seconds = sum(record.seconds for record in study.records) + (study.baseline.seconds if study.baseline else 0.0)
+    return (
+        f"{study.steps_spent / study.total_steps:.1f} full trainings of {study.total_steps} steps "
+        f"({study.steps_spent:,} steps), {seconds:,.0f} seconds of training."
+    )
+
+
+def _table(config: SearchConfig, records: Sequence[TrialRecord], most_rows: int) -> str:
+    sign = 1 if config.mode == "min" else -1
+    ranked = sorted(records, key=lambda record: (record.value is None, sign * (record.value or 0.0), record.number))
+    rows = [
+        f"| {record.number} | {_value(record)} | {_reason(record)} | {_recipe(record.recipe)} |"
+        for record in ranked[:most_rows]
+    ]
+    more = f"\n\n... and {len(records) - most_rows} more." if len(records) > most_rows else ""
+    head = f"| trial | {escape_markdown(config.monitor)} | ended | recipe |"
+    return "\n".join([head, "|---|---|---|---|", *rows]) + more
+
+
+def _value(record: TrialRecord) -> str:
+    if record.value is None:
+        return ""
+    again = "".join(
+        f", {outcome.reason if outcome.value is None else f'{outcome.value:.5g}'}" for outcome in record.repeats
+    )
+    return f"{record.value:.5g}{again}"
+
+
+def _reason(record: TrialRecord) -> str:
+    if record.outcome is None:
+        return record.state
+    return f"{record.outcome.reason} at step {record.outcome.steps}"
+
+
+def _recipe(recipe: Recipe | None) -> str:
+    return "" if recipe is None else escape_markdown(str(recipe))

@@ -1,0 +1,1 @@
+"""What opttune knows of Lightning's Trainer."""

@@ -1,0 +1,77 @@
+"""One decision for all ranks: rank 0 decides, all ranks stop at the same step."""
+
+import pickle
+from collections import deque
+from typing import Any, TypeVar
+
+import torch
+
+from opttune.trainer.transfer import Transfer
+
+T = TypeVar("T")
+
+_SENT: deque[Any] = deque(maxlen=2)
+"""The length and the words that were exchanged last: they are freed by this thread."""
+
+
+class SharedDecision:
+    """Hands rank 0's decision to every rank; all must ask at the same steps.
+
+    Between CPUs it is there at once. From an accelerator it would be there only once the device has done all that it
+    was told before, so each rank takes the one that was sent when it was asked last.
+    """
+
+    def __init__(self) -> None:
+        self._sent: Transfer | None = None
+
+    def share(self, trainer: Any, stop: bool) -> bool:
+        """Return rank 0's decision.
+
+        Args:
+            trainer: The Trainer.
+            stop: What this rank would do; only rank 0's counts.
+        """
+        if trainer.world_size == 1:
+            return stop
+        sent = self._sent
+        # filled on the device: a value from here would make this process wait for it
+        decision = torch.full((1,), float(stop), device=trainer.strategy.root_device)
+        torch.distributed.broadcast(decision, src=0)
+        latest = Transfer(decision)
+        if trainer.strategy.root_device.type == "cpu":
+            return bool(latest.read()[0])
+        self._sent = latest
+        return sent is not None and bool(sent.read()[0])
+
+
+def from_rank_zero(trainer: Any, value: T) -> T:
+    """Return rank 0's value on every rank; for the few moments of a training at which one matters."""
+    if trainer.world_size == 1:
+        return value
+    device = trainer.strategy.root_device
+    words = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8).to(device)
+    length = torch.tensor([len(words)], device=device)
+    _send(length)
+    if not trainer.is_global_zero:
+        words = torch.empty(int(length), dtype=torch.uint8, device=device)
+    _send(words)
+    told: T = pickle.loads(words.cpu().numpy().tobytes())
+    return told
+
+
+def _send(tensor: torch.Tensor) -> None:
+    """Fill a tensor with rank 0's."""
+    sent = torch.distributed.broadcast(tensor, src=0, async_op=True)
+    sent.wait()
+    # whoever lets go of the exchange last frees its tensor, for which a thread of gloo's would need the interpreter;
+    # in a process that ends right after its last exchange it comes too late, and the process is aborted
+    _SENT.append(sent)
+
+
+def of_all_ranks(trainer: Any, value: T) -> list[T]:
+    """Return every rank's value on every rank, in their order."""
+    if trainer.world_size == 1:
+        return [value]
+    found: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(found, value)
+    return found

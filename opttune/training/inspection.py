@@ -1,0 +1,119 @@
+"""Look at a model and its data before a search: can it be tuned, how long is it, what does it log?"""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from opttune.build.module_facts import read_facts
+from opttune.errors import ModelError, OpttuneError
+from opttune.guard.steps import StepRecord
+from opttune.space.facts import ModelFacts
+from opttune.trainer.namespaces import NAMESPACES
+from opttune.training.attempt import Attempt, TrainingRun
+from opttune.training.data_facts import DataFacts, read_data
+from opttune.training.isolation import isolated
+from opttune.training.metrics import read_monitor
+from opttune.training.own_optimizer import OwnOptimizer
+from opttune.training.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInspection:
+    """What a look at a model showed.
+
+    Attributes:
+        model_name: The class of the model.
+        parameters: Trainable parameters.
+        total_steps: Optimizer steps of the full length.
+        replaced: The optimizer that the module comes with, in words.
+        has_own_optimizer: Whether that optimizer can train at all.
+        facts: What kind of model it is.
+        groups: Table of the recipe's parameter groups in Markdown.
+        has_own_groups: Whether the optimizer that the module comes with has several groups, or leaves some
+            parameters alone.
+        summary: Table of the model's layers, as Lightning draws it.
+        data: What the loaders hold.
+    """
+
+    model_name: str
+    parameters: int
+    total_steps: int
+    replaced: str
+    has_own_optimizer: bool
+    facts: ModelFacts
+    groups: str = ""
+    has_own_groups: bool = False
+    summary: str = ""
+    data: tuple[DataFacts, ...] = ()
+
+
+def survey(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
+    """Set a model up for a recipe and train at most a few steps, to find in seconds what is wrong.
+
+    Args:
+        attempt: As in the search; its recipe is put in place.
+        workload: The user's model and data.
+        steps: Optimizer steps to train: 0 trains nothing, from 1 on a validation follows and the monitored
+            metric must be there.
+
+    Raises:
+        OpttuneError: The model cannot be tuned, fails in its first steps, or does not log the metric.
+    """
+    run = TrainingRun(attempt, _Deaf(), stop_at_step=steps)
+    with isolated(attempt.seed):
+        try:
+            run.fit(workload)
+        except OpttuneError:
+            raise
+        except Exception as err:
+            raise ModelError(f"{workload.name} fails when it is set up for training: {_place(err)}") from err
+    if steps:
+        read_monitor(run.trainer.callback_metrics, attempt.monitor)
+    model = run.trainer.lightning_module
+    own = None if run.attacher is None else run.attacher.own
+    return ModelInspection(
+        model_name=type(model).__name__,
+        parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        total_steps=run.total_steps,
+        replaced=run.replaced,
+        has_own_optimizer=own is not None and own.groups is not None,
+        facts=read_facts(model),
+        groups="" if run.attacher is None else run.attacher.groups,
+        has_own_groups=own is not None and _has_own_groups(own, model),
+        summary=_summary(model),
+        data=read_data(run.trainer),
+    )
+
+
+def _has_own_groups(own: OwnOptimizer, model: Any) -> bool:
+    groups = own.groups or ()
+    held = sum(len(list(group["params"])) for group in groups)
+    trainable = sum(parameter.requires_grad for parameter in model.parameters())
+    return len(groups) > 1 or (len(groups) == 1 and held < trainable)
+
+
+def _summary(model: Any) -> str:
+    namespace = next(each for each in NAMESPACES if isinstance(model, each.LightningModule))
+    try:
+        return str(namespace.utilities.model_summary.ModelSummary(model, max_depth=2))
+    except Exception as err:  # it runs an example input through the model, where there is one
+        return f"no summary: {type(err).__name__}: {err}"
+
+
+class _Deaf:
+    """A listener that needs to hear nothing."""
+
+    def steps(self, records: list[StepRecord]) -> None:
+        pass
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+
+def _place(err: Exception) -> str:
+    """Return an error with the place in the user's code that it came from."""
+    frame = traceback.extract_tb(err.__traceback__)[-1]
+    theirs = [f for f in traceback.extract_tb(err.__traceback__) if "site-packages" not in f.filename]
+    frame = theirs[-1] if theirs else frame
+    return f"{type(err).__name__}: {err} ({frame.filename}:{frame.lineno})"

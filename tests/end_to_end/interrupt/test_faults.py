@@ -1,0 +1,165 @@
+"""What goes wrong in a long search, and what is left then: memory, disk, the user's code, signals."""
+
+import multiprocessing
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from optuna.trial import TrialState
+from torch.utils.data import DataLoader
+
+from opttune.errors import DiskFullError
+from opttune.storages.records import OUTCOME
+from tests.support.search_modules import Classifier, loaders, make_points
+from tests.support.searches import WILD, Tracked, make_database, make_space, run_search
+
+
+class NeedsMuchMemory(Classifier):
+    """Has too little memory for large rates, as another optimizer would have."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.trainer.global_step == 2 and self.trainer.optimizers[0].param_groups[0]["lr"] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().training_step(batch, batch_idx)
+
+
+class NeedsTooMuchMemory(Classifier):
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.trainer.global_step == 2:
+            raise MemoryError("of the machine")
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_recipe_without_enough_memory_is_infeasible_and_remembered_and_the_search_goes_on(tmp_path: Path) -> None:
+    needs_much_first = make_space(WILD.replace("prior: 1e-3", "prior: 1e3"))
+    found = run_search(tmp_path, NeedsMuchMemory, data=loaders, space=needs_much_first, budget=5)
+    tracked = Tracked(tmp_path)
+    infeasible = [trial for trial in found.study.trials if trial.user_attrs[OUTCOME]["reason"] == "out_of_memory"]
+
+    assert infeasible
+    assert found.best_recipe is not None
+    assert found.best_recipe.optimizer["lr"] == 1e-3
+    for trial in infeasible:
+        assert trial.state is TrialState.PRUNED
+        assert trial.value is not None
+        assert isfinite(trial.value)
+        assert trial.value > 1e9
+        run = tracked.children[trial.number]
+        assert (run.info.status, run.data.tags["opttune.state"]) == ("KILLED", "out_of_memory")
+        assert "traceback.txt" in tracked.artifacts(run)
+
+
+def test_a_model_that_is_too_large_for_every_recipe_ends_the_search_with_its_reason(tmp_path: Path) -> None:
+    found = run_search(tmp_path, NeedsTooMuchMemory, data=loaders, baseline=False, budget=20)
+
+    assert len(found.trials) == 3
+    assert "the last 3 trials failed alike: MemoryError: of the machine" in found.warnings[0]
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+SETTINGS: dict[str, Any] = {"data": loaders, "budget": 7, "study": "s", "baseline": False}
+
+
+@pytest.mark.parametrize("more", [10, 700, 2500, 6000])
+def test_a_full_disk_is_said_and_once_there_is_space_the_search_goes_on(more: int, tmp_path: Path) -> None:
+    undisturbed = run_search(tmp_path / "undisturbed", Classifier, **SETTINGS)
+    run_search(tmp_path, Classifier, **{**SETTINGS, "budget": 3})
+    journal = tmp_path / "out" / "study.journal"
+    # a server, as sqlite's own file would be cut off as well
+    with (
+        no_file_larger_than(journal.stat().st_size + more),
+        pytest.raises(DiskFullError, match=r"the disk is full.*free some space"),
+    ):
+        run_search(tmp_path, Classifier, **SETTINGS, tracking_uri="http://127.0.0.1:9")
+    found = run_search(tmp_path, Classifier, **SETTINGS)
+
+    assert found.trials[["number", "value", "lr"]].equals(undisturbed.trials[["number", "value", "lr"]])
+    assert {trial.state for trial in found.study.trials} == {TrialState.COMPLETE}
+
+
+def with_workers() -> Any:
+    train = DataLoader(make_points(128, 0), batch_size=16, shuffle=True, num_workers=2, persistent_workers=True)
+    return train, DataLoader(make_points(64, 1), batch_size=64, num_workers=1)
+
+
+@pytest.mark.slow
+def test_data_loaders_with_processes_of_their_own_leave_none_behind(tmp_path: Path) -> None:
+    found = run_search(tmp_path, Classifier, data=with_workers, budget=3, baseline=False)
+    until = time.monotonic() + 20
+    while multiprocessing.active_children() and time.monotonic() < until:
+        time.sleep(0.1)
+
+    assert set(found.trials["state"]) == {"complete"}
+    assert multiprocessing.active_children() == []
+
+
+class Terminated(Classifier):
+    """Gets a signal in a validation, or while its state is saved."""
+
+    where = ""
+    number = signal.SIGTERM
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        super().validation_step(batch, batch_idx)
+        self._signal("validation")
+
+    def on_save_checkpoint(self, checkpoint: Any) -> None:
+        self._signal("checkpoint")
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        self._signal("fit")
+        return super().training_step(batch, batch_idx)
+
+    def _signal(self, where: str) -> None:
+        if where == Terminated.where and self.trainer.global_step >= 10:
+            Terminated.where = ""
+            signal.raise_signal(Terminated.number)
+            # long enough to see that nothing goes on after it
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("where", ["fit", "validation", "checkpoint"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_any_place_stops_the_search_soon_and_it_goes_on(
+    number: signal.Signals, where: str, tmp_path: Path
+) -> None:
+    settings = {**SETTINGS, "max_steps": 100, "budget": 2}
+    Terminated.where = ""
+    undisturbed = run_search(tmp_path / "undisturbed", Terminated, **settings)
+    Terminated.where, Terminated.number = where, number
+    make_database(tmp_path)
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    started = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_search(tmp_path, Terminated, **settings)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    seconds = time.monotonic() - started
+    states = Tracked(tmp_path).states
+    found = run_search(tmp_path, Terminated, **settings)
+
+    assert Terminated.where == ""
+    assert seconds < 60
+    assert "RUNNING" not in states
+    assert found.trials[["number", "state", "value", "lr"]].equals(
+        undisturbed.trials[["number", "state", "value", "lr"]]
+    )
+    # its state was saved after the step, so nothing was trained twice
+    assert found.steps_spent == undisturbed.steps_spent

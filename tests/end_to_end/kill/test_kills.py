@@ -1,0 +1,164 @@
+"""kill -9 at random moments, again and again: the same command ends with the same trials, and nothing is done twice.
+
+`OPTTUNE_TEST_KILLS` sets how often; CI does it a few times.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from opttune.algorithms.successive_halving import SuccessiveHalving
+from opttune.storages.open_storage import open_storage
+from opttune.trial_record import TrialRecord
+from tests.support.search_modules import read_moves
+from tests.support.searches import MODULES, TINY, Tracked, command_env, command_line, make_database, write_space
+
+pytestmark = pytest.mark.slow
+KILLS = int(os.environ.get("OPTTUNE_TEST_KILLS", "3"))
+LENGTH, TRIALS = 80, 9
+RUNGS = (0, *SuccessiveHalving().steps(LENGTH))
+MOST_RUNS = 3 * KILLS + 3
+COLUMNS = ("number", "state", "reason", "value", "steps", "lr", "weight_decay", "schedule")
+
+
+def start(folder: Path) -> "subprocess.Popen[str]":
+    arguments = [
+        "search", f"{MODULES}:SlowNoting", f"{MODULES}:loaders", "--space", write_space(folder, TINY), "--study", "s",
+        "--max-steps", str(LENGTH), "--budget", "20", "--trials", str(TRIALS), "--out-dir", "out", "--json",
+    ]  # fmt: skip
+    with (folder / "said.txt").open("a") as said:
+        return subprocess.Popen(
+            command_line(*arguments), cwd=folder, text=True, stdout=subprocess.PIPE, stderr=said, env=command_env()
+        )
+
+
+def answer(process: "subprocess.Popen[str]", folder: Path) -> dict[str, Any]:
+    out, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, (folder / "said.txt").read_text()
+    plain: dict[str, Any] = json.loads(out)
+    return plain
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    make_database(folder)
+    return answer(start(folder), folder), trained(folder)
+
+
+def trained(folder: Path) -> list[dict[str, Any]]:
+    """The trainings that came to their end, without the looks at the model."""
+    return [move for move in read_moves(folder) if move["end"] > 1]
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def is_worker(pid: int) -> bool:
+    try:
+        return b"opttune.engines.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+def kill(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def await_that(condition: Callable[[], bool], seconds: float = 120.0) -> bool:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.02)
+    return condition()
+
+
+def assert_as_undisturbed(
+    folder: Path, plain: dict[str, Any], undisturbed: tuple[dict[str, Any], list[dict[str, Any]]], kills: int
+) -> None:
+    expected, moves = undisturbed
+    study = optuna.load_study(study_name="s", storage=open_storage(None, folder / "out"))
+    tracked = Tracked(folder)
+    found = trained(folder)
+
+    assert [[row[name] for name in COLUMNS] for row in plain["trials"]] == [
+        [row[name] for name in COLUMNS] for row in expected["trials"]
+    ]
+    assert plain["best_value"] == expected["best_value"]
+    assert {trial.state for trial in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    assert "RUNNING" not in tracked.states
+    assert tracked.parent.info.status == "FINISHED"
+    assert len(tracked.children) == TRIALS
+    # a training that came to its end is done again only where the kill came before it was written down
+    assert len(found) - len(moves) <= kills
+    assert {json.dumps(move) for move in found} == {json.dumps(move) for move in moves}
+    for record in map(TrialRecord.of, study.trials):
+        curve = [step for step, _ in tracked.curve(tracked.children[record.number], "train/loss")]
+        assert curve == list(range(1, record.steps + 1))
+
+
+def test_a_worker_is_killed_at_random_moments(
+    undisturbed: tuple[dict[str, Any], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    moments, killed = random.Random(0), 0
+    make_database(tmp_path)
+    process = start(tmp_path)
+    while killed < KILLS and process.poll() is None:
+        before = (tmp_path / "said.txt").read_text().count("[")
+        # some training must come to its end in between, or the same attempt dies three times and is given up
+        await_that(
+            lambda before=before: (tmp_path / "said.txt").read_text().count("[") > before or bool(process.poll())
+        )
+        time.sleep(moments.uniform(0.0, 2.0))
+        killed += sum(kill(pid) for pid in children(process.pid) if is_worker(pid))
+    plain = answer(process, tmp_path)
+
+    assert killed > 0
+    assert_as_undisturbed(tmp_path, plain, undisturbed, killed)
+
+
+def test_the_command_is_killed_at_random_moments_and_given_again(
+    undisturbed: tuple[dict[str, Any], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    moments, killed = random.Random(1), 0
+    make_database(tmp_path)
+    for _ in range(MOST_RUNS):
+        process = start(tmp_path)
+        if killed == KILLS:
+            break
+        workers: list[int] = []
+        started = (tmp_path / "said.txt").read_text().count("opttune: SlowNoting")
+        await_that(
+            lambda n=started, one=process: (
+                (tmp_path / "said.txt").read_text().count("opttune: SlowNoting") > n or one.poll() is not None
+            )
+        )
+        time.sleep(moments.uniform(0.0, 8.0))
+        workers = list(filter(is_worker, children(process.pid)))
+        if process.poll() is not None:
+            break
+        killed += kill(process.pid)
+        process.communicate()
+        # orphans see that nobody gives them commands any more
+        assert await_that(lambda pids=workers: not any(map(is_worker, pids)), 30.0)
+    plain = answer(process, tmp_path)
+
+    assert killed > 0
+    assert_as_undisturbed(tmp_path, plain, undisturbed, killed)

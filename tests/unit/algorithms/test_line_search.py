@@ -1,0 +1,102 @@
+from math import inf
+
+import pytest
+
+from opttune.algorithms.line_search import Point, is_being_searched, next_points, next_rate
+from opttune.algorithms.observations import Observation
+from opttune.algorithms.successive_halving import Standing
+from opttune.space.model import Choice, Field, Fixed, Range
+from tests.support.searches import make_space
+
+RATE = Range(1e-5, 1.0, "log", prior=1e-3)
+TWO = make_space("""
+optimizer:
+  sgd: {lr: {low: 1e-5, high: 10.0, log: true, prior: 1e-2, source: test}}
+  adamw: {lr: {low: 1e-6, high: 1.0, log: true, prior: 1e-3, source: test}}
+schedule: {constant: {}, linear: {}}
+""")
+
+
+def points(**values: float) -> list[Point]:
+    """`e3=0.5` is a rate of 1e-3 that gave 0.5."""
+    return [Point(10.0 ** -int(name[1:]), value) for name, value in values.items()]
+
+
+def test_the_first_step_leads_up() -> None:
+    assert next_rate(RATE, points(e3=0.5)) == 1e-2
+
+
+def test_it_goes_on_as_long_as_it_gets_better() -> None:
+    assert next_rate(RATE, points(e3=0.5, e2=0.4)) == 0.1
+    assert next_rate(RATE, points(e3=0.5, e2=0.6)) == 1e-4
+    assert next_rate(RATE, points(e3=0.5, e2=0.6, e4=0.4)) == 1e-5
+
+
+def test_it_ends_where_the_best_lies_between_others() -> None:
+    assert next_rate(RATE, points(e3=0.5, e2=0.6, e4=0.6)) is None
+    assert next_rate(RATE, points(e3=0.5, e2=0.4, e1=inf)) is None
+
+
+def test_it_ends_at_the_ends_of_the_range() -> None:
+    assert next_rate(RATE, points(e3=0.5, e0=0.4)) is None
+    assert next_rate(RATE, points(e3=0.5, e5=0.4)) is None
+    assert next_rate(RATE, [Point(0.5, 0.4), Point(0.4, 0.5)]) == 1.0
+    assert next_rate(RATE, [Point(0.9, 0.4), Point(0.8, 0.5)]) is None
+
+
+def test_a_range_that_a_step_leaves_is_followed_to_its_end() -> None:
+    narrow = Range(1e-4, 5e-4, "log", prior=3e-4)
+
+    assert next_rate(narrow, [Point(3e-4, 0.5)]) == 5e-4
+    assert next_rate(narrow, [Point(3e-4, 0.5), Point(5e-4, 0.6)]) == 1e-4
+
+
+def test_where_all_died_there_is_no_step() -> None:
+    assert next_rate(RATE, points(e3=inf)) is None
+    assert next_rate(RATE, []) is None
+
+
+@pytest.mark.parametrize(
+    "field",
+    [None, Fixed(1e-3), Choice((1e-3, 1e-2)), Range(1e-5, 1.0, "log"), Range(0.1, 1.0, prior=0.5)],
+    ids=["left to the catalog", "fixed", "choices", "without a prior", "not by decades"],
+)
+def test_other_fields_have_no_line(field: Field | None) -> None:
+    assert next_rate(field, points(e3=0.5)) is None
+
+
+def test_a_step_is_the_best_of_the_optimizer_with_another_rate() -> None:
+    good = {"optimizer": "sgd", "sgd.lr": 1e-2, "schedule": "linear"}
+    bad = {"optimizer": "sgd", "sgd.lr": 1e-3, "schedule": "constant"}
+    dead = {"optimizer": "adamw", "adamw.lr": 1e-3, "schedule": "constant"}
+    observations = [Observation(good, (0.4, 0.3)), Observation(bad, (0.5,)), Observation(dead, failed_at=0.01)]
+
+    assert next_points(TWO, observations) == [{**good, "sgd.lr": 0.1}]
+
+
+def test_the_first_rung_counts_whoever_went_further() -> None:
+    low = Observation({"optimizer": "sgd", "sgd.lr": 1e-2}, (0.5, 0.1))
+    high = Observation({"optimizer": "sgd", "sgd.lr": 0.1}, (0.4,))
+
+    assert next_points(TWO, [low, high]) == [{"optimizer": "sgd", "sgd.lr": 1.0}]
+
+
+def standing(number: int, optimizer: str, rate: float | None, *values: float) -> Standing:
+    return Standing(number, values, 10, is_paused=True, optimizer=optimizer, rate=rate)
+
+
+def test_an_optimizer_is_searched_once_its_second_trial_is_there() -> None:
+    first, second = standing(0, "sgd", 1e-2, 0.5), standing(1, "sgd", 0.1, 0.4)
+
+    assert not is_being_searched(TWO, [first], "sgd")
+    assert is_being_searched(TWO, [first, second], "sgd")
+    assert not is_being_searched(TWO, [first, second, standing(2, "sgd", 1.0)], "sgd")
+    assert is_being_searched(TWO, [first, second, standing(2, "adamw", 1.0, 0.3)], "sgd")
+    assert not is_being_searched(TWO, [first, second, standing(2, "adamw", 1.0, 0.3)], "adamw")
+
+
+def test_what_is_not_of_the_space_is_not_searched() -> None:
+    own = [standing(0, "", None, 0.5), standing(1, "", None, 0.4)]
+    others = [standing(2, "lion", 1e-4, 0.5), standing(3, "lion", 1e-3, 0.4)]
+
+    assert not any(is_being_searched(TWO, [*own, *others], name) for name in ("", "lion", "sgd"))

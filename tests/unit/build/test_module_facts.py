@@ -1,0 +1,145 @@
+"""What Adam-mini and the choice of a space learn of a module."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from opttune.build.module_facts import attention_heads, attention_width, read_facts
+from opttune.build.optimizer import build_optimizer
+from opttune.recipe import Part, Recipe
+from opttune.space.facts import ModelFacts
+from tests.support.small_models import TASKS
+
+
+class Attention(nn.Module):
+    num_heads = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj = nn.Linear(16, 16), nn.Linear(16, 8), nn.Linear(16, 8)
+
+
+def test_width_and_heads_are_read_off_the_attention() -> None:
+    assert (attention_width(Attention()), attention_heads(Attention())) == (16, 4)
+    assert (attention_width(nn.Linear(3, 3)), attention_heads(nn.Linear(3, 3))) == (1, 1)
+
+
+def test_heads_that_do_not_divide_the_width_are_not_believed() -> None:
+    net = Attention()
+    net.num_heads = 5
+    assert attention_heads(net) == 1
+
+
+def test_adam_mini_keeps_one_second_moment_a_head() -> None:
+    net = Attention()
+    optimizer = build_optimizer(Recipe(Part("adam_mini")), net, 10)
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert optimizer.state[net.q_proj.weight]["v_mean"].shape == (4,)
+    assert optimizer.state[net.k_proj.weight]["v_mean"].shape == (2,)
+    assert optimizer.state[net.v_proj.weight]["v_mean"].shape == ()
+
+
+def test_a_recipe_may_say_otherwise() -> None:
+    net = Attention()
+    optimizer = build_optimizer(Recipe(Part("adam_mini", {"num_embeds": 16, "num_heads": 2})), net, 10)
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert optimizer.state[net.q_proj.weight]["v_mean"].shape == (2,)
+
+
+class CausalSelfAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(16, 48)
+
+
+class MyNorm2d(nn.BatchNorm2d):
+    pass
+
+
+def facts_of(*layers: nn.Module) -> ModelFacts:
+    return read_facts(nn.Sequential(*layers))
+
+
+@pytest.mark.parametrize(
+    ("task", "kinds"),
+    [
+        ("mlp", {"has_norms"}),
+        ("cnn", {"has_norms", "has_convolutions"}),
+        ("lstm", {"is_recurrent", "has_embeddings"}),
+        ("transformer", {"has_norms", "has_attention", "has_embeddings"}),
+    ],
+)
+def test_the_kind_of_a_module_is_read_off_its_layers(task: str, kinds: set[str]) -> None:
+    model = TASKS[task].build()
+    facts = read_facts(model)
+
+    assert {name for name in ModelFacts.__slots__ if getattr(facts, name) is True} == {*kinds, "has_hidden_matrices"}
+    assert facts.parameters == facts.trainable == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("layer", [nn.GRUCell(2, 2), nn.RNN(2, 2), nn.LSTMCell(2, 2)])
+def test_recurrent_cells_count(layer: nn.Module) -> None:
+    assert facts_of(layer).is_recurrent
+
+
+@pytest.mark.parametrize("layer", [nn.Conv1d(2, 2, 1), nn.ConvTranspose3d(2, 2, 1), nn.LazyConv2d(2, 1)])
+def test_convolutions_of_any_dimension_count(layer: nn.Module) -> None:
+    assert facts_of(layer).has_convolutions
+
+
+@pytest.mark.parametrize("layer", [nn.GroupNorm(1, 2), nn.RMSNorm(2), nn.InstanceNorm1d(2, affine=True), MyNorm2d(2)])
+def test_norms_count_and_those_that_derive_from_them(layer: nn.Module) -> None:
+    assert facts_of(nn.Linear(2, 2), layer).has_norms
+
+
+def test_attention_is_told_by_the_class_of_a_layer() -> None:
+    assert facts_of(CausalSelfAttention()).has_attention
+    assert not facts_of(nn.Linear(2, 2)).has_attention
+
+
+def test_one_layer_has_no_hidden_matrix() -> None:
+    assert not facts_of(nn.Linear(8, 2)).has_hidden_matrices
+
+
+def test_frozen_weights_and_lora_show() -> None:
+    base, lora = nn.Linear(8, 8, bias=False), nn.ParameterDict({"lora_A": torch.ones(1, 8), "lora_B": torch.ones(8, 1)})
+    base.requires_grad_(False)
+    facts = facts_of(base, lora)
+
+    assert facts.has_lora
+    assert (facts.parameters, facts.trainable) == (80, 16)
+    lora.requires_grad_(False)
+    assert not facts_of(base, nn.Linear(8, 8), lora).has_lora
+
+
+def test_shared_weights_count_once() -> None:
+    layer = nn.Linear(4, 4, bias=False)
+
+    assert facts_of(layer, layer).parameters == 16
+
+
+@pytest.mark.parametrize("layers", [(), (nn.ReLU(),), (nn.LazyLinear(3),)])
+def test_a_module_without_weights_yet_is_read_all_the_same(layers: tuple[nn.Module, ...]) -> None:
+    facts = facts_of(*layers)
+
+    assert (facts.parameters, facts.trainable_share) == (0, 1.0)
+
+
+def test_a_wholly_frozen_module_is_read_all_the_same() -> None:
+    facts = read_facts(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).requires_grad_(False))
+
+    assert (facts.trainable, facts.has_hidden_matrices) == (0, False)
+
+
+def test_what_came_from_pretrained_names_its_origin() -> None:
+    layer = nn.Linear(4, 4)
+    layer.config = SimpleNamespace(_name_or_path="")
+    assert not facts_of(layer).looks_pretrained
+    layer.config._name_or_path = "bert-base-uncased"
+    assert facts_of(layer).looks_pretrained

@@ -1,0 +1,114 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from opttune.cli.summary import print_preview, print_result, result_json
+from opttune.study.result import SearchResult
+from opttune.yaml_text import read_yaml
+from tests.support.search_modules import Classifier, FailsInItsThirdStep, loaders
+from tests.support.searches import TINY, WILD, make_space, run_search
+
+KEYS = [
+    "study", "run_id", "best_value", "baseline_value", "best_recipe", "steps_spent", "budget_steps", "trials",
+    "warnings",
+]  # fmt: skip
+WITH_ADAMW = TINY[TINY.index("  adamw") : TINY.index("schedule:")] + "schedule:"
+BOTH = WILD.replace("prior: 1e-3", "prior: 1e3").replace("schedule:", WITH_ADAMW)
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    folder = tmp_path_factory.mktemp("summary")
+    return run_search(folder, Classifier, data=loaders, space=make_space(BOTH), budget=6, max_steps=20)
+
+
+@pytest.fixture(scope="module")
+def nothing(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    return run_search(tmp_path_factory.mktemp("nothing"), FailsInItsThirdStep, data=loaders, baseline=False)
+
+
+def test_the_json_has_the_contracts_keys_and_no_nan(result: SearchResult) -> None:
+    plain = json.loads(json.dumps(result_json(result), allow_nan=False))
+
+    assert list(plain) == KEYS
+    assert plain["best_recipe"]["optimizer"]["name"] == result.best_recipe.optimizer.name  # type: ignore[union-attr]
+    assert plain["budget_steps"] == 120
+
+
+def test_the_jsons_rows_are_the_tables(result: SearchResult) -> None:
+    rows = result_json(result)["trials"]
+
+    assert [list(row) for row in rows] == [list(result.trials.columns)] * len(result.trials)
+    assert [row["lr"] for row in rows] == list(result.trials["lr"])
+    assert None in [row["value"] for row in rows]
+
+
+def test_the_json_of_a_search_without_a_result_is_whole(nothing: SearchResult) -> None:
+    plain = json.loads(json.dumps(result_json(nothing), allow_nan=False))
+
+    assert list(plain) == KEYS
+    assert (plain["best_value"], plain["best_recipe"], plain["baseline_value"]) == (None, None, None)
+    assert [row["state"] for row in plain["trials"]] == ["fail"] * 3
+
+
+def test_the_answer_is_printed_with_the_gain_the_recipe_and_where_to_look(
+    result: SearchResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_result(result, None)
+    shown = capsys.readouterr().out
+
+    assert f"best val_loss {result.best_value:.5g} with {result.best_recipe}" in shown
+    assert f"as it came      {result.baseline_value:.5g} with SGD(lr=0.0001)" in shown
+    assert f"RecipeCallback({str(result.config.best_recipe_path)!r})" in shown
+    assert shown.splitlines()[-1].strip() in (
+        "see every trial  mlflow ui",
+        *(f"stability        {sentence}" for sentence in result.stability),
+        *(f"warning          {w}" for w in result.warnings),
+    )
+
+
+def test_the_printed_recipe_is_a_recipe_file(result: SearchResult, capsys: pytest.CaptureFixture[str]) -> None:
+    print_result(result, None)
+    shown = capsys.readouterr().out
+    text = shown[shown.index("optimizer: {") : shown.index("train with it")]
+
+    assert read_yaml(text).data == json.loads(json.dumps(result_json(result)["best_recipe"]))
+
+
+def test_the_table_ranks_the_trials_that_have_a_value(result: SearchResult, capsys: pytest.CaptureFixture[str]) -> None:
+    print_result(result, None)
+    shown = capsys.readouterr().out
+    valued = result.trials.dropna(subset=["value"]).sort_values("value")["number"]
+    ranked = [int(line.split("│")[1]) for line in shown.splitlines() if line.startswith("│")]
+
+    assert ranked == list(valued.head(5))
+
+
+def test_a_search_without_a_result_says_so(nothing: SearchResult, capsys: pytest.CaptureFixture[str]) -> None:
+    print_result(nothing, None)
+    shown = capsys.readouterr().out
+
+    assert shown.startswith("No trial came through")
+    assert "failed alike" in shown
+
+
+def test_mlflows_address_is_shown_without_its_password(
+    result: SearchResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_result(result, "postgresql://me:secret@host/db")
+    shown = capsys.readouterr().out
+
+    assert "mlflow ui --backend-store-uri postgresql://***@host/db" in shown
+    assert "secret" not in shown
+
+
+def test_a_preview_is_a_line_for_each_thing(capsys: pytest.CaptureFixture[str]) -> None:
+    print_preview({"study": "s", "budget_steps": 20000, "optimizers": ["sgd", "adamw"], "out_dir": str(Path("out"))})
+
+    assert capsys.readouterr().out.splitlines() == [
+        "study         s",
+        "budget steps  20,000",
+        "optimizers    sgd, adamw",
+        "out dir       out",
+    ]

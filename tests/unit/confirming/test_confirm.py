@@ -1,0 +1,173 @@
+"""The verdict through real searches and trainings."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import opttune
+from opttune.engines.inline import train_here
+from opttune.errors import InputError, StudyError
+from opttune.storages.records import CONFIRMED
+from opttune.study.result import SearchResult
+from tests.support.search_modules import Classifier, FailsInItsThirdStep, loaders
+from tests.support.searches import Tracked, make_space, run_search
+
+TWINS = """
+description: two recipes that differ in nothing that matters
+optimizer:
+  adamw:
+    lr: 3e-3
+    weight_decay: {choices: [0.0, 1e-9], source: test}
+schedule: {constant: {}}
+"""
+FAR_APART = """
+description: one that trains and one that hardly moves
+optimizer:
+  adamw: {lr: 3e-3}
+  sgd: {lr: 1e-4}
+schedule: {constant: {}}
+"""
+
+
+def search(folder: Path, space: str, **settings: Any) -> SearchResult:
+    return run_search(
+        folder, Classifier, data=loaders, space=make_space(space), max_steps=60, budget=5, study="s", **settings
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("confirm")
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path) -> SearchResult:
+    return search(folder, FAR_APART)
+
+
+@pytest.fixture(scope="module")
+def verdict(result: SearchResult, folder: Path) -> opttune.Verdict:
+    return opttune.confirm(folder / "out", Classifier, loaders, top=2, seeds=4, progress=False)
+
+
+@pytest.mark.slow
+def test_what_is_far_better_is_said_to_be(verdict: opttune.Verdict) -> None:
+    parts = verdict.sentences[0].split("; ")
+
+    assert parts[0].startswith("adamw 3e-3 beats sgd 1e-4 by ")
+    assert parts[1].startswith("adamw 3e-3 beats your optimizer by ")
+    assert parts[1].endswith("(4 seeds)")
+
+
+@pytest.mark.slow
+def test_the_seeds_are_new_and_each_is_a_training_of_its_own(verdict: opttune.Verdict, result: SearchResult) -> None:
+    assert not {result.config.seed, result.config.second_seed} & set(verdict.seeds)
+    assert verdict.seeds == (2, 3, 4, 5)
+    for standing in verdict.standings:
+        assert len(set(standing.values.values())) == 4
+        assert result.best_value not in standing.values.values()
+
+
+@pytest.mark.slow
+def test_the_runs_stand_under_the_searchs_marked_as_no_trials(verdict: opttune.Verdict, folder: Path) -> None:
+    tracked = Tracked(folder)
+
+    assert len(tracked.confirmations) == 16
+    assert {run.data.tags["mlflow.parentRunId"] for run in tracked.confirmations} == {tracked.parent.info.run_id}
+    assert verdict.run_id == tracked.parent.info.run_id
+    assert len(tracked.children) == 2
+    assert set(tracked.states) == {"FINISHED"}
+    run = next(run for run in tracked.confirmations if run.info.run_name == "s2 adamw 3.0e-3")
+    assert [step for step, _ in tracked.curve(run, "train/loss")] == list(range(1, 61))
+    assert (run.data.tags["opttune.seed"], run.data.params["lr"]) == ("2", "0.003")
+    assert tracked.parent.data.tags["opttune.verdict"] == verdict.sentences[0]
+    assert f"### Verdict\n\n- {verdict.sentences[0]}" in tracked.parent.data.tags["mlflow.note.content"]
+
+
+@pytest.mark.slow
+def test_what_was_trained_is_not_trained_again_and_more_seeds_go_on(
+    verdict: opttune.Verdict, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[int] = []
+
+    def noting(*given: Any) -> Any:
+        train = train_here(*given)
+        return lambda attempt, listener: attempts.append(attempt.seed) or train(attempt, listener)
+
+    monkeypatch.setattr("opttune.confirming.confirm.train_here", noting)
+    again = opttune.confirm(folder / "out", Classifier, loaders, top=2, seeds=4, progress=False)
+    assert (again, attempts) == (verdict, [])
+
+    more = opttune.confirm(folder / "out", Classifier, loaders, top=1, seeds=5, progress=False)
+    assert attempts == [6, 6, 6]
+    assert [len(standing.values) for standing in more.standings] == [5, 5, 5]
+
+
+@pytest.mark.slow
+def test_two_recipes_that_are_the_same_but_for_the_seed_are_not_distinguishable(tmp_path: Path) -> None:
+    search(tmp_path, TWINS, baseline=False)
+    verdict = opttune.confirm(tmp_path / "out", Classifier, loaders, top=2, seeds=5, progress=False)
+
+    assert verdict.sentences[0].split("; ")[0].endswith("are not distinguishable at this budget")
+    assert "(trial " in verdict.sentences[0]
+
+
+@pytest.mark.slow
+def test_an_interruption_keeps_what_was_trained_and_leaves_no_run_open(tmp_path: Path) -> None:
+    search(tmp_path, FAR_APART)
+    trained = 0
+
+    class Interrupted(Classifier):
+        def on_train_start(self) -> None:
+            nonlocal trained
+            trained += 1
+            if trained == 6:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        opttune.confirm(tmp_path / "out", Interrupted, loaders, top=1, seeds=3, progress=False)
+    tracked = Tracked(tmp_path)
+    assert sorted(run.info.status for run in tracked.confirmations) == ["FINISHED"] * 5 + ["KILLED"]
+    assert tracked.parent.info.status == "FINISHED"
+
+    verdict = opttune.confirm(tmp_path / "out", Classifier, loaders, top=1, seeds=3, progress=False)
+    tracked = Tracked(tmp_path)
+    assert [len(standing.values) for standing in verdict.standings] == [3, 3, 3]
+    # the one that was interrupted went on in its own run
+    assert [run.info.status for run in tracked.confirmations] == ["FINISHED"] * 9
+
+
+@pytest.mark.slow
+def test_a_training_of_another_length_is_refused(result: SearchResult, folder: Path) -> None:
+    attribute = result.study.user_attrs.get(CONFIRMED)
+    with pytest.raises(StudyError, match="the search trained for 60 steps, now a full training has 30"):
+        opttune.confirm(
+            folder / "out", Classifier, loaders, top=1, seeds=9, progress=False,
+            trainer={"max_epochs": 30, "limit_train_batches": 1},
+        )  # fmt: skip
+    assert attribute is None or attribute["seeds"] != []
+
+
+def test_a_search_from_python_wants_its_model_again(tmp_path: Path) -> None:
+    result = run_search(tmp_path, Classifier, data=loaders, max_steps=5, budget=2, trials=1)
+    with pytest.raises(InputError, match=r"was called from Python, and its model is not known: .* --model and --data"):
+        opttune.confirm(result.config.out_dir, progress=False)
+    for settings, words in ({"top": 0}, "top must be a whole number >= 1"), ({"seeds": 1}, "seeds must .* >= 2"):
+        with pytest.raises(InputError, match=words):
+            opttune.confirm(result.config.out_dir, Classifier, loaders, progress=False, **settings)  # type: ignore[arg-type]
+
+
+def test_a_search_without_a_result_has_nothing_to_confirm(tmp_path: Path) -> None:
+    result = run_search(tmp_path, FailsInItsThirdStep, data=loaders, baseline=False)
+    with pytest.raises(InputError, match="so there is nothing to confirm"):
+        opttune.confirm(result.config.out_dir, FailsInItsThirdStep, loaders, progress=False)
+
+
+def test_trainer_arguments_that_cannot_be_kept_are_asked_for_again(tmp_path: Path) -> None:
+    import lightning.pytorch as pl
+
+    trainer = {"callbacks": [pl.callbacks.ModelSummary()]}
+    result = run_search(tmp_path, Classifier, data=loaders, max_steps=5, budget=2, trials=1, trainer=trainer)
+    with pytest.raises(InputError, match=r"had Trainer arguments that cannot be written down \(callbacks\)"):
+        opttune.confirm(result.config.out_dir, Classifier, loaders, progress=False)

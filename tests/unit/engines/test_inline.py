@@ -1,0 +1,70 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from opttune.algorithms.draws import first_recipe
+from opttune.engines.inline import InlineEngine, train_here
+from opttune.errors import MonitorError, OpttuneError
+from opttune.outcome import Outcome, StopReason
+from opttune.training.attempt import Attempt
+from opttune.training.workload import Workload
+from tests.support.listeners import Ear
+from tests.support.search_modules import Classifier, FailsAtOnce, loaders
+from tests.support.searches import TINY, make_space
+
+RECIPE = first_recipe(make_space(TINY))
+
+
+def train(model: Any, attempt: Attempt, ear: Ear | None = None) -> Outcome | OpttuneError:
+    engine = InlineEngine(train_here(Workload(model, loaders)))
+    engine.submit(7, attempt, ear or Ear())
+    done = engine.next_done(0.0)
+    assert done is not None
+    assert done.job == 7
+    assert engine.next_done(0.0) is None
+    return done.result
+
+
+def outcome_of(model: Any, attempt: Attempt, ear: Ear | None = None) -> Outcome:
+    result = train(model, attempt, ear)
+    assert isinstance(result, Outcome)
+    return result
+
+
+FIVE = Attempt(RECIPE, "val_loss", 0, {"max_steps": 5})
+
+
+def test_an_attempt_is_trained_in_this_process_and_heard_step_by_step(tmp_path: Path) -> None:
+    ear = Ear()
+    outcome = outcome_of(Classifier, replace(FIVE, checkpoint=tmp_path / "state.ckpt"), ear)
+
+    assert outcome.reason is StopReason.COMPLETED
+    assert ear.step_numbers == [1, 2, 3, 4, 5]
+    assert {"val_loss", "val_acc"} <= {name for _, values in ear.heard for name in values}
+    assert torch.load(tmp_path / "state.ckpt", weights_only=True)["global_step"] == 5
+
+
+def test_an_engine_trains_one_attempt_after_another_each_from_the_start() -> None:
+    assert outcome_of(Classifier, FIVE).value == outcome_of(Classifier, FIVE).value
+
+
+def test_an_error_in_the_users_code_is_an_outcome() -> None:
+    outcome = outcome_of(FailsAtOnce, FIVE)
+
+    assert outcome.reason is StopReason.FAILED
+    assert "never any step" in outcome.message
+    assert "training_step" in outcome.traceback
+
+
+def test_bad_input_is_the_error_that_it_is() -> None:
+    assert isinstance(train(Classifier, replace(FIVE, monitor="val_lost")), MonitorError)
+
+
+def test_what_was_not_begun_is_forgotten() -> None:
+    engine = InlineEngine(train_here(Workload(FailsAtOnce, loaders)))
+    engine.submit(0, FIVE, Ear())
+    engine.close()
+
+    assert engine.next_done(0.0) is None

@@ -1,0 +1,29 @@
+import json
+from math import inf, isnan, nan
+
+from opttune.engines.messages import Teller, hand_on
+from opttune.guard.steps import StepRecord
+from tests.support.listeners import Ear
+
+
+def test_what_is_told_is_heard_as_if_the_training_ran_here() -> None:
+    ear, lines = Ear(), list[str]()
+    teller = Teller(lines.append)
+    records = [StepRecord(1, 0.1, 1e-3, None), StepRecord(2, None, 1e-3, 0.30000000000000004)]
+    teller.steps(records)
+    teller.metrics(2, {"val_loss": 0.25, "worst": inf})
+    teller.tell({"resident_mb": 12})
+    for line in lines:
+        assert line.endswith("\n")
+        hand_on(json.loads(line), ear)
+
+    assert ear.records == records
+    assert ear.heard == [(2, {"val_loss": 0.25, "worst": inf})]
+
+
+def test_a_loss_that_is_nan_arrives_as_nan() -> None:
+    ear, lines = Ear(), list[str]()
+    Teller(lines.append).steps([StepRecord(1, nan, 1e-3, nan)])
+    hand_on(json.loads(lines[0]), ear)
+
+    assert isnan(ear.records[0].loss or 0.0)

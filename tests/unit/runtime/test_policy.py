@@ -1,0 +1,275 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opttune.algorithms.successive_halving import Promote, Repeat, Start
+from opttune.outcome import Outcome, StopReason
+from opttune.recipe import Part, Recipe
+from opttune.runtime.policy import SearchPolicy
+from opttune.space.facts import ModelFacts
+from opttune.space.parse import load_space
+from opttune.study.config import SearchConfig
+from opttune.study.selection import Reevaluation
+from opttune.training.inspection import ModelInspection
+from opttune.trial_record import TrialRecord
+from tests.support.searches import make_space
+
+TOTAL = 100
+SURVEY = ModelInspection("Net", 10, TOTAL, "", has_own_optimizer=False, facts=ModelFacts(10))
+PLAN = SearchConfig(
+    make_space("optimizer: {sgd: {lr: {low: 0.1, high: 1.0, source: test}}}\nschedule: {constant: {}}"),
+    *("val_loss", "min", {"max_steps": TOTAL}, "study", Path("runs/study")),
+)
+THREE_RECIPES = make_space("optimizer: {sgd: {lr: {choices: [0.1, 0.2, 0.3], source: test}}}\nschedule: {constant: {}}")
+
+
+def climb(survey: ModelInspection = SURVEY, **settings: Any) -> SearchPolicy:
+    return SearchPolicy(replace(PLAN, **settings), survey)
+
+
+RUNGS = climb().rungs
+
+
+def pause(value: float, steps: int) -> Outcome:
+    return Outcome(StopReason.PAUSED, value, steps, TOTAL, 1.0)
+
+
+def trial(number: int, *values: float, ended: StopReason | None = None) -> TrialRecord:
+    """A trial that has passed a rung for each value; one that ended has the last at its end."""
+    at_rungs = values[:-1] if ended is not None and ended.has_value else values
+    pauses = tuple(pause(value, rung) for value, rung in zip(at_rungs, RUNGS, strict=False))
+    outcome = None
+    if ended is not None:
+        steps = TOTAL if ended.counts else max((one.steps for one in pauses), default=0) + 3
+        outcome = Outcome(ended, values[-1] if ended.has_value else None, steps, TOTAL, 1.0)
+    return TrialRecord(number, "waiting" if outcome is None else "complete", None, outcome, None, pauses)
+
+
+def finished(number: int, *values: float) -> TrialRecord:
+    return trial(number, *values, ended=StopReason.COMPLETED)
+
+
+def again(record: TrialRecord, value: float) -> TrialRecord:
+    return replace(record, repeats=(Outcome(StopReason.COMPLETED, value, TOTAL, TOTAL, 1.0),))
+
+
+def pool(values: Sequence[float]) -> list[TrialRecord]:
+    return [trial(number, value) for number, value in enumerate(values)]
+
+
+FIVE = [3.0, 1.0, 2.0, 5.0, 4.0]
+
+
+def test_the_rungs_follow_from_the_length_and_end_with_it() -> None:
+    assert RUNGS[-1] == TOTAL
+    assert len(RUNGS) == len(PLAN.ladder.shares) + 1
+    assert climb(replace(SURVEY, total_steps=7)).rungs == (7,)
+
+
+def test_rungs_move_behind_the_longest_warmup_of_the_space() -> None:
+    warm = make_space("optimizer: {sgd: {lr: 0.1}}\nschedule: {linear: {warmup_fraction: 0.25}}")
+
+    assert climb(space=warm).rungs[0] == 25
+
+
+THREE = [finished(number, 2.0 + number, 1.5 + number, 1.0 + number) for number in range(3)]
+
+
+def test_a_search_starts_with_a_trial_and_goes_on_with_it() -> None:
+    assert climb().next_move([], 1000) == Start()
+    assert climb().next_move([trial(0, 1.0)], 1000) == Promote(0)
+    assert climb().next_move([*THREE, trial(3, 9.0)], 1000) == Start()
+
+
+def test_where_more_is_better_the_larger_goes_on() -> None:
+    highest = [finished(number, 0.2 + number / 10, 0.5, 0.8) for number in range(3)]
+
+    assert climb(mode="max").next_move([*highest, trial(3, 0.9)], 1000) == Promote(3)
+    assert climb(mode="max").next_move([*highest, trial(3, 0.1)], 1000) == Start()
+
+
+def test_trials_that_have_shown_nothing_yet_are_passed_over() -> None:
+    waits = TrialRecord(3, "waiting", None, None, None)
+
+    assert climb().next_move([waits], 1000) == Start()
+    assert climb().next_move([*THREE, waits], 1000) == Start()
+
+
+def test_what_was_given_up_is_not_promoted() -> None:
+    assert climb().next_move([trial(0, 1.0, 1.0, ended=StopReason.OUTRANKED)], 1000) == Start()
+
+
+def test_nothing_is_left_to_pay() -> None:
+    assert climb().next_move([], TOTAL - 1) is None
+    assert climb().next_move(pool(FIVE), TOTAL - RUNGS[0] - 1) is None
+
+
+def test_a_trial_that_was_stopped_goes_on_though_a_whole_one_could_not_be_paid() -> None:
+    begun = TrialRecord(0, "waiting", trial(0, 1.0).recipe, None, None, stopped_at=7)
+    promoted = replace(trial(0, 1.0), stopped_at=RUNGS[0] + 7)
+
+    assert climb().next_move([begun], TOTAL - 7) == Start()
+    assert climb().next_move([begun], TOTAL - 8) is None
+    assert climb().next_move([promoted], TOTAL - RUNGS[0] - 7) == Promote(0)
+    assert climb().next_move([promoted], TOTAL - RUNGS[0] - 8) is None
+
+
+def test_the_limit_of_trials_leaves_those_that_are_not_among_the_better() -> None:
+    limited = climb(most_trials=4)
+
+    assert limited.next_move(THREE, 1000) == Start()
+    assert limited.next_move([*THREE, trial(3, 1.0)], 1000) == Promote(3)
+    assert limited.next_move([*THREE, trial(3, 9.0)], 1000) is None
+    assert climb().next_move([*THREE, trial(3, 9.0)], 1000) == Start()
+
+
+@pytest.mark.parametrize("reason", [StopReason.NON_FINITE, StopReason.FAILED])
+def test_a_limited_search_goes_on_until_one_trial_has_finished(reason: StopReason) -> None:
+    dead = [trial(number, *values, ended=reason) for number, values in enumerate([(1.0, 0.9), (2.0, 1.9)])]
+    records = [*dead, trial(2, 3.0), trial(3, 4.0)]
+
+    assert climb(most_trials=4).next_move(records, 1000) == Promote(2)
+
+
+def test_a_space_of_few_recipes_tries_all_and_uses_the_budget_up() -> None:
+    few = climb(space=THREE_RECIPES)
+    records = [finished(0, 1.0, 0.9, 0.8), finished(1, 2.0, 1.9, 1.8), trial(2, 3.0)]
+
+    assert few.next_move(records[:2], 1000) == Start()
+    assert few.next_move(records, 1000) == Promote(2)
+    done = [*records[:2], finished(2, 3.0, 2.9, 2.8)]
+    assert few.next_move(done, 1000) == Repeat(0)
+    assert few.next_move([again(record, 1.0) for record in done], 1000) is None
+
+
+FINALE = {"budget": 20.0, "reevaluation": Reevaluation(share=0.1, most_candidates=2)}
+
+
+def test_the_last_share_of_the_budget_is_for_the_finalists_the_best_first() -> None:
+    best, second, third = THREE
+
+    assert climb(**FINALE).next_move(THREE, 3 * TOTAL) == Start()
+    assert climb(**FINALE).next_move(THREE, 3 * TOTAL - 1) == Repeat(0)
+    assert climb(**FINALE).next_move([again(best, 1.1), second, third], 2 * TOTAL - 1) == Repeat(1)
+    assert climb(**FINALE).next_move([again(best, 1.1), again(second, 2.1), third], TOTAL - 1) is None
+
+
+def test_a_finalist_that_the_budget_does_not_pay_for_is_not_trained_again() -> None:
+    assert climb(**FINALE).next_move(THREE, TOTAL - 1) is None
+
+
+def test_what_the_finalists_leave_of_the_budget_pays_for_more_trials() -> None:
+    done = [again(THREE[0], 1.1), again(THREE[1], 2.1), THREE[2]]
+
+    assert climb(**FINALE).next_move(done, TOTAL) == Start()
+
+
+def test_a_budget_is_held_back_for_finalists_that_are_still_to_come_but_not_left_over() -> None:
+    dead = [trial(number, 1.0, ended=StopReason.NON_FINITE) for number in range(3)]
+
+    assert climb(**FINALE).next_move([*dead, trial(3, 1.0)], 2 * TOTAL + TOTAL - RUNGS[0]) == Promote(3)
+    assert climb(**FINALE).next_move(dead, 2 * TOTAL) == Start()
+    assert climb(**FINALE).next_move([*dead, THREE[0]], 2 * TOTAL) == Start()
+
+
+def test_where_several_train_the_finalists_are_trained_again_while_the_others_go_on() -> None:
+    alone, four = climb(budget=20.0), climb(budget=20.0, workers=4)
+    begun = [trial(3, 9.0)]
+
+    # three trainings are held back; 20% of the budget would be four, but only three others train on
+    assert four.next_move([*THREE, *begun], 3 * TOTAL + 301) == Start()
+    assert alone.next_move([*THREE, *begun], 3 * TOTAL + 300) == Start()
+    assert four.next_move([*THREE, *begun], 3 * TOTAL + 300) == Repeat(0)
+    assert four.next_move([*THREE, *begun], 2 * TOTAL + 300, repeating=[0]) == Repeat(1)
+    assert four.next_move([*THREE, *begun], 300, repeating=[0, 1, 2]) == Start()
+
+
+def test_of_few_trials_or_with_many_workers_the_budget_says_when_the_finalists_are_trained_again() -> None:
+    many = climb(budget=20.0, workers=64)
+
+    assert many.next_move([*THREE, trial(3, 9.0)], 3 * TOTAL + 401) == Start()
+    assert many.next_move([*THREE, trial(3, 9.0)], 3 * TOTAL + 400) == Repeat(0)
+
+
+def test_who_becomes_a_finalist_after_they_were_chosen_is_not_waited_for() -> None:
+    repeated = [again(record, 5.0) for record in THREE]
+    better = finished(3, 1.0, 0.9, 0.5)
+
+    assert climb(budget=20.0, workers=4).next_move([*repeated, better], 150) == Start()
+    assert climb(budget=20.0, workers=4).next_move([*repeated, better], 99) is None
+    assert climb(budget=20.0).next_move([*repeated, better], 150) == Repeat(3)
+
+
+@pytest.mark.parametrize(
+    ("workers", "budget", "move"), [(1, 101.0, Promote(5)), (2, 100.0, Promote(5)), (2, 101.0, None)]
+)
+def test_the_rest_of_a_large_budget_is_not_waited_for_where_several_train(
+    workers: int, budget: float, move: Promote | None
+) -> None:
+    repeated = [again(record, 5.0) for record in THREE]
+    records = [*repeated, finished(3, 9.0, 8.0, 7.0), finished(4, 9.1, 8.1, 7.1), trial(5, 99.0)]
+
+    assert climb(budget=budget, workers=workers).next_move(records, TOTAL - 1) == move
+
+
+def test_a_limit_of_trials_and_a_small_budget_end_without_a_finale() -> None:
+    assert climb(**FINALE, most_trials=3).next_move(THREE, 5 * TOTAL) is None
+    assert climb(**{**FINALE, "budget": 19.0}).next_move(THREE, TOTAL - 1) is None
+    assert climb(**{**FINALE, "budget": 19.0}).next_move(THREE, TOTAL) == Start()
+
+
+def test_the_finalists_are_the_best_of_the_finished() -> None:
+    assert climb(**FINALE).finalists([*THREE, trial(3, 0.1)]) == [0, 1]
+    assert climb(**FINALE, mode="max").finalists(THREE) == [2, 1]
+
+
+def test_why_a_search_ended_is_said_where_all_recipes_were_tried() -> None:
+    records = pool(FIVE[:3])
+
+    assert climb(space=THREE_RECIPES).why_ended(records) == "all 3 recipes of the space tiny have been tried"
+    assert climb(space=THREE_RECIPES).why_ended(records[:2]) == ""
+    assert climb(space=THREE_RECIPES, most_trials=3).why_ended(records) == ""
+    assert climb().why_ended(records) == ""
+
+
+def test_a_trial_is_trained_to_the_next_rung() -> None:
+    fresh = TrialRecord(0, "running", None, None, None)
+    stands = [fresh, trial(0, 1.0), trial(0, 1.0, 0.9)]
+
+    assert tuple(map(climb().next_rung, stands)) == RUNGS
+
+
+def test_the_optimizer_of_a_trial_is_known_to_the_ladder() -> None:
+    adamw, muon = (Recipe(Part(name, {"lr": 0.1})) for name in ("adamw", "muon"))
+    quick = [replace(finished(number, 0.1, 0.1, 0.1 / (1 + number)), recipe=adamw) for number in range(3)]
+
+    assert climb().next_move([*quick, replace(trial(3, 9.0), recipe=muon)], 1000) == Promote(3)
+    assert climb().next_move([*quick, replace(trial(3, 9.0), recipe=adamw)], 1000) == Start()
+
+
+def test_where_others_are_under_way_the_latest_is_one_of_several() -> None:
+    overfitting = [finished(number, 1.0, 2.0, 3.0 + number) for number in range(3)]
+    waiting = trial(3, 9.0)
+    running = replace(trial(5), state="running")
+
+    assert climb(budget=10.0).next_move([*overfitting, waiting, trial(4, 9.5), running], 1000) == Promote(3)
+    assert climb(budget=10.0).next_move([*overfitting, waiting, finished(4, 1.0, 2.0, 9.5)], 1000) == Start()
+
+
+def test_the_worst_of_a_full_pool_can_be_given_up() -> None:
+    done = [finished(number, 2.0 + number, 1.0 + number, number / 10) for number in range(10)]
+    crowd = [*done, *(trial(10 + number, 20.0 + number) for number in range(12))]
+
+    assert climb().surplus(crowd[:12]) == []
+    # half of the 22 go on, so that eleven wait
+    assert climb().surplus(crowd) == [16, 17, 18, 19, 20, 21]
+
+
+def test_every_shipped_space_has_rungs_that_end_with_the_length() -> None:
+    for name in ("wide", "adamw", "vision_sgd", "finetune"):
+        rungs = climb(space=load_space(name)).rungs
+        assert rungs == tuple(sorted(set(rungs)))
+        assert rungs[-1] == TOTAL

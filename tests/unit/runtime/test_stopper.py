@@ -1,0 +1,65 @@
+import pytest
+
+from opttune.outcome import Outcome, StopReason
+from opttune.runtime.stopper import FailureStopper
+
+DONE = Outcome(StopReason.COMPLETED, 0.5, 10, 10, 1.0)
+PAUSED = Outcome(StopReason.PAUSED, 0.5, 5, 10, 1.0)
+DIVERGED = Outcome(StopReason.NON_FINITE, None, 3, 10, 1.0, "the loss is nan")
+
+UNLIKE = ("ValueError: one", "OSError: two", "KeyError: three", "TypeError: four")
+
+
+def failed(message: str) -> Outcome:
+    return Outcome(StopReason.FAILED, None, 0, 10, 0.0, message)
+
+
+def verdict(*outcomes: Outcome) -> str:
+    failures = FailureStopper()
+    for outcome in outcomes:
+        failures.note(outcome)
+    return failures.verdict
+
+
+def test_nothing_failed_is_no_verdict() -> None:
+    assert verdict() == ""
+    assert verdict(DONE, PAUSED, DIVERGED) == ""
+
+
+def test_three_alike_in_a_row_end_a_search_and_the_last_is_quoted() -> None:
+    assert verdict(*[failed("OSError: no file")] * 2) == ""
+    assert verdict(*[failed("OSError: no file")] * 3) == "the last 3 trials failed alike: OSError: no file"
+
+
+@pytest.mark.parametrize("success", [DONE, PAUSED, DIVERGED], ids=lambda outcome: str(outcome.reason))
+def test_a_trial_that_trained_starts_the_count_anew(success: Outcome) -> None:
+    assert verdict(*[failed("OSError")] * 2, success, *[failed("OSError")] * 2) == ""
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        ("RuntimeError: lr 0.1 is too large", "RuntimeError: lr 3e-05 is too large", "RuntimeError: lr 2 is too large"),
+        ("<Net at 0x7f31a>", "<Net at 0x7f31b>", "<Net at 0xdead>"),
+        ("shape 3x4", "shape 3x5", "shape 12x4"),
+    ],
+)
+def test_messages_that_differ_in_numbers_only_are_alike(messages: tuple[str, ...]) -> None:
+    assert verdict(*map(failed, messages)).startswith("the last 3 trials failed alike: ")
+
+
+def test_different_errors_are_not_alike() -> None:
+    assert verdict(*map(failed, UNLIKE)) == ""
+    assert verdict(failed("OSError"), failed("KeyError"), failed("OSError"), failed("OSError")) == ""
+
+
+def test_only_the_last_three_need_be_alike() -> None:
+    assert "failed alike" in verdict(failed("KeyError"), *[failed("OSError")] * 3)
+
+
+def test_ten_in_a_row_end_a_search_whatever_their_errors() -> None:
+    outcomes = [failed(UNLIKE[number % 4]) for number in range(10)]
+
+    assert verdict(*outcomes[:9]) == ""
+    assert verdict(*outcomes) == "the last 10 trials failed, the last with: OSError: two"
+    assert verdict(*outcomes, failed("again")) == "the last 11 trials failed, the last with: again"

@@ -1,0 +1,165 @@
+import math
+import re
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from opttune.errors import SpaceError
+from opttune.space.model import Branch, Choice, FieldError, Fixed, Range, Space
+from tests.support.strategies import FAST, finite
+
+ADAMW = Branch("adamw")
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> Range:
+    scale = draw(st.sampled_from(["linear", "log", "log_of_one_minus"]))
+    ends = draw(st.lists(finite | st.floats(0, 1), min_size=2, max_size=2))
+    try:
+        return Range(min(ends), max(ends), scale)
+    except FieldError:
+        assume(False)
+        raise
+
+
+@FAST
+@given(ranges(), st.floats(0, 1))
+def test_every_place_of_a_range_lies_in_it(found: Range, place: float) -> None:
+    assert found.low <= found.at(place) <= found.high
+
+
+@FAST
+@given(ranges())
+def test_the_ends_of_a_range_are_its_places_0_and_1(found: Range) -> None:
+    assert found.place(found.low) == 0
+    assert found.place(found.high) == 1
+
+
+@pytest.mark.parametrize(
+    ("found", "middle"),
+    [
+        (Range(0.0, 1.0), 0.5),
+        (Range(1e-4, 1e-2, "log"), 1e-3),
+        (Range(0.9, 0.999, "log_of_one_minus"), 0.99),
+        (Range(1, 8, integer=True), 4.0),
+    ],
+)
+def test_the_middle_of_a_range_is_that_of_its_scale(found: Range, middle: float) -> None:
+    assert found.at(0.5) == pytest.approx(middle, rel=1e-12)
+    assert found.centre == found.at(0.5)
+
+
+@pytest.mark.parametrize("place", [-1.0, 2.0])
+def test_a_place_outside_is_taken_for_the_end(place: float) -> None:
+    assert Range(1.0, 2.0).at(place) == (1.0 if place < 0 else 2.0)
+
+
+def test_the_prior_is_the_centre() -> None:
+    assert Range(0.0, 1.0, prior=0.1).centre == 0.1
+    assert Choice(("a", "b"), start=1).centre == "b"
+    assert Fixed(3).centre == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"low": 2, "high": 1}, "low must be below high, got low 2 and high 1."),
+        ({"low": 1, "high": 1.0}, "low must be below high, got low 1 and high 1.0."),
+        ({"low": 0, "high": 1, "scale": "log"}, "low must be > 0 because log is true, got 0."),
+        ({"low": -1.0, "high": 1, "scale": "log"}, "low must be > 0 because log is true, got -1.0."),
+        (
+            {"low": 0.9, "high": 1, "scale": "log_of_one_minus"},
+            "high must be < 1 because log_of_one_minus is true, got 1.",
+        ),
+        ({"low": 0, "high": math.inf}, "low and high must be finite numbers, got 0 and inf."),
+        ({"low": math.nan, "high": 1}, "low and high must be finite numbers, got nan and 1."),
+        ({"low": "0", "high": True}, "low and high must be finite numbers, got '0' and True."),
+        ({"low": 0, "high": 10**400}, "low and high must be finite numbers, got 0 and 1000"),
+        ({"low": -1.7e308, "high": 1.7e308}, "low and high must be finite numbers, got -1.7e+308 and 1.7e+308."),
+        ({"low": 1e-20, "high": 2e-20, "scale": "log_of_one_minus"}, "low and high are too close together, got 1e-20"),
+        ({"low": 0, "high": 1, "prior": 2}, "prior must lie in the range, from 0 to 1, got 2."),
+        ({"low": 0, "high": 1, "prior": math.nan}, "prior must lie in the range, from 0 to 1, got nan."),
+        ({"low": 0, "high": 1, "prior": "x"}, "prior must lie in the range, from 0 to 1, got 'x'."),
+        ({"low": 1.5, "high": 4, "integer": True}, "low must be a whole number, got 1.5."),
+        ({"low": 1, "high": 1e300, "integer": True}, "high must be a whole number, got 1e+300."),
+        ({"low": 1, "high": 4, "integer": True, "prior": 2.5}, "prior must be a whole number, got 2.5."),
+        (
+            {"low": -3, "high": 0, "integer": True, "scale": "log_of_one_minus"},
+            "whole numbers cannot be searched on the scale log_of_one_minus.",
+        ),
+        (
+            {"low": 0, "high": 1, "scale": "cubic"},
+            "scale must be one of linear, log, log_of_one_minus, got 'cubic'.",
+        ),
+    ],
+)
+def test_a_range_that_cannot_be_searched_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(FieldError, match="^" + re.escape(message)):
+        Range(**settings)
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ((), "choices must hold at least one value, got []."),
+        (("a", "a"), "choices must not repeat a value, got ['a', 'a']."),
+        # Optuna keeps the first of two equal values and gives it back for the other
+        ((1, True), "choices must not repeat a value, got [1, True]."),
+        ((1, 1.0), "choices must not repeat a value, got [1, 1.0]."),
+        ((0.0, -0.0), "choices must not repeat a value, got [0.0, -0.0]."),
+        ((1.0, math.nan), "a value must be a finite number, text, true, false or null, got nan."),
+        (([1], [2]), "a value must be a finite number, text, true, false or null, got [1]."),
+    ],
+)
+def test_choices_that_cannot_be_told_apart_are_refused(choices: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(FieldError, match="^" + re.escape(message)):
+        Choice(choices)
+
+
+@pytest.mark.parametrize("start", [-1, 2])
+def test_a_start_outside_the_choices_is_refused(start: int) -> None:
+    with pytest.raises(FieldError, match=f"^start must be from 0 to 1, got {start}.$"):
+        Choice(("a", "b"), start)
+
+
+@pytest.mark.parametrize("value", [math.inf, [1], {"low": 1}, 10**400])
+def test_a_fixed_value_is_a_plain_one(value: Any) -> None:
+    with pytest.raises(FieldError, match=r"^a value must be a finite number, text, true, false or null, got "):
+        Fixed(value)
+
+
+def test_a_space_needs_an_optimizer_and_a_schedule() -> None:
+    with pytest.raises(SpaceError, match=r"^space mine: there must be at least one optimizer and one schedule.$"):
+        Space("mine", ())
+    with pytest.raises(SpaceError, match=r"^space mine: there must be at least one optimizer and one schedule.$"):
+        Space("mine", (ADAMW,), ())
+
+
+def test_a_name_stands_once_in_a_space() -> None:
+    with pytest.raises(SpaceError, match=r"^space mine: 'adamw' stands there twice as an optimizer.$"):
+        Space("mine", (ADAMW, ADAMW))
+    with pytest.raises(SpaceError, match=r"^space mine: 'lr' stands there twice as a field of adamw.$"):
+        Space("mine", (Branch("adamw", (("lr", Fixed(1)), ("lr", Fixed(2)))),))
+
+
+def test_parameters_carry_their_branch_and_leave_out_what_is_fixed() -> None:
+    lr = Range(1e-4, 1e-2, "log")
+    space = Space(
+        "mine",
+        (Branch("adamw", (("lr", lr), ("beta1", Fixed(0.9)))), Branch("sgd", (("lr", lr),))),
+        (Branch("cosine", (("warmup_fraction", Choice((0.0, 0.1))),)),),
+        (("gradient_clip_norm", Choice((1.0, None))), ("accumulate_grad_batches", Fixed(2))),
+    )
+
+    names = [name for name, _ in space.parameters()]
+
+    assert names == ["optimizer", "adamw.lr", "sgd.lr", "cosine.warmup_fraction", "gradient_clip_norm"]
+
+
+def test_a_branch_gives_its_fields_by_name() -> None:
+    branch = Branch("adamw", (("lr", Fixed(1)),))
+
+    assert branch.get("lr") == Fixed(1)
+    assert branch.get("eps") is None

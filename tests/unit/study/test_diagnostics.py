@@ -1,0 +1,59 @@
+import pytest
+
+from opttune.outcome import Outcome, StopReason
+from opttune.recipe import Part, Recipe
+from opttune.study.diagnostics import edge_warnings, stability
+from opttune.trial_record import TrialRecord
+from tests.support.searches import make_space
+
+SPACE = make_space(
+    """
+description: edges
+optimizer:
+  sgd:
+    lr: {low: 1e-4, high: 1e-1, log: true, prior: 1e-2, source: test}
+    momentum: {low: 0.0, high: 0.9, source: test}
+schedule: {constant: {}}
+gradient_clip_norm: {choices: [1.0, null], source: test}
+"""
+)
+
+
+def sgd(**options: float) -> Recipe:
+    return Recipe(Part("sgd", options), Part("constant"))
+
+
+def record(lr: float, value: float | None) -> TrialRecord:
+    reason = StopReason.BLOW_UP if value is None else StopReason.COMPLETED
+    return TrialRecord(0, "", sgd(lr=lr), Outcome(reason, value, 10, 10, 1.0), 10)
+
+
+def test_a_best_near_an_end_of_its_range_is_called_at_the_edge() -> None:
+    (warning,) = edge_warnings(sgd(lr=0.099, momentum=0.5), SPACE)
+
+    assert "the best lr 0.099 lies at the upper edge of its range 0.0001..0.1" in warning
+    assert "lower edge" in edge_warnings(sgd(lr=1.01e-4, momentum=0.5), SPACE)[0]
+
+
+@pytest.mark.parametrize("recipe", [sgd(lr=0.05, momentum=0.5), sgd(lr=0.01, momentum=0.0)])
+def test_the_middle_and_a_natural_zero_are_no_edge(recipe: Recipe) -> None:
+    assert edge_warnings(recipe, SPACE) == []
+
+
+def test_the_next_command_is_named() -> None:
+    assert edge_warnings(sgd(lr=0.099, momentum=0.5), SPACE)[0].endswith("Next: the same command with --space wide.")
+
+
+def test_divergence_is_told_with_the_highest_rate_that_stayed_stable() -> None:
+    records = [record(0.1, 0.5), record(0.3, 0.4), record(2.0, None), record(1.0, None)]
+    assert stability(records) == [
+        "sgd: 2 of 4 trials diverged, from a learning rate of 1; the highest that stayed stable is 0.3"
+    ]
+
+
+def test_nothing_is_said_where_nothing_diverged() -> None:
+    assert stability([record(0.1, 0.5)]) == []
+
+
+def test_an_optimizer_that_never_stayed_stable_is_told() -> None:
+    assert stability([record(5.0, None)])[0].endswith("none stayed stable")

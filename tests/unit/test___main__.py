@@ -1,0 +1,10 @@
+from pathlib import Path
+
+from opttune.version import __version__
+from tests.support.searches import run_command
+
+
+def test_the_package_runs_as_the_command(tmp_path: Path) -> None:
+    done = run_command(tmp_path, "--version")
+
+    assert (done.returncode, done.stdout) == (0, f"opttune {__version__}\n")

@@ -1,0 +1,57 @@
+"""What is looked at before anything is trained; what the command prints of it is tested in test_cli.py."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opttune.errors import MissingExtraError, MonitorError
+from opttune.planning import make_plan
+from opttune.preview import budget_steps, look_at, preview, settle
+from opttune.study.config import SearchConfig
+from opttune.training.workload import Workload
+from tests.support.search_modules import Classifier, loaders
+from tests.support.searches import TINY, make_space
+
+
+def plan_for(folder: Path, **settings: Any) -> tuple[SearchConfig, Workload]:
+    told: dict[str, Any] = {
+        "space": make_space(TINY), "monitor": "val_loss", "mode": "min", "max_steps": 20, "max_epochs": None,
+        "budget": 5.5, "trials": None, "timeout": None, "workers": 1, "engine": None, "study": None,
+        "out_dir": folder, "seed": 0, "guard": None, "baseline": True, "trainer": None,
+    }  # fmt: skip
+    return make_plan(Classifier, loaders, **{**told, **settings})
+
+
+def test_it_says_what_would_be_done_and_leaves_nothing(tmp_path: Path) -> None:
+    plain = preview(*plan_for(tmp_path))
+
+    assert plain["replaces"] == "SGD(lr=0.0001)"
+    assert (plain["full_length_steps"], plain["budget_steps"]) == (20, 110)
+    assert plain["optimizers"] == ["adamw"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_look_of_a_step_finds_a_metric_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(MonitorError, match="val_lost"):
+        look_at(*plan_for(tmp_path, monitor="val_lost"), steps=1)
+
+
+def test_a_space_of_the_users_own_is_searched_as_it_is(tmp_path: Path) -> None:
+    config, workload = plan_for(tmp_path)
+    looked = look_at(config, workload, steps=0)
+
+    assert settle(config, looked).space == config.space
+    assert budget_steps(config, looked) == 110
+
+
+def test_a_missing_extra_is_told_before_its_first_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, workload = plan_for(tmp_path)
+    looked = look_at(config, workload, steps=0)
+
+    def missing(info: Any) -> None:
+        raise MissingExtraError("pip install it")
+
+    monkeypatch.setattr("opttune.preview.load_class", missing)
+    with pytest.raises(MissingExtraError):
+        settle(config, looked)

@@ -1,0 +1,130 @@
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, WeightedRandomSampler
+
+from opttune.training.data_order import DataOrder
+from tests.support import modules as m
+from tests.support import pauses as p
+
+
+def shuffled(**settings):
+    return p.loaders(**settings)
+
+
+def own_generator():
+    return p.loaders(generator=torch.Generator().manual_seed(5))
+
+
+def weighted():
+    return p.loaders(shuffle=False, sampler=WeightedRandomSampler([1.0, 2.0] * 16, 32))
+
+
+def with_replacement():
+    generator = torch.Generator().manual_seed(5)
+    return p.loaders(shuffle=False, sampler=RandomSampler(p.Noisy(), True, 32, generator=generator))
+
+
+def batch_sampler():
+    return DataLoader(p.Noisy(), batch_sampler=BatchSampler(RandomSampler(p.Noisy()), 4, True)), m.val_loader()
+
+
+class Data(pl.LightningDataModule):
+    def train_dataloader(self):
+        return p.loaders()[0]
+
+    def val_dataloader(self):
+        return m.val_loader()
+
+
+class OwnLoaders(p.Net):
+    def train_dataloader(self):
+        return p.loaders()[0]
+
+    def val_dataloader(self):
+        return m.val_loader()
+
+
+KINDS = {
+    "shuffled": shuffled,
+    "in order": lambda: shuffled(shuffle=False),
+    "own generator": own_generator,
+    "a pair": own_generator(),
+    "weighted": weighted,
+    "with replacement": with_replacement,
+    "batch sampler": batch_sampler,
+    "data module": Data,
+    "an instance": Data(),
+}
+
+
+@pytest.mark.parametrize("length", [{"max_steps": 20}, {"max_epochs": 3}], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pause_in_mid_epoch_goes_on_with_the_batches_that_remain(tmp_path, kind, length):
+    p.assert_equal(*p.both(tmp_path, (3, 8, 13), data=KINDS[kind], trainer=length))
+
+
+def test_the_models_own_loaders_are_followed(tmp_path):
+    p.assert_equal(*p.both(tmp_path, (3, 8, 13), model=OwnLoaders, data=None))
+
+
+class TwoLoaders(p.Net):
+    def training_step(self, batch, batch_idx):
+        self.seen.append((batch["short"][0].sum().item(), batch["long"][0].sum().item()))
+        return super().training_step(batch["long"], batch_idx)
+
+
+def two_loaders():
+    short = DataLoader(m.dataset(12), batch_size=4, shuffle=True, generator=torch.Generator().manual_seed(6))
+    return {"long": p.loaders()[0], "short": short}, m.val_loader()
+
+
+def test_without_a_pause_nothing_is_followed_and_the_order_is_the_same():
+    order = DataOrder()
+    (loader,) = (m.train_loader(),)
+    followed = order.watch(m.Net(), {"train_dataloaders": loader})["train_dataloaders"]
+    assert type(loader) is DataLoader
+    assert isinstance(followed, DataLoader)
+    assert (len(followed), followed.dataset, followed.sampler) == (len(loader), loader.dataset, loader.sampler)
+    torch.manual_seed(1)
+    expected = [x.sum().item() for x, _ in loader]
+    torch.manual_seed(1)
+    assert [x.sum().item() for x, _ in followed] == expected
+
+
+def test_the_hook_of_a_data_module_comes_back():
+    data, order = m.Data(), DataOrder()
+    order.watch(m.Net(), {"datamodule": data})
+    assert "train_dataloader" in vars(data)
+    order.release()
+    order.release()
+    assert "train_dataloader" not in vars(data)
+
+
+def test_with_workers_the_order_is_the_same(tmp_path):
+    def data():
+        return DataLoader(m.dataset(), batch_size=4, shuffle=True, num_workers=1), m.val_loader()
+
+    whole, paused = p.both(tmp_path, (3, 8), data=data, trainer={"max_steps": 12})
+    assert paused.seen == whole.seen
+
+
+class Foreign(DataLoader):
+    """A loader of the user's own class."""
+
+
+@pytest.mark.parametrize("loader", [m.stream_loader, lambda: Foreign(m.dataset(), batch_size=4)])
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_what_is_not_followed_still_goes_on(tmp_path, loader, accumulated):
+    trainer = {"max_steps": 12, "limit_val_batches": 1, "val_check_interval": 4, "check_val_every_n_epoch": None}
+    trainer["accumulate_grad_batches"] = accumulated
+    paused = p.train(tmp_path / "a.ckpt", (3, 8), data=lambda: (loader(), m.val_loader()), trainer=trainer)
+    assert [outcome.steps for outcome in paused.outcomes] == [3, 8, 12], paused.end
+    assert [record.step for record in paused.ear.records] == list(range(1, 13))
+    assert str(paused.end.reason) == "completed"
+
+
+@pytest.mark.parametrize("rungs", [(2,), (3, 5), (8, 9)], ids=str)
+def test_several_loaders_each_go_on_from_their_place(tmp_path, rungs):
+    whole, paused = p.both(tmp_path, rungs, model=TwoLoaders, data=two_loaders, trainer={"max_steps": 12})
+    p.assert_equal(whole, paused)

@@ -1,0 +1,80 @@
+import pytest
+
+from opttune import Recipe
+from opttune.errors import ModelError, MonitorError
+from opttune.recipe import Part
+from opttune.training.attempt import Attempt
+from opttune.training.inspection import survey
+from opttune.training.workload import Workload
+from tests.support import modules as m
+
+RECIPE = Recipe(Part("adamw", {"lr": 0.01}))
+
+
+def look(model=m.Net, data=m.loaders, steps=2, monitor="val_loss", **trainer):
+    attempt = Attempt(RECIPE, monitor, 3, {"max_steps": 20, "accelerator": "cpu", **trainer})
+    return survey(attempt, Workload(model, data), steps)
+
+
+class Counting(m.Net):
+    batches = 0
+
+    def training_step(self, batch, batch_idx):
+        Counting.batches += 1
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_a_look_says_what_a_search_needs_to_know_after_few_steps(steps):
+    Counting.batches = 0
+    found = look(Counting, steps=steps)
+    assert (found.model_name, found.parameters, found.total_steps) == ("Counting", 58, 20)
+    assert (found.replaced, found.has_own_optimizer) == ("SGD(lr=0.0001)", True)
+    assert Counting.batches == steps
+
+
+def test_a_length_in_epochs_is_counted_in_steps():
+    assert look(max_steps=-1, max_epochs=3, accumulate_grad_batches=3).total_steps == 9
+
+
+def test_frozen_parameters_are_not_counted():
+    assert look(m.FrozenNet).parameters == 18
+
+
+@pytest.mark.parametrize("model", [m.BareNet, type("Broken", (m.Net,), {"configure_optimizers": lambda self: 1 / 0})])
+def test_a_model_without_an_optimizer_that_works_is_known(model):
+    assert not look(model).has_own_optimizer
+
+
+def test_a_monitor_that_is_not_logged_is_found_in_time():
+    with pytest.raises(MonitorError, match=r"'val_acc' was never logged\. .*Logged were: train_loss, val_loss"):
+        look(monitor="val_acc")
+    assert look(monitor="val_acc", steps=0).total_steps == 20
+
+
+def test_a_missing_validation_is_found_in_time():
+    with pytest.raises(MonitorError, match="'val_loss' was never logged"):
+        look(data=m.train_loader)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize(
+    ("model", "data", "trainer", "problem"),
+    [
+        (m.ManualNet, m.loaders, {}, "uses manual optimization"),
+        (m.GanNet, m.loaders, {}, "2 optimizers"),
+        (m.Net, lambda: (m.stream_loader(), m.val_loader()), {"max_steps": -1, "max_epochs": 2}, "no length"),
+        (m.Net, m.loaders, {"max_steps": -1, "max_epochs": -1}, "no end"),
+        (m.Net, None, {}, "fails when it is set up for training: MisconfigurationException"),
+    ],
+)
+def test_what_cannot_be_tuned_is_found_in_time(model, data, trainer, problem, steps):
+    with pytest.raises(ModelError, match=problem):
+        look(model, data, steps, **trainer)
+
+
+def test_an_error_of_the_users_own_is_told_with_its_place():
+    with pytest.raises(
+        ModelError, match=r"FailingNet fails when it is set up for training: RuntimeError: a bug .*modules\.py:\d+\)$"
+    ):
+        look(m.FailingNet, steps=5)

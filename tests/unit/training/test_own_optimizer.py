@@ -1,0 +1,90 @@
+import pytest
+import torch
+from torch.optim.lr_scheduler import StepLR
+
+from opttune.errors import ModelError
+from opttune.training.own_optimizer import ask_own_optimizer
+from tests.support import modules as m
+
+
+def net_with(configure):
+    return type("Net", (m.Net,), {"configure_optimizers": configure})()
+
+
+def sgd(net, **options):
+    return torch.optim.SGD(net.parameters(), **{"lr": 0.1, **options})
+
+
+def with_scheduler(net):
+    return StepLR(sgd(net), 1)
+
+
+@pytest.mark.parametrize(
+    "configure",
+    [
+        sgd,
+        lambda net: [sgd(net)],
+        lambda net: {"optimizer": sgd(net)},
+        lambda net: [{"optimizer": sgd(net)}],
+        lambda net: ([(scheduler := with_scheduler(net)).optimizer], [scheduler]),
+        lambda net: {"optimizer": (scheduler := with_scheduler(net)).optimizer, "lr_scheduler": scheduler},
+        lambda net: ([sgd(net)], [{"scheduler": with_scheduler(net), "interval": "step"}]),
+    ],
+)
+def test_an_optimizer_is_found_in_each_form_that_lightning_takes(configure):
+    net = net_with(configure)
+    own = ask_own_optimizer(net.configure_optimizers)
+    assert own.words == "SGD(lr=0.1)"
+    assert held_by(own) == {id(parameter) for parameter in net.parameters()}
+
+
+def held_by(own):
+    return {id(parameter) for group in own.groups for parameter in group["params"]}
+
+
+def test_it_is_known_which_parameters_it_trains():
+    net = m.HeadNet()
+    own = ask_own_optimizer(net.configure_optimizers)
+    assert held_by(own) == {id(parameter) for parameter in list(net.parameters())[2:]}
+
+
+def test_several_rates_are_shown_as_a_range():
+    def configure(net):
+        return torch.optim.SGD([{"params": [p], "lr": 10.0**-i} for i, p in enumerate(net.parameters())])
+
+    assert ask_own_optimizer(net_with(configure).configure_optimizers).words == "SGD(lr=0.001..1)"
+
+
+def test_a_rate_that_a_scheduler_has_lowered_is_shown_as_it_was_given():
+    def configure(net):
+        optimizer = sgd(net, lr=0.3)
+        torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.1)
+        return optimizer
+
+    assert ask_own_optimizer(net_with(configure).configure_optimizers).words == "SGD(lr=0.3)"
+
+
+def test_an_optimizer_without_a_rate_is_shown_by_its_name():
+    class Rateless(torch.optim.Optimizer):
+        def __init__(self, parameters):
+            super().__init__(parameters, {})
+
+    assert ask_own_optimizer(net_with(lambda net: Rateless(net.parameters())).configure_optimizers).words == "Rateless"
+
+
+@pytest.mark.parametrize("net", [m.BareNet(), net_with(lambda net: None)])
+def test_a_module_may_have_none(net):
+    own = ask_own_optimizer(net.configure_optimizers)
+    assert own.words == "no optimizer"
+    assert own.groups is None
+
+
+def test_one_that_fails_is_told_and_taken_to_train_all():
+    own = ask_own_optimizer(net_with(lambda net: sgd(net, lr=net.missing)).configure_optimizers)
+    assert own.words.startswith("its own configure_optimizers, which fails (AttributeError: ")
+    assert own.groups is None
+
+
+def test_several_optimizers_are_refused():
+    with pytest.raises(ModelError, match=r"trains with 2 optimizers \(Adam, SGD\); opttune tunes models with one\."):
+        ask_own_optimizer(m.GanNet().configure_optimizers)
