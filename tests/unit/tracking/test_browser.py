@@ -227,7 +227,7 @@ def test_the_report_itself_is_shown_with_its_figures(
 
 
 def test_the_report_opens_from_disk_and_its_table_sorts(browser: Any, result: Any) -> None:
-    browser.get((result.plan.out_dir / "report.html").as_uri())
+    browser.get((result.config.out_dir / "report.html").as_uri())
     rows = "[...document.querySelector('th.sorts').closest('table').tBodies[0].rows]"
     column = f"return {rows}.map(row => row.cells[arguments[0]].innerText)"
     heads = browser.execute_script("return [...document.querySelectorAll('th.sorts')].map(each => each.innerText)")
