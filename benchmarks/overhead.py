@@ -101,7 +101,7 @@ def guard_and_tracking(folder: Path, steps: int) -> Variant:
     run = open_study_run(
         tracking_uri=f"sqlite:///{folder / 'ours.db'}", study_name="overhead", spool_dir=folder / "spool", run_id=None
     )
-    trial = run.child(0, "trial", thinning=Thinning(steps))
+    trial = run.child("trial", thinning=Thinning(steps))
 
     def listen(records: list[Any]) -> None:
         for record in records:

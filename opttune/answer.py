@@ -10,7 +10,7 @@ from opttune.provenance import datasets, source_tags, versions
 from opttune.recipe import Recipe
 from opttune.report import write_report
 from opttune.runtime.guard_audit import audit_warnings, read_findings
-from opttune.runtime.loop import Search
+from opttune.runtime.loop import TrainingLoop
 from opttune.shared_folder import remove_empty
 from opttune.storages.find_study import StudyLocation
 from opttune.study.config import SearchConfig
@@ -41,11 +41,14 @@ def begin_run(run: StudyRun, config: SearchConfig, looked: ModelInspection, work
         run.datasets(datasets(workload, looked.data))
 
 
-def end_run(config: SearchConfig, loop: Search, run: StudyRun, status: str) -> SearchResult:
+def end_run(
+    config: SearchConfig, looked: ModelInspection, loop: TrainingLoop, run: StudyRun, status: str
+) -> SearchResult:
     """Write the answer to the folder and to MLflow, and return it.
 
     Args:
         config: What the search was told.
+        looked: What the inspection of the model showed.
         loop: The search, at its end.
         run: Its run in MLflow, which is ended and closed.
         status: How it ended, in MLflow's words.
@@ -78,8 +81,8 @@ def end_run(config: SearchConfig, loop: Search, run: StudyRun, status: str) -> S
         run_id=run_id,
         warnings=tuple(warnings),
         stability=tuple(stability(study.records)),
-        replaced=loop.survey.replaced,
-        budget_steps=budget_steps(config, loop.survey),
+        replaced=looked.replaced,
+        budget_steps=budget_steps(config, looked),
         config=config,
         write_report=partial(_report_of, found, run.writer.tracking_uri),
     )

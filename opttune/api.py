@@ -15,7 +15,8 @@ from opttune.planning import make_plan
 from opttune.preview import look_at, settle, with_settled_space
 from opttune.runtime.checkpoints import make_folder
 from opttune.runtime.display import make_reporter
-from opttune.runtime.loop import Search
+from opttune.runtime.loop import TrainingLoop
+from opttune.runtime.policy import SearchPolicy
 from opttune.runtime.signals import DeferredInterrupts
 from opttune.space.model import Space
 from opttune.storages.open_storage import explain_storage_errors, lock_folder, open_storage, quiet_optuna
@@ -178,12 +179,13 @@ def _run(
     )
     begin_run(run, config, looked, workload)
     with make_reporter(progress) as reporter:
-        loop = Search(config, store, looked, engine, run, reporter, interrupts)
+        loop = TrainingLoop(SearchPolicy(config, looked), store, engine, run, reporter, interrupts)
+        reporter.search_started(config, looked, store.records(), store.steps_seen)
         status = "FAILED"
         try:
             loop.run()
             status = "KILLED" if loop.interrupted else "FINISHED"
         finally:
             loop.close()
-            result = end_run(config, loop, run, status)
+            result = end_run(config, looked, loop, run, status)
     return None if loop.interrupted else result

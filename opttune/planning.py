@@ -46,7 +46,7 @@ def make_plan(
     Raises:
         OpttuneError: An argument cannot be used.
     """
-    engine = _choose_engine(engine, workers)
+    engine = choose_engine(engine, workers)
     _check_seed(seed)
     for name, count in (("max_steps", max_steps), ("max_epochs", max_epochs), ("trials", trials)):
         _check_count(name, count)
@@ -77,7 +77,8 @@ def _read_workload(model: Any, data: Any) -> Workload:
     return Workload(*loaded, *texts)
 
 
-def _choose_engine(engine: str | None, workers: int) -> str:
+def choose_engine(engine: str | None, workers: int) -> str:
+    """Return the engine that trains so many at a time; None chooses."""
     _check_count("workers", workers)
     if engine is None:
         return "inline" if workers == 1 else "local"

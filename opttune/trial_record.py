@@ -1,28 +1,32 @@
-"""`TrialRecord`: one trial of a search, as a plain value."""
+"""`TrialRecord`: what is known of one training, as a plain value."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial of a search; what follows from its fields is worked out once, as a search asks for it again and again.
+    """One training of a search: a trial, or an auxiliary run.
+
+    A search reads the derived properties again and again, so they are computed once.
 
     Attributes:
-        number: Its number in the study, counted from 0.
+        number: Its number in the study, counted from 0. Auxiliary runs are counted by themselves.
         state: Optuna's word for its state, in lower case: `complete`, `pruned`, `fail`, `running`, `waiting`.
-        recipe: What it trained with; None before it was sampled.
+        recipe: What it trains with; None before it was sampled, and for the module's own optimizer.
         outcome: What came of it; None before its end.
         steps_spent: Optimizer steps that the whole search had spent when it ended.
         pauses: The outcome at each rung where it was paused, in their order.
-        repeats: What its recipe gave on further seeds, at the end of a search.
-        stopped_at: Optimizer step beyond the last rung where somebody stopped it and its state was saved; 0 for none.
-        lost_steps: Optimizer steps of it that were stopped without a saved state.
+        repeats: What the recipe of a trial gave on further seeds.
+        stopped_at: Optimizer step beyond the last rung where it was interrupted and its state was saved; 0 for none.
+        lost_steps: Optimizer steps after which it was interrupted without a saved state.
         holder: The process that trains it, or did last.
+        auxiliary: The job of an auxiliary run; None for a trial.
     """
 
     number: int
@@ -35,6 +39,25 @@ class TrialRecord:
     stopped_at: int = 0
     lost_steps: int = 0
     holder: str = ""
+    auxiliary: TrainingJob | None = None
+
+    @property
+    def role(self) -> Role:
+        """What the training is for."""
+        return Role.TRIAL if self.auxiliary is None else self.auxiliary.role
+
+    @property
+    def name(self) -> str:
+        """A name that no other training of the search has, such as `trial_3` or `baseline_0`."""
+        return f"{self.role}_{self.number}"
+
+    def job(self, seed: int) -> TrainingJob:
+        """Return the training that it is.
+
+        Args:
+            seed: The search's seed, which all trials share.
+        """
+        return self.auxiliary or TrainingJob(self.recipe, seed, trial=self.number)
 
     @cached_property
     def value(self) -> float | None:
@@ -54,8 +77,8 @@ class TrialRecord:
 
     @cached_property
     def steps_done(self) -> int:
-        """Optimizer steps that were done for it, those that were lost and those on further seeds included."""
-        return self.saved_steps + self.lost_steps + sum(again.steps for again in self.repeats)
+        """Optimizer steps that were done for it, lost ones included."""
+        return self.saved_steps + self.lost_steps
 
     @property
     def seconds(self) -> float:
@@ -66,7 +89,7 @@ class TrialRecord:
 
     @cached_property
     def last(self) -> Outcome | None:
-        """What came of it, or where it waits; None where it has reached no rung yet."""
+        """What came of it, or its last pause; None before its first rung."""
         return self.outcome or (self.pauses[-1] if self.pauses else None)
 
     @cached_property
@@ -76,7 +99,7 @@ class TrialRecord:
 
     @cached_property
     def waits_to_begin(self) -> bool:
-        """Whether it is one of those that `StudyStore.ask` takes before it makes a new one."""
+        """Whether it was begun and has passed no rung: it is trained before a new trial is made."""
         return self.state == "waiting" and not self.pauses
 
     @cached_property

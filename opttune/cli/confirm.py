@@ -25,6 +25,9 @@ def add_confirm(commands: Any) -> None:
     add("--seeds", type=int, default=5, metavar="S", help="on how many seeds, those after the search's (default: 5)")
     add("--model", metavar="MODEL", help="as for search; needed where the search was called from Python")
     add("--data", metavar="DATA", help="as for search; likewise")
+    add("--workers", type=int, default=1, metavar="W", help="trainings at a time (default: 1)")
+    add("--engine", metavar="NAME", help="where trainings run: inline, local or ray (default: inline for one worker)")
+    add("--ray-address", metavar="HOST:PORT", help="a running Ray cluster (default: RAY_ADDRESS, else one here)")
     add("--trainer", nargs="+", action="extend", metavar="key=value", help="further arguments of the Trainer")
 
 
@@ -46,6 +49,9 @@ def _run(options: argparse.Namespace) -> int:
             storage=options.storage,
             tracking_uri=options.tracking_uri,
             trainer=trainer,
+            workers=options.workers,
+            engine=options.engine,
+            ray_address=options.ray_address,
         )
         print_verdict(verdict)
     if options.json:

@@ -1,25 +1,31 @@
 """`opttune.confirm`: the verdict of a search, trained for and told."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from opttune.confirming.candidates import Candidate, choose_candidates
-from opttune.confirming.loop import Confirmation, Tell
+from opttune.confirming.policy import ConfirmationPolicy, ConfirmationReporter
 from opttune.confirming.verdict import Verdict, study_verdict
-from opttune.engines.inline import train_here
+from opttune.engines.start import start_engine
 from opttune.errors import InputError, StudyError
-from opttune.outcome import Outcome
+from opttune.guard.rules import Guard
+from opttune.planning import choose_engine
 from opttune.project.read import Project, load_project
 from opttune.project.start import CliSource
 from opttune.references import load_reference
+from opttune.runtime.loop import TrainingLoop
 from opttune.runtime.signals import DeferredInterrupts
 from opttune.shared_folder import remove_empty
 from opttune.storages.find_study import find_study
 from opttune.storages.open_storage import lock_folder, quiet_optuna
+from opttune.storages.records import CONFIRMED, SPEC
+from opttune.storages.study_store import StudyStore
 from opttune.study.frozen_study import FrozenStudy, read_study
 from opttune.study.note import write_note
 from opttune.study.result import SearchResult
@@ -41,6 +47,9 @@ def confirm(
     tracking_uri: str | None = None,
     trainer: Mapping[str, Any] | None = None,
     progress: bool = True,
+    workers: int = 1,
+    engine: str | None = None,
+    ray_address: str | None = None,
 ) -> Verdict:
     """Train the best recipes of a search, the module as it came and AdamW's default on new seeds, and compare them.
 
@@ -58,6 +67,9 @@ def confirm(
         tracking_uri: Where MLflow is; None for where the search wrote to.
         trainer: Further arguments of the Trainer; None for those of the search.
         progress: Whether to show progress on standard error.
+        workers: Trainings at a time.
+        engine: Where trainings run, as for `opttune.search`; None: `inline` for one worker, else `local`.
+        ray_address: Of a running Ray cluster, for the engine `ray`, as for `opttune.search`.
 
     Returns:
         The verdict.
@@ -72,25 +84,50 @@ def confirm(
     loaded = read_study(found)
     if loaded.best is None:
         raise InputError(f"STUDY: {loaded.name}: no trial of it came through, so there is nothing to confirm.")
-    arguments = _trainer(loaded, trainer)
+    config = replace(
+        loaded.config,
+        trainer=_trainer(loaded, trainer),
+        guard=Guard() if loaded.origin.is_guarded else None,
+        timeout_seconds=None,
+        workers=workers,
+        engine=choose_engine(engine, workers),
+    )
     workload = Workload(*_load(loaded, model, data))
     candidates = choose_candidates(loaded, top)
-    chosen = [(loaded.config.second_seed + number) % 2**32 for number in range(1, seeds + 1)]
-    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-    # held to the end, where the folder's lock is let go
-    with DeferredInterrupts() as interrupts, lock_folder(found.folder), quiet_optuna():
+    chosen = [(config.second_seed + number) % 2**32 for number in range(1, seeds + 1)]
+    policy = ConfirmationPolicy(config, loaded.total_steps, candidates, chosen)
+    reporter = ConfirmationReporter(Console(stderr=True, highlight=False, soft_wrap=True, quiet=not progress), policy)
+    interrupts = DeferredInterrupts()
+    places = (found.folder, config.trainer, interrupts, ray_address)
+    with ExitStack() as opened:
+        # held to the end, where the folder's lock is let go
+        opened.enter_context(interrupts)
+        opened.enter_context(nullcontext() if storage else lock_folder(found.folder))
+        opened.enter_context(quiet_optuna())
+        trains = opened.enter_context(closing(start_engine(config.engine, workers, workload, *places)))
+        store = StudyStore(loaded.name, found.storage, found.study.user_attrs[SPEC], is_shared=bool(storage))
+        store.study.set_user_attr(CONFIRMED, _head(loaded, candidates, chosen))
+        reporter.show_ended(store.runs())
         run = _open_run(loaded, found.folder, tracking_uri)
-        tell = _teller(loaded, console) if progress else _silent
-        train = train_here(workload, interrupts)
+        loop = TrainingLoop(policy, store, trains, run, reporter, interrupts)
         try:
-            Confirmation(loaded, candidates, chosen, arguments, train, run, interrupts, tell).run()
+            loop.run()
         finally:
+            loop.close()
             verdict = _end(run, read_study(found))
+    if loop.interrupted:
+        raise KeyboardInterrupt
     if verdict is None:
         raise StudyError(f"the study {loaded.name!r}: none of its recipes gave a value on a new seed.")
     if run.writer.problem and progress:
-        console.print(f"warning: {run.writer.problem}", markup=False)
+        print(f"warning: {run.writer.problem}", file=sys.stderr)
     return verdict
+
+
+def _head(study: FrozenStudy, candidates: Sequence[Candidate], seeds: Sequence[int]) -> dict[str, Any]:
+    """Return what the study keeps of a verdict; the trainings of a study of an older format stay with it."""
+    kept = {name: value for name, value in study.confirmed.items() if name == "trainings"}
+    return {**kept, "candidates": [candidate.to_dict() for candidate in candidates], "seeds": list(seeds)}
 
 
 def _open_run(study: FrozenStudy, folder: Path, tracking_uri: str | None) -> StudyRun:
@@ -155,16 +192,3 @@ def _load(study: FrozenStudy, model: Any, data: Any) -> tuple[Any, Any]:
     if data is None and references.get("data"):
         data = load_reference(references["data"], "DATA")
     return load_reference(references["model"], "MODEL"), data
-
-
-def _teller(study: FrozenStudy, console: Console) -> Tell:
-    def tell(place: int, count: int, candidate: Candidate, seed: int, outcome: Outcome) -> None:
-        what = f"{outcome.reason}: {outcome.message}" if outcome.value is None else f"{outcome.value:.5g}"
-        line = f"[{place} of {count} trainings] {candidate.label}, seed {seed}: {study.config.monitor} {what}"
-        console.print(line, markup=False)
-
-    return tell
-
-
-def _silent(place: int, count: int, candidate: Candidate, seed: int, outcome: Outcome) -> None:
-    pass

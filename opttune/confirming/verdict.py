@@ -7,9 +7,10 @@ from typing import Any
 
 from opttune.confirming.candidates import Candidate
 from opttune.confirming.statistics import Interval, Paired, compare, interval
-from opttune.outcome import Outcome
+from opttune.job import Role, TrainingJob
 from opttune.recipe import Recipe
 from opttune.study.frozen_study import FrozenStudy
+from opttune.trial_record import TrialRecord
 
 _FEW_SEEDS = 3
 """So many leave even large differences open."""
@@ -79,7 +80,7 @@ def study_verdict(study: FrozenStudy, run_id: str | None = None) -> Verdict | No
         return None
     candidates = [Candidate.from_dict(stored) for stored in study.confirmed["candidates"]]
     seeds = tuple(study.confirmed["seeds"])
-    values = [_values(study.confirmed["trainings"], candidate.recipe, seeds) for candidate in candidates]
+    values = [_values(study.runs, candidate.recipe, seeds) for candidate in candidates]
     if not any(value is not None for of_one in values for value in of_one.values()):
         return None
     standings = _standings(candidates, values)
@@ -94,15 +95,10 @@ def study_verdict(study: FrozenStudy, run_id: str | None = None) -> Verdict | No
     )
 
 
-def _values(
-    trainings: Sequence[Mapping[str, Any]], recipe: Recipe | None, seeds: Sequence[int]
-) -> dict[int, float | None]:
-    plain = None if recipe is None else recipe.to_dict()
-    found: dict[int, float | None] = {}
-    for training in trainings:
-        if training["recipe"] == plain and training["seed"] in seeds and training["outcome"] is not None:
-            outcome = Outcome.from_dict(training["outcome"])
-            found[training["seed"]] = outcome.value if outcome.reason.counts else None
+def _values(runs: Sequence[TrialRecord], recipe: Recipe | None, seeds: Sequence[int]) -> dict[int, float | None]:
+    jobs = {TrainingJob(recipe, seed, Role.CONFIRMATION) for seed in seeds}
+    ended = [run for run in runs if run.auxiliary in jobs and run.outcome is not None]
+    found = {run.auxiliary.seed: run.value for run in ended if run.auxiliary is not None}
     return dict(sorted(found.items()))
 
 

@@ -20,7 +20,7 @@ from opttune.storages.records import PARENT_KEY
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.study_run import StudyRun, open_study_run
 from opttune.tracking.thinning import Thinning
-from opttune.tracking.training_log import recipe_params, run_name, step_metrics
+from opttune.tracking.training_log import recipe_params, short_name, step_metrics
 from opttune.tracking.trial_run import TrialRun, attach_trial_run
 from opttune.trainer.namespaces import is_mlflow_logger
 
@@ -50,7 +50,9 @@ class TrialTracking:
             self._run = attach_trial_run(logger.experiment, logger.run_id, thinning=thinning)
         elif isinstance(self._trial, optuna.Trial):
             self._parent = self._open_parent(self._trial.study)
-            self._run = self._parent.child(self._trial.number, run_name(self._trial.number, recipe), thinning=thinning)
+            number = self._trial.number
+            tags = {"opttune.role": "trial", "opttune.trial": str(number)}
+            self._run = self._parent.child(short_name(f"#{number}", recipe), tags=tags, thinning=thinning)
         if self._run is not None:
             self._run.params(recipe_params(recipe))
 

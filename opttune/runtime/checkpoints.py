@@ -10,6 +10,7 @@ from tempfile import TemporaryFile
 from filelock import FileLock
 
 from opttune.errors import InputError
+from opttune.job import Role
 from opttune.recipe import Recipe
 from opttune.shared_folder import files_in
 from opttune.space.recipe_file import save_recipe
@@ -33,6 +34,10 @@ def make_folder(out_dir: Path) -> None:
         ) from None
 
 
+_PREFIXES = tuple(f"{role}_" for role in Role)
+"""How the names of checkpoints begin."""
+
+
 class CheckpointStore:
     """What a search keeps in its folder.
 
@@ -50,17 +55,17 @@ class CheckpointStore:
         self.most_bytes = 0
         self._sizes: dict[str, int] = {}
 
-    def end_of(self, number: int) -> Path:
-        """Return where a trial's state at the end stands until it is known whether it is the best."""
-        return self._ends / f"trial_{number}.ckpt"
+    def final_path(self, record: TrialRecord) -> Path:
+        """Return the checkpoint path of a trial at its end, kept until it is known whether it is the best."""
+        return self._ends / f"{record.name}.ckpt"
 
-    def pause_of(self, number: int, step: int) -> Path:
-        """Return where the state of a trial that is paused at a step stands."""
-        return self._folder / f"trial_{number}_step_{step}.ckpt"
+    def rung_path(self, record: TrialRecord, step: int) -> Path:
+        """Return the checkpoint path of a training that is paused at a rung."""
+        return self._folder / f"{record.name}_step_{step}.ckpt"
 
-    def stop_of(self, number: int) -> Path:
-        """Return where the state of a trial stands that somebody stopped between two rungs."""
-        return self._folder / f"trial_{number}_step_stopped.ckpt"
+    def interrupt_path(self, record: TrialRecord) -> Path:
+        """Return the checkpoint path of a training interrupted between two rungs."""
+        return self._folder / f"{record.name}_step_stopped.ckpt"
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -79,28 +84,32 @@ class CheckpointStore:
         self._sizes = {file.name: self._sizes.get(file.name) or _size_of(file) for file in states}
         self.most_bytes = max(self.most_bytes, sum(self._sizes.values()))
 
-    def drop_pauses(self, number: int, but_at: int | None = None) -> None:
-        """Remove the states of a trial, but the one at a step."""
-        kept = "" if but_at is None else self.pause_of(number, but_at).name
+    def drop_pauses(self, record: TrialRecord, but_at: int | None = None) -> None:
+        """Delete the checkpoints of a paused training, but the one at a step."""
+        kept = "" if but_at is None else self.rung_path(record, but_at).name
         for file in files_in(self._folder):
-            if file.name.startswith(f"trial_{number}_step_") and file.name.endswith(".ckpt") and file.name != kept:
+            if file.name.startswith(f"{record.name}_step_") and file.name.endswith(".ckpt") and file.name != kept:
                 Path(file).unlink(missing_ok=True)
 
     def drop_all(self) -> None:
-        """Remove every state; the search has ended."""
+        """Delete all checkpoints; the search has ended."""
         for folder in (self._folder, self._ends):
             shutil.rmtree(folder, ignore_errors=True)
 
     def remove_orphans(self, records: Sequence[TrialRecord]) -> None:
-        """Remove the states that belong to no trial that waits, runs or has finished: a kill may leave some."""
-        kept = {self.pause_of(record.number, record.steps) for record in records if record.outcome is None}
-        kept |= {self.stop_of(record.number) for record in records if record.saved_steps > record.steps}
-        kept |= {self.end_of(record.number) for record in records if record.value is not None}
-        running = {f"trial_{record.number}" for record in records if record.is_running}
+        """Delete orphaned checkpoints left by killed processes.
+
+        Args:
+            records: All trials and auxiliary runs.
+        """
+        kept = {self.rung_path(record, record.steps) for record in records if record.outcome is None}
+        kept |= {self.interrupt_path(record) for record in records if record.saved_steps > record.steps}
+        kept |= {self.final_path(record) for record in records if record.value is not None}
+        # of a training that is running just now a checkpoint may be half written
+        running = tuple(f"{record.name}{end}" for record in records if record.is_running for end in ("_", "."))
         for file in (*files_in(self._folder), *files_in(self._ends)):
-            # of a trial that another process trains just now it may be writing
-            is_trials = file.name.startswith("trial_") and "_".join(_stem(file).split("_")[:2]) not in running
-            if is_trials and Path(file) not in kept:
+            is_training = file.name.startswith(_PREFIXES) and not file.name.startswith(running)
+            if is_training and Path(file) not in kept:
                 Path(file).unlink(missing_ok=True)
 
     def keep_best(self, best: TrialRecord, before: TrialRecord | None) -> None:
@@ -111,22 +120,22 @@ class CheckpointStore:
             before: The one that was the best until now, whose state may be asked for again.
         """
         path = self._config.best_checkpoint_path
-        if before is not None and path.exists() and not self.end_of(before.number).exists():
+        if before is not None and path.exists() and not self.final_path(before).exists():
             self._ends.mkdir(parents=True, exist_ok=True)
-            _link(path, self.end_of(before.number))
-        if self.end_of(best.number).exists():
-            _link(self.end_of(best.number), path)
+            _link(path, self.final_path(before))
+        if self.final_path(best).exists():
+            _link(self.final_path(best), path)
         else:
             # an earlier call of the search may have ended without it: better no state than that of another trial
             path.unlink(missing_ok=True)
         if best.recipe is not None:
             save_recipe(best.recipe, self._config.best_recipe_path, self._header(best, best.recipe))
 
-    def drop_ends(self, but: Collection[int]) -> None:
-        """Remove the states at the end of all trials but some; the best's own is kept in any case."""
-        kept = {f"trial_{number}" for number in but}
+    def drop_ends(self, but: Collection[TrialRecord]) -> None:
+        """Delete the checkpoints of all trials at their end but some; `best.ckpt` is kept in any case."""
+        kept = {record.name for record in but}
         for file in files_in(self._ends):
-            # of a trial that trains just now it may be writing, under a longer name
+            # of a trial that is running just now it may be half written, under a longer name
             if _stem(file) not in kept:
                 Path(file).unlink(missing_ok=True)
 

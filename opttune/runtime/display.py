@@ -4,7 +4,7 @@ All of it goes to standard error; standard output belongs to the result.
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console, Group
@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from opttune.guard.steps import StepRecord
+from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
-from opttune.recipe import Recipe
 from opttune.runtime.progress import ProgressReporter
 from opttune.study.config import SearchConfig
 from opttune.study.selection import best_record, is_better
@@ -22,34 +22,7 @@ from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
 
 
-class SilentReporter:
-    """Shows nothing."""
-
-    def search_started(
-        self, config: SearchConfig, survey: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
-    ) -> None:
-        """Show nothing."""
-
-    def training_started(self, number: int | None, recipe: Recipe | None) -> None:
-        """Show nothing."""
-
-    def steps(self, number: int | None, records: list[StepRecord]) -> None:
-        """Show nothing."""
-
-    def metrics(self, number: int | None, step: int, values: Mapping[str, float]) -> None:
-        """Show nothing."""
-
-    def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
-        """Show nothing."""
-
-    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
-        """Show nothing."""
-
-    def trial_outranked(self, number: int) -> None:
-        """Show nothing."""
-
-
-class PlainReporter(SilentReporter):
+class PlainReporter(ProgressReporter):
     """One line when the search begins and one for each training that ends.
 
     Args:
@@ -58,20 +31,19 @@ class PlainReporter(SilentReporter):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._recipes: dict[int | None, Recipe | None] = {}
         self._best: float | None = None
 
     def search_started(
-        self, config: SearchConfig, survey: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
+        self, config: SearchConfig, inspection: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
     ) -> None:
         """Say what is searched, and where an earlier part of the search stands."""
-        self._config, self._survey = config, survey
+        self._config, self._inspection = config, inspection
         best = best_record(records, config.mode)
         self._best = best.value if best else None
         self._line(
-            f"opttune: {survey.model_name} ({survey.parameters:,} parameters), replacing {survey.replaced}; "
-            f"{config.monitor} ({config.mode}), space {config.space.name}, "
-            f"{config.budget:g} trainings of {survey.total_steps} steps"
+            f"opttune: {inspection.model_name} ({inspection.parameters:,} parameters), "
+            f"replacing {inspection.replaced}; {config.monitor} ({config.mode}), space {config.space.name}, "
+            f"{config.budget:g} trainings of {inspection.total_steps} steps"
         )
         if config.mode_warning:
             self._line(f"  warning: {config.mode_warning}")
@@ -80,34 +52,21 @@ class PlainReporter(SilentReporter):
         if records:
             self._line(f"going on with {config.study_name}: {len(records)} trials, {self._cost(steps_spent)} so far")
 
-    def training_started(self, number: int | None, recipe: Recipe | None) -> None:
-        """Note what is trained."""
-        self._recipes[number] = recipe
-
-    def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
+    def training_ended(self, record: TrialRecord, outcome: Outcome, steps_spent: int) -> None:
         """Say what came of it."""
-        name = "as it came" if number is None else f"trial {number}"
         if outcome.reason is StopReason.PAUSED:
             what = f"{self._config.monitor} {outcome.value:.5g} at {outcome.steps / outcome.total_steps:.0%}"
         elif outcome.value is None:
             what = f"{outcome.reason}: {' '.join(outcome.message.split())}"
         else:
-            is_best = number is not None and is_better(outcome.value, self._best, self._config.mode)
+            is_best = record.role is Role.TRIAL and is_better(outcome.value, self._best, self._config.mode)
             self._best = outcome.value if is_best else self._best
             what = f"{self._config.monitor} {outcome.value:.5g}{' (best so far)' if is_best else ''}"
-        self._line(
-            f"[{self._cost(steps_spent)}] {name}  {what}  {self._recipes.pop(number, None) or self._survey.replaced}"
-        )
-
-    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
-        """Say what the second seed gave."""
-        value = f"{outcome.reason}" if outcome.value is None else f"{self._config.monitor} {outcome.value:.5g}"
-        self._line(
-            f"[{self._cost(steps_spent)}] trial {number} on a second seed  {value}  {self._recipes.pop(number, None)}"
-        )
+        trained = record.recipe or self._inspection.replaced
+        self._line(f"[{self._cost(steps_spent)}] {_name(record)}  {what}  {trained}")
 
     def _cost(self, steps_spent: int) -> str:
-        return f"{steps_spent / self._survey.total_steps:.1f} of {self._config.budget:g} trainings"
+        return f"{steps_spent / self._inspection.total_steps:.1f} of {self._config.budget:g} trainings"
 
     def _line(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -124,7 +83,7 @@ class LiveReporter(PlainReporter):
         super().__init__(console)
         self._progress = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[shown]}"))
         self._budget = self._progress.add_task("budget", total=1.0, shown="")
-        self._trainings: dict[int | None, TaskID] = {}
+        self._trainings: dict[str, TaskID] = {}
         self._pruned = self._diverged = self._failed = 0
 
     def __rich__(self) -> Group:
@@ -133,44 +92,40 @@ class LiveReporter(PlainReporter):
         return Group(self._progress, Text(f"best {best}   pruned {self._pruned}   diverged {self._diverged}{failed}"))
 
     def search_started(
-        self, config: SearchConfig, survey: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
+        self, config: SearchConfig, inspection: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
     ) -> None:
         """Begin where an earlier part of the search stands."""
-        super().search_started(config, survey, records, steps_spent)
-        self._progress.update(self._budget, total=config.budget * survey.total_steps)
+        super().search_started(config, inspection, records, steps_spent)
+        self._progress.update(self._budget, total=config.budget * inspection.total_steps)
         for outcome in (record.outcome for record in records):
             self._count(outcome)
         self._spend(steps_spent)
 
-    def training_started(self, number: int | None, recipe: Recipe | None) -> None:
+    def training_started(self, record: TrialRecord) -> None:
         """Show that it is trained."""
-        super().training_started(number, recipe)
-        name = "as it came" if recipe is None else f"#{number} {recipe.optimizer.name} {recipe.optimizer['lr']:.2g}"
-        self._trainings[number] = self._progress.add_task(name, total=self._survey.total_steps, shown="")
+        name, recipe = _name(record), record.recipe
+        if recipe is not None:
+            number = record.number if record.auxiliary is None else record.auxiliary.trial
+            name = f"#{number} {recipe.optimizer.name} {recipe.optimizer['lr']:.2g}"
+        self._trainings[record.name] = self._progress.add_task(name, total=self._inspection.total_steps, shown="")
 
-    def steps(self, number: int | None, records: list[StepRecord]) -> None:
+    def steps(self, record: TrialRecord, steps: Sequence[StepRecord]) -> None:
         """Move the bars; rich redraws them a few times a second."""
-        last = records[-1]
+        last = steps[-1]
         loss = "" if last.loss is None else f"loss {last.loss:.4g}"
-        if number in self._trainings:
-            self._progress.update(self._trainings[number], completed=last.step, shown=f"step {last.step}  {loss}")
+        if record.name in self._trainings:
+            self._progress.update(self._trainings[record.name], completed=last.step, shown=f"step {last.step}  {loss}")
 
-    def training_ended(self, number: int | None, outcome: Outcome, steps_spent: int) -> None:
+    def training_ended(self, record: TrialRecord, outcome: Outcome, steps_spent: int) -> None:
         """Count it, and say what came of it."""
-        if number in self._trainings:
-            self._progress.remove_task(self._trainings.pop(number))
-        self._count(outcome)
+        if record.name in self._trainings:
+            self._progress.remove_task(self._trainings.pop(record.name))
+        if record.role is not Role.REPLICATE:
+            self._count(outcome)
         self._spend(steps_spent)
-        super().training_ended(number, outcome, steps_spent)
+        super().training_ended(record, outcome, steps_spent)
 
-    def repeat_ended(self, number: int, outcome: Outcome, steps_spent: int) -> None:
-        """Say what the second seed gave."""
-        if number in self._trainings:
-            self._progress.remove_task(self._trainings.pop(number))
-        self._spend(steps_spent)
-        super().repeat_ended(number, outcome, steps_spent)
-
-    def trial_outranked(self, number: int) -> None:
+    def trial_discarded(self, number: int) -> None:
         """Count it."""
         self._pruned += 1
 
@@ -184,6 +139,16 @@ class LiveReporter(PlainReporter):
         self._progress.update(self._budget, completed=steps_spent, shown=self._cost(steps_spent))
 
 
+def _name(record: TrialRecord) -> str:
+    match record.auxiliary:
+        case None:
+            return f"trial {record.number}"
+        case TrainingJob(role=Role.REPLICATE, trial=trial):
+            return f"trial {trial} on a second seed"
+        case job:
+            return str(job.role)
+
+
 @contextmanager
 def make_reporter(progress: bool) -> Iterator[ProgressReporter]:
     """Open the display that fits where standard error goes.
@@ -193,7 +158,7 @@ def make_reporter(progress: bool) -> Iterator[ProgressReporter]:
     """
     console = Console(file=sys.stderr)
     if not progress:
-        yield SilentReporter()
+        yield ProgressReporter()
     elif console.is_terminal:
         reporter = LiveReporter(console)
         with Live(reporter, console=console, refresh_per_second=4, transient=True):

@@ -1,6 +1,6 @@
-"""One search's way up the ladder: from what its records say to the next move."""
+"""What is trained next, as a function of the records alone."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
@@ -8,69 +8,183 @@ from math import isinf
 
 from opttune.algorithms.draws import count_plans
 from opttune.algorithms.line_search import is_being_searched
-from opttune.algorithms.successive_halving import Move, Repeat, Standing, next_move, surplus
+from opttune.algorithms.successive_halving import Promote, Standing, Start, next_move, surplus
+from opttune.job import Role, TrainingJob
 from opttune.space.warmup import longest_warmup
 from opttune.study.config import SearchConfig
-from opttune.study.selection import finalists
+from opttune.study.selection import best_record, finalists
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
 
 _EARLY_SHARE = 0.2
-"""Where several train at a time, the finalists are trained again while at most this share of the budget is left."""
+"""Where several train at a time, the top candidates are replicated while at most this share of the budget is left."""
 
 _LARGE_BUDGET = 100.0
 """Where several train at a time, what is left of a larger one for less than a training is not waited for."""
 
+_BASELINE_SHARE = 0.25
+"""The baseline is trained once this share of the budget, or of the time, is spent: good recipes first."""
 
-class SearchPolicy:
-    """What a search does next, as a function of its trials.
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """The action that begins an auxiliary run, or resumes it.
+
+    Attributes:
+        job: What to train.
+    """
+
+    job: TrainingJob
+
+
+Action = Start | Promote | Train
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a search has spent.
+
+    Attributes:
+        steps: Optimizer steps.
+        seconds: Wall time of this process.
+        is_late: Whether its time is over: what was begun is still finished where it was promised to be.
+    """
+
+    steps: int
+    seconds: float = 0.0
+    is_late: bool = False
+
+
+class Policy:
+    """What to train next, and how far.
 
     Args:
         config: What the search is told.
-        survey: What a look at the model showed.
+        total_steps: Optimizer steps of the full length.
 
     Attributes:
         rungs: The rungs in optimizer steps, the full length last.
+        roles: What its trainings are for.
     """
 
-    def __init__(self, config: SearchConfig, survey: ModelInspection) -> None:
-        self._config = config
-        self._recipes = count_plans(config.space)
-        self._known: list[_Known] = []
-        self._finalists = config.reevaluation.finalists(config.budget)
-        self.rungs = config.ladder.steps(survey.total_steps, longest_warmup(config.space))
-        # so that the others train on meanwhile
-        others = min(config.workers - 1.0, _EARLY_SHARE * config.budget)
-        self._leaves_rest = config.workers > 1 and config.budget > _LARGE_BUDGET
-        self._early = int(self.rungs[-1] * others) if self._finalists else 0
+    roles: frozenset[Role] = frozenset()
 
-    def next_move(
-        self, records: Sequence[TrialRecord], steps_left: int, repeating: Collection[int] = ()
-    ) -> Move | None:
+    def __init__(self, config: SearchConfig, total_steps: int) -> None:
+        self.config = config
+        self.rungs = config.ladder.steps(total_steps, longest_warmup(config.space))
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the full length."""
+        return self.rungs[-1]
+
+    def next_rung(self, record: TrialRecord) -> int:
+        """Return the optimizer step to which a training goes next."""
+        return next(rung for rung in self.rungs if rung > record.steps)
+
+    def next_action(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], spent: Spent) -> Action | None:
         """Return what to train next; None where nothing is left to do or to pay.
 
         Args:
             records: All trials.
-            steps_left: Optimizer steps that may still be spent.
-            repeating: Trials whose recipes are trained on the second seed just now.
+            runs: All auxiliary runs.
+            spent: What was spent so far.
         """
-        repeats = [] if self._is_limited(records) else self._to_repeat(records)
-        repeats = [number for number in repeats if number not in repeating]
-        if self._early:
-            # who becomes a finalist after these were chosen is not waited for
-            repeated = sum(bool(record.repeats) for record in records)
-            repeats = repeats[: max(0, self._finalists - repeated - len(repeating))]
-        standings = self._standings(records)
-        rest = steps_left - self._held_back(records, len(repeats))
-        move = None if repeats and rest <= self._early else self._climb(records, standings, rest)
-        if move is None and repeats and steps_left >= self.rungs[-1]:
-            return Repeat(repeats[0])
-        return move or self._climb(records, standings, steps_left)
+        raise NotImplementedError
 
-    def _climb(self, records: Sequence[TrialRecord], standings: Sequence[Standing], steps_left: int) -> Move | None:
+    def top_candidates(self, records: Sequence[TrialRecord]) -> list[int]:
+        """Return the trials any of which may turn out to be the best on a further seed, the best first."""
+        return []
+
+    def to_discard(self, records: Sequence[TrialRecord]) -> list[int]:
+        """Return the paused trials that will not be promoted."""
+        return []
+
+    def why_ended(self, records: Sequence[TrialRecord]) -> str:
+        """Return a sentence where nothing is left to try before a limit is reached; else empty."""
+        return ""
+
+
+class SearchPolicy(Policy):
+    """A search: trials by successive halving, the baseline once, and in the end replicates of the top candidates.
+
+    Args:
+        config: What the search is told.
+        inspection: What the inspection of the model showed.
+    """
+
+    roles = frozenset({Role.TRIAL, Role.BASELINE, Role.REPLICATE})
+
+    def __init__(self, config: SearchConfig, inspection: ModelInspection) -> None:
+        super().__init__(config, inspection.total_steps)
+        self._recipes = count_plans(config.space)
+        self._known: list[_Known] = []
+        self._candidates = config.reevaluation.finalists(config.budget)
+        self._baseline = TrainingJob(None, config.seed, Role.BASELINE, label=inspection.replaced)
+        self._has_baseline = config.with_baseline and inspection.has_own_optimizer
+        # so that the other workers train on meanwhile
+        others = min(config.workers - 1.0, _EARLY_SHARE * config.budget)
+        self._leaves_rest = config.workers > 1 and config.budget > _LARGE_BUDGET
+        self._early = int(self.total_steps * others) if self._candidates else 0
+
+    def next_action(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], spent: Spent) -> Action | None:
+        """Return what to train next; None where nothing is left to do or to pay."""
+        runs = [run for run in runs if run.role in self.roles]
+        # an auxiliary run that was begun is finished before anything else, at each rung and after an interruption
+        waiting = next((run for run in runs if run.state == "waiting"), None)
+        if waiting is not None and waiting.auxiliary is not None:
+            return Train(waiting.auxiliary)
+        if spent.is_late:
+            return None
+        left = int(self.config.budget * self.total_steps) - spent.steps - self._promised(records, runs)
+        wants_baseline = self._has_baseline and all(run.role is not Role.BASELINE for run in runs)
+        # the training of the baseline is held in reserve, until it begins
+        reserve = self.total_steps if wants_baseline else 0
+        action = self._next_of_search(records, runs, left - reserve)
+        if wants_baseline and left >= reserve and (action is None or self._is_time_to_compare(records, spent)):
+            return Train(self._baseline)
+        return action
+
+    def _promised(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> int:
+        """Return the optimizer steps that the trainings under way, of all processes, will still do."""
+        promised = sum(self.next_rung(one) - one.saved_steps for one in records if one.is_running)
+        return promised + sum(self.total_steps - run.saved_steps for run in runs if run.outcome is None)
+
+    def _is_time_to_compare(self, records: Sequence[TrialRecord], spent: Spent) -> bool:
+        is_due = spent.steps >= _BASELINE_SHARE * self.config.budget * self.total_steps
+        if self.config.timeout_seconds is not None:
+            is_due = is_due or spent.seconds >= _BASELINE_SHARE * self.config.timeout_seconds
+        return is_due and best_record(records, self.config.mode) is not None
+
+    def _next_of_search(
+        self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], steps_left: int
+    ) -> Action | None:
+        """Return the next trial or replicate."""
+        under_way = {
+            run.auxiliary.trial
+            for run in runs
+            if run.role is Role.REPLICATE and run.outcome is None and run.auxiliary is not None
+        }
+        to_replicate = [] if self._is_limited(records) else self._to_replicate(records)
+        to_replicate = [number for number in to_replicate if number not in under_way]
+        if self._early:
+            # trials that become top candidates after these were chosen are not waited for
+            replicated = sum(bool(record.repeats) for record in records)
+            to_replicate = to_replicate[: max(0, self._candidates - replicated - len(under_way))]
+        standings = self._standings(records)
+        rest = steps_left - self._held_back(records, len(to_replicate))
+        action = None if to_replicate and rest <= self._early else self._halving(records, standings, rest)
+        if action is None and to_replicate and steps_left >= self.total_steps:
+            best = records[to_replicate[0]]
+            return Train(TrainingJob(best.recipe, self.config.second_seed, Role.REPLICATE, best.number))
+        return action or self._halving(records, standings, steps_left)
+
+    def _halving(
+        self, records: Sequence[TrialRecord], standings: Sequence[Standing], steps_left: int
+    ) -> Promote | Start | None:
         is_limited = self._is_limited(records)
         return next_move(
-            self._config.ladder,
+            self.config.ladder,
             self.rungs,
             standings,
             steps_left,
@@ -83,44 +197,40 @@ class SearchPolicy:
         )
 
     def _is_held(self, standings: Sequence[Standing], one: Standing) -> bool:
-        return self._config.ladder.line_search and is_being_searched(self._config.space, standings, one.optimizer)
+        return self.config.ladder.line_search and is_being_searched(self.config.space, standings, one.optimizer)
 
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
-        most = self._config.most_trials
+        most = self.config.most_trials
         return most is not None and count_begun(records) >= most
 
-    def _to_repeat(self, records: Sequence[TrialRecord]) -> list[int]:
-        """Return the finalists that were not trained on the second seed yet, where there is more than one."""
-        best = self.finalists(records)
+    def _to_replicate(self, records: Sequence[TrialRecord]) -> list[int]:
+        """Return the top candidates that were not trained on the second seed yet, where there is more than one."""
+        best = self.top_candidates(records)
         return [number for number in best if len(best) > 1 and not records[number].repeats]
 
-    def _held_back(self, records: Sequence[TrialRecord], to_repeat: int) -> int:
-        """Return the steps that are held back for the finalists, as many as are still to come or to be repeated."""
-        to_come = max(0, self._finalists - sum(record.value is not None for record in records))
-        return self.rungs[-1] * (to_repeat + to_come)
+    def _held_back(self, records: Sequence[TrialRecord], to_replicate: int) -> int:
+        """Return the steps that are held back for replicates: of the candidates there are, and of those to come."""
+        to_come = max(0, self._candidates - sum(record.value is not None for record in records))
+        return self.total_steps * (to_replicate + to_come)
 
-    def finalists(self, records: Sequence[TrialRecord]) -> list[int]:
-        """Return the trials any of which may turn out to be the best on a second seed, the best first."""
-        best = finalists(records, self._finalists, self._config.mode)
+    def top_candidates(self, records: Sequence[TrialRecord]) -> list[int]:
+        """Return the trials any of which may turn out to be the best on a further seed, the best first."""
+        best = finalists(records, self._candidates, self.config.mode)
         return [record.number for record in best]
 
-    def next_rung(self, record: TrialRecord) -> int:
-        """Return the optimizer step to which a trial is trained next."""
-        return next(rung for rung in self.rungs if rung > record.steps)
-
-    def surplus(self, records: Sequence[TrialRecord]) -> list[int]:
-        """Return the paused trials that can be given up, as none of them will be promoted."""
-        return surplus(self._config.ladder, self.rungs, self._standings(records), _at_once(records))
+    def to_discard(self, records: Sequence[TrialRecord]) -> list[int]:
+        """Return the paused trials that will not be promoted."""
+        return surplus(self.config.ladder, self.rungs, self._standings(records), _at_once(records))
 
     def why_ended(self, records: Sequence[TrialRecord]) -> str:
-        """Return a sentence where the search ends before its limits, since nothing is left to try; else empty."""
+        """Return a sentence where nothing is left to try before a limit is reached; else empty."""
         begun = count_begun(records)
-        if begun < self._recipes or (self._config.most_trials is not None and begun >= self._config.most_trials):
+        if begun < self._recipes or (self.config.most_trials is not None and begun >= self.config.most_trials):
             return ""
-        return f"all {begun} recipes of the space {self._config.space.name} have been tried"
+        return f"all {begun} recipes of the space {self.config.space.name} have been tried"
 
     def _standings(self, records: Sequence[TrialRecord]) -> list[Standing]:
-        sign = 1.0 if self._config.mode == "min" else -1.0
+        sign = 1.0 if self.config.mode == "min" else -1.0
         # a record stays the same object until something is written to its trial
         known = chain(self._known, repeat(None))
         self._known = [
@@ -137,7 +247,7 @@ class _Known:
 
 
 def _at_once(records: Sequence[TrialRecord]) -> int:
-    """Return how many trials are trained at a time, of all processes, the one that is decided on included."""
+    """Return the number of concurrent trials across all processes, counting the one being scheduled."""
     return 1 + sum(record.is_running for record in records)
 
 
@@ -147,7 +257,7 @@ def count_begun(records: Sequence[TrialRecord]) -> int:
 
 
 def _standing(record: TrialRecord, sign: float) -> Standing | None:
-    """Return where a trial stands; None before its first rung or end."""
+    """Return how far a trial is; None before its first rung or end."""
     if record.last is None:
         return None
     values = [pause.value for pause in record.pauses]

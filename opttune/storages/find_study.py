@@ -10,7 +10,7 @@ from optuna.storages import BaseStorage
 from opttune.errors import InputError, one_of
 from opttune.shared_folder import files_in
 from opttune.storages.open_storage import open_storage
-from opttune.storages.records import OUT_DIR, SPEC
+from opttune.storages.records import OUT_DIR, SPEC, search_names
 
 _RUNS = Path("opttune_runs")
 
@@ -90,7 +90,7 @@ def _has_journal(folder: Path) -> bool:
 
 
 def _only_study(name: str, storage: BaseStorage, where: str) -> optuna.Study:
-    names = optuna.get_all_study_names(storage)
+    names = search_names(optuna.get_all_study_names(storage))
     if name in names:
         return optuna.load_study(study_name=name, storage=storage)
     if len(names) != 1:

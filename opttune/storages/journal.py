@@ -42,7 +42,7 @@ class JournalFile(JournalStorage):
         return self._lines.lines_read
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def batch(self) -> Iterator[None]:
         """Bring what is written meanwhile to disk at the end; other processes of this machine see it at once."""
         self._lines.waits_for_disk = False
         try:

@@ -1,4 +1,4 @@
-"""The trials of a study as records; one that has ended is read once."""
+"""The trials of a study as records; a trial that has ended is parsed once."""
 
 from typing import Any, NamedTuple
 
@@ -13,15 +13,15 @@ from opttune.trial_record import TrialRecord
 class RecordCache:
     """The trials of one study.
 
-    Optuna lets nobody change a trial that has ended, so that its record stays and is not looked at again; of the
-    others what was read stands until something is written.
+    Optuna never changes a trial that has ended, so its record is not read again. The record of any other trial is
+    kept until something is written to it.
 
     Args:
         storage: Where the study is.
         study_id: Its id there.
 
     Attributes:
-        steps_done: Optimizer steps that were done for all of them, as of the last look, without those on further seeds.
+        steps_done: Optimizer steps that were done for all of them, as of the last reading.
     """
 
     def __init__(self, storage: BaseStorage, study_id: int) -> None:
@@ -34,20 +34,20 @@ class RecordCache:
 
     def all(self) -> list[TrialRecord]:
         """Return all trials, in their order, as they are now; the list is the caller's own."""
-        self.look()
+        self.refresh()
         return list(self._records)
 
     def open(self) -> list[TrialRecord]:
         """Return the trials that have not ended, in their order, as they are now."""
-        self.look()
+        self.refresh()
         return [self._records[number] for number in self._open]
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Read what has been written."""
         lines_read = self._count_lines()
         if lines_read is not None and lines_read == self._lines_read:
             return
-        self._look_at_all()
+        self._read_all()
         self._lines_read = lines_read
 
     def _count_lines(self) -> int | None:
@@ -58,7 +58,7 @@ class RecordCache:
         self._storage.get_study_user_attrs(self._study_id)
         return self._storage.lines_read
 
-    def _look_at_all(self) -> None:
+    def _read_all(self) -> None:
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
         # a storage hands out the same object again until something is written to the trial
         written = [number for number, seen in self._open.items() if trials[number] is not seen]

@@ -6,57 +6,66 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from opttune.job import TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.trial_record import TrialRecord
 
-RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS, STOPPED_AT, HOLDER = (
+RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS, STOPPED_AT, HOLDER, LOST_STEPS, JOB = (
     f"opttune.{name}"
-    for name in ("recipe", "outcome", "steps_spent", "mlflow_run_key", "rungs", "total_steps", "stopped_at", "holder")
-)
-"""User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused.
-`holder` also stands with the study, as `holder.<name>`, for a training that is no trial's."""
+    for name in (
+        "recipe", "outcome", "steps_spent", "mlflow_run_key", "rungs", "total_steps", "stopped_at", "holder",
+        "lost_steps", "job",
+    )
+)  # fmt: skip
+"""User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused, `job` what an auxiliary
+run trains."""
 
-SPEC, SPACE, BASELINE, PARENT_KEY, ALIVE, REPEATS, AUDIT = (
-    f"opttune.{name}" for name in ("spec", "space", "baseline", "mlflow_run_key", "alive", "repeats", "guard_audit")
+SPEC, SPACE, PARENT_KEY, ALIVE, AUDIT = (
+    f"opttune.{name}" for name in ("spec", "space", "mlflow_run_key", "alive", "guard_audit")
 )
 ORIGIN, OUT_DIR, STATUS, ANSWERED, CONFIRMED = (
     f"opttune.{name}" for name in ("origin", "out_dir", "status", "answered", "confirmed")
 )
-"""User attributes of a study; `repeats.<number>` holds an outcome for each further seed of a finished trial,
-`alive.<holder>` counts up while a process trains some of its trials, `origin` is what the last search of it was told,
-`confirmed` the trainings of a verdict, `status` how its run in MLflow ended."""
+"""User attributes of a study; `alive.<holder>` counts up while a process trains some of its trials, `origin` is what
+the last search of it was told, `confirmed` the candidates and seeds of a verdict, `status` how its run in MLflow
+ended."""
 
-LOST_STEPS = "opttune.lost_steps"
-"""User attribute of a trial, and of a study for trainings that are no trial's."""
+_AUXILIARY = ":auxiliary-runs-"
+
+
+def auxiliary_study_name(study_name: str, key: str) -> str:
+    """Return the name of the study that holds a search's auxiliary runs.
+
+    Args:
+        study_name: Name of the search's own study.
+        key: Told apart from an earlier study of that name, which was deleted.
+    """
+    return f"{study_name}{_AUXILIARY}{key[:8]}"
+
+
+def search_names(study_names: Iterable[str]) -> list[str]:
+    """Return the names without those of the studies that hold auxiliary runs."""
+    return [name for name in study_names if _AUXILIARY not in name]
 
 
 def read_trial(trial: FrozenTrial) -> TrialRecord:
-    """Read a trial back from its study."""
+    """Read a training back from its study."""
     attributes = trial.user_attrs
+    auxiliary = TrainingJob.from_dict(attributes[JOB]) if JOB in attributes else None
+    recipe = Recipe.from_dict(attributes[RECIPE]) if RECIPE in attributes else None
     return TrialRecord(
         number=trial.number,
         state=trial.state.name.lower(),
-        recipe=Recipe.from_dict(attributes[RECIPE]) if RECIPE in attributes else None,
+        recipe=recipe if auxiliary is None else auxiliary.recipe,
         outcome=Outcome.from_dict(attributes[OUTCOME]) if OUTCOME in attributes else None,
         steps_spent=attributes.get(STEPS_SPENT),
         pauses=tuple(Outcome.from_dict(pause) for pause in attributes.get(RUNGS, ())),
         stopped_at=attributes.get(STOPPED_AT, 0),
         lost_steps=attributes.get(LOST_STEPS, 0),
         holder=attributes.get(HOLDER, ""),
+        auxiliary=auxiliary,
     )
-
-
-def read_repeats(attributes: Mapping[str, Any]) -> dict[int, tuple[Outcome, ...]]:
-    """Return what finished trials gave on further seeds, by their number, from the attributes of a study."""
-    stored = ((name.partition(f"{REPEATS}.")[2], value) for name, value in attributes.items())
-    return {int(number): tuple(map(Outcome.from_dict, outcomes)) for number, outcomes in stored if number}
-
-
-def steps_aside(attributes: Mapping[str, Any]) -> int:
-    """Return the optimizer steps of trainings that are no trial's own, from the attributes of a study."""
-    again = sum(outcome.steps for outcomes in read_repeats(attributes).values() for outcome in outcomes)
-    return again + int(attributes.get(BASELINE, {}).get("steps", 0)) + int(attributes.get(LOST_STEPS, 0))
 
 
 def optuna_state(outcome: Outcome) -> TrialState:

@@ -8,12 +8,13 @@ from typing import Any
 import optuna
 
 from opttune.errors import InputError
+from opttune.job import Role
 from opttune.outcome import Outcome
 from opttune.recipe import Recipe
 from opttune.space.model import Space
 from opttune.space.settle import SettledSpace
 from opttune.storages.find_study import StudyLocation, find_study
-from opttune.storages.records import ANSWERED, CONFIRMED, ORIGIN, PARENT_KEY, RUN_KEY, SPACE, SPEC, STATUS
+from opttune.storages.records import ANSWERED, CONFIRMED, ORIGIN, PARENT_KEY, SPACE, SPEC, STATUS
 from opttune.storages.study_store import StudyStore
 from opttune.study.config import SearchConfig, read_mode
 from opttune.study.diagnostics import edge_warnings, stability
@@ -31,20 +32,20 @@ class FrozenStudy:
         store: The study, open.
         total_steps: Optimizer steps of the full length.
         records: All trials, in their order.
-        baseline: What the module reached as it came, where that was tried.
+        runs: All auxiliary runs: the baseline, replicates and confirmations.
         steps_spent: Optimizer steps of the whole search.
         origin: What the search was told beside, and saw of the model.
         run_keys: Number of a trial -> the key under which tracking knows its run.
         parent_key: The key under which tracking knows the search; None for one that wrote nothing.
         status: How the search's run in MLflow ended.
-        confirmed: The trainings of a verdict; empty before one.
+        confirmed: The candidates and seeds of a verdict; empty before one.
     """
 
     config: SearchConfig
     store: StudyStore
     total_steps: int
     records: tuple[TrialRecord, ...]
-    baseline: Outcome | None
+    runs: tuple[TrialRecord, ...]
     steps_spent: int
     origin: StudyMetadata
     run_keys: Mapping[int, str]
@@ -66,6 +67,11 @@ class FrozenStudy:
     def study(self) -> optuna.Study:
         """Optuna's study."""
         return self.store.study
+
+    @property
+    def baseline(self) -> Outcome | None:
+        """What the module reached with its own optimizer; None where it was not tried, or has not ended."""
+        return next((run.outcome for run in self.runs if run.role is Role.BASELINE), None)
 
     @property
     def best(self) -> TrialRecord | None:
@@ -130,16 +136,15 @@ def read_study(found: StudyLocation) -> FrozenStudy:
     attributes = store.study.user_attrs
     total_steps = int(attributes[SPACE]["full_length_steps"])
     origin = StudyMetadata.from_dict(attributes.get(ORIGIN, {}))
-    keys = {trial.number: trial.user_attrs.get(RUN_KEY) for trial in store.study.get_trials(deepcopy=False)}
     return FrozenStudy(
         config=_config(found, spec, store.stored_space, origin),
         store=store,
         total_steps=total_steps,
         records=tuple(store.records()),
-        baseline=store.baseline,
+        runs=tuple(store.runs()),
         steps_spent=store.steps_spent,
         origin=origin,
-        run_keys={number: str(key) for number, key in keys.items() if key is not None},
+        run_keys=store.trials.run_keys(),
         parent_key=attributes.get(PARENT_KEY),
         status=str(attributes.get(STATUS, "FINISHED")),
         confirmed=attributes.get(CONFIRMED, {}),

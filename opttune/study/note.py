@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from opttune.job import Role
 from opttune.recipe import Recipe
 from opttune.study.config import SearchConfig, recipe_call
 from opttune.study.frozen_study import FrozenStudy
@@ -88,7 +89,9 @@ def _searched(study: FrozenStudy) -> str:
 
 
 def _cost(study: FrozenStudy) -> str:
-    seconds = sum(record.seconds for record in study.records) + (study.baseline.seconds if study.baseline else 0.0)
+    # a verdict is not the search's to pay
+    paid = [run for run in study.runs if run.role is not Role.CONFIRMATION]
+    seconds = sum(record.seconds for record in (*study.records, *paid))
     return (
         f"{study.steps_spent / study.total_steps:.1f} full trainings of {study.total_steps} steps "
         f"({study.steps_spent:,} steps), {seconds:,.0f} seconds of training."

@@ -56,36 +56,32 @@ class StudyRun:
         """MLflow's id of the run, waited for some seconds; None while MLflow has not been reached."""
         return self.writer.find_run_id(self.key)
 
-    def child(self, number: int, name: str, key: str | None = None, *, thinning: Thinning | None = None) -> TrialRun:
-        """Make the run of one trial, under this one.
+    def child(
+        self,
+        name: str,
+        key: str | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        thinning: Thinning | None = None,
+    ) -> TrialRun:
+        """Make the run of one training, under this one.
 
         Args:
-            number: The trial's number.
             name: The run's name.
-            key: Key or MLflow id of the trial's earlier run, which is then gone on with; None makes a new one.
+            key: Key or MLflow id of the training's earlier run, which is continued; None makes a new one.
+            tags: Tags of it; `opttune.role` says what the training is for.
             thinning: Which steps of a curve are kept; None keeps all.
         """
         key = key or uuid4().hex
-        self._open(key, name, {"opttune.role": "trial", "opttune.trial": str(number)})
+        self._open(key, name, tags or {})
         if self._datasets:
             self.writer.datasets(key, self._datasets)
         machine = self._machine if self._trains_here else None
         return TrialRun(self.writer, key, thinning if self._thins else None, machine=machine)
 
-    def confirmation(self, name: str, key: str, tags: Mapping[str, str]) -> TrialRun:
-        """Make, or begin anew, the run of one training of a verdict, under this one; its role says that it is no trial.
-
-        Args:
-            name: The run's name.
-            key: Key of the run.
-            tags: Further tags of it.
-        """
-        self._open(key, name, {"opttune.role": "confirmation", **tags}, reopen=True)
-        return TrialRun(self.writer, key)
-
-    def _open(self, key: str, name: str, tags: Mapping[str, str], *, reopen: bool = False) -> None:
+    def _open(self, key: str, name: str, tags: Mapping[str, str]) -> None:
         tags = {**tags, "opttune.study": self.study_name}
-        self.writer.open_run(key, name, experiment=self.experiment, tags=tags, parent=self.key, reopen=reopen)
+        self.writer.open_run(key, name, experiment=self.experiment, tags=tags, parent=self.key)
 
     def params(self, params: Mapping[str, object]) -> None:
         """Write params."""

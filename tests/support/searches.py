@@ -98,6 +98,7 @@ class Tracked:
         self.client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
         ids = [experiment.experiment_id for experiment in self.client.search_experiments(view_type=ViewType.ALL)]
         runs = list(self.client.search_runs(ids, max_results=1000)) if ids else []
+        self.runs = runs
         self.parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
         self.confirmations = [run for run in runs if run.data.tags.get("opttune.role") == "confirmation"]
         children = [run for run in runs if run.data.tags.get("opttune.role") == "trial"]

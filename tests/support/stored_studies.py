@@ -7,6 +7,7 @@ from typing import Any
 
 import optuna
 
+from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.space.parse import load_space
@@ -45,15 +46,24 @@ def record(
     )
 
 
+def run_of(job: TrainingJob, outcome: Outcome | None, number: int = 0, **fields: Any) -> TrialRecord:
+    """Make an auxiliary run that ended; one without an outcome is running."""
+    state = "running" if outcome is None else "complete"
+    return replace(TrialRecord(number, state, job.recipe, outcome, None, auxiliary=job), **fields)
+
+
 def stored(
     records: Sequence[TrialRecord],
     baseline: Outcome | None = BASELINE,
     *,
+    runs: Sequence[TrialRecord] = (),
     mode: str = "min",
     confirmed: dict[str, Any] | None = None,
     **settings: Any,
 ) -> FrozenStudy:
     """Make a stored study, with a study of Optuna's in memory that holds the same values."""
+    if baseline is not None:
+        runs = [run_of(TrainingJob(None, PLAN.seed, Role.BASELINE), baseline), *runs]
     origin = replace(ORIGIN, **settings.pop("origin", {}))
     study = optuna.create_study(direction=f"{mode}imize")
     for one in records:
@@ -79,7 +89,7 @@ def stored(
         store=_Store(study),  # type: ignore[arg-type]  # what only reads a study needs no more
         total_steps=100,
         records=tuple(records),
-        baseline=baseline,
+        runs=tuple(runs),
         steps_spent=sum(one.steps for one in records) + (baseline.steps if baseline else 0),
         origin=origin,
         run_keys={},

@@ -115,7 +115,7 @@ def test_ctrl_c_waits_until_the_folders_lock_is_let_go(tmp_path: Path, monkeypat
             is_let_go.append(not self.is_locked)
 
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr("opttune.storages.journal.FileLock.release", pressed_meanwhile)
+    monkeypatch.setattr("opttune.storages.open_storage.FileLock.release", pressed_meanwhile)
     try:
         with pytest.raises(KeyboardInterrupt):
             run_search(tmp_path, Classifier, **{**SETTINGS, "budget": 1}, baseline=False)

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from opttune.algorithms.successive_halving import SuccessiveHalving
 from opttune.storages.open_storage import open_storage
-from opttune.trial_record import TrialRecord
+from opttune.storages.records import read_trial
 from tests.support.search_modules import read_moves
 from tests.support.searches import MODULES, TINY, Tracked, command_env, command_line, make_database, write_space
 
@@ -109,7 +109,7 @@ def assert_as_undisturbed(
     # a training that came to its end is done again only where the kill came before it was written down
     assert len(found) - len(moves) <= kills
     assert {json.dumps(move) for move in found} == {json.dumps(move) for move in moves}
-    for record in map(TrialRecord.of, study.trials):
+    for record in map(read_trial, study.trials):
         curve = [step for step, _ in tracked.curve(tracked.children[record.number], "train/loss")]
         assert curve == list(range(1, record.steps + 1))
 

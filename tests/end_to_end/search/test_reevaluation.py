@@ -1,4 +1,4 @@
-"""The end of a search: the finalists on a second seed, whatever stops the search meanwhile."""
+"""The end of a search: the top candidates on a second seed, whatever stops the search meanwhile."""
 
 import json
 from contextlib import chdir
@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import optuna
 import pytest
 import torch
 
 import opttune
+from opttune.outcome import Outcome
 from opttune.space.recipe_file import load_recipe
-from opttune.storages.open_storage import open_storage
-from opttune.storages.records import LOST_STEPS, REPEATS
+from opttune.study.frozen_study import load_study
 from opttune.study.result import SearchResult
 from tests.support.search_modules import Lucky, loaders, read_moves
 from tests.support.searches import MODULES, Tracked, make_database, make_space, run_command, run_search, write_space
@@ -36,14 +35,9 @@ def search_in(folder: Path, model: Any = Lucky, **settings: Any) -> SearchResult
         return run_search(folder, model, **{"space": make_space(SPACE), **SETTINGS, **settings})
 
 
-def study_in(folder: Path) -> optuna.Study:
-    return optuna.load_study(study_name="s", storage=open_storage(None, folder / "out"))
-
-
-def repeats_in(folder: Path) -> dict[int, list[dict[str, Any]]]:
-    attributes = study_in(folder).user_attrs
-    found = {name: value for name, value in attributes.items() if name.startswith(f"{REPEATS}.")}
-    return {int(name.rpartition(".")[2]): value for name, value in found.items()}
+def replicates_in(folder: Path) -> dict[int, list[Outcome]]:
+    """What the recipes of trials gave on the second seed, by the number of the trial."""
+    return {record.number: list(record.repeats) for record in load_study(folder / "out").records if record.repeats}
 
 
 @pytest.fixture(scope="module")
@@ -56,22 +50,22 @@ def result(folder: Path) -> SearchResult:
     return search_in(folder)
 
 
-def finalists(result: SearchResult) -> list[int]:
+def top_two(result: SearchResult) -> list[int]:
     """The luckiest first."""
     return list(result.trials.sort_values("value")["number"][:2])
 
 
 def test_the_two_best_are_trained_once_more_and_nothing_else(folder: Path, result: SearchResult) -> None:
-    repeats = repeats_in(folder)
+    replicates = replicates_in(folder)
 
-    assert set(repeats) == set(finalists(result))
-    assert [len(outcomes) for outcomes in repeats.values()] == [1, 1]
+    assert set(replicates) == set(top_two(result))
+    assert [len(outcomes) for outcomes in replicates.values()] == [1, 1]
     assert result.steps_spent == result.trials["steps"].sum() + 2 * LENGTH
     assert result.budget_steps - LENGTH < result.steps_spent <= result.budget_steps
 
 
 def test_the_recipe_that_is_better_over_both_seeds_is_handed_out(folder: Path, result: SearchResult) -> None:
-    luckiest, second = finalists(result)
+    luckiest, second = top_two(result)
     rates, values = result.trials["lr"], result.trials["value"]
 
     assert result.best_recipe is not None
@@ -89,20 +83,23 @@ def test_the_checkpoint_is_that_of_the_recipe(folder: Path, result: SearchResult
     assert {path.name for path in (folder / "out").iterdir()} == FILES
 
 
-def test_a_repeat_stands_in_the_searchs_run_with_every_step_once(folder: Path, result: SearchResult) -> None:
+def test_a_replicate_has_a_run_of_its_own_with_every_step_once(folder: Path, result: SearchResult) -> None:
     tracked = Tracked(folder)
-    for number in finalists(result):
-        curve = tracked.curve(tracked.parent, f"repeat/trial_{number}/train/loss")
+    replicates = [run for run in tracked.runs if run.data.tags["opttune.role"] == "replicate"]
+    for number in top_two(result):
+        (run,) = (run for run in replicates if run.data.tags["opttune.trial"] == str(number))
+        curve = tracked.curve(run, "train/loss")
+        assert run.data.tags["opttune.seed"] == run.data.params["seed"] == "1"
         assert [step for step, _ in curve] == list(range(1, LENGTH + 1))
     note = tracked.parent.data.tags["mlflow.note.content"]
 
     assert len(tracked.children) == len(result.trials)
-    for number, (outcome,) in repeats_in(folder).items():
-        assert f"| {number} | {result.trials['value'][number]:.5g}, {outcome['value']:.5g} |" in note
+    for number, (outcome,) in replicates_in(folder).items():
+        assert f"| {number} | {result.trials['value'][number]:.5g}, {outcome.value:.5g} |" in note
 
 
-def test_a_repeat_can_be_had_again_with_the_next_seed(folder: Path, result: SearchResult, tmp_path: Path) -> None:
-    number = finalists(result)[1]
+def test_a_replicate_can_be_had_again_with_the_next_seed(folder: Path, result: SearchResult, tmp_path: Path) -> None:
+    number = top_two(result)[1]
     lightning.seed_everything(1, workers=True)
     with chdir(tmp_path):
         trainer = lightning.Trainer(
@@ -114,7 +111,7 @@ def test_a_repeat_can_be_had_again_with_the_next_seed(folder: Path, result: Sear
         )
         trainer.fit(Lucky(), *loaders())
 
-    assert trainer.callback_metrics["val_loss"].item() == repeats_in(folder)[number][0]["value"]
+    assert trainer.callback_metrics["val_loss"].item() == replicates_in(folder)[number][0].value
 
 
 def test_the_same_call_again_trains_nothing(folder: Path, result: SearchResult) -> None:
@@ -128,7 +125,7 @@ def test_the_same_call_again_trains_nothing(folder: Path, result: SearchResult) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "repeat", "step"), [("SIGINT", 0, 7), ("SIGKILL", 0, -1), ("SIGKILL", 1, 7)])
-def test_a_search_that_is_stopped_in_its_finale_goes_on(
+def test_a_search_that_is_stopped_in_its_reevaluation_continues(
     kind: str, repeat: int, step: int, folder: Path, result: SearchResult, tmp_path: Path
 ) -> None:
     ended = len(result_moves(folder)) - 2 + repeat
@@ -141,20 +138,18 @@ def test_a_search_that_is_stopped_in_its_finale_goes_on(
     )  # fmt: skip
 
     assert stopped.returncode == (130 if kind == "SIGINT" else -9)
-    # what Ctrl-C stopped counts, so it is paid for as well
-    lost = study_in(tmp_path).user_attrs.get(LOST_STEPS, 0)
-    found = search_in(tmp_path, budget=14 + (lost + 0.5) / LENGTH)
+    found = search_in(tmp_path, budget=14)
     columns = ["number", "state", "value", "steps", "lr"]
 
     assert found.trials[columns].equals(result.trials[columns])
     assert found.best_recipe == result.best_recipe
-    assert {number: [one["value"] for one in outcomes] for number, outcomes in repeats_in(tmp_path).items()} == {
-        number: [one["value"] for one in outcomes] for number, outcomes in repeats_in(folder).items()
+    assert {number: [one.value for one in outcomes] for number, outcomes in replicates_in(tmp_path).items()} == {
+        number: [one.value for one in outcomes] for number, outcomes in replicates_in(folder).items()
     }
     assert "RUNNING" not in Tracked(tmp_path).states
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
 
 
 def result_moves(folder: Path) -> list[dict[str, Any]]:
-    """The trainings of the undisturbed search: the look at the model, the trials, the finalists."""
+    """The trainings of the undisturbed search: the look at the model, the trials, the replicates."""
     return [move for number, move in enumerate(read_moves(folder)) if number == 0 or move["end"] == LENGTH]

@@ -1,13 +1,14 @@
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
 from opttune.confirming.candidates import Candidate, choose_candidates
 from opttune.confirming.verdict import Verdict, plus_minus, study_verdict
+from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
-from tests.support.stored_studies import record, stored
+from opttune.trial_record import TrialRecord
+from tests.support.stored_studies import record, run_of, stored
 
 RECORDS = [record(0, 0.1, lr=3.1e-4), record(1, 0.2, optimizer="muon", lr=2e-2)]
 GOOD = [0.30, 0.31, 0.29, 0.32, 0.30]
@@ -15,25 +16,25 @@ LIKE_IT = [0.31, 0.30, 0.29, 0.31, 0.31]
 BAD = [0.80, 0.83, 0.79, 0.81, 0.81]
 
 
-def outcome(value: float | None) -> dict[str, Any]:
+def run(candidate: Candidate, seed: int, value: float | None, number: int = 0) -> TrialRecord:
     reason = StopReason.COMPLETED if value is not None else StopReason.NON_FINITE
-    return Outcome(reason, value, 100, 100, 1.0).to_dict()
+    job = TrainingJob(candidate.recipe, seed, Role.CONFIRMATION, label=candidate.label)
+    return run_of(job, Outcome(reason, value, 100, 100, 1.0), number)
 
 
 def verdict_of(*values: Sequence[float | None], mode: str = "min") -> Verdict:
     records = RECORDS if mode == "min" else [record(0, 0.3, lr=3.1e-4), record(1, 0.2, optimizer="muon", lr=2e-2)]
     candidates = choose_candidates(stored(records, mode=mode), top=2)
-    trainings = [
-        {"recipe": candidate.to_dict()["recipe"], "seed": seed, "run_key": "k", "outcome": outcome(value)}
+    runs = [
+        run(candidate, seed, value)
         for candidate, of_one in zip(candidates, values, strict=False)
         for seed, value in enumerate(of_one, 1)
     ]
     confirmed = {
         "candidates": [candidate.to_dict() for candidate in candidates],
         "seeds": list(range(1, len(values[0]) + 1)),
-        "trainings": trainings,
     }
-    verdict = study_verdict(stored(records, mode=mode, confirmed=confirmed))
+    verdict = study_verdict(stored(records, mode=mode, confirmed=confirmed, runs=runs))
     assert verdict is not None
     return verdict
 
@@ -99,9 +100,8 @@ def test_trainings_that_are_not_done_yet_are_left_out() -> None:
 
 def test_two_trials_of_one_recipe_are_not_distinguishable() -> None:
     candidate = Candidate("trial", RECORDS[0].recipe, (0, 4), "adamw 3.1e-4")
-    training = {"recipe": candidate.to_dict()["recipe"], "seed": 1, "run_key": "k", "outcome": outcome(0.3)}
-    confirmed = {"candidates": [candidate.to_dict()], "seeds": [1], "trainings": [training]}
-    verdict = study_verdict(stored(RECORDS, confirmed=confirmed))
+    confirmed = {"candidates": [candidate.to_dict()], "seeds": [1]}
+    verdict = study_verdict(stored(RECORDS, confirmed=confirmed, runs=[run(candidate, 1, 0.3)]))
 
     assert verdict is not None
     assert verdict.sentences == (
@@ -110,7 +110,30 @@ def test_two_trials_of_one_recipe_are_not_distinguishable() -> None:
 
 
 def test_before_any_training_there_is_no_verdict() -> None:
+    candidates = choose_candidates(stored(RECORDS), top=1)
+    confirmed = {"candidates": [candidate.to_dict() for candidate in candidates], "seeds": [1]}
+    under_way = run_of(TrainingJob(candidates[0].recipe, 1, Role.CONFIRMATION), None)
+
     assert study_verdict(stored(RECORDS)) is None
+    assert study_verdict(stored(RECORDS, confirmed=confirmed, runs=[under_way])) is None
+
+
+def test_only_confirmations_on_the_verdicts_seeds_give_it_values() -> None:
+    candidates = choose_candidates(stored(RECORDS), top=1)[:2]
+    confirmed = {"candidates": [candidate.to_dict() for candidate in candidates], "seeds": [1]}
+    winner, own = candidates
+    done = Outcome(StopReason.COMPLETED, 0.7, 100, 100, 1.0)
+    runs = [
+        run(winner, 1, 0.3),
+        run(winner, 2, 0.9),
+        run(own, 1, None),
+        run_of(TrainingJob(winner.recipe, 1, Role.REPLICATE, 0), done),
+        run_of(TrainingJob(None, 1, Role.BASELINE), done),
+    ]
+    verdict = study_verdict(stored(RECORDS, None, confirmed=confirmed, runs=runs))
+
+    assert verdict is not None
+    assert [dict(standing.values) for standing in verdict.standings] == [{1: 0.3}, {1: None}]
 
 
 def test_json_holds_it_all() -> None:

@@ -1,27 +1,26 @@
 import pytest
 
 from opttune.confirming.candidates import choose_candidates
+from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.report.verdict import verdict_chart
 from opttune.study.frozen_study import FrozenStudy
 from tests.support.report_studies import full_study
+from tests.support.stored_studies import run_of
 
 
 def confirmed_study() -> FrozenStudy:
     candidates = choose_candidates(full_study(), top=2)
-    trainings = [
-        {
-            "recipe": candidate.to_dict()["recipe"],
-            "seed": seed,
-            "run_key": "k",
-            "outcome": Outcome(StopReason.COMPLETED, 0.1 * place + 0.01 * seed, 100, 100, 1.0).to_dict(),
-        }
+    runs = [
+        run_of(
+            TrainingJob(candidate.recipe, seed, Role.CONFIRMATION),
+            Outcome(StopReason.COMPLETED, 0.1 * place + 0.01 * seed, 100, 100, 1.0),
+        )
         for place, candidate in enumerate(candidates)
         for seed in (1, 2, 3)
     ]
-    return full_study(
-        confirmed={"candidates": [one.to_dict() for one in candidates], "seeds": [1, 2, 3], "trainings": trainings}
-    )
+    confirmed = {"candidates": [one.to_dict() for one in candidates], "seeds": [1, 2, 3]}
+    return full_study(confirmed=confirmed, runs=runs)
 
 
 def test_each_candidate_has_a_row_with_its_values_and_its_mean() -> None:

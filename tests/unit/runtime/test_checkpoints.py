@@ -5,6 +5,7 @@ from threading import Thread
 
 import pytest
 
+from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.runtime.checkpoints import CheckpointStore, make_folder
@@ -55,30 +56,41 @@ def test_searches_that_begin_at_once_share_a_folder_that_is_left_empty(tmp_path:
 
 
 def test_every_state_has_a_place_of_its_own_in_the_folder(files: CheckpointStore, config: SearchConfig) -> None:
-    places = [files.end_of(1), files.end_of(11), files.pause_of(1, 2), files.pause_of(1, 22), files.pause_of(11, 2)]
+    places = [
+        files.final_path(done(1)),
+        files.final_path(done(11)),
+        files.rung_path(done(1), 2),
+        files.rung_path(done(1), 22),
+        files.rung_path(done(11), 2),
+    ]
 
     assert len(set(places)) == len(places)
     assert [path.parent for path in places] == 2 * [config.finalist_folder] + 3 * [config.checkpoint_folder]
 
 
 def test_the_pauses_of_a_trial_are_dropped_and_no_others(files: CheckpointStore, config: SearchConfig) -> None:
-    for path in (files.pause_of(1, 2), files.pause_of(1, 5), files.end_of(1), files.pause_of(11, 2)):
+    for path in (
+        files.rung_path(done(1), 2),
+        files.rung_path(done(1), 5),
+        files.final_path(done(1)),
+        files.rung_path(done(11), 2),
+    ):
         put(path)
-    files.drop_pauses(1)
+    files.drop_pauses(done(1))
 
-    assert left(config) == {files.end_of(1).name, files.pause_of(11, 2).name}
+    assert left(config) == {files.final_path(done(1)).name, files.rung_path(done(11), 2).name}
 
 
 def test_the_latest_pause_may_stay(files: CheckpointStore, config: SearchConfig) -> None:
     for step in (2, 5):
-        put(files.pause_of(1, step))
-    files.drop_pauses(1, but_at=5)
+        put(files.rung_path(done(1), step))
+    files.drop_pauses(done(1), but_at=5)
 
-    assert left(config) == {files.pause_of(1, 5).name}
+    assert left(config) == {files.rung_path(done(1), 5).name}
 
 
 def test_what_is_not_there_is_dropped_without_a_word(files: CheckpointStore, config: SearchConfig) -> None:
-    files.drop_pauses(3)
+    files.drop_pauses(done(3))
     files.drop_ends(but=[])
     files.remove_orphans([paused(3, 2)])
 
@@ -86,8 +98,14 @@ def test_what_is_not_there_is_dropped_without_a_word(files: CheckpointStore, con
 
 
 def test_what_a_kill_left_behind_goes_and_the_paused_stay(files: CheckpointStore, config: SearchConfig) -> None:
-    kept = (files.pause_of(1, 5), files.pause_of(2, 2), files.end_of(5))
-    for path in (*kept, files.stop_of(2), files.pause_of(1, 2), files.end_of(3), files.pause_of(5, 2)):
+    kept = (files.rung_path(done(1), 5), files.rung_path(done(2), 2), files.final_path(done(5)))
+    for path in (
+        *kept,
+        files.interrupt_path(done(2)),
+        files.rung_path(done(1), 2),
+        files.final_path(done(3)),
+        files.rung_path(done(5), 2),
+    ):
         put(path)
     put(config.checkpoint_folder / "trial_4_step_2.ckpt.partial")
     files.remove_orphans([paused(1, 5), paused(2, 2), done(5)])
@@ -98,12 +116,12 @@ def test_what_a_kill_left_behind_goes_and_the_paused_stay(files: CheckpointStore
 def test_the_state_of_a_trial_that_was_stopped_between_rungs_stays(
     files: CheckpointStore, config: SearchConfig
 ) -> None:
-    put(files.stop_of(1))
+    put(files.interrupt_path(done(1)))
     files.remove_orphans([replace(paused(1, 2), stopped_at=4)])
     kept = left(config)
     files.remove_orphans([replace(paused(1, 5), stopped_at=4)])
 
-    assert kept == {files.stop_of(1).name}
+    assert kept == {files.interrupt_path(done(1)).name}
     assert left(config) == set()
 
 
@@ -134,8 +152,8 @@ def test_a_best_is_chosen_by_one_process_at_a_time(config: SearchConfig) -> None
 
 
 def test_a_search_that_has_ended_leaves_no_state(files: CheckpointStore, config: SearchConfig) -> None:
-    put(files.pause_of(1, 2))
-    put(files.end_of(3))
+    put(files.rung_path(done(1), 2))
+    put(files.final_path(done(3)))
     files.drop_all()
     files.drop_all()
 
@@ -145,17 +163,17 @@ def test_a_search_that_has_ended_leaves_no_state(files: CheckpointStore, config:
 
 def test_the_most_that_states_have_taken_is_noted(files: CheckpointStore) -> None:
     assert files.most_bytes == 0
-    put(files.pause_of(1, 2), 100)
-    put(files.pause_of(2, 2), 50)
+    put(files.rung_path(done(1), 2), 100)
+    put(files.rung_path(done(2), 2), 50)
     files.note_size()
-    files.drop_pauses(1)
+    files.drop_pauses(done(1))
     files.note_size()
 
     assert files.most_bytes == 150
 
 
 def test_the_best_trials_state_and_recipe_are_kept(files: CheckpointStore, config: SearchConfig) -> None:
-    put(files.end_of(3), 33)
+    put(files.final_path(done(3)), 33)
     files.keep_best(done(3), None)
     files.drop_ends(but=[])
 
@@ -168,10 +186,10 @@ def test_the_next_best_takes_their_place_and_the_former_may_come_back(
     files: CheckpointStore, config: SearchConfig
 ) -> None:
     former, better = done(3), done(4, Recipe(Part("adamw", {"lr": 0.02})))
-    put(files.end_of(3), 3)
+    put(files.final_path(done(3)), 3)
     files.keep_best(former, None)
     files.drop_ends(but=[])
-    put(files.end_of(4), 4)
+    put(files.final_path(done(4)), 4)
     files.keep_best(better, former)
 
     assert config.best_checkpoint_path.stat().st_size == 4
@@ -184,8 +202,8 @@ def test_the_next_best_takes_their_place_and_the_former_may_come_back(
 def test_a_state_that_another_process_removes_meanwhile_takes_no_room(
     files: CheckpointStore, config: SearchConfig
 ) -> None:
-    files.pause_of(1, 2).symlink_to("gone")
-    put(files.pause_of(2, 2), 10)
+    files.rung_path(done(1), 2).symlink_to("gone")
+    put(files.rung_path(done(2), 2), 10)
     files.note_size()
 
     assert files.most_bytes == 10
@@ -196,7 +214,7 @@ def test_the_state_of_another_trial_does_not_stand_for_the_best(files: Checkpoin
     files.keep_best(done(4), done(3))
 
     assert not config.best_checkpoint_path.exists()
-    assert left(config) == {files.end_of(3).name}
+    assert left(config) == {files.final_path(done(3)).name}
 
 
 def test_a_file_system_without_links_takes_a_copy(
@@ -206,14 +224,14 @@ def test_a_file_system_without_links_takes_a_copy(
         raise OSError("no links here")
 
     monkeypatch.setattr("os.link", refuse)
-    put(files.end_of(3), 33)
+    put(files.final_path(done(3)), 33)
     files.keep_best(done(3), None)
 
-    assert config.best_checkpoint_path.read_bytes() == files.end_of(3).read_bytes()
+    assert config.best_checkpoint_path.read_bytes() == files.final_path(done(3)).read_bytes()
 
 
 def test_the_recipe_says_where_it_comes_from(files: CheckpointStore, config: SearchConfig) -> None:
-    put(files.end_of(3))
+    put(files.final_path(done(3)))
     files.keep_best(done(3), None)
     text = config.best_recipe_path.read_text()
 
@@ -222,11 +240,29 @@ def test_the_recipe_says_where_it_comes_from(files: CheckpointStore, config: Sea
 
 
 def test_ends_are_dropped_but_those_that_may_still_win(files: CheckpointStore, config: SearchConfig) -> None:
-    for path in (files.end_of(3), files.end_of(4), files.pause_of(3, 2)):
+    for path in (files.final_path(done(3)), files.final_path(done(4)), files.rung_path(done(3), 2)):
         put(path)
     # of one that is being written
     for name in ("trial_4.ckpt.part", "trial_44.ckpt.part"):
         put(config.finalist_folder / name)
-    files.drop_ends(but=[4])
+    files.drop_ends(but=[done(4)])
 
-    assert left(config) == {files.end_of(4).name, files.pause_of(3, 2).name, "trial_4.ckpt.part"}
+    assert left(config) == {files.final_path(done(4)).name, files.rung_path(done(3), 2).name, "trial_4.ckpt.part"}
+
+
+def test_auxiliary_runs_keep_and_lose_their_states_as_trials_do(files: CheckpointStore, config: SearchConfig) -> None:
+    runs = [
+        replace(paused(1, 5), auxiliary=TrainingJob(RECIPE, 7, role))
+        for role in (Role.BASELINE, Role.REPLICATE, Role.CONFIRMATION)
+    ]
+    kept = [put(files.rung_path(run, 5)) for run in (paused(1, 5), *runs)]
+    assert len(set(kept)) == 4
+    for run in runs:
+        put(files.rung_path(run, 2))
+        put(files.interrupt_path(run))
+    files.remove_orphans([paused(1, 5), *runs])
+    assert left(config) == {path.name for path in kept}
+
+    files.drop_pauses(runs[0])
+    files.remove_orphans([paused(1, 5), *runs[:2]])
+    assert left(config) == {kept[0].name, kept[2].name}

@@ -13,9 +13,11 @@ import pytest
 from rich.console import Console
 
 from opttune.guard.steps import StepRecord
+from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
-from opttune.runtime.display import LiveReporter, PlainReporter, SilentReporter, make_reporter
+from opttune.runtime.display import LiveReporter, PlainReporter, make_reporter
+from opttune.runtime.progress import ProgressReporter
 from opttune.space.facts import ModelFacts
 from opttune.space.parse import load_space
 from opttune.study.config import SearchConfig
@@ -26,6 +28,13 @@ from tests.support.searches import MODULES, WILD, command_env, command_line, mak
 PLAN = SearchConfig(load_space("adamw"), "val_loss", "min", {"max_steps": 50}, "Net-adamw", Path("out"), budget=4)
 SURVEY = ModelInspection("Net", 12345, 50, "SGD(lr=0.0001)", True, ModelFacts(parameters=12345))
 RECIPE = Recipe(Part("sgd", {"lr": 0.1}))
+
+
+BASELINE = TrialRecord(0, "running", None, None, None, auxiliary=TrainingJob(None, 0, Role.BASELINE))
+
+
+def trial(number: int) -> TrialRecord:
+    return TrialRecord(number, "running", RECIPE, None, None)
 
 
 def completed(value: float) -> Outcome:
@@ -39,8 +48,8 @@ def ended(reason: StopReason, message: str = "why") -> Outcome:
 def show(reporter: PlainReporter, *outcomes: Outcome) -> None:
     reporter.search_started(PLAN, SURVEY, [], 0)
     for number, outcome in enumerate(outcomes):
-        reporter.training_started(number, RECIPE)
-        reporter.training_ended(number, outcome, 50 * (number + 1))
+        reporter.training_started(trial(number))
+        reporter.training_ended(trial(number), outcome, 50 * (number + 1))
 
 
 def lines(*outcomes: Outcome) -> list[str]:
@@ -72,23 +81,51 @@ def test_the_module_as_it_came_is_no_best() -> None:
     stream = io.StringIO()
     reporter = PlainReporter(Console(file=stream))
     reporter.search_started(PLAN, SURVEY, [], 0)
-    reporter.training_started(None, None)
-    reporter.training_ended(None, completed(0.1), 50)
-    reporter.training_started(0, RECIPE)
-    reporter.training_ended(0, completed(0.5), 100)
+    reporter.training_started(BASELINE)
+    reporter.training_ended(BASELINE, completed(0.1), 50)
+    reporter.training_started(trial(0))
+    reporter.training_ended(trial(0), completed(0.5), 100)
 
     assert stream.getvalue().splitlines()[1:] == [
-        "[1.0 of 4 trainings] as it came  val_loss 0.1  SGD(lr=0.0001)",
+        "[1.0 of 4 trainings] baseline  val_loss 0.1  SGD(lr=0.0001)",
         "[2.0 of 4 trainings] trial 0  val_loss 0.5 (best so far)  sgd(lr=0.1), constant()",
     ]
+
+
+def test_a_replicate_is_named_by_its_trial_and_is_no_best() -> None:
+    job = TrainingJob(RECIPE, 1, Role.REPLICATE, trial=3)
+    stream = io.StringIO()
+    reporter = LiveReporter(Console(file=stream, width=200))
+    reporter.search_started(PLAN, SURVEY, [], 0)
+    record = TrialRecord(0, "running", RECIPE, None, None, auxiliary=job)
+    reporter.training_started(record)
+    under_way = render(reporter)
+    reporter.training_ended(record, ended(StopReason.BLOW_UP), 50)
+    reporter.training_ended(record, completed(0.1), 100)
+
+    assert "#3 sgd 0.1" in under_way
+    assert "trial 3 on a second seed  val_loss 0.1  sgd" in stream.getvalue()
+    # trials are counted, and the best is one of them
+    assert "best none yet   pruned 0   diverged 0\n" in render(reporter)
+
+
+def test_trainings_of_one_number_and_different_roles_have_a_bar_each() -> None:
+    reporter = LiveReporter(Console(file=io.StringIO()))
+    show(reporter)
+    reporter.training_started(trial(0))
+    reporter.training_started(BASELINE)
+    reporter.training_ended(trial(0), completed(0.5), 50)
+
+    assert "baseline" in render(reporter)
+    assert "#0 sgd" not in render(reporter)
 
 
 def test_a_search_that_goes_on_says_where_it_stands() -> None:
     stream = io.StringIO()
     reporter = PlainReporter(Console(file=stream))
     reporter.search_started(PLAN, SURVEY, [TrialRecord(0, "complete", RECIPE, completed(0.25), 50)], 50)
-    reporter.training_started(1, RECIPE)
-    reporter.training_ended(1, completed(0.5), 100)
+    reporter.training_started(trial(1))
+    reporter.training_ended(trial(1), completed(0.5), 100)
 
     assert "going on with Net-adamw: 1 trials, 1.0 of 4 trainings so far" in stream.getvalue()
     assert "best so far" not in stream.getvalue()
@@ -106,16 +143,16 @@ def test_the_live_display_counts_what_was_pruned_diverged_and_failed_apart() -> 
     show(reporter, *outcomes, completed(0.5))
 
     assert "best 0.5   pruned 1   diverged 2\n" in render(reporter)
-    reporter.training_ended(4, ended(StopReason.FAILED), 250)
-    reporter.training_ended(5, ended(StopReason.INTERRUPTED), 255)
+    reporter.training_ended(trial(4), ended(StopReason.FAILED), 250)
+    reporter.training_ended(trial(5), ended(StopReason.INTERRUPTED), 255)
     assert "best 0.5   pruned 1   diverged 2   failed 1\n" in render(reporter)
 
 
 def test_the_live_display_shows_budget_and_the_current_trial_with_its_loss() -> None:
     reporter = LiveReporter(Console(file=io.StringIO()))
     show(reporter, completed(0.5))
-    reporter.training_started(1, RECIPE)
-    reporter.steps(1, [StepRecord(6, 1.5, 0.1, 1.0), StepRecord(7, 1.25, 0.1, 1.0)])
+    reporter.training_started(trial(1))
+    reporter.steps(trial(1), [StepRecord(6, 1.5, 0.1, 1.0), StepRecord(7, 1.25, 0.1, 1.0)])
     shown = render(reporter)
 
     assert re.search(r"budget .*1\.0 of 4 trainings", shown)
@@ -135,7 +172,7 @@ def test_a_paused_trial_is_counted_as_pruned_once_others_outrank_it() -> None:
     reporter = LiveReporter(Console(file=io.StringIO()))
     show(reporter, Outcome(StopReason.PAUSED, 0.25, 5, 50, 1.0))
     waiting = render(reporter)
-    reporter.trial_outranked(0)
+    reporter.trial_discarded(0)
 
     assert "best none yet   pruned 0   diverged 0\n" in waiting
     assert "best none yet   pruned 1   diverged 0\n" in render(reporter)
@@ -144,16 +181,16 @@ def test_a_paused_trial_is_counted_as_pruned_once_others_outrank_it() -> None:
 def test_a_training_without_a_loss_is_shown_too() -> None:
     reporter = LiveReporter(Console(file=io.StringIO()))
     show(reporter)
-    reporter.training_started(None, None)
-    reporter.steps(None, [StepRecord(3, None, 0.1, None)])
+    reporter.training_started(BASELINE)
+    reporter.steps(BASELINE, [StepRecord(3, None, 0.1, None)])
 
-    assert re.search(r"as it came .*step 3", render(reporter))
+    assert re.search(r"baseline .*step 3", render(reporter))
 
 
 def test_no_progress_is_silence_and_a_pipe_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", io.StringIO())
     with make_reporter(False) as silent, make_reporter(True) as plain:
-        assert type(silent) is SilentReporter
+        assert type(silent) is ProgressReporter
         assert type(plain) is PlainReporter
 
 

@@ -109,13 +109,17 @@ def test_the_parent_holds_the_answer(tracked: Tracked, result: SearchResult, fol
     assert load_recipe(folder / "out" / "best_recipe.yaml") == result.best_recipe
 
 
-def test_the_parent_says_what_was_searched_and_holds_the_baselines_curve(tracked: Tracked) -> None:
+def test_the_parent_says_what_was_searched_and_the_baseline_has_its_curve_in_a_run_of_its_own(
+    tracked: Tracked,
+) -> None:
     params = tracked.parent.data.params
+    (baseline,) = (run for run in tracked.runs if run.data.tags.get("opttune.role") == "baseline")
 
     assert params["full_length_steps"] == str(STEPS)
     assert params["monitor"] == "val_loss"
     assert params["replaced"] == "SGD(lr=0.0001)"
-    assert len(tracked.curve(tracked.parent, "baseline/train/loss")) == STEPS
+    assert baseline.data.tags["mlflow.parentRunId"] == tracked.parent.info.run_id
+    assert [step for step, _ in tracked.curve(baseline, "train/loss")] == list(range(1, STEPS + 1))
 
 
 def test_the_parents_best_objective_only_falls(tracked: Tracked, result: SearchResult) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from opttune.algorithms.successive_halving import Promote, Repeat, Start
+from opttune.algorithms.successive_halving import Promote, Start
+from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
-from opttune.runtime.policy import SearchPolicy
+from opttune.runtime.policy import Action, SearchPolicy, Spent, Train
 from opttune.space.facts import ModelFacts
 from opttune.space.parse import load_space
 from opttune.study.config import SearchConfig
@@ -16,6 +17,7 @@ from opttune.study.selection import Reevaluation
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
 from tests.support.searches import make_space
+from tests.support.stored_studies import run_of
 
 TOTAL = 100
 SURVEY = ModelInspection("Net", 10, TOTAL, "", has_own_optimizer=False, facts=ModelFacts(10))
@@ -28,6 +30,19 @@ THREE_RECIPES = make_space("optimizer: {sgd: {lr: {choices: [0.1, 0.2, 0.3], sou
 
 def climb(survey: ModelInspection = SURVEY, **settings: Any) -> SearchPolicy:
     return SearchPolicy(replace(PLAN, **settings), survey)
+
+
+def next_of(
+    policy: SearchPolicy, records: Sequence[TrialRecord], left: int, under_way: Sequence[TrainingJob] = ()
+) -> Action | None:
+    """Return what is next where so many steps are left, beside those that the runs under way will do."""
+    runs = [run_of(job, None, number) for number, job in enumerate(under_way)]
+    spent = int(policy.config.budget * TOTAL) - left - TOTAL * len(runs)
+    return policy.next_action(records, runs, Spent(spent))
+
+
+def replicate(number: int) -> Train:
+    return Train(TrainingJob(None, PLAN.second_seed, Role.REPLICATE, number))
 
 
 RUNGS = climb().rungs
@@ -79,51 +94,51 @@ THREE = [finished(number, 2.0 + number, 1.5 + number, 1.0 + number) for number i
 
 
 def test_a_search_starts_with_a_trial_and_goes_on_with_it() -> None:
-    assert climb().next_move([], 1000) == Start()
-    assert climb().next_move([trial(0, 1.0)], 1000) == Promote(0)
-    assert climb().next_move([*THREE, trial(3, 9.0)], 1000) == Start()
+    assert next_of(climb(), [], 1000) == Start()
+    assert next_of(climb(), [trial(0, 1.0)], 1000) == Promote(0)
+    assert next_of(climb(), [*THREE, trial(3, 9.0)], 1000) == Start()
 
 
 def test_where_more_is_better_the_larger_goes_on() -> None:
     highest = [finished(number, 0.2 + number / 10, 0.5, 0.8) for number in range(3)]
 
-    assert climb(mode="max").next_move([*highest, trial(3, 0.9)], 1000) == Promote(3)
-    assert climb(mode="max").next_move([*highest, trial(3, 0.1)], 1000) == Start()
+    assert next_of(climb(mode="max"), [*highest, trial(3, 0.9)], 1000) == Promote(3)
+    assert next_of(climb(mode="max"), [*highest, trial(3, 0.1)], 1000) == Start()
 
 
 def test_trials_that_have_shown_nothing_yet_are_passed_over() -> None:
     waits = TrialRecord(3, "waiting", None, None, None)
 
-    assert climb().next_move([waits], 1000) == Start()
-    assert climb().next_move([*THREE, waits], 1000) == Start()
+    assert next_of(climb(), [waits], 1000) == Start()
+    assert next_of(climb(), [*THREE, waits], 1000) == Start()
 
 
 def test_what_was_given_up_is_not_promoted() -> None:
-    assert climb().next_move([trial(0, 1.0, 1.0, ended=StopReason.OUTRANKED)], 1000) == Start()
+    assert next_of(climb(), [trial(0, 1.0, 1.0, ended=StopReason.OUTRANKED)], 1000) == Start()
 
 
 def test_nothing_is_left_to_pay() -> None:
-    assert climb().next_move([], TOTAL - 1) is None
-    assert climb().next_move(pool(FIVE), TOTAL - RUNGS[0] - 1) is None
+    assert next_of(climb(), [], TOTAL - 1) is None
+    assert next_of(climb(), pool(FIVE), TOTAL - RUNGS[0] - 1) is None
 
 
 def test_a_trial_that_was_stopped_goes_on_though_a_whole_one_could_not_be_paid() -> None:
     begun = TrialRecord(0, "waiting", trial(0, 1.0).recipe, None, None, stopped_at=7)
     promoted = replace(trial(0, 1.0), stopped_at=RUNGS[0] + 7)
 
-    assert climb().next_move([begun], TOTAL - 7) == Start()
-    assert climb().next_move([begun], TOTAL - 8) is None
-    assert climb().next_move([promoted], TOTAL - RUNGS[0] - 7) == Promote(0)
-    assert climb().next_move([promoted], TOTAL - RUNGS[0] - 8) is None
+    assert next_of(climb(), [begun], TOTAL - 7) == Start()
+    assert next_of(climb(), [begun], TOTAL - 8) is None
+    assert next_of(climb(), [promoted], TOTAL - RUNGS[0] - 7) == Promote(0)
+    assert next_of(climb(), [promoted], TOTAL - RUNGS[0] - 8) is None
 
 
 def test_the_limit_of_trials_leaves_those_that_are_not_among_the_better() -> None:
     limited = climb(most_trials=4)
 
-    assert limited.next_move(THREE, 1000) == Start()
-    assert limited.next_move([*THREE, trial(3, 1.0)], 1000) == Promote(3)
-    assert limited.next_move([*THREE, trial(3, 9.0)], 1000) is None
-    assert climb().next_move([*THREE, trial(3, 9.0)], 1000) == Start()
+    assert next_of(limited, THREE, 1000) == Start()
+    assert next_of(limited, [*THREE, trial(3, 1.0)], 1000) == Promote(3)
+    assert next_of(limited, [*THREE, trial(3, 9.0)], 1000) is None
+    assert next_of(climb(), [*THREE, trial(3, 9.0)], 1000) == Start()
 
 
 @pytest.mark.parametrize("reason", [StopReason.NON_FINITE, StopReason.FAILED])
@@ -131,18 +146,18 @@ def test_a_limited_search_goes_on_until_one_trial_has_finished(reason: StopReaso
     dead = [trial(number, *values, ended=reason) for number, values in enumerate([(1.0, 0.9), (2.0, 1.9)])]
     records = [*dead, trial(2, 3.0), trial(3, 4.0)]
 
-    assert climb(most_trials=4).next_move(records, 1000) == Promote(2)
+    assert next_of(climb(most_trials=4), records, 1000) == Promote(2)
 
 
 def test_a_space_of_few_recipes_tries_all_and_uses_the_budget_up() -> None:
     few = climb(space=THREE_RECIPES)
     records = [finished(0, 1.0, 0.9, 0.8), finished(1, 2.0, 1.9, 1.8), trial(2, 3.0)]
 
-    assert few.next_move(records[:2], 1000) == Start()
-    assert few.next_move(records, 1000) == Promote(2)
+    assert next_of(few, records[:2], 1000) == Start()
+    assert next_of(few, records, 1000) == Promote(2)
     done = [*records[:2], finished(2, 3.0, 2.9, 2.8)]
-    assert few.next_move(done, 1000) == Repeat(0)
-    assert few.next_move([again(record, 1.0) for record in done], 1000) is None
+    assert next_of(few, done, 1000) == replicate(0)
+    assert next_of(few, [again(record, 1.0) for record in done], 1000) is None
 
 
 FINALE = {"budget": 20.0, "reevaluation": Reevaluation(share=0.1, most_candidates=2)}
@@ -151,28 +166,28 @@ FINALE = {"budget": 20.0, "reevaluation": Reevaluation(share=0.1, most_candidate
 def test_the_last_share_of_the_budget_is_for_the_finalists_the_best_first() -> None:
     best, second, third = THREE
 
-    assert climb(**FINALE).next_move(THREE, 3 * TOTAL) == Start()
-    assert climb(**FINALE).next_move(THREE, 3 * TOTAL - 1) == Repeat(0)
-    assert climb(**FINALE).next_move([again(best, 1.1), second, third], 2 * TOTAL - 1) == Repeat(1)
-    assert climb(**FINALE).next_move([again(best, 1.1), again(second, 2.1), third], TOTAL - 1) is None
+    assert next_of(climb(**FINALE), THREE, 3 * TOTAL) == Start()
+    assert next_of(climb(**FINALE), THREE, 3 * TOTAL - 1) == replicate(0)
+    assert next_of(climb(**FINALE), [again(best, 1.1), second, third], 2 * TOTAL - 1) == replicate(1)
+    assert next_of(climb(**FINALE), [again(best, 1.1), again(second, 2.1), third], TOTAL - 1) is None
 
 
 def test_a_finalist_that_the_budget_does_not_pay_for_is_not_trained_again() -> None:
-    assert climb(**FINALE).next_move(THREE, TOTAL - 1) is None
+    assert next_of(climb(**FINALE), THREE, TOTAL - 1) is None
 
 
 def test_what_the_finalists_leave_of_the_budget_pays_for_more_trials() -> None:
     done = [again(THREE[0], 1.1), again(THREE[1], 2.1), THREE[2]]
 
-    assert climb(**FINALE).next_move(done, TOTAL) == Start()
+    assert next_of(climb(**FINALE), done, TOTAL) == Start()
 
 
 def test_a_budget_is_held_back_for_finalists_that_are_still_to_come_but_not_left_over() -> None:
     dead = [trial(number, 1.0, ended=StopReason.NON_FINITE) for number in range(3)]
 
-    assert climb(**FINALE).next_move([*dead, trial(3, 1.0)], 2 * TOTAL + TOTAL - RUNGS[0]) == Promote(3)
-    assert climb(**FINALE).next_move(dead, 2 * TOTAL) == Start()
-    assert climb(**FINALE).next_move([*dead, THREE[0]], 2 * TOTAL) == Start()
+    assert next_of(climb(**FINALE), [*dead, trial(3, 1.0)], 2 * TOTAL + TOTAL - RUNGS[0]) == Promote(3)
+    assert next_of(climb(**FINALE), dead, 2 * TOTAL) == Start()
+    assert next_of(climb(**FINALE), [*dead, THREE[0]], 2 * TOTAL) == Start()
 
 
 def test_where_several_train_the_finalists_are_trained_again_while_the_others_go_on() -> None:
@@ -180,27 +195,27 @@ def test_where_several_train_the_finalists_are_trained_again_while_the_others_go
     begun = [trial(3, 9.0)]
 
     # three trainings are held back; 20% of the budget would be four, but only three others train on
-    assert four.next_move([*THREE, *begun], 3 * TOTAL + 301) == Start()
-    assert alone.next_move([*THREE, *begun], 3 * TOTAL + 300) == Start()
-    assert four.next_move([*THREE, *begun], 3 * TOTAL + 300) == Repeat(0)
-    assert four.next_move([*THREE, *begun], 2 * TOTAL + 300, repeating=[0]) == Repeat(1)
-    assert four.next_move([*THREE, *begun], 300, repeating=[0, 1, 2]) == Start()
+    assert next_of(four, [*THREE, *begun], 3 * TOTAL + 301) == Start()
+    assert next_of(alone, [*THREE, *begun], 3 * TOTAL + 300) == Start()
+    assert next_of(four, [*THREE, *begun], 3 * TOTAL + 300) == replicate(0)
+    assert next_of(four, [*THREE, *begun], 2 * TOTAL + 300, [replicate(0).job]) == replicate(1)
+    assert next_of(four, [*THREE, *begun], 300, [replicate(number).job for number in range(3)]) == Start()
 
 
 def test_of_few_trials_or_with_many_workers_the_budget_says_when_the_finalists_are_trained_again() -> None:
     many = climb(budget=20.0, workers=64)
 
-    assert many.next_move([*THREE, trial(3, 9.0)], 3 * TOTAL + 401) == Start()
-    assert many.next_move([*THREE, trial(3, 9.0)], 3 * TOTAL + 400) == Repeat(0)
+    assert next_of(many, [*THREE, trial(3, 9.0)], 3 * TOTAL + 401) == Start()
+    assert next_of(many, [*THREE, trial(3, 9.0)], 3 * TOTAL + 400) == replicate(0)
 
 
 def test_who_becomes_a_finalist_after_they_were_chosen_is_not_waited_for() -> None:
     repeated = [again(record, 5.0) for record in THREE]
     better = finished(3, 1.0, 0.9, 0.5)
 
-    assert climb(budget=20.0, workers=4).next_move([*repeated, better], 150) == Start()
-    assert climb(budget=20.0, workers=4).next_move([*repeated, better], 99) is None
-    assert climb(budget=20.0).next_move([*repeated, better], 150) == Repeat(3)
+    assert next_of(climb(budget=20.0, workers=4), [*repeated, better], 150) == Start()
+    assert next_of(climb(budget=20.0, workers=4), [*repeated, better], 99) is None
+    assert next_of(climb(budget=20.0), [*repeated, better], 150) == replicate(3)
 
 
 @pytest.mark.parametrize(
@@ -212,18 +227,18 @@ def test_the_rest_of_a_large_budget_is_not_waited_for_where_several_train(
     repeated = [again(record, 5.0) for record in THREE]
     records = [*repeated, finished(3, 9.0, 8.0, 7.0), finished(4, 9.1, 8.1, 7.1), trial(5, 99.0)]
 
-    assert climb(budget=budget, workers=workers).next_move(records, TOTAL - 1) == move
+    assert next_of(climb(budget=budget, workers=workers), records, TOTAL - 1) == move
 
 
 def test_a_limit_of_trials_and_a_small_budget_end_without_a_finale() -> None:
-    assert climb(**FINALE, most_trials=3).next_move(THREE, 5 * TOTAL) is None
-    assert climb(**{**FINALE, "budget": 19.0}).next_move(THREE, TOTAL - 1) is None
-    assert climb(**{**FINALE, "budget": 19.0}).next_move(THREE, TOTAL) == Start()
+    assert next_of(climb(**FINALE, most_trials=3), THREE, 5 * TOTAL) is None
+    assert next_of(climb(**{**FINALE, "budget": 19.0}), THREE, TOTAL - 1) is None
+    assert next_of(climb(**{**FINALE, "budget": 19.0}), THREE, TOTAL) == Start()
 
 
 def test_the_finalists_are_the_best_of_the_finished() -> None:
-    assert climb(**FINALE).finalists([*THREE, trial(3, 0.1)]) == [0, 1]
-    assert climb(**FINALE, mode="max").finalists(THREE) == [2, 1]
+    assert climb(**FINALE).top_candidates([*THREE, trial(3, 0.1)]) == [0, 1]
+    assert climb(**FINALE, mode="max").top_candidates(THREE) == [2, 1]
 
 
 def test_why_a_search_ended_is_said_where_all_recipes_were_tried() -> None:
@@ -246,8 +261,8 @@ def test_the_optimizer_of_a_trial_is_known_to_the_ladder() -> None:
     adamw, muon = (Recipe(Part(name, {"lr": 0.1})) for name in ("adamw", "muon"))
     quick = [replace(finished(number, 0.1, 0.1, 0.1 / (1 + number)), recipe=adamw) for number in range(3)]
 
-    assert climb().next_move([*quick, replace(trial(3, 9.0), recipe=muon)], 1000) == Promote(3)
-    assert climb().next_move([*quick, replace(trial(3, 9.0), recipe=adamw)], 1000) == Start()
+    assert next_of(climb(), [*quick, replace(trial(3, 9.0), recipe=muon)], 1000) == Promote(3)
+    assert next_of(climb(), [*quick, replace(trial(3, 9.0), recipe=adamw)], 1000) == Start()
 
 
 def test_where_others_are_under_way_the_latest_is_one_of_several() -> None:
@@ -255,17 +270,17 @@ def test_where_others_are_under_way_the_latest_is_one_of_several() -> None:
     waiting = trial(3, 9.0)
     running = replace(trial(5), state="running")
 
-    assert climb(budget=10.0).next_move([*overfitting, waiting, trial(4, 9.5), running], 1000) == Promote(3)
-    assert climb(budget=10.0).next_move([*overfitting, waiting, finished(4, 1.0, 2.0, 9.5)], 1000) == Start()
+    assert next_of(climb(budget=10.0), [*overfitting, waiting, trial(4, 9.5), running], 1000) == Promote(3)
+    assert next_of(climb(budget=10.0), [*overfitting, waiting, finished(4, 1.0, 2.0, 9.5)], 1000) == Start()
 
 
 def test_the_worst_of_a_full_pool_can_be_given_up() -> None:
     done = [finished(number, 2.0 + number, 1.0 + number, number / 10) for number in range(10)]
     crowd = [*done, *(trial(10 + number, 20.0 + number) for number in range(12))]
 
-    assert climb().surplus(crowd[:12]) == []
+    assert climb().to_discard(crowd[:12]) == []
     # half of the 22 go on, so that eleven wait
-    assert climb().surplus(crowd) == [16, 17, 18, 19, 20, 21]
+    assert climb().to_discard(crowd) == [16, 17, 18, 19, 20, 21]
 
 
 def test_every_shipped_space_has_rungs_that_end_with_the_length() -> None:
@@ -273,3 +288,56 @@ def test_every_shipped_space_has_rungs_that_end_with_the_length() -> None:
         rungs = climb(space=load_space(name)).rungs
         assert rungs == tuple(sorted(set(rungs)))
         assert rungs[-1] == TOTAL
+
+
+OWN = replace(SURVEY, has_own_optimizer=True, replaced="SGD(lr=0.1)")
+BASELINE = TrainingJob(None, PLAN.seed, Role.BASELINE)
+DONE = Outcome(StopReason.COMPLETED, 0.5, TOTAL, TOTAL, 1.0)
+
+
+@pytest.mark.parametrize("spent", [Spent(0), Spent(10 * TOTAL), Spent(0, 99.0, is_late=True)])
+@pytest.mark.parametrize("job", [BASELINE, TrainingJob(None, PLAN.second_seed, Role.REPLICATE, 0)])
+def test_an_auxiliary_run_that_waits_is_resumed_first_also_when_it_is_late(job: TrainingJob, spent: Spent) -> None:
+    waiting = run_of(job, None, state="waiting")
+
+    assert climb(OWN, budget=10.0).next_action(THREE, [waiting], spent) == Train(job)
+
+
+def test_the_confirmations_of_a_verdict_are_not_the_searchs_to_resume_or_to_pay() -> None:
+    waiting = run_of(TrainingJob(None, 9, Role.CONFIRMATION), None, state="waiting")
+
+    assert climb(budget=1.0).next_action([], [waiting], Spent(0)) == Start()
+
+
+def test_when_it_is_late_nothing_is_begun() -> None:
+    assert climb(OWN, budget=10.0).next_action(THREE, [], Spent(0, is_late=True)) is None
+
+
+def test_the_baseline_is_trained_once_a_quarter_of_the_budget_is_spent_and_a_trial_has_finished() -> None:
+    policy = climb(OWN, budget=8.0)
+
+    assert policy.next_action(THREE[:1], [], Spent(2 * TOTAL - 1)) == Start()
+    assert policy.next_action(THREE[:1], [], Spent(2 * TOTAL)) == Train(BASELINE)
+    assert policy.next_action([trial(0, 1.0)], [], Spent(2 * TOTAL)) == Promote(0)
+    timed = climb(OWN, budget=8.0, timeout_seconds=100.0)
+    assert timed.next_action(THREE[:1], [], Spent(0, seconds=24.0)) == Start()
+    assert timed.next_action(THREE[:1], [], Spent(0, seconds=25.0)) == Train(BASELINE)
+
+
+def test_the_training_of_the_baseline_is_held_in_reserve() -> None:
+    assert climb(OWN, budget=2.0).next_action([], [], Spent(0)) == Start()
+    # what is left pays for the baseline alone
+    assert climb(OWN, budget=1.9).next_action([], [], Spent(0)) == Train(BASELINE)
+    assert climb(OWN, budget=0.9).next_action([], [], Spent(0)) is None
+    assert climb(OWN, budget=1.9, with_baseline=False).next_action([], [], Spent(0)) == Start()
+    assert climb(budget=1.9).next_action([], [], Spent(0)) == Start()
+
+
+def test_the_baseline_is_trained_once_and_its_remaining_steps_are_promised() -> None:
+    running = run_of(BASELINE, None, stopped_at=40)
+    policy = climb(OWN, budget=2.0)
+
+    assert policy.next_action([], [running], Spent(40)) == Start()
+    assert policy.next_action([], [running], Spent(41)) is None
+    assert policy.next_action([], [run_of(BASELINE, DONE)], Spent(TOTAL)) == Start()
+    assert policy.next_action(THREE[:1], [run_of(BASELINE, DONE)], Spent(TOTAL + 1)) is None

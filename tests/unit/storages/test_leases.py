@@ -32,11 +32,11 @@ def test_a_holder_that_gives_signs_of_life_is_not_gone_and_one_that_stops_is() -
     study = Study()
     first, second = study.holder(), study.holder()
     first.start()
-    watched = [second.is_gone(first.holder) for _ in range(20) if time.sleep(BEAT) is None]
+    watched = [second.is_expired(first.holder) for _ in range(20) if time.sleep(BEAT) is None]
     first.end()
 
     assert not any(watched)
-    assert await_that(lambda: second.is_gone(first.holder))
+    assert await_that(lambda: second.is_expired(first.holder))
 
 
 def test_no_clock_of_another_is_read(monkeypatch: Any) -> None:
@@ -45,7 +45,7 @@ def test_no_clock_of_another_is_read(monkeypatch: Any) -> None:
     # whatever the other counts in, even backwards: it lives as long as it changes
     for sign in (10**12, -5, 0, 3, 1, 2):
         study.attributes[f"{ALIVE}.elsewhere/7/abc"] = sign
-        assert not reporter.is_gone("elsewhere/7/abc")
+        assert not reporter.is_expired("elsewhere/7/abc")
         time.sleep(2 * BEAT)
 
 
@@ -55,8 +55,8 @@ def test_the_clock_of_a_watcher_begins_when_it_looks_first() -> None:
     time.sleep(6 * BEAT)
     reporter = study.holder()
 
-    assert not reporter.is_gone("elsewhere/7/abc")
-    assert await_that(lambda: reporter.is_gone("elsewhere/7/abc"))
+    assert not reporter.is_expired("elsewhere/7/abc")
+    assert await_that(lambda: reporter.is_expired("elsewhere/7/abc"))
 
 
 def test_a_dead_process_of_this_machine_is_gone_at_once_and_a_living_one_is_not() -> None:
@@ -64,29 +64,29 @@ def test_a_dead_process_of_this_machine_is_gone_at_once_and_a_living_one_is_not(
     place = reporter.holder.rpartition("/")[0].rpartition("/")[0]
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     name = f"{place}/{process.pid}/abc"
-    alive = reporter.is_gone(name)
+    alive = reporter.is_expired(name)
     process.kill()
     process.wait()
 
-    assert (alive, reporter.is_gone(name)) == (False, True)
-    assert not reporter.is_gone(f"{place}/{os.getpid()}/abc")
+    assert (alive, reporter.is_expired(name)) == (False, True)
+    assert not reporter.is_expired(f"{place}/{os.getpid()}/abc")
     # the same number on another machine says nothing
-    assert not reporter.is_gone(f"elsewhere/{process.pid}/abc")
+    assert not reporter.is_expired(f"elsewhere/{process.pid}/abc")
 
 
 def test_where_a_search_is_alone_every_other_holder_is_gone_but_not_itself() -> None:
     alone = Study().holder(is_shared=False)
 
-    assert alone.is_gone("elsewhere/7/abc")
-    assert alone.is_gone("")
-    assert not alone.is_gone(alone.holder)
+    assert alone.is_expired("elsewhere/7/abc")
+    assert alone.is_expired("")
+    assert not alone.is_expired(alone.holder)
 
 
 def test_a_trial_without_a_name_is_given_time_to_get_one() -> None:
     reporter = Study().holder()
 
-    assert not reporter.is_gone("")
-    assert await_that(lambda: reporter.is_gone(""))
+    assert not reporter.is_expired("")
+    assert await_that(lambda: reporter.is_expired(""))
 
 
 def test_alone_nothing_is_written_and_no_time_is_lost() -> None:

@@ -1,21 +1,21 @@
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
+from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.storages.records import (
-    BASELINE,
-    LOST_STEPS,
+    JOB,
     OUTCOME,
     RECIPE,
-    REPEATS,
     STEPS_SPENT,
+    auxiliary_study_name,
     differences,
     optuna_state,
     penalty_value,
     read_trial,
-    steps_aside,
+    search_names,
 )
 from opttune.trial_record import TrialRecord
 
@@ -123,9 +123,19 @@ def test_a_key_that_is_missing_is_a_difference() -> None:
     assert differences({}, {"mode": "min"}) == ['mode: null in the study, "min" asked for']
 
 
-def test_the_steps_of_trainings_that_are_no_trials_own_are_counted() -> None:
-    again = {f"{REPEATS}.3": [DONE.to_dict(), diverged(20).to_dict()], f"{REPEATS}.7": [DONE.to_dict()]}
+def test_an_auxiliary_run_is_read_back_with_its_job_and_its_recipe() -> None:
+    job = TrainingJob(RECIPE_1, 5, Role.CONFIRMATION, label="adamw 1e-3")
+    study = optuna.create_study()
+    study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={JOB: job.to_dict()}))
+    record = read_trial(study.trials[0])
 
-    assert steps_aside({}) == 0
-    assert steps_aside({BASELINE: DONE.to_dict()}) == 100
-    assert steps_aside({**again, BASELINE: DONE.to_dict(), LOST_STEPS: 11}) == 220 + 100 + 11
+    assert record == TrialRecord(0, "waiting", RECIPE_1, None, None, auxiliary=job)
+    assert record.auxiliary is not None
+    assert record.auxiliary.label == "adamw 1e-3"
+    assert (record.role, record.name, record.job(seed=0)) == (Role.CONFIRMATION, "confirmation_0", job)
+
+
+def test_the_studies_that_hold_auxiliary_runs_are_no_searches() -> None:
+    assert search_names(["one", auxiliary_study_name("one", "0123456789abcdef"), "two"]) == ["one", "two"]
+    # a study that was deleted and made anew has none of the former's runs
+    assert auxiliary_study_name("one", "0" * 32) != auxiliary_study_name("one", "1" * 32)

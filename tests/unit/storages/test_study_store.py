@@ -9,11 +9,13 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from opttune.errors import StudyError
+from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.storages.open_storage import open_storage, quiet_optuna
-from opttune.storages.records import HOLDER
+from opttune.storages.records import HOLDER, search_names
 from opttune.storages.study_store import StudyStore
+from opttune.trial_record import TrialRecord
 
 SPEC: dict[str, Any] = {"space": {"sgd": {"lr": [1, 2]}}, "mode": "min", "monitor": "val_loss", "seed": 0}
 RECIPE = Recipe(Part("sgd", {"lr": 0.1}))
@@ -43,20 +45,36 @@ def make(storage: BaseStorage, **other: Any) -> StudyStore:
 
 
 def finish(store: StudyStore, outcome: Outcome) -> int:
-    trial = store.ask()
+    trial = store.trials.ask()
     trial.suggest_float("lr", 0, 1)
-    store.save_recipe_of(trial.number, RECIPE, "key")
-    store.save_outcome(trial.number, outcome)
-    store.tell(trial.number, outcome)
+    store.trials.save_start(trial.number, RECIPE, "key")
+    end(store, outcome, trial.number)
     return trial.number
+
+
+def end(store: StudyStore, outcome: Outcome, number: int = 0) -> None:
+    store.save_outcome(store.trials.record(number), outcome)
+    store.trials.tell(number, outcome)
+
+
+BASELINE = TrainingJob(None, 0, Role.BASELINE, label="SGD(lr=0.1)")
+REPLICATE = TrainingJob(RECIPE, 1, Role.REPLICATE, trial=0)
+CONFIRMATION = TrainingJob(RECIPE, 2, Role.CONFIRMATION, label="sgd 0.1")
+
+
+def run_to_end(store: StudyStore, job: TrainingJob, outcome: Outcome = DONE) -> TrialRecord:
+    run = store.claim_run(job)
+    assert run is not None
+    store.save_outcome(run, outcome)
+    store.store_of(run).tell(run.number, outcome)
+    return run
 
 
 def test_what_is_told_is_read_back_by_the_next_search(storage: BaseStorage, url: str | None, tmp_path: Path) -> None:
     store = make(storage)
     for outcome in (DONE, DIVERGED, FAILED):
         finish(store, outcome)
-    store.note_baseline(DONE)
-    store.save_lost_steps(None, 11)
+    run_to_end(store, BASELINE)
     again = make(open_storage(url, tmp_path))
 
     assert [(record.state, record.outcome, record.recipe) for record in again.records()] == [
@@ -65,8 +83,8 @@ def test_what_is_told_is_read_back_by_the_next_search(storage: BaseStorage, url:
         ("fail", FAILED, RECIPE),
     ]
     assert [record.steps_spent for record in again.records()] == [100, 107, 110]
-    assert again.baseline == DONE
-    assert again.steps_spent == 100 + 7 + 3 + 100 + 11
+    assert [(run.auxiliary, run.outcome) for run in again.runs()] == [(BASELINE, DONE)]
+    assert again.steps_spent == 100 + 7 + 3 + 100
     assert again.parent_key == store.parent_key
 
 
@@ -84,28 +102,28 @@ def test_a_diverged_trial_is_pruned_with_a_bad_value(storage: BaseStorage) -> No
 def test_a_trial_that_was_left_running_comes_again_with_its_number_and_parameters(storage: BaseStorage) -> None:
     store = make(storage)
     finish(store, DONE)
-    trial = store.ask()
+    trial = store.trials.ask()
     lr = trial.suggest_float("lr", 0, 1)
     later = make(storage)
     left = [record.number for record in later.reclaim_stale()]
-    later.release(1)
-    again = later.ask()
+    later.trials.requeue(1)
+    again = later.trials.ask()
 
     assert left == [1]
     assert again.number == 1
     assert again.suggest_float("lr", 0, 1) == lr
     assert [record.number for record in later.own()] == [1]
-    assert not store.is_own(1)
+    assert not store.trials.is_own(1)
 
 
 def pause(store: StudyStore, *values: float) -> int:
     """Begin a trial and pause it at a rung for each value."""
-    trial = store.ask()
+    trial = store.trials.ask()
     trial.suggest_float("lr", 0, 1)
-    store.save_recipe_of(trial.number, RECIPE, "key")
+    store.trials.save_start(trial.number, RECIPE, "key")
     for step, value in zip((10, 35), values, strict=False):
-        store.save_pause(trial.number, paused(step, value))
-    store.release(trial.number)
+        store.trials.save_pause(trial.number, paused(step, value))
+    store.trials.requeue(trial.number)
     return trial.number
 
 
@@ -129,9 +147,8 @@ def test_a_paused_trial_is_read_back_with_each_of_its_rungs(
 def test_a_trial_that_went_on_from_its_pause_is_paid_for_once(storage: BaseStorage) -> None:
     store = make(storage)
     pause(store, 0.8, 0.6)
-    store.claim(0)
-    store.save_outcome(0, DONE)
-    store.tell(0, DONE)
+    store.trials.claim(0)
+    end(store, DONE)
     trial = store.study.trials[0]
 
     assert store.steps_spent == 100
@@ -145,9 +162,8 @@ def test_an_outranked_trial_is_pruned_with_the_value_of_its_rung(storage: BaseSt
     store = make(storage)
     outranked = Outcome(StopReason.OUTRANKED, 0.8, 10, 100, 1.0)
     pause(store, 0.8)
-    store.claim(0)
-    store.save_outcome(0, outranked)
-    store.tell(0, outranked)
+    store.trials.claim(0)
+    end(store, outranked)
     trial = store.study.trials[0]
 
     assert trial.state is TrialState.PRUNED
@@ -159,20 +175,20 @@ def test_an_outranked_trial_is_pruned_with_the_value_of_its_rung(storage: BaseSt
 def test_a_paused_trial_waits_and_is_not_among_those_that_are_asked_for(storage: BaseStorage) -> None:
     store = make(storage)
     pause(store, 0.8)
-    store.ask()
-    store.release(1)
+    store.trials.ask()
+    store.trials.requeue(1)
 
     assert [trial.state for trial in store.study.trials] == [TrialState.WAITING, TrialState.WAITING]
-    assert [store.ask().number, store.ask().number] == [1, 2]
+    assert [store.trials.ask().number, store.trials.ask().number] == [1, 2]
 
 
 def test_of_two_that_claim_a_paused_trial_one_has_it(storage: BaseStorage, url: str | None, tmp_path: Path) -> None:
     store, other = make(storage), make(open_storage(url, tmp_path))
     pause(store, 0.8)
 
-    assert [store.claim(0), other.claim(0), store.claim(0)] == [True, False, False]
-    assert store.is_own(0)
-    assert not other.is_own(0)
+    assert [store.trials.claim(0), other.trials.claim(0), store.trials.claim(0)] == [True, False, False]
+    assert store.trials.is_own(0)
+    assert not other.trials.is_own(0)
 
 
 def test_a_trial_that_another_claims_at_this_moment_is_not_abandoned(
@@ -184,29 +200,29 @@ def test_a_trial_that_another_claims_at_this_moment_is_not_abandoned(
     trial_id = storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name("study"), 0)
     reporter = StudyStore("study", open_storage(url, tmp_path), SPEC, is_shared=True)
 
-    def is_gone(holder: str) -> bool:
+    def is_expired(holder: str) -> bool:
         # the second of a claim's two writes arrives when the reporter has just seen the first
         storage.set_trial_user_attr(trial_id, HOLDER, living)
         return holder == dead
 
-    monkeypatch.setattr(reporter.leases, "is_gone", is_gone)
+    monkeypatch.setattr(reporter.leases, "is_expired", is_expired)
     monkeypatch.setattr(reporter.leases, "settle", lambda: None)
     storage.set_trial_state_values(trial_id, TrialState.RUNNING)
 
-    assert reporter.record(0).holder == dead
+    assert reporter.trials.record(0).holder == dead
     assert reporter.reclaim_stale() == []
-    assert reporter.record(0).holder == living
+    assert reporter.trials.record(0).holder == living
 
 
 def test_a_trial_that_another_claims_while_abandoned_ones_are_taken_over_stays_its(
     storage: BaseStorage, url: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make(storage)
-    reclaim_stale = store.ask().number
+    reclaim_stale = store.trials.ask().number
     pausing = pause(store, 0.8)
     trial_id = storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name("study"), pausing)
     reporter = StudyStore("study", open_storage(url, tmp_path), SPEC, is_shared=True)
-    monkeypatch.setattr(reporter.leases, "is_gone", lambda holder: holder == store.leases.holder)
+    monkeypatch.setattr(reporter.leases, "is_expired", lambda holder: holder == store.leases.holder)
     # the first of the claim's two writes, while the reporter waits
     monkeypatch.setattr(reporter.leases, "settle", lambda: storage.set_trial_state_values(trial_id, TrialState.RUNNING))
 
@@ -216,17 +232,17 @@ def test_a_trial_that_another_claims_while_abandoned_ones_are_taken_over_stays_i
 def test_a_trial_that_has_ended_cannot_be_claimed(storage: BaseStorage) -> None:
     store = make(storage)
 
-    assert not store.claim(finish(store, DONE))
+    assert not store.trials.claim(finish(store, DONE))
 
 
 def test_a_trial_that_was_stopped_between_rungs_is_paid_for_up_to_there(storage: BaseStorage) -> None:
     store = make(storage)
     pause(store, 0.8)
-    store.save_stop(0, 22)
+    store.trials.save_stop(0, 22)
     (stopped,) = store.records()
     spent = store.steps_spent
-    store.claim(0)
-    store.save_pause(0, paused(35, 0.6))
+    store.trials.claim(0)
+    store.trials.save_pause(0, paused(35, 0.6))
     (record,) = store.records()
 
     assert (stopped.steps, stopped.saved_steps, spent) == (10, 22, 22)
@@ -236,9 +252,9 @@ def test_a_trial_that_was_stopped_between_rungs_is_paid_for_up_to_there(storage:
 def test_what_was_spent_never_falls_where_a_stopped_trial_is_outranked(storage: BaseStorage) -> None:
     store = make(storage)
     pause(store, 0.8)
-    store.save_stop(0, 22)
-    store.claim(0)
-    store.save_outcome(0, Outcome(StopReason.OUTRANKED, 0.8, 10, 100, 1.0))
+    store.trials.save_stop(0, 22)
+    store.trials.claim(0)
+    store.save_outcome(store.trials.record(0), Outcome(StopReason.OUTRANKED, 0.8, 10, 100, 1.0))
     (record,) = store.records()
 
     assert (record.steps, record.steps_spent, store.steps_spent) == (10, 22, 22)
@@ -247,43 +263,137 @@ def test_what_was_spent_never_falls_where_a_stopped_trial_is_outranked(storage: 
 def test_steps_without_a_saved_state_are_paid_for_as_well(storage: BaseStorage) -> None:
     store = make(storage)
     pause(store, 0.8)
-    store.save_lost_steps(0, 7)
-    store.save_lost_steps(0, 2)
-    store.save_lost_steps(None, 100)
+    store.trials.save_lost_steps(0, 7)
+    store.trials.save_lost_steps(0, 2)
+    run = store.claim_run(BASELINE)
+    assert run is not None
+    store.store_of(run).save_lost_steps(run.number, 100)
 
     assert store.steps_spent == 10 + 9 + 100
 
 
-def test_a_training_that_is_no_trials_is_done_by_one(storage: BaseStorage, url: str | None, tmp_path: Path) -> None:
-    store = make(storage)
-    before = store.leases.asides()
-    claimed = store.leases.claim_aside("baseline"), store.leases.claim_aside("repeat/trial_3")
-    meanwhile = store.leases.asides()
-    store.leases.release_aside("baseline")
+def test_of_two_that_claim_an_auxiliary_run_one_has_it(storage: BaseStorage, url: str | None, tmp_path: Path) -> None:
+    store, other = make(storage), make(open_storage(url, tmp_path))
+    own = store.claim_run(BASELINE)
 
-    assert (before, claimed) == (set(), (True, True))
-    assert meanwhile == {"baseline", "repeat/trial_3"}
-    assert store.leases.asides() == {"repeat/trial_3"}
-    # where no two processes share a study, another's can only be that of a dead one
-    assert make(open_storage(url, tmp_path)).leases.asides() == set()
+    assert own is not None
+    assert (own.auxiliary, own.is_running, own.holder) == (BASELINE, True, store.leases.holder)
+    assert other.claim_run(BASELINE) is None
+    assert store.claim_run(BASELINE) is None
+    assert other.claim_run(REPLICATE) is not None
+    assert [run.auxiliary for run in other.runs()] == [BASELINE, REPLICATE]
+    assert [run.number for run in store.own()] == [own.number]
 
 
-def test_a_training_that_is_no_trials_and_that_another_does_is_not_claimed(
+def test_of_a_run_that_two_processes_add_at_once_the_first_counts(
     storage: BaseStorage, url: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = make(storage)
-    other = StudyStore("study", open_storage(url, tmp_path), SPEC, is_shared=True)
-    monkeypatch.setattr(other.leases, "settle", lambda: None)
+    store, other = make(storage), make(open_storage(url, tmp_path))
+    runs = store._make_run_store()
+    add = runs.add
 
-    assert store.leases.claim_aside("baseline")
-    assert not other.leases.claim_aside("baseline")
-    store.leases.release_aside("baseline")
-    assert other.leases.claim_aside("baseline")
+    def add_second(job: TrainingJob) -> None:
+        # the other process adds it after this one has seen that it is not there
+        other._make_run_store().add(job)
+        add(job)
+
+    monkeypatch.setattr(runs, "add", add_second)
+    first = store.claim_run(BASELINE)
+
+    assert first is not None
+    assert first.number == 0
+    assert [run.number for run in store.runs()] == [0, 1]
+    assert other.claim_run(BASELINE) is None
+    run_done = store.store_of(first)
+    store.save_outcome(first, DONE)
+    run_done.tell(first.number, DONE)
+    assert other.claim_run(BASELINE) is None
+
+
+def test_an_auxiliary_run_that_waits_is_claimed_again_with_its_pauses(
+    storage: BaseStorage, url: str | None, tmp_path: Path
+) -> None:
+    store, other = make(storage), make(open_storage(url, tmp_path))
+    run = store.claim_run(REPLICATE)
+    assert run is not None
+    runs = store.store_of(run)
+    runs.save_pause(run.number, paused(10, 0.8))
+    runs.requeue(run.number)
+    (waiting,) = other.runs()
+    resumed = other.claim_run(REPLICATE)
+
+    assert waiting.is_paused
+    assert resumed is not None
+    assert (resumed.number, resumed.recipe, resumed.pauses) == (run.number, RECIPE, (paused(10, 0.8),))
+    assert runs.is_own(run.number) is False
+
+
+def test_an_auxiliary_run_whose_process_has_died_is_taken_over(storage: BaseStorage) -> None:
+    run = make(storage).claim_run(BASELINE)
+    later = make(storage)
+    taken = later.reclaim_stale()
+
+    assert run is not None
+    assert [(one.auxiliary, one.number) for one in taken] == [(BASELINE, run.number)]
+    assert [one.auxiliary for one in later.own()] == [BASELINE]
+
+
+def test_an_auxiliary_run_that_has_ended_cannot_be_claimed(storage: BaseStorage) -> None:
+    store = make(storage)
+    run_to_end(store, BASELINE)
+
+    assert store.claim_run(BASELINE) is None
+    assert make(storage).claim_run(BASELINE) is None
+
+
+def test_the_search_pays_for_the_baseline_and_replicates_but_not_for_a_verdict(storage: BaseStorage) -> None:
+    store = make(storage)
+    finish(store, DONE)
+    spent = [store.steps_spent]
+    for job in (BASELINE, REPLICATE, CONFIRMATION):
+        run_to_end(store, job)
+        spent.append(store.steps_spent)
+
+    assert spent == [100, 200, 300, 300]
+    assert store.steps_seen == 300
+    assert [run.steps_spent for run in store.runs()][:2] == [200, 300]
+
+
+def test_a_trial_has_what_its_replicates_gave_once_they_have_ended(storage: BaseStorage) -> None:
+    store = make(storage)
+    finish(store, DONE)
+    run = store.claim_run(REPLICATE)
+    before = store.records()[0].repeats
+    assert run is not None
+    store.save_outcome(run, DIVERGED)
+
+    assert before == ()
+    assert store.records()[0].repeats == (DIVERGED,)
+
+
+def test_optuna_sees_the_trials_of_the_search_alone(storage: BaseStorage) -> None:
+    store = make(storage)
+    finish(store, DONE)
+    for job in (BASELINE, REPLICATE, CONFIRMATION):
+        run_to_end(store, job, Outcome(StopReason.COMPLETED, 0.1, 100, 100, 1.0))
+
+    assert [trial.number for trial in store.study.trials] == [0]
+    assert store.study.best_value == DONE.value
+    assert [record.number for record in store.records()] == [0]
+    assert search_names(optuna.get_all_study_names(storage)) == ["study"]
+
+
+def test_a_study_without_auxiliary_runs_has_no_second_study(storage: BaseStorage) -> None:
+    store = make(storage)
+    finish(store, DONE)
+
+    assert store.runs() == []
+    assert optuna.get_all_study_names(storage) == ["study"]
 
 
 def test_bad_input_closes_a_trial(storage: BaseStorage) -> None:
     store = make(storage)
-    store.give_up(store.ask())
+    store.trials.fail(store.trials.ask())
 
     assert store.study.trials[0].state is TrialState.FAIL
     assert store.steps_spent == 0

@@ -64,12 +64,12 @@ def journal(folder: Path) -> BaseStorage:
 def add(store: StudyStore, parameters: dict[str, Scalar], value: float | None, space: Space = SPACE) -> None:
     """Add a trial that came to its end, or diverged where it has no value."""
     store.study.enqueue_trial(parameters)
-    trial = store.ask()
-    store.save_recipe_of(trial.number, sample_recipe(space, trial), "key")
+    trial = store.trials.ask()
+    store.trials.save_start(trial.number, sample_recipe(space, trial), "key")
     reason = StopReason.NON_FINITE if value is None else StopReason.COMPLETED
     outcome = Outcome(reason, value, 100, 100, 1.0)
-    store.save_outcome(trial.number, outcome)
-    store.tell(trial.number, outcome)
+    store.save_outcome(store.trials.record(trial.number), outcome)
+    store.trials.tell(trial.number, outcome)
 
 
 def earlier(parameters: dict[str, Scalar], **more: Any) -> EarlierBest:
@@ -109,11 +109,11 @@ def test_a_trial_that_was_paused_or_given_up_is_no_best(tmp_path: Path) -> None:
     add(store, ADAMW, 0.5)
     for reason in (StopReason.PAUSED, StopReason.OUTRANKED):
         store.study.enqueue_trial(SGD)
-        trial = store.ask()
-        store.save_recipe_of(trial.number, sample_recipe(SPACE, trial), "key")
-        store.save_pause(trial.number, Outcome(StopReason.PAUSED, 0.1, 10, 100, 1.0))
+        trial = store.trials.ask()
+        store.trials.save_start(trial.number, sample_recipe(SPACE, trial), "key")
+        store.trials.save_pause(trial.number, Outcome(StopReason.PAUSED, 0.1, 10, 100, 1.0))
         if reason is StopReason.OUTRANKED:
-            store.save_outcome(trial.number, Outcome(reason, 0.1, 10, 100, 1.0))
+            store.save_outcome(store.trials.record(trial.number), Outcome(reason, 0.1, 10, 100, 1.0))
 
     assert names(find_earlier(tmp_path / "old")) == [("adamw", 0.5)]
 

@@ -18,12 +18,16 @@ def study(uri, tmp_path):
     study.close()
 
 
+def trial_tags(number):
+    return {"opttune.role": "trial", "opttune.trial": str(number)}
+
+
 def reopened(uri, tmp_path, run_id):
     return open_study_run(tracking_uri=uri, study_name="net-wide", spool_dir=tmp_path / "spool", run_id=run_id)
 
 
 def test_a_study_is_one_parent_with_a_child_for_each_trial(study, client):
-    children = [study.child(number, f"#{number} adamw") for number in range(3)]
+    children = [study.child(f"#{number} adamw", tags=trial_tags(number)) for number in range(3)]
     for child in children:
         child.end(DONE)
     study.params({"seed": 0})
@@ -58,13 +62,13 @@ def test_the_experiment_comes_from_the_environment(uri, tmp_path, client, monkey
 
 
 def test_a_study_goes_on_in_its_run_and_a_trial_in_its_own(study, uri, tmp_path, client):
-    child = study.child(0, "#0")
+    child = study.child("#0", tags=trial_tags(0))
     child.log(1, {"train/loss": 1.0})
     child.end(Outcome(StopReason.INTERRUPTED, None, 1, 10, 1.0))
     study.end("KILLED")
     study.close()
     again = reopened(uri, tmp_path, study.run_id)
-    same = again.child(0, "#0", key=child.key)
+    same = again.child("#0", child.key, tags=trial_tags(0))
     same.reopen()
     same.log(2, {"train/loss": 0.5})
     same.end(DONE)
@@ -91,7 +95,7 @@ def test_a_database_that_cannot_be_opened_does_not_hold_up_the_search(tmp_path):
     (tmp_path / "file").touch()
     start = time.monotonic()
     study = reopened(f"sqlite:///{tmp_path}/file/mlflow.db", tmp_path, None)
-    study.child(0, "#0").end(DONE)
+    study.child("#0", tags=trial_tags(0)).end(DONE)
     study.close(0.5)
     assert time.monotonic() - start < 10
     assert study.run_id is None
@@ -102,7 +106,7 @@ def test_a_database_that_cannot_be_opened_does_not_hold_up_the_search(tmp_path):
 def test_a_search_without_a_server_is_delivered_later(server, tmp_path, client):
     start = time.monotonic()
     study = open_study_run(tracking_uri=server.uri, study_name="net", spool_dir=tmp_path / "spool", run_id=None)
-    child = study.child(0, "#0")
+    child = study.child("#0", tags=trial_tags(0))
     for step in range(1, 1001):
         child.log(step, {"train/loss": 1 / step})
     child.params({"lr": 0.1})
@@ -130,7 +134,7 @@ from pathlib import Path
 from opttune.tracking import open_study_run
 study = open_study_run(
     tracking_uri="sqlite:///mlflow.db", study_name=sys.argv[1], spool_dir=Path("spool", sys.argv[1]), run_id=None)
-child = study.child(0, "#0")
+child = study.child("#0", tags={"opttune.role": "trial", "opttune.trial": "0"})
 study.end()
 study.close(60)
 print(study.run_id)
