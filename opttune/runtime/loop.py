@@ -4,7 +4,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
-from opttune.algorithms.successive_halving import Promote, Repeat
+from opttune.algorithms.successive_halving import Promote, Replicate
 from opttune.engines.engine import Done, Engine
 from opttune.errors import DiskFullError, OpttuneError
 from opttune.outcome import Outcome, StopReason
@@ -174,7 +174,7 @@ class Search:
         elif isinstance(move, Promote):
             if self.store.claim(move.number):
                 self._begin(records[move.number])
-        elif isinstance(move, Repeat):
+        elif isinstance(move, Replicate):
             self._begin_aside(f"{_REPEAT}{move.number}", records[move.number])
         elif move is not None:
             self._begin(self._ask())

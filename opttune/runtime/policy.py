@@ -6,12 +6,12 @@ from functools import partial
 from itertools import chain, repeat
 from math import isinf
 
-from opttune.algorithms.draws import count_plans
+from opttune.algorithms.draws import count_configurations
 from opttune.algorithms.line_search import is_being_searched
-from opttune.algorithms.successive_halving import Move, Repeat, Standing, next_move, surplus
+from opttune.algorithms.successive_halving import Action, Replicate, TrialProgress, next_action, to_discard
 from opttune.space.warmup import longest_warmup
 from opttune.study.config import SearchConfig
-from opttune.study.selection import finalists
+from opttune.study.selection import top_candidates
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
 
@@ -35,9 +35,9 @@ class SearchPolicy:
 
     def __init__(self, config: SearchConfig, survey: ModelInspection) -> None:
         self._config = config
-        self._recipes = count_plans(config.space)
+        self._recipes = count_configurations(config.space)
         self._known: list[_Known] = []
-        self._finalists = config.reevaluation.finalists(config.budget)
+        self._finalists = config.reevaluation.candidate_count(config.budget)
         self.rungs = config.ladder.steps(survey.total_steps, longest_warmup(config.space))
         # so that the others train on meanwhile
         others = min(config.workers - 1.0, _EARLY_SHARE * config.budget)
@@ -46,7 +46,7 @@ class SearchPolicy:
 
     def next_move(
         self, records: Sequence[TrialRecord], steps_left: int, repeating: Collection[int] = ()
-    ) -> Move | None:
+    ) -> Action | None:
         """Return what to train next; None where nothing is left to do or to pay.
 
         Args:
@@ -64,12 +64,14 @@ class SearchPolicy:
         rest = steps_left - self._held_back(records, len(repeats))
         move = None if repeats and rest <= self._early else self._climb(records, standings, rest)
         if move is None and repeats and steps_left >= self.rungs[-1]:
-            return Repeat(repeats[0])
+            return Replicate(repeats[0])
         return move or self._climb(records, standings, steps_left)
 
-    def _climb(self, records: Sequence[TrialRecord], standings: Sequence[Standing], steps_left: int) -> Move | None:
+    def _climb(
+        self, records: Sequence[TrialRecord], standings: Sequence[TrialProgress], steps_left: int
+    ) -> Action | None:
         is_limited = self._is_limited(records)
-        return next_move(
+        return next_action(
             self._config.ladder,
             self.rungs,
             standings,
@@ -82,7 +84,7 @@ class SearchPolicy:
             is_held=partial(self._is_held, standings),
         )
 
-    def _is_held(self, standings: Sequence[Standing], one: Standing) -> bool:
+    def _is_held(self, standings: Sequence[TrialProgress], one: TrialProgress) -> bool:
         return self._config.ladder.line_search and is_being_searched(self._config.space, standings, one.optimizer)
 
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
@@ -101,7 +103,7 @@ class SearchPolicy:
 
     def finalists(self, records: Sequence[TrialRecord]) -> list[int]:
         """Return the trials any of which may turn out to be the best on a second seed, the best first."""
-        best = finalists(records, self._finalists, self._config.mode)
+        best = top_candidates(records, self._finalists, self._config.mode)
         return [record.number for record in best]
 
     def next_rung(self, record: TrialRecord) -> int:
@@ -110,7 +112,7 @@ class SearchPolicy:
 
     def surplus(self, records: Sequence[TrialRecord]) -> list[int]:
         """Return the paused trials that can be given up, as none of them will be promoted."""
-        return surplus(self._config.ladder, self.rungs, self._standings(records), _at_once(records))
+        return to_discard(self._config.ladder, self.rungs, self._standings(records), _at_once(records))
 
     def why_ended(self, records: Sequence[TrialRecord]) -> str:
         """Return a sentence where the search ends before its limits, since nothing is left to try; else empty."""
@@ -119,7 +121,7 @@ class SearchPolicy:
             return ""
         return f"all {begun} recipes of the space {self._config.space.name} have been tried"
 
-    def _standings(self, records: Sequence[TrialRecord]) -> list[Standing]:
+    def _standings(self, records: Sequence[TrialRecord]) -> list[TrialProgress]:
         sign = 1.0 if self._config.mode == "min" else -1.0
         # a record stays the same object until something is written to its trial
         known = chain(self._known, repeat(None))
@@ -133,7 +135,7 @@ class SearchPolicy:
 @dataclass(frozen=True, slots=True)
 class _Known:
     record: TrialRecord
-    standing: Standing | None
+    standing: TrialProgress | None
 
 
 def _at_once(records: Sequence[TrialRecord]) -> int:
@@ -146,13 +148,13 @@ def count_begun(records: Sequence[TrialRecord]) -> int:
     return sum(record.last is not None or record.is_running for record in records)
 
 
-def _standing(record: TrialRecord, sign: float) -> Standing | None:
+def _standing(record: TrialRecord, sign: float) -> TrialProgress | None:
     """Return where a trial stands; None before its first rung or end."""
     if record.last is None:
         return None
     values = [pause.value for pause in record.pauses]
     values += [] if record.value is None else [record.value]
-    return Standing(
+    return TrialProgress(
         number=record.number,
         values=tuple(sign * value for value in values if value is not None),
         steps=record.steps,

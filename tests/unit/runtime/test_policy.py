@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from opttune.algorithms.successive_halving import Promote, Repeat, Start
+from opttune.algorithms.successive_halving import Promote, Replicate, Start
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.runtime.policy import SearchPolicy
@@ -141,7 +141,7 @@ def test_a_space_of_few_recipes_tries_all_and_uses_the_budget_up() -> None:
     assert few.next_move(records[:2], 1000) == Start()
     assert few.next_move(records, 1000) == Promote(2)
     done = [*records[:2], finished(2, 3.0, 2.9, 2.8)]
-    assert few.next_move(done, 1000) == Repeat(0)
+    assert few.next_move(done, 1000) == Replicate(0)
     assert few.next_move([again(record, 1.0) for record in done], 1000) is None
 
 
@@ -152,8 +152,8 @@ def test_the_last_share_of_the_budget_is_for_the_finalists_the_best_first() -> N
     best, second, third = THREE
 
     assert climb(**FINALE).next_move(THREE, 3 * TOTAL) == Start()
-    assert climb(**FINALE).next_move(THREE, 3 * TOTAL - 1) == Repeat(0)
-    assert climb(**FINALE).next_move([again(best, 1.1), second, third], 2 * TOTAL - 1) == Repeat(1)
+    assert climb(**FINALE).next_move(THREE, 3 * TOTAL - 1) == Replicate(0)
+    assert climb(**FINALE).next_move([again(best, 1.1), second, third], 2 * TOTAL - 1) == Replicate(1)
     assert climb(**FINALE).next_move([again(best, 1.1), again(second, 2.1), third], TOTAL - 1) is None
 
 
@@ -182,8 +182,8 @@ def test_where_several_train_the_finalists_are_trained_again_while_the_others_go
     # three trainings are held back; 20% of the budget would be four, but only three others train on
     assert four.next_move([*THREE, *begun], 3 * TOTAL + 301) == Start()
     assert alone.next_move([*THREE, *begun], 3 * TOTAL + 300) == Start()
-    assert four.next_move([*THREE, *begun], 3 * TOTAL + 300) == Repeat(0)
-    assert four.next_move([*THREE, *begun], 2 * TOTAL + 300, repeating=[0]) == Repeat(1)
+    assert four.next_move([*THREE, *begun], 3 * TOTAL + 300) == Replicate(0)
+    assert four.next_move([*THREE, *begun], 2 * TOTAL + 300, repeating=[0]) == Replicate(1)
     assert four.next_move([*THREE, *begun], 300, repeating=[0, 1, 2]) == Start()
 
 
@@ -191,7 +191,7 @@ def test_of_few_trials_or_with_many_workers_the_budget_says_when_the_finalists_a
     many = climb(budget=20.0, workers=64)
 
     assert many.next_move([*THREE, trial(3, 9.0)], 3 * TOTAL + 401) == Start()
-    assert many.next_move([*THREE, trial(3, 9.0)], 3 * TOTAL + 400) == Repeat(0)
+    assert many.next_move([*THREE, trial(3, 9.0)], 3 * TOTAL + 400) == Replicate(0)
 
 
 def test_who_becomes_a_finalist_after_they_were_chosen_is_not_waited_for() -> None:
@@ -200,7 +200,7 @@ def test_who_becomes_a_finalist_after_they_were_chosen_is_not_waited_for() -> No
 
     assert climb(budget=20.0, workers=4).next_move([*repeated, better], 150) == Start()
     assert climb(budget=20.0, workers=4).next_move([*repeated, better], 99) is None
-    assert climb(budget=20.0).next_move([*repeated, better], 150) == Repeat(3)
+    assert climb(budget=20.0).next_move([*repeated, better], 150) == Replicate(3)
 
 
 @pytest.mark.parametrize(
