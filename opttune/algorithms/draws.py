@@ -19,13 +19,13 @@ PRIOR_SHARE = 0.75
 """Share of the draws that trust a range's prior; the others are uniform over the range. Chosen on the tables for
 development (`benchmarks/search_bench/tables.py`), as the other shares of the sampler."""
 PRIOR_WIDTH, PRIOR_DECADES = 0.2, 0.75
-"""Standard deviation of a prior, as a share of the range on its scale; on a log scale at most so many decades. Chosen
-by hand."""
+"""Standard deviation of a prior, as a share of the range on its scale, and its maximum on a log scale, in decades.
+Chosen by hand."""
 _MOST_REDRAWS = 50
 """How often a configuration that resembles an earlier one is drawn again. Chosen by hand."""
 _RATES_PER_DECADE = 10
-"""Learning rates that round to the same of so many steps per decade count as similar: they differ by less than what
-another seed changes. Chosen by hand."""
+"""Steps per decade of the grid on which learning rates count as similar: what they change is less than what another
+seed does. Chosen by hand."""
 
 Parameters = dict[str, Scalar]
 Key = frozenset[tuple[str, Scalar]]

@@ -42,7 +42,7 @@ optimizer's own curve, of the optimizers' levels, of all other fields together, 
 _SHARED_DECADES, _OWN_DECADES, _FIELD_LENGTH = 0.7, 0.5, 0.3
 """Length scales of the kernels: of the two learning-rate curves in decades, of other fields as a share of a range."""
 _PRIOR_SLOPE, _PRIOR_MOST = 0.5, 2.0
-"""The prior mean rises by this factor with the square of the decades from the centre, up to so many decades."""
+"""The prior mean is the first times the squared distance from the centre in decades, which counts up to the second."""
 _MOST_TRIALS = 150
 """Trials in the model, the best half of them and the latest, so that a decision takes less than 50 ms
 with 1,000 trials (`benchmarks/ask_tell.py`). The number was chosen by hand."""

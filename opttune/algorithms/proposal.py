@@ -42,7 +42,7 @@ from opttune.space.model import Branch, Choice, Range, Scalar, Space
 from opttune.space.sample import default_parameters, parameter
 
 _LEAST_FOR_MODEL = 2
-"""The model chooses from so many trials with a value on; below it knows no more than the priors. Chosen by hand."""
+"""Trials with a value that the model needs; with fewer it knows no more than the priors. Chosen by hand."""
 _TRIALS_OF_FIRST = 4
 """Trials of the first optimizer before the second one's turn: mostly the default, two of its line search, and one that
 the model chooses. It costs a little with right priors (0.268 of TPE's cost, 0.247 without it, when that was measured)

@@ -81,22 +81,22 @@ def test_the_first_rung_counts_whoever_went_further() -> None:
     assert next_points(TWO, [low, high]) == [{"optimizer": "sgd", "sgd.lr": 1.0}]
 
 
-def standing(number: int, optimizer: str, rate: float | None, *values: float) -> TrialProgress:
+def trial(number: int, optimizer: str, rate: float | None, *values: float) -> TrialProgress:
     return TrialProgress(number, values, 10, is_paused=True, optimizer=optimizer, rate=rate)
 
 
 def test_an_optimizer_is_searched_once_its_second_trial_is_there() -> None:
-    first, second = standing(0, "sgd", 1e-2, 0.5), standing(1, "sgd", 0.1, 0.4)
+    first, second = trial(0, "sgd", 1e-2, 0.5), trial(1, "sgd", 0.1, 0.4)
 
     assert not is_being_searched(TWO, [first], "sgd")
     assert is_being_searched(TWO, [first, second], "sgd")
-    assert not is_being_searched(TWO, [first, second, standing(2, "sgd", 1.0)], "sgd")
-    assert is_being_searched(TWO, [first, second, standing(2, "adamw", 1.0, 0.3)], "sgd")
-    assert not is_being_searched(TWO, [first, second, standing(2, "adamw", 1.0, 0.3)], "adamw")
+    assert not is_being_searched(TWO, [first, second, trial(2, "sgd", 1.0)], "sgd")
+    assert is_being_searched(TWO, [first, second, trial(2, "adamw", 1.0, 0.3)], "sgd")
+    assert not is_being_searched(TWO, [first, second, trial(2, "adamw", 1.0, 0.3)], "adamw")
 
 
 def test_what_is_not_of_the_space_is_not_searched() -> None:
-    own = [standing(0, "", None, 0.5), standing(1, "", None, 0.4)]
-    others = [standing(2, "lion", 1e-4, 0.5), standing(3, "lion", 1e-3, 0.4)]
+    own = [trial(0, "", None, 0.5), trial(1, "", None, 0.4)]
+    others = [trial(2, "lion", 1e-4, 0.5), trial(3, "lion", 1e-3, 0.4)]
 
     assert not any(is_being_searched(TWO, [*own, *others], name) for name in ("", "lion", "sgd"))
