@@ -2,9 +2,8 @@
 
 This is Bayesian optimization with priors:
 
-1. The default recipe of each optimizer, as PriorBand's default first (Mallik et al. 2023,
-   https://arxiv.org/abs/2306.12370) but for each optimizer; it is shifted by what the trials say about all priors
-   (`prior_shift`).
+1. The default recipe of each optimizer, as PriorBand can try the mode of its prior first (Mallik et al. 2023,
+   https://arxiv.org/abs/2306.12370); shifted by what the trials say about all priors (`prior_shift`).
 2. After each default a line search along its learning rate (`line_search`).
 3. Candidates: mutations of the best trial, draws from the shifted priors and draws from the whole space, the three
    sources of PriorBand. PriorBand trains what it draws, and weighs prior against incumbent by which explains the best
