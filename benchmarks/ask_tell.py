@@ -18,7 +18,7 @@ import optuna
 
 from opttune.integration.sampler import OpttuneSampler
 from opttune.outcome import Outcome, StopReason
-from opttune.runtime.policy import SearchPolicy
+from opttune.runtime.policy import SearchPolicy, Spent
 from opttune.space.facts import ModelFacts
 from opttune.space.parse import load_space
 from opttune.space.sample import sample_recipe
@@ -38,14 +38,14 @@ def main() -> None:
     parser.add_argument("--space", default="wide", help="the space (default: wide)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, quiet_optuna():
-        plan = SearchConfig(load_space(options.space), "val_loss", "min", {"max_steps": STEPS}, "study", Path(folder))
-        store = StudyStore(plan.study_name, open_storage(None, plan.out_dir), plan.spec)
-        store.study.sampler = OpttuneSampler(plan.space, seed=0)
-        climb = SearchPolicy(plan, ModelInspection("made up", 1, STEPS, "", False, ModelFacts(parameters=1)))
+        config = SearchConfig(load_space(options.space), "val_loss", "min", {"max_steps": STEPS}, "study", Path(folder))
+        store = StudyStore(config.study_name, open_storage(None, config.out_dir), config.spec)
+        store.study.sampler = OpttuneSampler(config.space, seed=0)
+        policy = SearchPolicy(config, ModelInspection("made up", 1, STEPS, "", False, ModelFacts(parameters=1)))
         for number in range(options.trials):
-            store.study.add_trial(_finished(store, plan, number))
+            store.study.add_trial(_finished(store, config, number))
         # the first reads the study
-        rounds = [_round(store, plan, climb) for _ in range(TIMED + 1)]
+        rounds = [_round(store, config, policy) for _ in range(TIMED + 1)]
     wall, worked = zip(*rounds[1:], strict=True)
     print(
         f"{options.trials} finished trials of {options.space}: decide, ask, sample, note and tell take "
@@ -55,10 +55,10 @@ def main() -> None:
     )
 
 
-def _finished(store: StudyStore, plan: SearchConfig, number: int) -> optuna.trial.FrozenTrial:
+def _finished(store: StudyStore, config: SearchConfig, number: int) -> optuna.trial.FrozenTrial:
     """Return a trial of a random recipe that is as good as its learning rate is near to a hidden best."""
     asked = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number)).ask()
-    recipe = sample_recipe(plan.space, asked)
+    recipe = sample_recipe(config.space, asked)
     value = _value(float(recipe.optimizer["lr"]), number)  # type: ignore[arg-type]
     outcome = Outcome(StopReason.COMPLETED, value, STEPS, STEPS, 1.0)
     attributes = {"opttune.recipe": recipe.to_dict(), "opttune.outcome": outcome.to_dict(), "opttune.steps_spent": 0}
@@ -71,18 +71,19 @@ def _value(lr: float, number: int) -> float:
     return math.log10(lr / 1e-2) ** 2 + random.Random(number).random()
 
 
-def _round(store: StudyStore, plan: SearchConfig, climb: SearchPolicy) -> tuple[float, float]:
+def _round(store: StudyStore, config: SearchConfig, policy: SearchPolicy) -> tuple[float, float]:
     started, worked = time.perf_counter(), time.process_time()
-    with store.together():
-        climb.next_move(store.records(), 10**9)
-        trial = store.ask()
-        recipe = sample_recipe(plan.space, trial)
-        store.save_recipe_of(trial.number, recipe, "key")
+    with store.batch():
+        policy.next_action(store.records(), store.runs(), Spent(0))
+        trial = store.trials.ask()
+        recipe = sample_recipe(config.space, trial)
+        store.trials.save_start(trial.number, recipe, "key")
+        record = store.trials.record(trial.number)
     value = _value(float(recipe.optimizer["lr"]), trial.number)  # type: ignore[arg-type]
     outcome = Outcome(StopReason.COMPLETED, value, STEPS, STEPS, 1.0)
-    with store.together():
-        store.save_outcome(trial.number, outcome)
-        store.tell(trial.number, outcome)
+    with store.batch():
+        store.save_outcome(record, outcome)
+        store.trials.tell(trial.number, outcome)
     return time.perf_counter() - started, time.process_time() - worked
 
 

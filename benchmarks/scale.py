@@ -24,13 +24,15 @@ from statistics import fmean
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from search_bench.table_engine import NoTracking, NoWatcher
+from search_bench.table_engine import NoTracking
 
 import opttune
 from opttune.engines.engine import Done
 from opttune.integration.sampler import OpttuneSampler
 from opttune.outcome import Outcome, StopReason
-from opttune.runtime.loop import Search
+from opttune.runtime.loop import TrainingLoop
+from opttune.runtime.policy import SearchPolicy
+from opttune.runtime.progress import ProgressReporter
 from opttune.runtime.signals import DeferredInterrupts
 from opttune.space.facts import ModelFacts
 from opttune.space.parse import load_space
@@ -130,15 +132,16 @@ def simulate(
     """
     engine = SleepingWorkers(workers, seconds_a_training / LENGTH, counts_processor_time)
     with _folder() as folder, quiet_optuna():
-        plan = SearchConfig(
+        config = SearchConfig(
             load_space("adamw"), "val_loss", "min", {"max_steps": LENGTH}, "scale", folder, budget=attempts * 0.35,
             with_baseline=False, workers=workers,
         )  # fmt: skip
-        store = StudyStore("scale", open_storage(None, folder), plan.spec)
-        store.study.sampler = OpttuneSampler(plan.space, seed=0)
-        survey = ModelInspection("Net", 1, LENGTH, "", has_own_optimizer=False, facts=ModelFacts(1))
+        store = StudyStore("scale", open_storage(None, folder), config.spec)
+        store.study.sampler = OpttuneSampler(config.space, seed=0)
+        inspection = ModelInspection("Net", 1, LENGTH, "", has_own_optimizer=False, facts=ModelFacts(1))
         with DeferredInterrupts() as interrupts:
-            search = Search(plan, store, survey, engine, NoTracking(), NoWatcher(), interrupts)  # type: ignore[arg-type]
+            policy, silent = SearchPolicy(config, inspection), ProgressReporter()
+            search = TrainingLoop(policy, store, engine, NoTracking(), silent, interrupts)  # type: ignore[arg-type]
             started = engine.clock()
             ramp = _Ramp(engine)
             search.run()

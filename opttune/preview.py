@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from opttune.algorithms.draws import first_recipe
 from opttune.build.load import load_class
 from opttune.catalog.lookup import find_optimizer
 from opttune.engines.several import inspect_there
 from opttune.planning import fix_what_the_trainer_sets
+from opttune.space.sample import default_recipe
 from opttune.space.settle import SettledSpace, settle_space
 from opttune.study.config import SearchConfig
 from opttune.study.warm_start import EarlierBest, with_earlier_best
@@ -78,7 +78,7 @@ def with_settled_space(config: SearchConfig, settled: SettledSpace) -> SearchCon
 def look_at(config: SearchConfig, workload: Workload, steps: int) -> ModelInspection:
     """Set the model up with the space's first default recipe and train at most a few steps."""
     attempt = Attempt(
-        recipe=first_recipe(config.space),
+        recipe=default_recipe(config.space),
         monitor=config.monitor,
         seed=config.seed,
         trainer={**config.trainer, **config.length},

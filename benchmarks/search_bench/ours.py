@@ -13,7 +13,6 @@ from opttune.algorithms.successive_halving import SuccessiveHalving
 from opttune.engines.inline import InlineEngine
 from opttune.guard.rules import Guard
 from opttune.integration.sampler import OpttuneSampler
-from opttune.runtime.loop import Search
 from opttune.runtime.signals import DeferredInterrupts
 from opttune.space.facts import ModelFacts
 from opttune.space.model import Space
@@ -22,7 +21,7 @@ from opttune.storages.study_store import StudyStore
 from opttune.study.config import SearchConfig
 from opttune.study.selection import Reevaluation
 from opttune.training.inspection import ModelInspection
-from search_bench.table_engine import Meter, NoTracking, NoWatcher, TableEngine
+from search_bench.table_engine import Meter, NoTracking, TableEngine
 from search_bench.tables import Table, with_lr_priors
 
 OURS: Mapping[str, Mapping[str, Any]] = {
@@ -30,14 +29,14 @@ OURS: Mapping[str, Mapping[str, Any]] = {
     "ours_plus": {"shift": 1.5},
     "ours_minus": {"shift": -1.5},
     "ours:no_prior": {"prior": False, "sampler": {"mixture": SamplerSettings(uses_prior=False)}},
-    "ours:no_guard": {"plan": {"guard": None}},
-    "ours:no_pause": {"plan": {"ladder": SuccessiveHalving(shares=(), kept=(), kept_of_all=())}},
-    "ours:own_optimizer": {"plan": {"ladder": SuccessiveHalving(kept_of_all=(1.0, 1.0))}},
+    "ours:no_guard": {"config": {"guard": None}},
+    "ours:no_pause": {"config": {"ladder": SuccessiveHalving(shares=(), kept=(), kept_of_all=())}},
+    "ours:own_optimizer": {"config": {"ladder": SuccessiveHalving(kept_of_all=(1.0, 1.0))}},
     "ours:no_line": {
-        "plan": {"ladder": SuccessiveHalving(line_search=False)},
+        "config": {"ladder": SuccessiveHalving(line_search=False)},
         "sampler": {"mixture": SamplerSettings(line_search=False)},
     },
-    "ours:no_finale": {"plan": {"reevaluation": Reevaluation(most_candidates=0)}},
+    "ours:no_finale": {"config": {"reevaluation": Reevaluation(most_candidates=0)}},
     "ours:no_model": {"sampler": {"mixture": SamplerSettings(model_share=0.0)}},
     "ours:no_learning": {"sampler": {"mixture": SamplerSettings(model_share=0.0, mutation_share=0.0)}},
     "ours_plus:no_learning": {
@@ -59,7 +58,7 @@ def replay_ours(
     *,
     shift: float = 0.0,
     prior: bool = True,
-    plan: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
     sampler: Mapping[str, Any] | None = None,
 ) -> Meter:
     """Search a table with opttune.
@@ -70,18 +69,18 @@ def replay_ours(
         seed: Of the search.
         shift: By how many decades the prior of each learning rate is wrong.
         prior: Whether learning rates have a prior at all.
-        plan: Fields of the `SearchConfig` to change, for ablations.
+        config: Fields of the `SearchConfig` to change, for ablations.
         sampler: Arguments of `OpttuneSampler` beside the space and the seed, for ablations.
     """
     space = with_lr_priors(table.space, shift if prior else None)
     meter = Meter(table)
     with TemporaryDirectory(prefix="opttune-replay-") as folder, quiet_optuna():
-        told = replace(_plan(space, table, budget, seed, Path(folder)), **(plan or {}))
-        store = StudyStore(told.study_name, InMemoryStorage(), told.spec)
-        store.study.sampler = OpttuneSampler(told.space, seed=seed, **(sampler or {}))
+        settings = replace(_config(space, table, budget, seed, Path(folder)), **(config or {}))
+        store = StudyStore(settings.study_name, InMemoryStorage(), settings.spec)
+        store.study.sampler = OpttuneSampler(settings.space, seed=seed, **(sampler or {}))
         with DeferredInterrupts() as interrupts:
             search = Search(
-                told,
+                settings,
                 store,
                 _survey(table),
                 InlineEngine(TableEngine(meter)),
@@ -94,7 +93,7 @@ def replay_ours(
     return meter
 
 
-def _plan(space: Space, table: Table, budget: float, seed: int, folder: Path) -> SearchConfig:
+def _config(space: Space, table: Table, budget: float, seed: int, folder: Path) -> SearchConfig:
     return SearchConfig(
         space=space,
         monitor="val_loss",
@@ -109,7 +108,7 @@ def _plan(space: Space, table: Table, budget: float, seed: int, folder: Path) ->
     )
 
 
-def _survey(table: Table) -> ModelInspection:
+def _inspection(table: Table) -> ModelInspection:
     return ModelInspection(
         table.name, 1, table.steps, replaced="", has_own_optimizer=False, facts=ModelFacts(parameters=1)
     )

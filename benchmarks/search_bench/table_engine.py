@@ -108,15 +108,6 @@ class NoTracking:
         return _do_nothing
 
 
-class NoWatcher:
-    """Nobody watches."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return _do_nothing
-
-
 def _do_nothing(*_: Any, **__: Any) -> None:
     pass
 

@@ -24,12 +24,13 @@ DEVELOP = (
 )
 """Tables on which thresholds, shares and rungs of the search may be chosen.
 
-Honesty asks for one more word: the catalog's centres for short trainings (`SearchRange.short_centre`) were looked up
-in both tables of `own/` (`benchmarks/prior_length.py`), so that `own/mnist1d_mlp` is new to the search's thresholds
-but not to its prior. The shifted priors are free of that, and the recorded tables, of the same data with other models
-and lengths, are less tied to it. The ladder's and the sampler's shares were chosen on these tables, a first version of
-them on the live tasks `mlp` and `lstm` as well. Earlier versions had been run on all tables, so that `REPORT` is not
-untouched.
+The shares of successive halving and of the sampler were chosen on these tables, a first version of them on the live
+tasks `mlp` and `lstm` as well. Earlier versions had been run on all tables, so that `REPORT` is not untouched.
+
+The catalog's centres for short trainings (`SearchRange.short_centre`) were looked up in both tables of `own/`
+(`benchmarks/prior_length.py`), so that `own/mnist1d_mlp` is new to the search's thresholds but not to its prior. The
+shifted priors are free of that, and the recorded tables, of the same data with other models and lengths, are less tied
+to it.
 """
 REPORT = (
     "deepobs/cifar10_3c3d",

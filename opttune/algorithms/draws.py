@@ -1,4 +1,9 @@
-"""Draw Optuna parameters from a space, around its priors or anywhere in it."""
+"""Random configurations: Optuna parameters drawn from a space, around its priors or anywhere in it.
+
+Priors are a belief about where the best value lies, as in PriorBand (Mallik et al. 2023,
+https://arxiv.org/abs/2306.12370): a draw trusts the prior with some probability and ignores it otherwise. A field's
+prior is a normal distribution around one value on the field's scale, truncated to its range.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
@@ -6,107 +11,110 @@ from itertools import chain, product
 from math import floor, inf, log10, prod
 
 import numpy as np
-import optuna
 
-from opttune.recipe import Recipe
 from opttune.space.model import Branch, Choice, Field, Fixed, Range, Scalar, Space
-from opttune.space.sample import default_parameters, open_fields, parameter, sample_recipe
+from opttune.space.sample import open_fields, parameter
 
 PRIOR_SHARE = 0.75
-"""Share of the draws that trust a range's prior; the others take the whole range evenly."""
+"""Share of the draws that trust a range's prior; the others are uniform over the range. Chosen on the tables for
+development (`benchmarks/search_bench/tables.py`), as the other shares of the sampler."""
 PRIOR_WIDTH, PRIOR_DECADES = 0.2, 0.75
-"""Standard deviation of those draws, as a share of the range on its scale; on a log scale at most so many decades."""
+"""Standard deviation of a prior, as a share of the range on its scale, and its maximum on a log scale, in decades.
+Chosen by hand."""
 _MOST_REDRAWS = 50
-_RATES_A_DECADE = 10
-"""Learning rates that are nearer to each other than a step of this grid are tried once, all else equal."""
+"""How often a configuration that resembles an earlier one is drawn again. Chosen by hand."""
+_RATES_PER_DECADE = 10
+"""Steps per decade of the grid on which learning rates count as similar: what they change is less than what another
+seed does. Chosen by hand."""
 
 Parameters = dict[str, Scalar]
+Key = frozenset[tuple[str, Scalar]]
 
 
-def first_recipe(space: Space) -> Recipe:
-    """Return the default recipe of the space's first optimizer."""
-    return sample_recipe(space, optuna.trial.FixedTrial(default_parameters(space, 0)))
-
-
-class Plan(Parameters):
-    """The parameters of a trial, which change no more; what they are compared by is made once."""
+class Configuration(Parameters):
+    """The parameters of a trial, which do not change any more, with the keys by which they are compared."""
 
     @cached_property
-    def key(self) -> frozenset[tuple[str, Scalar]]:
-        """What two plans of the same parameters have in common."""
+    def key(self) -> Key:
+        """The same for equal configurations."""
         return frozenset(self.items())
 
     @cached_property
-    def rough_key(self) -> frozenset[tuple[str, Scalar]]:
-        """What `rough_key` returns."""
-        return rough_key(self)
+    def coarse_key(self) -> Key:
+        """The same for similar configurations."""
+        return coarse_key(self)
 
 
-class Tried:
-    """What trials have been tried.
+class SeenConfigurations:
+    """The configurations of earlier trials.
 
     Args:
-        plans: Their parameters.
+        configurations: The parameters of these trials.
     """
 
-    def __init__(self, plans: Iterable[Parameters]) -> None:
-        self._plans = [plan if isinstance(plan, Plan) else Plan(plan) for plan in plans]
-        self._near = {plan.rough_key for plan in self._plans}
+    def __init__(self, configurations: Iterable[Parameters]) -> None:
+        self._configurations = [one if isinstance(one, Configuration) else Configuration(one) for one in configurations]
+        self._coarse_keys = {one.coarse_key for one in self._configurations}
 
     @cached_property
-    def _same(self) -> set[frozenset[tuple[str, Scalar]]]:
-        # few searches come to ask for it
-        return {plan.key for plan in self._plans}
+    def _keys(self) -> set[Key]:
+        # few searches need them
+        return {one.key for one in self._configurations}
 
-    def holds(self, plan: Parameters) -> bool:
-        """Return whether a trial had just these parameters."""
-        return plan_key(plan) in self._same
+    def contains(self, configuration: Parameters) -> bool:
+        """Return whether a trial had exactly these parameters."""
+        return configuration_key(configuration) in self._keys
 
-    def holds_like(self, plan: Parameters) -> bool:
-        """Return whether a trial had these parameters, or others that differ in the learning rate by a few percent."""
-        return rough_key(plan) in self._near
+    def contains_similar(self, configuration: Parameters) -> bool:
+        """Return whether a trial had these parameters, but for a few percent of the learning rate."""
+        return coarse_key(configuration) in self._coarse_keys
 
 
-def draw_new(space: Space, tried: Tried, draw: Callable[[], Parameters], rng: np.random.Generator) -> Parameters:
-    """Draw parameters that are unlike those of the trials before; where there are none, at least not the same.
+def draw_new(
+    space: Space, seen: SeenConfigurations, draw: Callable[[], Parameters], rng: np.random.Generator
+) -> Parameters:
+    """Draw a configuration that does not resemble an earlier one, or at least does not equal one.
 
     Args:
         space: What may vary.
-        tried: The trials before.
-        draw: Draws some.
-        rng: Where chance comes from.
+        seen: The configurations of earlier trials.
+        draw: Draws a configuration.
+        rng: The random generator for draws from the whole space.
+
+    Returns:
+        The configuration; an earlier one only if the space holds no other.
     """
-    plan = draw()
+    configuration = draw()
     for redraw in range(_MOST_REDRAWS):
-        if not (tried.holds_like if redraw < _MOST_REDRAWS // 2 else tried.holds)(plan):
-            return plan
-        plan = draw()
-    # a narrow range has few values of three digits, but more; a space of choices may have a rare one left
-    rest = chain([_draw(space, rng, PRIOR_SHARE, exact=True)], _countable(space))
-    return next((other for other in rest if not tried.holds(other)), plan)
+        if not (seen.contains_similar if redraw < _MOST_REDRAWS // 2 else seen.contains)(configuration):
+            return configuration
+        configuration = draw()
+    # a narrow range has few values of three digits but many exact ones; a space of choices may have a rare one left
+    rest = chain([_draw(space, rng, PRIOR_SHARE, exact=True)], _enumerate_configurations(space))
+    return next((other for other in rest if not seen.contains(other)), configuration)
 
 
-def rough_key(plan: Parameters) -> frozenset[tuple[str, Scalar]]:
-    """Return what two plans have in common that differ in the learning rate by a few percent at most."""
-    return frozenset((name, _rough(value) if name.endswith(".lr") else value) for name, value in plan.items())
+def configuration_key(configuration: Mapping[str, Scalar]) -> Key:
+    """Return a key that is the same for equal configurations."""
+    return configuration.key if isinstance(configuration, Configuration) else frozenset(configuration.items())
 
 
-def _rough(rate: Scalar) -> Scalar:
-    return round(_RATES_A_DECADE * log10(rate)) if isinstance(rate, float) and rate > 0 else rate
+def coarse_key(configuration: Parameters) -> Key:
+    """Return a key that is the same for configurations that differ in the learning rate by a few percent at most."""
+    return frozenset((name, _coarse(value) if name.endswith(".lr") else value) for name, value in configuration.items())
 
 
-def plan_key(plan: Mapping[str, Scalar]) -> frozenset[tuple[str, Scalar]]:
-    """Return what two plans of the same parameters have in common."""
-    return plan.key if isinstance(plan, Plan) else frozenset(plan.items())
+def _coarse(rate: Scalar) -> Scalar:
+    return round(_RATES_PER_DECADE * log10(rate)) if isinstance(rate, float) and rate > 0 else rate
 
 
 def draw_from_prior(space: Space, rng: np.random.Generator, prior_share: float) -> Parameters:
-    """Draw an optimizer and a schedule evenly, and their fields from their priors.
+    """Draw an optimizer and a schedule uniformly, and their fields from their priors.
 
     Args:
         space: What may vary.
-        rng: Where chance comes from.
-        prior_share: Share of the fields that trust their prior; the others are drawn from their whole range.
+        rng: The random generator.
+        prior_share: Share of the fields that trust their prior; the others are uniform over their range.
     """
     return _draw(space, rng, prior_share)
 
@@ -114,13 +122,19 @@ def draw_from_prior(space: Space, rng: np.random.Generator, prior_share: float) 
 def draw_from_branches(
     space: Space, optimizer: Branch, schedule: Branch, rng: np.random.Generator, prior_share: float, exact: bool = False
 ) -> Parameters:
-    """Draw the fields of an optimizer and a schedule that are chosen already."""
-    plan: Parameters = {}
-    for kind, branches, branch in (("optimizer", space.optimizers, optimizer), ("schedule", space.schedules, schedule)):
-        if len(branches) > 1:
-            plan[kind] = branch.name
+    """Draw the fields of a given optimizer and schedule.
+
+    Args:
+        space: What may vary.
+        optimizer: The optimizer's branch of the space.
+        schedule: The schedule's branch of the space.
+        rng: The random generator.
+        prior_share: Share of the fields that trust their prior; the others are uniform over their range.
+        exact: Whether values are left unrounded.
+    """
     fields = open_fields(space, optimizer, schedule)
-    return plan | dict(parameter(name, field, draw_field(field, rng, prior_share, exact)) for name, field in fields)
+    drawn = (parameter(name, field, draw_field(field, rng, prior_share, exact)) for name, field in fields)
+    return _branch_names(space, optimizer, schedule) | dict(drawn)
 
 
 def _draw(space: Space, rng: np.random.Generator, prior_share: float, exact: bool = False) -> Parameters:
@@ -129,12 +143,18 @@ def _draw(space: Space, rng: np.random.Generator, prior_share: float, exact: boo
     return draw_from_branches(space, optimizer, schedule, rng, prior_share, exact)
 
 
-def count_plans(space: Space) -> float:
-    """Return how many recipes a space holds; infinity where a real number varies.
+def _branch_names(space: Space, optimizer: Branch, schedule: Branch) -> Parameters:
+    """Return the parameters that name the branches, each only where the space offers several."""
+    names: Parameters = {"optimizer": optimizer.name} if len(space.optimizers) > 1 else {}
+    return names | ({"schedule": schedule.name} if len(space.schedules) > 1 else {})
+
+
+def count_configurations(space: Space) -> float:
+    """Return how many configurations a space holds; infinity if a real number varies.
 
     Example:
         >>> from opttune.space.parse import parse_space
-        >>> count_plans(parse_space("optimizer: {sgd: {lr: {choices: [0.1, 0.2]}, nesterov: false}}", "mine"))
+        >>> count_configurations(parse_space("optimizer: {sgd: {lr: {choices: [0.1, 0.2]}, nesterov: false}}", "mine"))
         2.0
     """
     fields = [
@@ -150,16 +170,15 @@ def _is_countable(field: Range | Choice) -> bool:
     return isinstance(field, Choice) or field.integer
 
 
-def _countable(space: Space) -> Iterator[Parameters]:
-    """Yield every plan of the branches that hold no range of real numbers, in their order."""
+def _enumerate_configurations(space: Space) -> Iterator[Parameters]:
+    """Yield every configuration of the branches without a range of real numbers, in order."""
     for optimizer, schedule in product(space.optimizers, space.schedules):
-        names = {"optimizer": optimizer.name} if len(space.optimizers) > 1 else {}
-        names |= {"schedule": schedule.name} if len(space.schedules) > 1 else {}
         fields = open_fields(space, optimizer, schedule)
         if all(_is_countable(field) for _, field in fields):
             for values in product(*(_values(field) for _, field in fields)):
                 chosen = zip(fields, values, strict=True)
-                yield {**names, **dict(parameter(name, field, value) for (name, field), value in chosen)}
+                pairs = dict(parameter(name, field, value) for (name, field), value in chosen)
+                yield _branch_names(space, optimizer, schedule) | pairs
 
 
 def _values(field: Range | Choice) -> tuple[Scalar, ...] | range:
@@ -167,7 +186,14 @@ def _values(field: Range | Choice) -> tuple[Scalar, ...] | range:
 
 
 def draw_field(field: Field, rng: np.random.Generator, prior_share: float = PRIOR_SHARE, exact: bool = False) -> Scalar:
-    """Draw a field's value: a choice evenly, a range from its prior, rounded unless it shall be exact."""
+    """Draw a field's value: a choice uniformly, a range from its prior.
+
+    Args:
+        field: What may vary.
+        rng: The random generator.
+        prior_share: Probability that the prior of a range is trusted.
+        exact: Whether the value is left unrounded.
+    """
     match field:
         case Fixed():
             return field.value
@@ -179,7 +205,7 @@ def draw_field(field: Field, rng: np.random.Generator, prior_share: float = PRIO
 
 
 def prior_width(field: Range) -> float:
-    """Return the standard deviation of draws around a range's prior, as a share of the range on its scale."""
+    """Return the standard deviation of a range's prior, as a share of the range on its scale."""
     if field.scale != "log":
         return PRIOR_WIDTH
     return min(PRIOR_WIDTH, PRIOR_DECADES / log10(field.high / field.low))
@@ -195,7 +221,7 @@ def _draw_place(field: Range, rng: np.random.Generator, prior_share: float) -> f
 
 
 def rounded(field: Range, value: float) -> float:
-    """Return a value of a range with three digits that matter: recipes are read by people."""
+    """Return a value of a range rounded to three significant digits, since people read recipes."""
     if field.integer:
         return value
     span = field.high - field.low
@@ -205,6 +231,6 @@ def rounded(field: Range, value: float) -> float:
 
 
 def _three_digits(value: float, span: float) -> float:
-    # in a narrow range, such as 1000 to 1001, the digits that matter come later
+    # in a narrow range, such as 1000 to 1001, the digits that differ come later
     least = min(abs(value) or span, span)
     return round(value, 2 - floor(log10(least)))

@@ -1,8 +1,14 @@
 """A line search along the learning rate of each optimizer, at the price of short trainings.
 
-A learning rate that is the best of its optimizer so far, and the highest or the lowest that was tried, says little of
-where the best lies: the next trial takes ten times as much, or a tenth. Nobody of that optimizer goes on from the first
-rung meanwhile, so that a prior that is off by decades costs a tenth of a training for each decade.
+It is the bracketing phase of a one-dimensional minimization (Press et al. 2007, Numerical Recipes, 3rd edition,
+section 10.1) over the logarithm of the learning rate. If the best rate of an optimizer so far is the highest or the
+lowest tried, the minimum may lie beyond it, so the next trial takes ten times as much, or a tenth. It ends when the
+best rate lies between two worse ones, or at the end of the range.
+
+Where it departs: the step does not grow, since a decade is wide already. Nothing refines the bracket; from there on
+the Gaussian process chooses. A point is the value at the first rung, so that a prior that is off by decades costs a
+tenth of a training for each: meanwhile no trial of the optimizer is promoted from there. Without the line search,
+recorded trainings cost 0.42 of TPE's in place of 0.26 (docs/the_search.md).
 """
 
 from collections.abc import Sequence
@@ -12,35 +18,35 @@ from typing import TypeGuard
 
 from opttune.algorithms.draws import Parameters, rounded
 from opttune.algorithms.observations import Observation
-from opttune.algorithms.successive_halving import Standing
+from opttune.algorithms.successive_halving import TrialProgress
 from opttune.space.model import Field, Range, Space
 
 _STEP = 10.0
-"""The factor from one learning rate to the next."""
+"""The factor from one learning rate to the next. Chosen by hand."""
 _LEAST_ROOM_DECADES = 0.2
-"""Where less is left of the range, there is no step."""
+"""No step is taken where less is left of the range. Chosen by hand."""
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """What one learning rate has given.
+class LinePoint:
+    """One learning rate and its result.
 
     Attributes:
         rate: The learning rate.
-        value: The metric at the first rung; lower is better, infinite where the trial died before.
+        value: The metric at the first rung; lower is better, infinite if the trial failed before.
     """
 
     rate: float
     value: float
 
 
-def follows(field: Field | None) -> TypeGuard[Range]:
-    """Return whether a line search goes along a field: a range on a log scale with a prior."""
+def is_searchable(field: Field | None) -> TypeGuard[Range]:
+    """Return whether a line search applies to a field: to a range on a log scale with a prior."""
     return isinstance(field, Range) and field.scale == "log" and field.prior is not None and not field.integer
 
 
-def next_rate(field: Field | None, points: Sequence[Point]) -> float | None:
-    """Return the learning rate that comes next; None where the best lies between others, or at an end of the range.
+def next_rate(field: Field | None, points: Sequence[LinePoint]) -> float | None:
+    """Return the next learning rate, or None if the best lies between others or at an end of the range.
 
     Args:
         field: What the learning rate may be.
@@ -48,11 +54,11 @@ def next_rate(field: Field | None, points: Sequence[Point]) -> float | None:
 
     Example:
         >>> field = Range(1e-5, 1.0, "log", prior=1e-3)
-        >>> next_rate(field, [Point(1e-3, 0.5)]), next_rate(field, [Point(1e-3, 0.5), Point(1e-2, 0.7)])
+        >>> next_rate(field, [LinePoint(1e-3, 0.5)]), next_rate(field, [LinePoint(1e-3, 0.5), LinePoint(1e-2, 0.7)])
         (0.01, 0.0001)
-        >>> next_rate(field, [Point(1e-3, 0.5), Point(1e-2, 0.7), Point(1e-4, 0.6)])
+        >>> next_rate(field, [LinePoint(1e-3, 0.5), LinePoint(1e-2, 0.7), LinePoint(1e-4, 0.6)])
     """
-    if not follows(field):
+    if not is_searchable(field):
         return None
     best = min(points, key=lambda one: one.value, default=None)
     if best is None or best.value == inf or best.rate <= 0:
@@ -65,34 +71,36 @@ def next_rate(field: Field | None, points: Sequence[Point]) -> float | None:
 
 
 def next_points(space: Space, observations: Sequence[Observation]) -> list[Parameters]:
-    """Return the parameters of the next trial on the line of each optimizer that has one: its best, with another rate.
+    """Return the next configuration of each line search: the optimizer's best, with another learning rate.
 
     Args:
         space: What may vary.
-        observations: What the trials before have shown.
+        observations: The results of earlier trials.
     """
     found: list[Parameters] = []
     for branch in space.optimizers:
         name = f"{branch.name}.lr"
-        mine = [one for one in observations if isinstance(one.parameters.get(name), int | float)]
-        rate = next_rate(branch.get("lr"), [Point(float(one.parameters[name] or 0), _first(one)) for one in mine])
+        own = [one for one in observations if isinstance(one.parameters.get(name), int | float)]
+        points = [LinePoint(float(one.parameters[name] or 0), _first_value(one)) for one in own]
+        rate = next_rate(branch.get("lr"), points)
         if rate is not None:
-            found.append({**min(mine, key=_first).parameters, name: rate})
+            found.append({**min(own, key=_first_value).parameters, name: rate})
     return found
 
 
-def is_being_searched(space: Space, standings: Sequence[Standing], optimizer: str) -> bool:
-    """Return whether the line search of an optimizer goes on, once it has begun.
+def is_being_searched(space: Space, progress: Sequence[TrialProgress], optimizer: str) -> bool:
+    """Return whether an optimizer's line search has begun and not ended.
 
     Args:
         space: What may vary.
-        standings: All trials that have begun.
-        optimizer: Its name.
+        progress: All trials that have reached a rung or ended.
+        optimizer: The optimizer's name.
     """
     field = next((branch.get("lr") for branch in space.optimizers if branch.name == optimizer), None)
-    points = [Point(one.rate, _first(one)) for one in standings if one.optimizer == optimizer and one.rate is not None]
+    own = [one for one in progress if one.optimizer == optimizer]
+    points = [LinePoint(one.rate, _first_value(one)) for one in own if one.rate is not None]
     return len(points) > 1 and next_rate(field, points) is not None
 
 
-def _first(one: Observation | Standing) -> float:
+def _first_value(one: Observation | TrialProgress) -> float:
     return one.values[0] if one.values else inf

@@ -1,4 +1,9 @@
-"""Learning rates at which trials diverged bound what is drawn later."""
+"""Cap an optimizer's learning-rate range below the rates at which its trials diverged.
+
+Divergence is taken as a constraint on the learning rate alone: above some rate every training of an optimizer
+diverges. A general method would learn the constraint as a second model (Gelbart, Snoek and Adams 2014,
+https://arxiv.org/abs/1403.5607); in one dimension and with few trials a threshold does. This rule is opttune's own.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,21 +11,22 @@ from dataclasses import replace
 from opttune.algorithms.observations import Observation
 from opttune.space.model import Branch, Choice, Field, Range, Scalar, Space
 
-_BELOW = 0.9
-"""As far below a rate that diverged the range ends."""
+_MARGIN = 0.9
+"""The range ends at this share of the lowest rate that diverged. Chosen by hand."""
 _LEAST_SPAN = 1.3
-"""What is left of a range spans at least this factor: with another schedule a rate may be stable after all."""
+"""The factor that a capped range spans at least: with another schedule a rate may be stable after all. Chosen by
+hand."""
 
 
 def cap_learning_rates(space: Space, observations: Sequence[Observation]) -> Space:
     """Return the space without the learning rates at which every trial of their optimizer has diverged.
 
-    A trial that diverged in its warmup bounds by the rate that it had there, unless another has lived at more: then
-    by its highest one.
+    A trial that diverged in its warmup caps the range at the rate that it had reached; if another trial stayed stable
+    at that rate or above, at the highest rate of its schedule. Rates at which a trial stayed stable are never cut off.
 
     Args:
         space: What may vary.
-        observations: What the trials have shown.
+        observations: The results of earlier trials.
     """
     if all(one.diverged_lr is None for one in observations):
         return space
@@ -31,30 +37,30 @@ def cap_learning_rates(space: Space, observations: Sequence[Observation]) -> Spa
         rate = _number(one.parameters.get(f"{name}.lr"))
         if rate is not None and name in rated:
             rated[str(name)].append((one, rate))
-    optimizers = tuple(_bounded(branch, rated[branch.name]) for branch in space.optimizers)
+    optimizers = tuple(_capped(branch, rated[branch.name]) for branch in space.optimizers)
     return space if optimizers == space.optimizers else replace(space, optimizers=optimizers)
 
 
-def _bounded(branch: Branch, rated: Sequence[tuple[Observation, float]]) -> Branch:
-    """Return it by what its trials, each with its learning rate, have shown."""
+def _capped(branch: Branch, rated: Sequence[tuple[Observation, float]]) -> Branch:
+    """Return a branch capped by its trials, each with its learning rate."""
     field = branch.get("lr")
-    highest = max((rate for one, rate in rated if one.values), default=0.0)
-    died = [(one.diverged_lr, rate) for one, rate in rated if one.diverged_lr is not None]
-    bounds = [lr if lr > highest else rate for lr, rate in ((min(lr, rate), rate) for lr, rate in died)]
-    bounds = [bound for bound in bounds if bound > highest]
-    if not bounds or field is None:
+    highest_stable = max((rate for one, rate in rated if one.values), default=0.0)
+    diverged = [(min(one.diverged_lr, rate), rate) for one, rate in rated if one.diverged_lr is not None]
+    caps = [reached if reached > highest_stable else rate for reached, rate in diverged]
+    caps = [cap for cap in caps if cap > highest_stable]
+    if not caps or field is None:
         return branch
-    narrowed = _below(field, min(bounds))
-    return replace(branch, fields=tuple((name, narrowed if name == "lr" else one) for name, one in branch.fields))
+    capped = _below(field, min(caps))
+    return replace(branch, fields=tuple((name, capped if name == "lr" else one) for name, one in branch.fields))
 
 
-def _below(field: Field, bound: float) -> Field:
+def _below(field: Field, cap: float) -> Field:
     match field:
         case Range() if field.scale == "log" and not field.integer:
-            high = min(field.high, max(_BELOW * bound, _LEAST_SPAN * field.low))
+            high = min(field.high, max(_MARGIN * cap, _LEAST_SPAN * field.low))
             return replace(field, high=high, prior=None if field.prior is None else min(field.prior, high))
         case Choice():
-            left = tuple(choice for choice in field.choices if (_number(choice) or 0.0) < bound)
+            left = tuple(choice for choice in field.choices if (_number(choice) or 0.0) < cap)
             return replace(field, choices=left, start=min(field.start, len(left) - 1)) if left else field
     return field
 

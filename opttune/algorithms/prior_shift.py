@@ -1,7 +1,11 @@
-"""By how many decades the priors of all learning rates may be off together, and a space whose priors are moved so.
+"""Estimate by how many decades all learning-rate priors are off, and shift a space's priors by that much.
 
 A prior that is wrong for one optimizer, since the training is shorter or the batch larger than usual, is wrong for the
-others as well.
+others as well: one unknown shift is shared by all. This is opttune's own. pi-BO (Hvarfner et al. 2022,
+https://arxiv.org/abs/2204.11051) and PriorBand (Mallik et al. 2023, https://arxiv.org/abs/2306.12370) also stop
+trusting a wrong prior, by weighting it less as trials accumulate; here a prior keeps its weight and moves to where the
+trials are good. With priors 1.5 decades too high or too low, opttune needs 0.45 of the cost of TPE with a median
+pruner on recorded trainings (0.26 with right priors, 0.70 without any: docs/the_search.md).
 """
 
 from dataclasses import replace
@@ -14,44 +18,45 @@ from opttune.space.model import Branch, Range, Space
 
 Array = npt.NDArray[np.float64]
 
-OFFSETS: Array = np.linspace(-3, 3, 25)
-"""The offsets that are told apart, in decades."""
+SHIFTS: Array = np.linspace(-3, 3, 25)
+"""The shifts that are told apart, in decades, shape `(s,)`: a grid of a quarter of a decade. Chosen by hand."""
 _SCALE = 0.5
-"""Half of the priors are off by less: a Cauchy distribution, which does not rule out that one is off by far."""
-PRIOR_LOGS: Array = -np.log1p((OFFSETS / _SCALE) ** 2)
-"""How likely each offset is before any trial, as a logarithm."""
+"""Scale of the prior over shifts, in decades, a Cauchy distribution: half of all priors are off by less, and its heavy
+tails do not rule out that one is off by far. Chosen by hand."""
+LOG_PRIOR: Array = -np.log1p((SHIFTS / _SCALE) ** 2)
+"""Logarithm of the prior density of each shift, shape `(s,)`, up to a constant."""
 
 
-def weights(log_likelihood: Array | float = 0.0) -> Array:
-    """Return how likely each of `OFFSETS` is, by Bayes' rule.
+def posterior(log_likelihood: Array | float = 0.0) -> Array:
+    """Return the probability of each of `SHIFTS` by Bayes' rule, shape `(s,)`.
 
     Args:
-        log_likelihood: How well each explains what was seen; 0 where nothing was.
+        log_likelihood: How well each shift explains the trials, shape `(s,)`; 0 before any.
 
     Example:
-        >>> float(OFFSETS[weights().argmax()])
+        >>> float(SHIFTS[posterior().argmax()])
         0.0
     """
-    logs = PRIOR_LOGS + log_likelihood
-    likely = np.exp(logs - logs.max())
-    found: Array = likely / likely.sum()
-    return found
+    logs = LOG_PRIOR + log_likelihood
+    density = np.exp(logs - logs.max())
+    probabilities: Array = density / density.sum()
+    return probabilities
 
 
 def shift_priors(space: Space, decades: float) -> Space:
-    """Return a space with the priors of all learning rates moved, as far as their ranges go.
+    """Return a space with the priors of all learning rates shifted, each within its range.
 
     Args:
         space: What may vary.
-        decades: How far.
+        decades: By how much.
     """
     if decades == 0:
         return space
-    return replace(space, optimizers=tuple(_with_moved_prior(branch, 10**decades) for branch in space.optimizers))
+    return replace(space, optimizers=tuple(_with_shifted_prior(branch, 10**decades) for branch in space.optimizers))
 
 
 def within_ranges(space: Space, bounds: Space) -> Space:
-    """Return a space with the ranges of another's learning rates, and its own priors as far as these go.
+    """Return a space with the learning-rate ranges of another, and its own priors clipped to them.
 
     Args:
         space: What may vary.
@@ -66,12 +71,12 @@ def without_priors(space: Space) -> Space:
     return replace(space, optimizers=tuple(map(_without_prior, space.optimizers)))
 
 
-def _with_moved_prior(branch: Branch, factor: float) -> Branch:
+def _with_shifted_prior(branch: Branch, factor: float) -> Branch:
     field = branch.get("lr")
     if not isinstance(field, Range) or field.prior is None or field.prior <= 0:
         return branch
-    moved = min(field.high, max(field.low, field.prior * factor))
-    return _with_rate(branch, replace(field, prior=rounded(field, moved)))
+    shifted = min(field.high, max(field.low, field.prior * factor))
+    return _with_rate(branch, replace(field, prior=rounded(field, shifted)))
 
 
 def _bounded(branch: Branch, bound: Branch) -> Branch:

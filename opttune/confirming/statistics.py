@@ -1,4 +1,10 @@
-"""The statistics of a verdict: means, and paired comparisons with one reference, corrected for their number."""
+"""The statistics of a verdict: means, and paired t-tests against one reference with Holm's correction.
+
+Each recipe is compared with the reference seed by seed by a paired t-test (Student 1908, "The probable error of a
+mean"). Several comparisons are corrected by the step-down procedure of Holm (1979, "A simple sequentially rejective
+multiple test procedure"), which bounds the probability of any false claim, however the comparisons depend on each
+other; they do, since they share the reference. Intervals are not corrected: they describe one recipe or difference.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +14,8 @@ from statistics import mean, stdev
 from scipy.stats import t, ttest_rel
 
 ERROR_RATE = 0.02
-"""At most so often a verdict claims any difference that is not there. Stricter than the customary 0.05: a claim
-changes what somebody trains with, and the t-test is exact for normal values only."""
+"""Probability that a verdict claims any difference that is not there. Stricter than the customary 0.05: a claim
+changes what people train with, and the t-test is exact for normal values only. Chosen by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +25,7 @@ class Interval:
     Attributes:
         mean: The mean.
         half_width: Half the width of its 95% t-interval; None for fewer than two values.
-        count: Of how many values.
+        count: The number of values.
     """
 
     mean: float
@@ -32,9 +38,9 @@ class Paired:
     """One paired comparison with the reference.
 
     Attributes:
-        difference: Mean of other minus reference over the seeds that both have, and its interval, not corrected.
-        p_value: Of the paired t-test, two-sided; None where it cannot be done.
-        corrected_p_value: The same after Holm's correction for all comparisons of the verdict.
+        difference: Mean of other minus reference over the seeds that both have, with an uncorrected interval.
+        p_value: The two-sided p-value of the paired t-test; None if there is none.
+        corrected_p_value: The p-value after Holm's correction for all comparisons of the verdict.
     """
 
     difference: Interval
@@ -51,7 +57,7 @@ def interval(values: Sequence[float]) -> Interval:
     """Return the mean of values and its 95% t-interval.
 
     Args:
-        values: One at least.
+        values: At least one.
 
     Example:
         >>> found = interval([1.0, 2.0, 3.0])
@@ -65,17 +71,17 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def compare(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[Paired | None]:
-    """Compare others with one reference, seed by seed, and correct for how many they are (Holm 1979).
+    """Compare others with one reference, seed by seed, and correct for the number of comparisons.
 
-    What the seeds have in common (initial weights, order of the data) falls out of the differences. The reference
+    What the trainings of one seed share (initial weights, order of the data) cancels in the differences. The reference
     must be chosen before these values are seen, or the correction is too small.
 
     Args:
         pairs: For each other the reference's values and its own, of the same seeds in the same order.
 
     Returns:
-        A comparison for each other; None where there is no seed. Where all differences are one and the same number,
-        nothing is known of the noise, and nothing is claimed.
+        A comparison for each other; None if there is no seed. If all differences are the same number, nothing is known
+        about the noise, and nothing is claimed.
 
     Example:
         >>> reference = [1.0, 1.1, 1.3]
@@ -92,7 +98,7 @@ def compare(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[Pa
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return p-values corrected for how many they are, after Holm; those that are None stay so.
+    """Return p-values after Holm's correction for their number; None stays None and does not count.
 
     Example:
         >>> holm([0.01, None, 0.04, 0.03])

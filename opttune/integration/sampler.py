@@ -15,37 +15,38 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from opttune.algorithms.draws import Parameters, Plan
-from opttune.algorithms.observations import Observation, read_observations
+from opttune.algorithms.draws import Configuration, Parameters
+from opttune.algorithms.observations import Observation
 from opttune.algorithms.proposal import SamplerSettings, propose
+from opttune.integration.observations import read_observation
 from opttune.space.model import Space
 from opttune.space.parse import load_space
 from opttune.space.sample import parameter
 
 _ONE_AT_A_TIME = Lock()
-"""Threads that share a study heed one another; of the module, as a sampler is pickled with its study."""
+"""Threads that share a study see one another's trials. Of the module, since a sampler is pickled with its study."""
 
 
 class OpttuneSampler(BaseSampler):
-    """Draws the default recipe of each optimizer first, then what a model of the trials so far promises most of.
+    """Tries the default recipe of each optimizer first, then what a model of the trials so far promises most of.
 
-    A learning rate that is the best of its optimizer, and the highest or the lowest that was tried, is followed by ten
-    times as much, or a tenth: a line search, which begins at each default. The first optimizer has four trials before
-    the second has its turn, unless several train at a time.
+    Each default is followed by a line search: if the best learning rate of an optimizer is the highest or the lowest
+    tried, the next trial takes ten times as much, or a tenth. The first optimizer has four trials before the second
+    one's turn, unless several trials are trained at a time.
 
-    A model of all trials so far chooses each (a Gaussian process that reads learning rates in decades from their
-    priors) among mutations of the best trial, draws from the priors, and from the whole space. It weighs by how many
-    decades the priors of all optimizers may be off together, so that wrong ones are left after a few trials. What one
-    optimizer shows counts for the others where fields mean the same.
+    From then on a Gaussian process chooses each trial among mutations of the best one, draws from the priors and draws
+    from the whole space, by expected improvement. It reads learning rates in decades from their priors and estimates
+    by how many decades all priors are off together, so that wrong ones are left after a few trials. Optimizers learn
+    from each other where fields mean the same. `opttune.algorithms.proposal` has the details and the papers.
 
-    What a trial draws follows from the seed, its number and the trials before it, so that a study that was
-    stopped goes on as it would have. Parameters that are not of the space, such as others of your own objective,
-    are drawn at random.
+    A trial's parameters follow from the seed, its number and the earlier trials, so that a study that was interrupted
+    continues as it would have. Parameters outside the space, such as others of your own objective, are drawn at
+    random.
 
     Args:
         space: What may vary: a space, the name of one that ships with opttune, or a file.
         seed: Seed of the search; None draws one.
-        mixture: How the draws are mixed; None for the usual shares.
+        mixture: How the sources of draws are mixed; None for the default shares.
 
     Example:
         >>> import optuna
@@ -61,51 +62,51 @@ class OpttuneSampler(BaseSampler):
     ) -> None:
         self._space = space if isinstance(space, Space) else load_space(space)
         self._seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
-        self._mixture = mixture or SamplerSettings()
+        self._settings = mixture or SamplerSettings()
         self._names = _parameter_names(self._space)
-        # of the trials that are asking just now: several, where threads share a study
-        self._plans: dict[int, Parameters] = {}
-        self._seen: list[_Seen | None] = []
+        # of the trials that are asking just now: several, if threads share a study
+        self._configurations: dict[int, Parameters] = {}
+        self._seen: list[_SeenTrial | None] = []
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return nothing: every parameter of a config is handed out as it is asked for."""
+        """Return nothing: `sample_independent` hands out every parameter."""
         return {}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return nothing: every parameter of a config is handed out as it is asked for."""
+        """Return nothing: `sample_independent` hands out every parameter."""
         return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return the planned value of a parameter, or a random one where it is not of the space."""
+        """Return a parameter of the trial's configuration, or a random value if it is not of the space."""
         with _ONE_AT_A_TIME:
-            config = self._config(study, trial)
-        if param_name in config and _fits(config[param_name], param_distribution):
-            return config[param_name]
+            configuration = self._configuration(study, trial)
+        if param_name in configuration and _fits(configuration[param_name], param_distribution):
+            return configuration[param_name]
         seed = crc32(f"{self._seed}/{trial.number}/{param_name}".encode())
         return RandomSampler(seed=seed).sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Forget the trial's config."""
-        self._plans.pop(trial.number, None)
+        """Forget the trial's configuration."""
+        self._configurations.pop(trial.number, None)
 
-    def _config(self, study: optuna.Study, trial: FrozenTrial) -> Parameters:
-        config = self._plans.get(trial.number)
-        if config is None:
-            others = self._look_at_others(study, trial.number)
-            observations = [one.observations for one in others if one.observations is not None]
-            plans = [one.config for one in others]
-            config = propose(self._space, trial.number, self._seed, observations, plans, self._mixture)
-            self._plans[trial.number] = config
-        return config
+    def _configuration(self, study: optuna.Study, trial: FrozenTrial) -> Parameters:
+        configuration = self._configurations.get(trial.number)
+        if configuration is None:
+            others = self._read_others(study, trial.number)
+            observations = [one.observation for one in others if one.observation is not None]
+            tried = [one.configuration for one in others]
+            configuration = propose(self._space, trial.number, self._seed, observations, tried, self._settings)
+            self._configurations[trial.number] = configuration
+        return configuration
 
-    def _look_at_others(self, study: optuna.Study, asking: int) -> list["_Seen"]:
-        """Return what all trials say but the one that is asking."""
+    def _read_others(self, study: optuna.Study, asking: int) -> list["_SeenTrial"]:
+        """Return all trials except the one that is asking."""
         directions, before = study.directions, chain(self._seen, repeat(None))
         # a storage hands out the same object again until something is written to the trial
         self._seen = [
@@ -116,22 +117,22 @@ class OpttuneSampler(BaseSampler):
         ]  # fmt: skip
         return [seen for seen in self._seen if seen is not None]
 
-    def _read(self, trial: FrozenTrial, directions: Sequence[StudyDirection]) -> "_Seen":
-        own = Plan((name, value) for name, value in trial.params.items() if name in self._names)
+    def _read(self, trial: FrozenTrial, directions: Sequence[StudyDirection]) -> "_SeenTrial":
+        own = Configuration((name, value) for name, value in trial.params.items() if name in self._names)
         # a study with several objectives has no best trial to learn from
-        found = read_observations([trial], directions[0]) if len(directions) == 1 else []
-        # parameters that are not of the space say nothing
-        observations = replace(found[0], parameters=own) if found else None
-        planned = self._plans.get(trial.number)
-        # one that runs may not have asked for all of its config yet
-        return _Seen(trial, observations, own if planned is None else Plan(planned | own))
+        found = read_observation(trial, directions[0]) if len(directions) == 1 else None
+        # parameters outside the space say nothing
+        observation = replace(found, parameters=own) if found else None
+        proposed = self._configurations.get(trial.number)
+        # a running trial may not have asked for all of its parameters yet
+        return _SeenTrial(trial, observation, own if proposed is None else Configuration(proposed | own))
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _SeenTrial:
     trial: FrozenTrial
-    observations: Observation | None
-    config: Plan
+    observation: Observation | None
+    configuration: Configuration
 
 
 def _parameter_names(space: Space) -> set[str]:

@@ -1,4 +1,8 @@
-"""Which fields of the recipes mattered, by Optuna's PED-ANOVA."""
+"""Which fields of the recipes mattered, by PED-ANOVA (Watanabe, Bansal and Hutter 2023).
+
+PED-ANOVA (https://arxiv.org/abs/2304.10255) compares the distribution of each field among the best trials with that
+among all of them. This module uses Optuna's implementation with its defaults.
+"""
 
 import warnings
 
@@ -7,8 +11,9 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 _LEAST_TRIALS = 6
-"""Of fewer finished trials nothing can be said."""
+"""Fewer finished trials say nothing. Chosen by hand."""
 _LEAST_SHARE = 0.005
+"""Fields with a smaller share are left out. Chosen by hand."""
 
 
 def field_importances(study: optuna.Study, mode: str) -> dict[str, float]:

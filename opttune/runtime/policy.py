@@ -6,13 +6,13 @@ from functools import partial
 from itertools import chain, repeat
 from math import isinf
 
-from opttune.algorithms.draws import count_plans
+from opttune.algorithms.draws import count_configurations
 from opttune.algorithms.line_search import is_being_searched
-from opttune.algorithms.successive_halving import Promote, Standing, Start, next_move, surplus
+from opttune.algorithms.successive_halving import Promote, Start, TrialProgress, next_action, to_discard
 from opttune.job import Role, TrainingJob
 from opttune.space.warmup import longest_warmup
 from opttune.study.config import SearchConfig
-from opttune.study.selection import best_record, finalists
+from opttune.study.selection import best_record, top_candidates
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
 
@@ -117,9 +117,9 @@ class SearchPolicy(Policy):
 
     def __init__(self, config: SearchConfig, inspection: ModelInspection) -> None:
         super().__init__(config, inspection.total_steps)
-        self._recipes = count_plans(config.space)
+        self._recipes = count_configurations(config.space)
         self._known: list[_Known] = []
-        self._candidates = config.reevaluation.finalists(config.budget)
+        self._candidates = config.reevaluation.candidate_count(config.budget)
         self._baseline = TrainingJob(None, config.seed, Role.BASELINE, label=inspection.replaced)
         self._has_baseline = config.with_baseline and inspection.has_own_optimizer
         # so that the other workers train on meanwhile
@@ -171,33 +171,33 @@ class SearchPolicy(Policy):
             # trials that become top candidates after these were chosen are not waited for
             replicated = sum(bool(record.repeats) for record in records)
             to_replicate = to_replicate[: max(0, self._candidates - replicated - len(under_way))]
-        standings = self._standings(records)
+        progress = self._read_progress(records)
         rest = steps_left - self._held_back(records, len(to_replicate))
-        action = None if to_replicate and rest <= self._early else self._halving(records, standings, rest)
+        action = None if to_replicate and rest <= self._early else self._halving(records, progress, rest)
         if action is None and to_replicate and steps_left >= self.total_steps:
             best = records[to_replicate[0]]
             return Train(TrainingJob(best.recipe, self.config.second_seed, Role.REPLICATE, best.number))
-        return action or self._halving(records, standings, steps_left)
+        return action or self._halving(records, progress, steps_left)
 
     def _halving(
-        self, records: Sequence[TrialRecord], standings: Sequence[Standing], steps_left: int
+        self, records: Sequence[TrialRecord], progress: Sequence[TrialProgress], steps_left: int
     ) -> Promote | Start | None:
         is_limited = self._is_limited(records)
-        return next_move(
+        return next_action(
             self.config.ladder,
             self.rungs,
-            standings,
+            progress,
             steps_left,
             begun_steps=next((record.saved_steps for record in records if record.waits_to_begin), 0),
             may_start=not is_limited and (isinf(self._recipes) or count_begun(records) < self._recipes),
             # as long as none has finished, those that died are made up for
             uses_up=not (is_limited or self._leaves_rest) or all(record.value is None for record in records),
             at_once=_at_once(records),
-            is_held=partial(self._is_held, standings),
+            is_held=partial(self._is_held, progress),
         )
 
-    def _is_held(self, standings: Sequence[Standing], one: Standing) -> bool:
-        return self.config.ladder.line_search and is_being_searched(self.config.space, standings, one.optimizer)
+    def _is_held(self, progress: Sequence[TrialProgress], one: TrialProgress) -> bool:
+        return self.config.ladder.line_search and is_being_searched(self.config.space, progress, one.optimizer)
 
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
         most = self.config.most_trials
@@ -215,12 +215,12 @@ class SearchPolicy(Policy):
 
     def top_candidates(self, records: Sequence[TrialRecord]) -> list[int]:
         """Return the trials any of which may turn out to be the best on a further seed, the best first."""
-        best = finalists(records, self._candidates, self.config.mode)
+        best = top_candidates(records, self._candidates, self.config.mode)
         return [record.number for record in best]
 
     def to_discard(self, records: Sequence[TrialRecord]) -> list[int]:
         """Return the paused trials that will not be promoted."""
-        return surplus(self.config.ladder, self.rungs, self._standings(records), _at_once(records))
+        return to_discard(self.config.ladder, self.rungs, self._read_progress(records), _at_once(records))
 
     def why_ended(self, records: Sequence[TrialRecord]) -> str:
         """Return a sentence where nothing is left to try before a limit is reached; else empty."""
@@ -229,21 +229,21 @@ class SearchPolicy(Policy):
             return ""
         return f"all {begun} recipes of the space {self.config.space.name} have been tried"
 
-    def _standings(self, records: Sequence[TrialRecord]) -> list[Standing]:
+    def _read_progress(self, records: Sequence[TrialRecord]) -> list[TrialProgress]:
         sign = 1.0 if self.config.mode == "min" else -1.0
         # a record stays the same object until something is written to its trial
         known = chain(self._known, repeat(None))
         self._known = [
-            one if one is not None and one.record is record else _Known(record, _standing(record, sign))
+            one if one is not None and one.record is record else _Known(record, _progress_of(record, sign))
             for record, one in zip(records, known, strict=False)
         ]
-        return [one.standing for one in self._known if one.standing is not None]
+        return [one.progress for one in self._known if one.progress is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
     record: TrialRecord
-    standing: Standing | None
+    progress: TrialProgress | None
 
 
 def _at_once(records: Sequence[TrialRecord]) -> int:
@@ -256,13 +256,13 @@ def count_begun(records: Sequence[TrialRecord]) -> int:
     return sum(record.last is not None or record.is_running for record in records)
 
 
-def _standing(record: TrialRecord, sign: float) -> Standing | None:
+def _progress_of(record: TrialRecord, sign: float) -> TrialProgress | None:
     """Return how far a trial is; None before its first rung or end."""
     if record.last is None:
         return None
     values = [pause.value for pause in record.pauses]
     values += [] if record.value is None else [record.value]
-    return Standing(
+    return TrialProgress(
         number=record.number,
         values=tuple(sign * value for value in values if value is not None),
         steps=record.steps,

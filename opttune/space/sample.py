@@ -64,6 +64,11 @@ def default_parameters(space: Space, index: int) -> dict[str, Scalar]:
     return chosen
 
 
+def default_recipe(space: Space) -> Recipe:
+    """Return the default recipe of the space's first optimizer."""
+    return sample_recipe(space, optuna.trial.FixedTrial(default_parameters(space, 0)))
+
+
 def open_fields(space: Space, optimizer: Branch, schedule: Branch) -> list[tuple[str, Range | Choice]]:
     """Return the fields that vary with an optimizer and a schedule, each with its full name."""
     fields = [(f"{branch.name}.{name}", field) for branch in (optimizer, schedule) for name, field in branch.fields]

@@ -1,4 +1,4 @@
-"""What the trials say about the space: edges, divergences, and what to try next."""
+"""Warnings about the space from the results of a search: best values at an edge, learning rates that diverged."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from opttune.space.model import Field, Range, Space
 from opttune.trial_record import TrialRecord
 
 _EDGE = 0.03
-"""A best value this near to an end of its range, as a share of the scale, is called at the edge."""
+"""A best value within this share of its range, on the field's scale, is at the edge. Chosen by hand."""
 
 
 def edge_warnings(best: Recipe, space: Space) -> list[str]:
-    """Say where the best recipe stands at the edge of its space, beyond which better may lie, and what to run next."""
+    """Return a warning for each field of the best recipe at the edge of its range, with the command to run next."""
     flat = best.flat()
     found = []
     for name, field in _fields_of(best, space):
@@ -19,7 +19,7 @@ def edge_warnings(best: Recipe, space: Space) -> list[str]:
         if not isinstance(field, Range) or not isinstance(value, int | float):
             continue
         place = field.place(value)
-        # 0 is a natural end, and a prior at an end was no finding of the search
+        # 0 is a natural end, and the search did not find a value that is the prior
         if value == field.prior or (place <= _EDGE and field.low == 0):
             continue
         if place <= _EDGE or place >= 1 - _EDGE:
@@ -32,7 +32,7 @@ def edge_warnings(best: Recipe, space: Space) -> list[str]:
 
 
 def stability(records: Sequence[TrialRecord]) -> list[str]:
-    """Say for each optimizer of which trials diverged how many did, and up to which learning rate it stayed stable."""
+    """Return for each optimizer with diverged trials how many diverged, and up to which learning rate it was stable."""
     found = []
     for name in dict.fromkeys(record.recipe.optimizer.name for record in records if record.recipe):
         own = [record for record in records if record.recipe and record.recipe.optimizer.name == name]

@@ -1,7 +1,10 @@
-"""The end of a search: its finalists are trained once more, on a second seed, before one is handed out.
+"""Which recipe a search hands out: the best trials are trained on a second seed, and their mean values decide.
 
-The best of many trainings is in part the luckiest. What a finalist gives on a second seed tells how much of its value
-was luck; the recipe that is handed out is the one with the best value to be expected on any seed.
+The best of many noisy values is in part the luckiest: its value is too good to be expected again. This is the
+optimizer's curse (Smith and Winkler 2006, "The optimizer's curse: skepticism and postdecision surprise in decision
+analysis"), the winner's curse of auctions. Smith and Winkler shrink each value by a Bayesian prior. Here the top
+candidates are re-evaluated on a second seed instead and compared by the mean over both; all others are shifted by the
+average disappointment of those, a correction of the same kind without a prior. `opttune confirm` goes further.
 """
 
 from collections.abc import Sequence
@@ -16,17 +19,20 @@ from opttune.trial_record import TrialRecord
 
 @dataclass(frozen=True, slots=True)
 class Reevaluation:
-    """How a search ends.
+    """How many of the best trials are re-evaluated on a second seed.
+
+    Both defaults were chosen by hand; `benchmarks/repeats.py` compares the regret of two to five candidates on one or
+    two further seeds. On recorded trainings re-evaluation neither costs nor saves anything (docs/the_search.md).
 
     Attributes:
-        share: Share of the budget that is held back for the finalists, in [0, 1).
-        most_candidates: So many of the best are trained again at most; 0 for none.
+        share: Share of the budget that is reserved for it, in [0, 1).
+        most_candidates: The most trials to re-evaluate; 0 for none.
 
     Raises:
         InputError: A field is out of its range.
 
     Example:
-        >>> Reevaluation().finalists(20.0), Reevaluation().finalists(10.0)
+        >>> Reevaluation().candidate_count(20.0), Reevaluation().candidate_count(10.0)
         (3, 0)
     """
 
@@ -39,8 +45,8 @@ class Reevaluation:
         if self.most_candidates < 0:
             raise InputError(f"Reevaluation: most_candidates must be at least 0, got {self.most_candidates!r}.")
 
-    def finalists(self, budget: float) -> int:
-        """Return how many of the best are trained again; none where a budget pays for one alone.
+    def candidate_count(self, budget: float) -> int:
+        """Return how many of the best trials are re-evaluated; none if the reserved share pays for only one.
 
         Args:
             budget: Cost of the search in full trainings.
@@ -49,12 +55,12 @@ class Reevaluation:
         return count if count > 1 else 0
 
 
-def finalists(records: Sequence[TrialRecord], count: int, mode: str) -> list[TrialRecord]:
+def top_candidates(records: Sequence[TrialRecord], count: int, mode: str) -> list[TrialRecord]:
     """Return the trials with the best values on the search's own seed, the best first.
 
     Args:
         records: All trials.
-        count: How many.
+        count: The most trials to return.
         mode: `min` or `max`.
     """
     sign = _sign(mode)
@@ -63,10 +69,10 @@ def finalists(records: Sequence[TrialRecord], count: int, mode: str) -> list[Tri
 
 
 def expected_values(records: Sequence[TrialRecord], mode: str) -> dict[int, float]:
-    """Return the value to be expected of each finished trial on any seed.
+    """Return the value that each finished trial is expected to reach on any seed.
 
-    Of a trial that was trained again it is the mean over its seeds, and the worst possible where it diverged on one.
-    Of one that was not it is its value, shifted by as much as such means differ from the values on the search's seed.
+    For a re-evaluated trial it is the mean over its seeds, or the worst possible if it diverged on one. For any other
+    it is its value, shifted by the average difference between those means and the values on the search's seed.
 
     Args:
         records: All trials.
@@ -76,15 +82,15 @@ def expected_values(records: Sequence[TrialRecord], mode: str) -> dict[int, floa
         Number -> value.
     """
     own = {record.number: record.value for record in records if record.value is not None}
-    repeated = [record for record in records if record.repeats]
-    means = {record.number: mean for record in repeated if (mean := _mean(record, mode)) is not None}
-    shifts = [mean - own[number] for number, mean in means.items() if isfinite(mean)]
-    luck = fmean(shifts or [0.0])
-    return {number: means.get(number, value + luck) for number, value in own.items()}
+    replicated = [record for record in records if record.repeats]
+    means = {record.number: mean for record in replicated if (mean := _mean(record, mode)) is not None}
+    disappointments = [mean - own[number] for number, mean in means.items() if isfinite(mean)]
+    shift = fmean(disappointments or [0.0])
+    return {number: means.get(number, value + shift) for number, value in own.items()}
 
 
 def best_record(records: Sequence[TrialRecord], mode: str) -> TrialRecord | None:
-    """Return the trial with the best value to be expected on any seed, the earliest of equals, or None."""
+    """Return the trial with the best expected value, the earliest of equals, or None if none has finished."""
     expected = expected_values(records, mode)
     if not expected:
         return None
@@ -100,28 +106,28 @@ def is_better(value: float | None, than: float | None, mode: str) -> bool:
 
 
 def luck_warning(records: Sequence[TrialRecord], best: TrialRecord, monitor: str, mode: str) -> str:
-    """Return a sentence where the trial with the best value is not the one handed out; else empty."""
-    luckiest = finalists(records, 1, mode)[0]
+    """Return a sentence if the trial with the best value is not the one handed out; else an empty string."""
+    luckiest = top_candidates(records, 1, mode)[0]
     if luckiest.number == best.number:
         return ""
     return (
         f"trial {luckiest.number} had the best {monitor} on the search's seed ({luckiest.value:.5g}), but "
-        f"{_again(luckiest)} on a second one; trial {best.number} is better over both."
+        f"{_replicates(luckiest)} on a second one; trial {best.number} is better over both."
     )
 
 
-def _again(record: TrialRecord) -> str:
-    return ", ".join(str(again.reason) if again.value is None else f"{again.value:.5g}" for again in record.repeats)
+def _replicates(record: TrialRecord) -> str:
+    return ", ".join(str(one.reason) if one.value is None else f"{one.value:.5g}" for one in record.repeats)
 
 
 def _mean(record: TrialRecord, mode: str) -> float | None:
-    """Return the mean over the seeds that say something; None where there is only the search's own."""
+    """Return the mean over the seeds with a value, or None if only the search's own seed has one."""
     if record.value is None:
         return None
     if any(outcome.reason.is_divergence for outcome in record.repeats):
         return _sign(mode) * inf
-    again = [outcome.value for outcome in record.repeats if outcome.value is not None]
-    return fmean([record.value, *again]) if again else None
+    replicates = [outcome.value for outcome in record.repeats if outcome.value is not None]
+    return fmean([record.value, *replicates]) if replicates else None
 
 
 def _sign(mode: str) -> float:

@@ -48,7 +48,6 @@ OWNERS = {
     "optuna": (
         "opttune.space.sample",
         "opttune.storages",
-        "opttune.algorithms",
         "opttune.study",
         "opttune.runtime",
         "opttune.integration",
@@ -60,6 +59,11 @@ OWNERS = {
     "plotly": ("opttune.report.interactive",),
     "scipy": ("opttune.confirming.statistics",),
 }
+PURE = (
+    *("opttune.algorithms", "opttune.errors", "opttune.space.model", "opttune.space.sample", "numpy"),
+    *("bisect", "collections", "dataclasses", "functools", "itertools", "math", "statistics", "typing"),
+)
+"""What the algorithms may import: no file system, no storage, no training."""
 LIGHT = ("opttune", "opttune.cli", "opttune.catalog", "opttune.space.parse")
 HEAVY = {"torch", "matplotlib", "plotly", "scipy", "mlflow", "optuna", "lightning", "pytorch_lightning"}
 
@@ -130,6 +134,13 @@ def test_tracking_knows_neither_training_nor_studies() -> None:
         for name in known
         if name.startswith(("opttune.training", "opttune.storages", "opttune.study", "opttune.runtime"))
     ]
+
+
+def test_algorithms_decide_on_plain_values_without_files_or_training() -> None:
+    for module, path in MODULES.items():
+        if module.startswith("opttune.algorithms"):
+            assert not [name for name in imported(path) if not name.startswith(PURE)]
+            assert "open" not in {getattr(node, "id", "") for node in ast.walk(parse(path))}
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:

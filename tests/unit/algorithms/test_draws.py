@@ -10,16 +10,15 @@ from opttune.algorithms.draws import (
     PRIOR_SHARE,
     PRIOR_WIDTH,
     Parameters,
-    Tried,
-    count_plans,
+    SeenConfigurations,
+    coarse_key,
+    configuration_key,
+    count_configurations,
     draw_field,
     draw_from_branches,
     draw_from_prior,
     draw_new,
-    first_recipe,
-    plan_key,
     prior_width,
-    rough_key,
     rounded,
 )
 from opttune.space.model import Choice, Fixed, Range
@@ -40,24 +39,24 @@ def draws(field: Range | Choice | Fixed, count: int = 2000) -> list[float]:
     return [float(draw_field(field, rng) or 0) for _ in range(count)]
 
 
-def test_the_first_recipe_is_the_first_optimizers_default() -> None:
-    assert str(first_recipe(load_space("adamw")).optimizer) == "adamw(lr=0.0003, betas=(0.9, 0.999), weight_decay=0.01)"
-
-
 def test_a_draw_names_optimizer_and_schedule_where_there_are_several() -> None:
     rng = np.random.default_rng(0)
     wide = [draw_from_prior(load_space("wide"), rng, 0.5) for _ in range(100)]
 
-    assert {str(plan["optimizer"]) for plan in wide} == {branch.name for branch in load_space("wide").optimizers}
-    assert {str(plan["schedule"]) for plan in wide} == {branch.name for branch in load_space("wide").schedules}
+    assert {str(configuration["optimizer"]) for configuration in wide} == {
+        branch.name for branch in load_space("wide").optimizers
+    }
+    assert {str(configuration["schedule"]) for configuration in wide} == {
+        branch.name for branch in load_space("wide").schedules
+    }
     assert "optimizer" not in draw_from_prior(SIX, rng, 0.5)
 
 
 def test_a_draw_asks_the_fields_of_its_branches_only() -> None:
     space = load_space("wide")
     for index, optimizer in enumerate(space.optimizers):
-        plan = draw_from_branches(space, optimizer, space.schedules[0], np.random.default_rng(0), 0.5)
-        assert plan.keys() == default_parameters(space, index).keys()
+        configuration = draw_from_branches(space, optimizer, space.schedules[0], np.random.default_rng(0), 0.5)
+        assert configuration.keys() == default_parameters(space, index).keys()
 
 
 @pytest.mark.parametrize(("prior_share", "least", "most"), [(1.0, 0.92, 1.0), (0.5, 0.65, 0.8), (0.0, 0.4, 0.6)])
@@ -81,27 +80,29 @@ OPEN = make_space("optimizer: {sgd: {lr: {low: 0.1, high: 1.0, log: true, source
 
 def test_the_first_draw_that_is_unlike_the_others_is_taken() -> None:
     draws = one_after_another(0.5, 0.501, 0.9)
-    plan = draw_new(OPEN, Tried([{"sgd.lr": 0.5}]), lambda: next(draws), np.random.default_rng(0))
+    configuration = draw_new(OPEN, SeenConfigurations([{"sgd.lr": 0.5}]), lambda: next(draws), np.random.default_rng(0))
 
-    assert plan == {"sgd.lr": 0.9}
+    assert configuration == {"sgd.lr": 0.9}
 
 
 def test_where_none_is_unlike_one_that_is_not_the_same_is_taken() -> None:
     draws = iter([0.5] * 40 + [0.501] * 40)
-    plan = draw_new(OPEN, Tried([{"sgd.lr": 0.5}]), lambda: {"sgd.lr": next(draws)}, np.random.default_rng(0))
+    configuration = draw_new(
+        OPEN, SeenConfigurations([{"sgd.lr": 0.5}]), lambda: {"sgd.lr": next(draws)}, np.random.default_rng(0)
+    )
 
-    assert plan == {"sgd.lr": 0.501}
+    assert configuration == {"sgd.lr": 0.501}
 
 
 def test_where_a_draw_gives_the_same_again_and_again_another_is_found() -> None:
     same: Parameters = {"sgd.lr": 0.1, "schedule": "linear"}
     found: list[Parameters] = [same]
     for _ in range(5):
-        found.append(draw_new(SIX, Tried(found), lambda: same, np.random.default_rng(0)))
+        found.append(draw_new(SIX, SeenConfigurations(found), lambda: same, np.random.default_rng(0)))
 
-    assert len({plan_key(plan) for plan in found}) == 6
+    assert len({configuration_key(configuration) for configuration in found}) == 6
     # there is no seventh
-    assert draw_new(SIX, Tried(found), lambda: same, np.random.default_rng(0)) == same
+    assert draw_new(SIX, SeenConfigurations(found), lambda: same, np.random.default_rng(0)) == same
 
 
 @pytest.mark.parametrize(
@@ -115,14 +116,14 @@ def test_where_a_draw_gives_the_same_again_and_again_another_is_found() -> None:
     ],
 )
 def test_plans_are_alike_that_differ_a_little_in_the_learning_rate_only(other: Parameters, alike: bool) -> None:
-    plan: Parameters = {"sgd.lr": 0.1, "sgd.momentum": 0.9}
+    configuration: Parameters = {"sgd.lr": 0.1, "sgd.momentum": 0.9}
 
-    assert (rough_key(plan) == rough_key(other)) is alike
-    assert plan_key(plan) != plan_key(other)
+    assert (coarse_key(configuration) == coarse_key(other)) is alike
+    assert configuration_key(configuration) != configuration_key(other)
 
 
 def test_the_grid_that_tells_rates_apart_is_even_in_decades() -> None:
-    keys = [rough_key({"sgd.lr": rate}) for rate in np.geomspace(1e-6, 1, 61)]
+    keys = [coarse_key({"sgd.lr": rate}) for rate in np.geomspace(1e-6, 1, 61)]
 
     assert all(low != high for low, high in pairwise(keys))
 
@@ -197,4 +198,4 @@ def test_values_have_three_digits_that_matter() -> None:
     ],
 )
 def test_the_recipes_of_a_space_are_counted(text: str, count: float) -> None:
-    assert count_plans(make_space(text)) == count
+    assert count_configurations(make_space(text)) == count

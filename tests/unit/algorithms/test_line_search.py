@@ -2,9 +2,9 @@ from math import inf
 
 import pytest
 
-from opttune.algorithms.line_search import Point, is_being_searched, next_points, next_rate
+from opttune.algorithms.line_search import LinePoint, is_being_searched, next_points, next_rate
 from opttune.algorithms.observations import Observation
-from opttune.algorithms.successive_halving import Standing
+from opttune.algorithms.successive_halving import TrialProgress
 from opttune.space.model import Choice, Field, Fixed, Range
 from tests.support.searches import make_space
 
@@ -17,9 +17,9 @@ schedule: {constant: {}, linear: {}}
 """)
 
 
-def points(**values: float) -> list[Point]:
+def points(**values: float) -> list[LinePoint]:
     """`e3=0.5` is a rate of 1e-3 that gave 0.5."""
-    return [Point(10.0 ** -int(name[1:]), value) for name, value in values.items()]
+    return [LinePoint(10.0 ** -int(name[1:]), value) for name, value in values.items()]
 
 
 def test_the_first_step_leads_up() -> None:
@@ -40,15 +40,15 @@ def test_it_ends_where_the_best_lies_between_others() -> None:
 def test_it_ends_at_the_ends_of_the_range() -> None:
     assert next_rate(RATE, points(e3=0.5, e0=0.4)) is None
     assert next_rate(RATE, points(e3=0.5, e5=0.4)) is None
-    assert next_rate(RATE, [Point(0.5, 0.4), Point(0.4, 0.5)]) == 1.0
-    assert next_rate(RATE, [Point(0.9, 0.4), Point(0.8, 0.5)]) is None
+    assert next_rate(RATE, [LinePoint(0.5, 0.4), LinePoint(0.4, 0.5)]) == 1.0
+    assert next_rate(RATE, [LinePoint(0.9, 0.4), LinePoint(0.8, 0.5)]) is None
 
 
 def test_a_range_that_a_step_leaves_is_followed_to_its_end() -> None:
     narrow = Range(1e-4, 5e-4, "log", prior=3e-4)
 
-    assert next_rate(narrow, [Point(3e-4, 0.5)]) == 5e-4
-    assert next_rate(narrow, [Point(3e-4, 0.5), Point(5e-4, 0.6)]) == 1e-4
+    assert next_rate(narrow, [LinePoint(3e-4, 0.5)]) == 5e-4
+    assert next_rate(narrow, [LinePoint(3e-4, 0.5), LinePoint(5e-4, 0.6)]) == 1e-4
 
 
 def test_where_all_died_there_is_no_step() -> None:
@@ -81,22 +81,22 @@ def test_the_first_rung_counts_whoever_went_further() -> None:
     assert next_points(TWO, [low, high]) == [{"optimizer": "sgd", "sgd.lr": 1.0}]
 
 
-def standing(number: int, optimizer: str, rate: float | None, *values: float) -> Standing:
-    return Standing(number, values, 10, is_paused=True, optimizer=optimizer, rate=rate)
+def trial(number: int, optimizer: str, rate: float | None, *values: float) -> TrialProgress:
+    return TrialProgress(number, values, 10, is_paused=True, optimizer=optimizer, rate=rate)
 
 
 def test_an_optimizer_is_searched_once_its_second_trial_is_there() -> None:
-    first, second = standing(0, "sgd", 1e-2, 0.5), standing(1, "sgd", 0.1, 0.4)
+    first, second = trial(0, "sgd", 1e-2, 0.5), trial(1, "sgd", 0.1, 0.4)
 
     assert not is_being_searched(TWO, [first], "sgd")
     assert is_being_searched(TWO, [first, second], "sgd")
-    assert not is_being_searched(TWO, [first, second, standing(2, "sgd", 1.0)], "sgd")
-    assert is_being_searched(TWO, [first, second, standing(2, "adamw", 1.0, 0.3)], "sgd")
-    assert not is_being_searched(TWO, [first, second, standing(2, "adamw", 1.0, 0.3)], "adamw")
+    assert not is_being_searched(TWO, [first, second, trial(2, "sgd", 1.0)], "sgd")
+    assert is_being_searched(TWO, [first, second, trial(2, "adamw", 1.0, 0.3)], "sgd")
+    assert not is_being_searched(TWO, [first, second, trial(2, "adamw", 1.0, 0.3)], "adamw")
 
 
 def test_what_is_not_of_the_space_is_not_searched() -> None:
-    own = [standing(0, "", None, 0.5), standing(1, "", None, 0.4)]
-    others = [standing(2, "lion", 1e-4, 0.5), standing(3, "lion", 1e-3, 0.4)]
+    own = [trial(0, "", None, 0.5), trial(1, "", None, 0.4)]
+    others = [trial(2, "lion", 1e-4, 0.5), trial(3, "lion", 1e-3, 0.4)]
 
     assert not any(is_being_searched(TWO, [*own, *others], name) for name in ("", "lion", "sgd"))

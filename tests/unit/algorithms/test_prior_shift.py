@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from opttune.algorithms.prior_shift import OFFSETS, shift_priors, weights, within_ranges, without_priors
+from opttune.algorithms.prior_shift import SHIFTS, posterior, shift_priors, within_ranges, without_priors
 from opttune.space.model import Range, Space
 from opttune.space.parse import load_space
 from tests.support.searches import make_space
@@ -30,18 +30,18 @@ def priors(space: Space) -> list[float | None]:
 
 
 def test_without_evidence_priors_are_most_likely_right_and_off_either_way_alike() -> None:
-    likely = weights()
+    likely = posterior()
 
-    assert OFFSETS[likely.argmax()] == 0
+    assert SHIFTS[likely.argmax()] == 0
     assert likely.sum() == pytest.approx(1)
     assert likely == pytest.approx(likely[::-1])
     assert likely.min() > 0.001
 
 
 def test_what_explains_the_trials_better_is_more_likely() -> None:
-    likely = weights(np.where(OFFSETS == 1.5, 5.0, 0.0))
+    likely = posterior(np.where(SHIFTS == 1.5, 5.0, 0.0))
 
-    assert OFFSETS[likely.argmax()] == 1.5
+    assert SHIFTS[likely.argmax()] == 1.5
     assert likely.sum() == pytest.approx(1)
 
 

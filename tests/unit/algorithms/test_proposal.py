@@ -7,7 +7,7 @@ import numpy as np
 import optuna
 import pytest
 
-from opttune.algorithms.draws import Parameters, plan_key, rough_key
+from opttune.algorithms.draws import Parameters, coarse_key, configuration_key
 from opttune.algorithms.observations import Observation
 from opttune.algorithms.proposal import SamplerSettings, propose
 from opttune.errors import InputError
@@ -42,28 +42,30 @@ def number(value: Scalar) -> float:
     return float(value)
 
 
-def rate_of(plan: Parameters) -> float:
-    return next(number(value) for name, value in plan.items() if name.endswith(".lr"))
+def rate_of(configuration: Parameters) -> float:
+    return next(number(value) for name, value in configuration.items() if name.endswith(".lr"))
 
 
 def search(
     space: Space, count: int, loss: Loss | None = None, seed: int = 0, mixture: SamplerSettings | None = None
 ) -> list[Parameters]:
     """Propose one after another; a loss of None is a trial that died, no loss a trial that shows nothing yet."""
-    plans: list[Parameters] = []
+    configurations: list[Parameters] = []
     observations: list[Observation] = []
     for index in range(count):
-        plan = propose(space, index, seed, observations, plans, mixture or SamplerSettings())
-        plans.append(plan)
+        configuration = propose(space, index, seed, observations, configurations, mixture or SamplerSettings())
+        configurations.append(configuration)
         if loss is not None:
-            value = loss(plan)
-            observations.append(Observation(plan, failed_at=0.1) if value is None else Observation(plan, (value,)))
-    return plans
+            value = loss(configuration)
+            observations.append(
+                Observation(configuration, failed_at=0.1) if value is None else Observation(configuration, (value,))
+            )
+    return configurations
 
 
-def cliff(plan: Parameters) -> float | None:
+def cliff(configuration: Parameters) -> float | None:
     """Larger rates are better, up to where trials die."""
-    rate = rate_of(plan)
+    rate = rate_of(configuration)
     return None if rate > 0.05 else -rate
 
 
@@ -81,12 +83,14 @@ def at(optimizer: str, rate: float, value: float = 0.0) -> Observation:
 
 @pytest.mark.parametrize("loss", [None, cliff], ids=["nothing known", "cliff"])
 def test_the_default_of_each_optimizer_comes_first(loss: Loss | None) -> None:
-    plans = search(WIDE, 8, loss, mixture=SamplerSettings(line_search=False))
+    configurations = search(WIDE, 8, loss, mixture=SamplerSettings(line_search=False))
 
-    assert [plan["optimizer"] for plan in plans[:5]] == [branch.name for branch in WIDE.optimizers]
-    assert plans[0] == default_parameters(WIDE, 0)
-    assert loss is cliff or plans[:5] == [default_parameters(WIDE, index) for index in range(5)]
-    assert plans[5] not in plans[:5]
+    assert [configuration["optimizer"] for configuration in configurations[:5]] == [
+        branch.name for branch in WIDE.optimizers
+    ]
+    assert configurations[0] == default_parameters(WIDE, 0)
+    assert loss is cliff or configurations[:5] == [default_parameters(WIDE, index) for index in range(5)]
+    assert configurations[5] not in configurations[:5]
 
 
 def test_several_workers_try_several_optimizers_at_once() -> None:
@@ -110,8 +114,11 @@ def test_the_first_optimizer_is_tried_again_where_its_default_diverged_but_not_w
 
 
 def test_the_second_optimizer_has_its_turn_after_four_trials_of_the_first() -> None:
-    names = [plan["optimizer"] for plan in search(TWO, 8, lambda plan: abs(log10(rate_of(plan)) + 2))]
-    far = [plan["optimizer"] for plan in search(TWO, 8, decades_off(3.0))]
+    names = [
+        configuration["optimizer"]
+        for configuration in search(TWO, 8, lambda configuration: abs(log10(rate_of(configuration)) + 2))
+    ]
+    far = [configuration["optimizer"] for configuration in search(TWO, 8, decades_off(3.0))]
 
     assert names[:5] == ["sgd"] * 4 + ["adamw"]
     assert far[:5] == ["sgd"] * 4 + ["adamw"]
@@ -127,12 +134,16 @@ def test_an_optimizer_whose_rate_is_given_has_one_turn() -> None:
 
 
 def test_a_line_search_follows_each_default() -> None:
-    plans = search(TWO, 8, decades_off(1.2))
-    sgd = [round(log10(rate_of(plan)), 1) for plan in plans if plan["optimizer"] == "sgd"]
-    adamw = [log10(rate_of(plan)) for plan in plans if plan["optimizer"] == "adamw"]
+    configurations = search(TWO, 8, decades_off(1.2))
+    sgd = [
+        round(log10(rate_of(configuration)), 1)
+        for configuration in configurations
+        if configuration["optimizer"] == "sgd"
+    ]
+    adamw = [log10(rate_of(configuration)) for configuration in configurations if configuration["optimizer"] == "adamw"]
 
     # up as long as it gets better, once more what the model chooses, then the other's default, moved the same way
-    assert [plan["optimizer"] for plan in plans[:5]] == ["sgd", "sgd", "sgd", "sgd", "adamw"]
+    assert [configuration["optimizer"] for configuration in configurations[:5]] == ["sgd", "sgd", "sgd", "sgd", "adamw"]
     assert sgd[:3] == [-2.0, -1.0, 0.0]
     assert -3 < adamw[0] < -1.8
     assert adamw[1] == pytest.approx(adamw[0] + 1, abs=0.01)
@@ -148,11 +159,11 @@ def test_a_step_that_is_trained_just_now_is_not_taken_twice() -> None:
 
 @pytest.mark.parametrize("mixture", [SamplerSettings(line_search=False), ONLY_PRIOR, ONLY_MODEL, ONLY_MUTATION])
 def test_a_proposal_follows_from_its_arguments_alone(mixture: SamplerSettings) -> None:
-    plans = search(WIDE, 7)
-    observations = [Observation(plan, (float(index),)) for index, plan in enumerate(plans)]
+    configurations = search(WIDE, 7)
+    observations = [Observation(configuration, (float(index),)) for index, configuration in enumerate(configurations)]
 
     def proposed(index: int = 7, seed: int = 3, observations: list[Observation] = observations) -> Parameters:
-        return propose(WIDE, index, seed, observations, plans, mixture)
+        return propose(WIDE, index, seed, observations, configurations, mixture)
 
     assert proposed() == proposed(observations=list(observations))
     assert proposed() != proposed(seed=4)
@@ -160,48 +171,50 @@ def test_a_proposal_follows_from_its_arguments_alone(mixture: SamplerSettings) -
 
 
 def test_the_arguments_are_left_as_they_were() -> None:
-    plans = search(WIDE, 7)
-    observations = [Observation(dict(plan), (float(index),)) for index, plan in enumerate(plans)]
-    before = [dict(plan) for plan in plans]
+    configurations = search(WIDE, 7)
+    observations = [
+        Observation(dict(configuration), (float(index),)) for index, configuration in enumerate(configurations)
+    ]
+    before = [dict(configuration) for configuration in configurations]
     for index in range(7, 27):
-        propose(WIDE, index, 0, observations, plans, SamplerSettings())
+        propose(WIDE, index, 0, observations, configurations, SamplerSettings())
 
-    assert plans == before
+    assert configurations == before
     assert [one.parameters for one in observations] == before
 
 
-@pytest.mark.parametrize("loss", [None, cliff, lambda plan: 0.0], ids=["nothing known", "cliff", "all equal"])
+@pytest.mark.parametrize("loss", [None, cliff, lambda configuration: 0.0], ids=["nothing known", "cliff", "all equal"])
 def test_no_two_trials_are_nearly_the_same(loss: Loss | None) -> None:
-    plans = search(load_space("adamw"), 40, loss)
+    configurations = search(load_space("adamw"), 40, loss)
 
-    assert len({rough_key(plan) for plan in plans}) == 40
+    assert len({coarse_key(configuration) for configuration in configurations}) == 40
 
 
 @pytest.mark.parametrize("loss", [None, rate_of], ids=["nothing known", "small rates are best"])
 def test_a_finite_space_is_exhausted_before_anything_repeats(loss: Loss | None) -> None:
-    plans = search(make_space(SIX), 8, loss)
+    configurations = search(make_space(SIX), 8, loss)
 
-    assert len({plan_key(plan) for plan in plans[:6]}) == 6
-    assert plans[7] in plans[:6]
+    assert len({configuration_key(configuration) for configuration in configurations[:6]}) == 6
+    assert configurations[7] in configurations[:6]
 
 
 @pytest.mark.parametrize("loss", [None, rate_of], ids=["nothing known", "small rates are best"])
 def test_a_whole_number_range_is_exhausted_too(loss: Loss | None) -> None:
     space = make_space(SIX + "accumulate_grad_batches: {low: 1, high: 4, source: test}\n")
 
-    assert len({plan_key(plan) for plan in search(space, 24, loss)}) == 24
+    assert len({configuration_key(configuration) for configuration in search(space, 24, loss)}) == 24
 
 
 def test_the_last_free_point_of_a_large_grid_is_found() -> None:
     grid = make_space(SIX.replace("[0.1, 0.2, 0.3]", str([n / 1000 for n in range(1, 151)])))
 
-    assert len({plan_key(plan) for plan in search(grid, 300)}) == 300
+    assert len({configuration_key(configuration) for configuration in search(grid, 300)}) == 300
 
 
 def test_a_range_of_few_rounded_values_has_others_in_between() -> None:
     narrow = SIX.replace("{choices: [0.1, 0.2, 0.3], source: test}", "{low: 1.0, high: 1.001, source: test}")
 
-    assert len({plan_key(plan) for plan in search(make_space(narrow), 150)}) == 150
+    assert len({configuration_key(configuration) for configuration in search(make_space(narrow), 150)}) == 150
 
 
 @pytest.mark.parametrize("name", space_names())
@@ -209,23 +222,23 @@ def test_every_proposal_is_a_recipe_of_its_space(name: str) -> None:
     space = load_space(name)
     rng = np.random.default_rng(0)
 
-    def noise(plan: Parameters) -> float | None:
+    def noise(configuration: Parameters) -> float | None:
         return None if rng.random() < 0.2 else float(rng.random())
 
-    for plan in search(space, 25, noise):
-        trial = optuna.trial.FixedTrial(plan)
+    for configuration in search(space, 25, noise):
+        trial = optuna.trial.FixedTrial(configuration)
         with warnings.catch_warnings():
             # which is how Optuna says that a value lies outside its distribution
             warnings.simplefilter("error")
             sample_recipe(space, trial)
-        assert trial.params == plan
+        assert trial.params == configuration
 
 
 def test_a_search_learns() -> None:
-    def loss(plan: Parameters) -> float:
-        return abs(log10(rate_of(plan) / (3.0 if plan["optimizer"] == "sgd" else 0.3)))
+    def loss(configuration: Parameters) -> float:
+        return abs(log10(rate_of(configuration) / (3.0 if configuration["optimizer"] == "sgd" else 0.3)))
 
-    found = [[loss(plan) for plan in search(TWO, 24, loss, seed)] for seed in range(5)]
+    found = [[loss(configuration) for configuration in search(TWO, 24, loss, seed)] for seed in range(5)]
 
     # the priors lie 2.5 decades below the best rates
     assert all(min(losses) < 0.3 for losses in found)
@@ -236,42 +249,51 @@ def test_the_model_chooses_near_what_was_good() -> None:
     space = make_space("optimizer: {sgd: {lr: {low: 1e-5, high: 10.0, log: true, prior: 1e-2, source: test}}}")
     observations = [at("sgd", rate, abs(log10(rate / 0.1))) for rate in (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)]
     chosen, drawn = (draws(mixture, observations, space) for mixture in (ONLY_MODEL, ONLY_PRIOR))
-    near, unasked = (np.mean([abs(log10(rate_of(plan) / 0.1)) < 1 for plan in plans]) for plans in (chosen, drawn))
+    near, unasked = (
+        np.mean([abs(log10(rate_of(configuration) / 0.1)) < 1 for configuration in configurations])
+        for configurations in (chosen, drawn)
+    )
 
     assert near > 0.9 > unasked
 
 
 def test_a_mutation_stays_near_the_best_trial() -> None:
     observations = [at("sgd", 0.1, 0.0), at("adamw", 1e-3, 1.0), at("sgd", 1e-3, 2.0)]
-    plans = draws(ONLY_MUTATION, observations)
-    decades = [log10(rate_of(plan) / 0.1) for plan in plans]
+    configurations = draws(ONLY_MUTATION, observations)
+    decades = [log10(rate_of(configuration) / 0.1) for configuration in configurations]
 
-    assert {plan["optimizer"] for plan in plans} == {"sgd"}
+    assert {configuration["optimizer"] for configuration in configurations} == {"sgd"}
     assert abs(np.median(decades)) < 0.2
     assert 0.1 < np.std(decades) < 1
 
 
 def test_a_mutation_changes_other_fields_now_and_then_the_schedule_too() -> None:
     best = default_parameters(WIDE, 0)
-    plans = draws(ONLY_MUTATION, [Observation(best, (0.0,))], WIDE)
-    kept = [plan for plan in plans if {**plan, "adamw.lr": 0} == {**best, "adamw.lr": 0}]
+    configurations = draws(ONLY_MUTATION, [Observation(best, (0.0,))], WIDE)
+    kept = [
+        configuration for configuration in configurations if {**configuration, "adamw.lr": 0} == {**best, "adamw.lr": 0}
+    ]
 
-    assert 0 < len(kept) < len(plans)
-    assert {str(plan["schedule"]) for plan in plans} == {branch.name for branch in WIDE.schedules}
+    assert 0 < len(kept) < len(configurations)
+    assert {str(configuration["schedule"]) for configuration in configurations} == {
+        branch.name for branch in WIDE.schedules
+    }
 
 
 def test_a_mutation_of_a_space_of_choices_is_one_of_them() -> None:
-    plans = draws(ONLY_MUTATION, [Observation({"sgd.lr": 0.2, "schedule": "linear"}, (0.0,))], make_space(SIX))
+    configurations = draws(ONLY_MUTATION, [Observation({"sgd.lr": 0.2, "schedule": "linear"}, (0.0,))], make_space(SIX))
 
-    assert {plan["sgd.lr"] for plan in plans} == {0.1, 0.2, 0.3}
-    assert {plan["schedule"] for plan in plans} == {"constant", "linear"}
+    assert {configuration["sgd.lr"] for configuration in configurations} == {0.1, 0.2, 0.3}
+    assert {configuration["schedule"] for configuration in configurations} == {"constant", "linear"}
 
 
 def test_evidence_from_outside_the_space_is_no_hindrance() -> None:
     strange = [Observation({"optimizer": "lion", "lion.lr": 0.1, "dropout": 0.5}, (0.1,)), Observation({}, (0.2,))]
     for mixture in (ONLY_MODEL, ONLY_MUTATION, ONLY_PRIOR):
-        for plan in draws(mixture, [*strange, at("sgd", 0.1)], count=20):
-            assert sample_recipe(TWO, optuna.trial.FixedTrial(plan)).optimizer.name == plan["optimizer"]
+        for configuration in draws(mixture, [*strange, at("sgd", 0.1)], count=20):
+            assert (
+                sample_recipe(TWO, optuna.trial.FixedTrial(configuration)).optimizer.name == configuration["optimizer"]
+            )
 
 
 def test_where_all_trials_died_draws_come_from_the_prior() -> None:
@@ -282,13 +304,15 @@ def test_where_all_trials_died_draws_come_from_the_prior() -> None:
 
 def decades_off(off: float) -> Loss:
     """The best rates of both optimizers lie as far from their priors."""
-    return lambda plan: abs(log10(rate_of(plan) / (1e-2 if plan["optimizer"] == "sgd" else 1e-3)) - off)
+    return lambda configuration: abs(
+        log10(rate_of(configuration) / (1e-2 if configuration["optimizer"] == "sgd" else 1e-3)) - off
+    )
 
 
 @pytest.mark.parametrize("off", [-1.5, 1.5])
 def test_a_wrong_prior_is_left_after_a_few_trials(off: float) -> None:
     loss = decades_off(off)
-    found = [[loss(plan) or 0.0 for plan in search(TWO, 12, loss, seed)] for seed in range(5)]
+    found = [[loss(configuration) or 0.0 for configuration in search(TWO, 12, loss, seed)] for seed in range(5)]
 
     assert all(losses[0] == pytest.approx(1.5) for losses in found)
     assert all(min(losses[:6]) < 0.75 for losses in found)
@@ -297,7 +321,7 @@ def test_a_wrong_prior_is_left_after_a_few_trials(off: float) -> None:
 
 def test_a_right_prior_is_kept() -> None:
     loss = decades_off(0.0)
-    found = [[loss(plan) or 0.0 for plan in search(TWO, 12, loss, seed)] for seed in range(5)]
+    found = [[loss(configuration) or 0.0 for configuration in search(TWO, 12, loss, seed)] for seed in range(5)]
 
     assert np.median([losses[2:] for losses in found]) < 0.75
 
@@ -319,28 +343,37 @@ def test_the_default_stays_where_all_that_was_tried_are_defaults() -> None:
 
 
 def test_trials_that_run_at_the_same_time_are_apart() -> None:
-    plans = search(TWO, 8, decades_off(1.0))
-    observations = [Observation(plan, (decades_off(1.0)(plan) or 0.0,)) for plan in plans]
+    configurations = search(TWO, 8, decades_off(1.0))
+    observations = [
+        Observation(configuration, (decades_off(1.0)(configuration) or 0.0,)) for configuration in configurations
+    ]
     running: list[Parameters] = []
     for index in range(8, 12):
-        running.append(propose(TWO, index, 0, observations, [*plans, *running], SamplerSettings()))
-    blind = [propose(TWO, index, 0, observations, plans, SamplerSettings()) for index in range(8, 12)]
+        running.append(propose(TWO, index, 0, observations, [*configurations, *running], SamplerSettings()))
+    blind = [propose(TWO, index, 0, observations, configurations, SamplerSettings()) for index in range(8, 12)]
 
     assert spread(running) > 2 * spread(blind)
 
 
-def spread(plans: list[Parameters]) -> float:
-    """Return the least distance of two plans' rates in decades; of different optimizers' it counts as one more."""
-    places = [log10(rate_of(plan)) + 9 * (plan["optimizer"] == "sgd") for plan in plans]
+def spread(configurations: list[Parameters]) -> float:
+    """Return the least distance of two learning rates in decades; other optimizers are nine decades further away."""
+    places = [
+        log10(rate_of(configuration)) + 9 * (configuration["optimizer"] == "sgd") for configuration in configurations
+    ]
     return min(abs(one - other) for index, one in enumerate(places) for other in places[:index])
 
 
 @pytest.mark.parametrize("factor", [0.01, 100.0])
 def test_the_priors_move_with_what_the_trials_say_for_every_optimizer(factor: float) -> None:
     observations = [at("sgd", 1e-2 * factor**share, -share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    before = [plan for plan in draws(ONLY_PRIOR, []) if plan["optimizer"] == "adamw"]
-    after = [plan for plan in draws(ONLY_PRIOR, observations) if plan["optimizer"] == "adamw"]
-    moved = [np.median([log10(rate_of(plan) / 1e-3) for plan in plans]) for plans in (before, after)]
+    before = [configuration for configuration in draws(ONLY_PRIOR, []) if configuration["optimizer"] == "adamw"]
+    after = [
+        configuration for configuration in draws(ONLY_PRIOR, observations) if configuration["optimizer"] == "adamw"
+    ]
+    moved = [
+        np.median([log10(rate_of(configuration) / 1e-3) for configuration in configurations])
+        for configurations in (before, after)
+    ]
 
     assert abs(moved[0]) < 0.5
     assert (moved[1] - moved[0]) * np.sign(factor - 1) > 0.4
@@ -348,12 +381,14 @@ def test_the_priors_move_with_what_the_trials_say_for_every_optimizer(factor: fl
 
 def test_without_priors_the_whole_range_is_drawn_from_the_first_trial_on() -> None:
     mixture = SamplerSettings(model_share=0, mutation_share=0, uses_prior=False)
-    plans = [propose(TWO, index, 0, [], [], mixture) for index in range(1000)]
+    configurations = [propose(TWO, index, 0, [], [], mixture) for index in range(1000)]
     field = TWO.optimizers[0].get("lr")
     assert isinstance(field, Range)
-    places = [field.place(rate_of(plan)) for plan in plans if plan["optimizer"] == "sgd"]
+    places = [
+        field.place(rate_of(configuration)) for configuration in configurations if configuration["optimizer"] == "sgd"
+    ]
 
-    assert default_parameters(TWO, 0) not in plans
+    assert default_parameters(TWO, 0) not in configurations
     assert np.histogram(places, bins=5, range=(0, 1))[0].min() > 0.14 * len(places)
 
 

@@ -1,4 +1,4 @@
-"""The ladder, on searches that train nothing: a curve gives the value of each trial at each step."""
+"""Successive halving, on searches that train nothing: a curve gives the value of each trial at each step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -10,25 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opttune.algorithms.successive_halving import (
-    Move,
-    Peers,
     Promote,
-    Standing,
+    RungPeers,
     Start,
     SuccessiveHalving,
+    TrialProgress,
     gets_worse,
-    next_move,
+    next_action,
     ranks_disagree,
-    surplus,
+    to_discard,
 )
 from opttune.errors import InputError
 
-LADDER = SuccessiveHalving()
+HALVING = SuccessiveHalving()
 RUNGS = (10, 35, 100)
 
 
-def goes_on(ladder: SuccessiveHalving, rungs: tuple[int, ...], standings: list[Standing], one: Standing) -> bool:
-    return Peers(ladder, rungs, standings, one.steps, at_once=1).is_promotable(one)
+def is_promotable(
+    halving: SuccessiveHalving, rungs: tuple[int, ...], progress: list[TrialProgress], one: TrialProgress
+) -> bool:
+    return RungPeers(halving, rungs, progress, one.steps, at_once=1).is_promotable(one)
 
 
 Curve = Callable[[int, int], float]
@@ -36,7 +37,7 @@ Curve = Callable[[int, int], float]
 
 @dataclass
 class Run:
-    """A search that trains nothing; it checks what must hold at every move."""
+    """A search that trains nothing; it checks what must hold at every action."""
 
     curve: Curve
     budget: int
@@ -45,49 +46,49 @@ class Run:
     uses_up: bool = True
     deadly: frozenset[int] = frozenset()
     """Trials that die half-way to the full length."""
-    ladder: SuccessiveHalving = LADDER
-    standings: list[Standing] = field(default_factory=list)
-    moves: list[Move] = field(default_factory=list)
+    halving: SuccessiveHalving = HALVING
+    progress: list[TrialProgress] = field(default_factory=list)
+    actions: list[Promote | Start] = field(default_factory=list)
     spent: int = 0
 
-    def finished(self) -> list[Standing]:
-        return [one for one in self.standings if one.steps == self.rungs[-1]]
+    def finished(self) -> list[TrialProgress]:
+        return [one for one in self.progress if one.steps == self.rungs[-1]]
 
     def starts(self) -> int:
-        return self.moves.count(Start())
+        return self.actions.count(Start())
 
     def run(self) -> "Run":
-        while (move := self._next()) is not None:
-            self.moves.append(move)
+        while (action := self._next()) is not None:
+            self.actions.append(action)
             left = self.budget - self.spent
-            if isinstance(move, Promote):
-                one = self.standings[move.number]
+            if isinstance(action, Promote):
+                one = self.progress[action.number]
                 assert one.is_paused
                 assert left >= self.rungs[-1] - one.steps
             else:
                 assert left >= self.rungs[-1]
-                assert self.most is None or len(self.standings) < self.most
-                one = Standing(len(self.standings), (), 0)
-                self.standings.append(one)
+                assert self.most is None or len(self.progress) < self.most
+                one = TrialProgress(len(self.progress), (), 0)
+                self.progress.append(one)
             self._train(one)
             assert self.spent <= self.budget
         return self
 
-    def _next(self) -> Move | None:
-        may_start = self.most is None or len(self.standings) < self.most
+    def _next(self) -> Promote | Start | None:
+        may_start = self.most is None or len(self.progress) < self.most
         left = self.budget - self.spent
-        return next_move(self.ladder, self.rungs, self.standings, left, may_start=may_start, uses_up=self.uses_up)
+        return next_action(self.halving, self.rungs, self.progress, left, may_start=may_start, uses_up=self.uses_up)
 
-    def _train(self, one: Standing) -> None:
+    def _train(self, one: TrialProgress) -> None:
         end = self.rungs[-1]
         until = next(rung for rung in self.rungs if rung > one.steps)
         if one.number in self.deadly and until > end // 2:
             trained = replace(one, steps=end // 2, is_paused=False)
         else:
             values = (*one.values, self.curve(one.number, until))
-            trained = Standing(one.number, values, until, is_paused=until < end)
+            trained = TrialProgress(one.number, values, until, is_paused=until < end)
         self.spent += trained.steps - one.steps
-        self.standings[one.number] = trained
+        self.progress[one.number] = trained
 
 
 def falling(seed: int = 0, noise: float = 0.0) -> Curve:
@@ -106,12 +107,12 @@ def overfitting(number: int, step: int) -> float:
     return number / 100 + step / 100
 
 
-def paused(number: int, *values: float) -> Standing:
-    return Standing(number, values, RUNGS[len(values) - 1], is_paused=True)
+def paused(number: int, *values: float) -> TrialProgress:
+    return TrialProgress(number, values, RUNGS[len(values) - 1], is_paused=True)
 
 
-def finished(number: int, *values: float) -> Standing:
-    return Standing(number, values, RUNGS[-1])
+def finished(number: int, *values: float) -> TrialProgress:
+    return TrialProgress(number, values, RUNGS[-1])
 
 
 def test_the_rungs_are_shares_of_the_length() -> None:
@@ -119,18 +120,18 @@ def test_the_rungs_are_shares_of_the_length() -> None:
 
 
 def test_a_rung_that_is_too_short_to_tell_anything_is_left_out() -> None:
-    ladder = SuccessiveHalving((0.1, 0.5))
+    halving = SuccessiveHalving((0.1, 0.5))
 
-    assert ladder.steps(40) == (20, 40)
-    assert ladder.steps(10) == (10,)
-    assert ladder.steps(1) == (1,)
+    assert halving.steps(40) == (20, 40)
+    assert halving.steps(10) == (10,)
+    assert halving.steps(1) == (1,)
 
 
 def test_rungs_within_the_warmup_move_to_its_end() -> None:
-    ladder = SuccessiveHalving((0.1, 0.5))
+    halving = SuccessiveHalving((0.1, 0.5))
 
-    assert ladder.steps(1000, warmup_share=0.2) == (200, 500, 1000)
-    assert ladder.steps(1000, warmup_share=0.6) == (600, 1000)
+    assert halving.steps(1000, warmup_share=0.2) == (200, 500, 1000)
+    assert halving.steps(1000, warmup_share=0.6) == (600, 1000)
 
 
 def test_no_shares_are_no_rungs() -> None:
@@ -152,7 +153,7 @@ def test_no_shares_are_no_rungs() -> None:
     ],
     ids=str,
 )
-def test_a_ladder_that_makes_no_sense_is_refused(settings: dict[str, Any]) -> None:
+def test_settings_out_of_their_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=rf"SuccessiveHalving: {next(iter(settings))} must"):
         SuccessiveHalving(**settings)
 
@@ -169,7 +170,7 @@ def test_a_ladder_that_makes_no_sense_is_refused(settings: dict[str, Any]) -> No
 def test_a_search_keeps_to_its_budget_and_finishes_what_it_can(
     budget: int, seed: int, noise: float, most: int | None, uses_up: bool, rungs: tuple[int, ...]
 ) -> None:
-    # the checks at every move are in Run
+    # the checks at every action are in Run
     done = Run(falling(seed, noise), budget, rungs, most, uses_up).run()
 
     assert bool(done.finished()) is (budget >= rungs[-1] and most != 0)
@@ -183,7 +184,7 @@ def test_a_search_whose_trials_die_keeps_to_its_budget_too(budget: int, seed: in
     for one in done.finished():
         assert one.number not in deadly
     # at the end nothing that waits could still be paid
-    assert all(budget - done.spent < RUNGS[-1] - one.steps for one in done.standings if one.is_paused)
+    assert all(budget - done.spent < RUNGS[-1] - one.steps for one in done.progress if one.is_paused)
 
 
 def test_a_search_spends_what_it_has() -> None:
@@ -201,7 +202,7 @@ def test_more_are_tried_than_full_trainings_pay_for() -> None:
 def test_where_early_values_tell_the_end_one_of_the_best_is_finished() -> None:
     for seed in range(10):
         done = Run(falling(seed), 2000).run()
-        ranked = sorted(done.standings, key=lambda one: one.values[0])
+        ranked = sorted(done.progress, key=lambda one: one.values[0])
 
         # what is found when the budget is all but spent comes too late
         assert any(one in done.finished() for one in ranked[:3])
@@ -210,7 +211,7 @@ def test_where_early_values_tell_the_end_one_of_the_best_is_finished() -> None:
 def test_a_length_without_rungs_trains_each_trial_to_the_end() -> None:
     done = Run(falling(), 1050, rungs=(100,)).run()
 
-    assert done.moves == [Start()] * 10
+    assert done.actions == [Start()] * 10
     assert len(done.finished()) == 10
 
 
@@ -219,67 +220,67 @@ THREE = [finished(number, 2.0 + number, 1.5 + number, 1.0 + number) for number i
 
 
 def test_the_first_is_trained_to_the_end_and_the_next_only_where_it_is_better() -> None:
-    assert next_move(LADDER, RUNGS, [paused(0, 9.0)], 1000) == Promote(0)
-    assert next_move(LADDER, RUNGS, [*THREE[:1], paused(1, 1.0)], 1000) == Promote(1)
-    assert next_move(LADDER, RUNGS, [*THREE[:1], paused(1, 9.0)], 1000) == Start()
+    assert next_action(HALVING, RUNGS, [paused(0, 9.0)], 1000) == Promote(0)
+    assert next_action(HALVING, RUNGS, [*THREE[:1], paused(1, 1.0)], 1000) == Promote(1)
+    assert next_action(HALVING, RUNGS, [*THREE[:1], paused(1, 9.0)], 1000) == Start()
 
 
 @pytest.mark.parametrize(("values", "goes"), [((1.0,), True), ((2.5,), True), ((3.5,), False)])
 def test_at_the_first_rung_the_better_half_goes_on(values: tuple[float, ...], goes: bool) -> None:
-    assert goes_on(LADDER, RUNGS, [*THREE, paused(3, *values)], paused(3, *values)) is goes
+    assert is_promotable(HALVING, RUNGS, [*THREE, paused(3, *values)], paused(3, *values)) is goes
 
 
 @pytest.mark.parametrize(("second", "goes"), [(1.0, True), (2.0, True), (3.0, False)])
 def test_at_the_second_rung_the_better_third_goes_on(second: float, goes: bool) -> None:
-    assert goes_on(LADDER, RUNGS, [*THREE, paused(3, 1.0, second)], paused(3, 1.0, second)) is goes
+    assert is_promotable(HALVING, RUNGS, [*THREE, paused(3, 1.0, second)], paused(3, 1.0, second)) is goes
 
 
-def test_who_does_not_go_on_makes_room_for_a_new_trial() -> None:
-    assert next_move(LADDER, RUNGS, [*THREE, paused(3, 9.0)], 1000) == Start()
+def test_a_trial_that_is_not_promoted_makes_room_for_a_new_one() -> None:
+    assert next_action(HALVING, RUNGS, [*THREE, paused(3, 9.0)], 1000) == Start()
 
 
 def test_a_paused_trial_goes_on_once_worse_ones_show_that_it_was_among_the_better() -> None:
     waiting = [*THREE, paused(3, 3.5)]
 
-    assert next_move(LADDER, RUNGS, waiting, 1000) == Start()
-    assert next_move(LADDER, RUNGS, [*waiting, paused(4, 9.0)], 1000) == Promote(3)
+    assert next_action(HALVING, RUNGS, waiting, 1000) == Start()
+    assert next_action(HALVING, RUNGS, [*waiting, paused(4, 9.0)], 1000) == Promote(3)
 
 
-def test_who_stands_higher_goes_on_first_and_of_equals_the_earliest() -> None:
-    assert next_move(LADDER, RUNGS, [paused(0, 1.0), paused(1, 2.0, 1.0)], 1000) == Promote(1)
-    assert next_move(LADDER, RUNGS, [paused(0, 1.0), paused(1, 1.0)], 1000) == Promote(0)
+def test_the_highest_rung_is_promoted_first_and_of_equals_the_earliest() -> None:
+    assert next_action(HALVING, RUNGS, [paused(0, 1.0), paused(1, 2.0, 1.0)], 1000) == Promote(1)
+    assert next_action(HALVING, RUNGS, [paused(0, 1.0), paused(1, 1.0)], 1000) == Promote(0)
 
 
 def test_nothing_is_started_or_promoted_that_cannot_be_paid_to_the_end() -> None:
-    assert next_move(LADDER, RUNGS, [], 99) is None
-    assert next_move(LADDER, RUNGS, [paused(0, 1.0)], 89) is None
-    assert next_move(LADDER, RUNGS, [paused(0, 1.0)], 90) == Promote(0)
-    assert next_move(LADDER, RUNGS, [paused(0, 1.0, 0.9), paused(1, 0.5)], 65) == Promote(0)
+    assert next_action(HALVING, RUNGS, [], 99) is None
+    assert next_action(HALVING, RUNGS, [paused(0, 1.0)], 89) is None
+    assert next_action(HALVING, RUNGS, [paused(0, 1.0)], 90) == Promote(0)
+    assert next_action(HALVING, RUNGS, [paused(0, 1.0, 0.9), paused(1, 0.5)], 65) == Promote(0)
 
 
 def test_what_a_stopped_trial_has_done_need_not_be_paid_again() -> None:
     left = RUNGS[-1] - RUNGS[0] - 5
     stopped = replace(paused(0, 1.0), stopped_at=RUNGS[0] + 5)
 
-    assert next_move(LADDER, RUNGS, [stopped], left) == Promote(0)
-    assert next_move(LADDER, RUNGS, [stopped], left - 1) is None
-    assert next_move(LADDER, RUNGS, [], RUNGS[-1] - 5, begun_steps=5) == Start()
-    assert next_move(LADDER, RUNGS, [], RUNGS[-1] - 6, begun_steps=5) is None
+    assert next_action(HALVING, RUNGS, [stopped], left) == Promote(0)
+    assert next_action(HALVING, RUNGS, [stopped], left - 1) is None
+    assert next_action(HALVING, RUNGS, [], RUNGS[-1] - 5, begun_steps=5) == Start()
+    assert next_action(HALVING, RUNGS, [], RUNGS[-1] - 6, begun_steps=5) is None
 
 
 def test_when_nothing_new_can_begin_the_best_that_waits_uses_the_budget_up() -> None:
     waiting = [*THREE, paused(3, 9.0)]
 
-    assert next_move(LADDER, RUNGS, waiting, 99) == Promote(3)
-    assert next_move(LADDER, RUNGS, waiting, 1000, may_start=False) == Promote(3)
-    assert next_move(LADDER, RUNGS, waiting, 1000, may_start=False, uses_up=False) is None
+    assert next_action(HALVING, RUNGS, waiting, 99) == Promote(3)
+    assert next_action(HALVING, RUNGS, waiting, 1000, may_start=False) == Promote(3)
+    assert next_action(HALVING, RUNGS, waiting, 1000, may_start=False, uses_up=False) is None
 
 
 def test_a_trial_that_runs_or_died_holds_nothing_up() -> None:
-    runs, died = Standing(3, (), 0), Standing(4, (1.0,), 20)
+    runs, died = TrialProgress(3, (), 0), TrialProgress(4, (1.0,), 20)
 
-    assert next_move(LADDER, RUNGS, [*THREE, runs, died], 1000) == Start()
-    assert next_move(LADDER, RUNGS, [*THREE, runs, died, paused(5, 1.0)], 1000) == Promote(5)
+    assert next_action(HALVING, RUNGS, [*THREE, runs, died], 1000) == Start()
+    assert next_action(HALVING, RUNGS, [*THREE, runs, died, paused(5, 1.0)], 1000) == Promote(5)
 
 
 def test_values_get_worse_where_most_finished_trials_end_above_what_they_showed() -> None:
@@ -301,17 +302,17 @@ def test_ranks_disagree_where_six_say_so() -> None:
 def test_where_values_get_worse_the_latest_goes_on_and_those_that_wait_do_not() -> None:
     worse = [finished(number, 0.1, 0.2, 0.9 + number) for number in range(4)]
 
-    assert next_move(LADDER, RUNGS, [*worse, paused(4, 5.0), paused(5, 6.0)], 1000) == Promote(5)
-    assert next_move(LADDER, RUNGS, [*worse, paused(4, 5.0), finished(5, 6.0, 7.0, 8.0)], 1000) == Start()
+    assert next_action(HALVING, RUNGS, [*worse, paused(4, 5.0), paused(5, 6.0)], 1000) == Promote(5)
+    assert next_action(HALVING, RUNGS, [*worse, paused(4, 5.0), finished(5, 6.0, 7.0, 8.0)], 1000) == Start()
 
 
 def test_a_trial_is_compared_with_others_of_its_own_optimizer() -> None:
     quick = [replace(finished(number, 0.1 + number, 0.1 + number, 0.1), optimizer="adamw") for number in range(4)]
     slow = [replace(paused(4, 9.0), optimizer="muon"), replace(paused(5, 9.5), optimizer="muon")]
 
-    assert next_move(LADDER, RUNGS, [*quick, slow[0]], 1000) == Promote(4)
-    assert next_move(LADDER, RUNGS, [*quick, *slow], 1000) == Promote(4)
-    assert next_move(LADDER, RUNGS, [*quick, replace(slow[0], is_paused=False), slow[1]], 1000) == Start()
+    assert next_action(HALVING, RUNGS, [*quick, slow[0]], 1000) == Promote(4)
+    assert next_action(HALVING, RUNGS, [*quick, *slow], 1000) == Promote(4)
+    assert next_action(HALVING, RUNGS, [*quick, replace(slow[0], is_paused=False), slow[1]], 1000) == Start()
 
 
 def test_at_the_second_rung_it_is_compared_with_those_of_all_optimizers_too() -> None:
@@ -319,22 +320,22 @@ def test_at_the_second_rung_it_is_compared_with_those_of_all_optimizers_too() ->
 
     for value, goes in ((1.5, True), (2.5, False), (9.0, False)):
         first = replace(paused(4, 9.0, value), optimizer="muon")
-        assert goes_on(LADDER, RUNGS, [*quick, first], first) is goes
+        assert is_promotable(HALVING, RUNGS, [*quick, first], first) is goes
 
 
 def test_where_several_train_each_of_them_may_be_the_latest() -> None:
     worse = [finished(number, 0.1, 0.2, 0.9 + number) for number in range(4)]
     others = [paused(4, 5.0), finished(5, 6.0, 7.0, 8.0), finished(6, 6.0, 7.0, 8.0)]
 
-    assert next_move(LADDER, RUNGS, [*worse, *others], 1000, at_once=3) == Promote(4)
-    assert next_move(LADDER, RUNGS, [*worse, *others], 1000, at_once=2) == Start()
+    assert next_action(HALVING, RUNGS, [*worse, *others], 1000, at_once=3) == Promote(4)
+    assert next_action(HALVING, RUNGS, [*worse, *others], 1000, at_once=2) == Start()
 
 
 def test_where_ranks_disagree_the_latest_goes_on_unless_it_is_worse_than_all_that_finished() -> None:
     turned = [finished(number, 9.0 - number, 9.0 - number, number / 10) for number in range(6)]
 
-    assert next_move(LADDER, RUNGS, [*turned, paused(6, 8.9)], 1000) == Promote(6)
-    assert next_move(LADDER, RUNGS, [*turned, paused(6, 9.1)], 1000) == Start()
+    assert next_action(HALVING, RUNGS, [*turned, paused(6, 8.9)], 1000) == Promote(6)
+    assert next_action(HALVING, RUNGS, [*turned, paused(6, 9.1)], 1000) == Start()
 
 
 def test_where_models_overfit_trials_are_trained_to_the_end() -> None:
@@ -343,49 +344,49 @@ def test_where_models_overfit_trials_are_trained_to_the_end() -> None:
     assert len(done.finished()) >= 18
 
 
-def test_a_few_stay_in_each_pool() -> None:
+def test_a_few_stay_paused_at_each_rung() -> None:
     crowd = [*THREE, *(paused(3 + number, 10.0 + number) for number in range(8))]
 
-    assert surplus(LADDER, RUNGS, crowd[:8]) == []
-    assert set(surplus(LADDER, RUNGS, crowd)) < {one.number for one in crowd[3:]}
-    assert len([one for one in crowd if one.is_paused]) - len(surplus(LADDER, RUNGS, crowd)) >= LADDER.most_paused
+    assert to_discard(HALVING, RUNGS, crowd[:8]) == []
+    assert set(to_discard(HALVING, RUNGS, crowd)) < {one.number for one in crowd[3:]}
+    assert len([one for one in crowd if one.is_paused]) - len(to_discard(HALVING, RUNGS, crowd)) >= HALVING.most_paused
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1000))
-def test_who_would_go_on_is_never_given_up(seed: int) -> None:
+def test_a_promotable_trial_is_never_discarded(seed: int) -> None:
     values = np.random.default_rng(seed).random(20)
     crowd = [*THREE, *(paused(3 + number, 1.0 + 5 * value) for number, value in enumerate(values))]
-    given_up = surplus(LADDER, RUNGS, crowd)
+    discarded = to_discard(HALVING, RUNGS, crowd)
 
-    assert not any(goes_on(LADDER, RUNGS, crowd, one) for one in crowd if one.number in given_up)
-    waits = [one for one in crowd if one.is_paused and not goes_on(LADDER, RUNGS, crowd, one)]
-    assert len(waits) - len(given_up) <= LADDER.most_paused
+    assert not any(is_promotable(HALVING, RUNGS, crowd, one) for one in crowd if one.number in discarded)
+    waits = [one for one in crowd if one.is_paused and not is_promotable(HALVING, RUNGS, crowd, one)]
+    assert len(waits) - len(discarded) <= HALVING.most_paused
 
 
-def is_sgd(one: Standing) -> bool:
+def is_sgd(one: TrialProgress) -> bool:
     return one.optimizer == "sgd"
 
 
 def test_trials_that_are_held_wait_at_the_first_rung_alone() -> None:
-    first = Standing(0, (0.5, 0.4, 0.3), 100, optimizer="sgd")
-    better = Standing(1, (0.4,), 10, is_paused=True, optimizer="sgd")
-    further = Standing(2, (0.45, 0.35), 35, is_paused=True, optimizer="sgd")
-    other = Standing(3, (0.4,), 10, is_paused=True, optimizer="adamw")
+    first = TrialProgress(0, (0.5, 0.4, 0.3), 100, optimizer="sgd")
+    better = TrialProgress(1, (0.4,), 10, is_paused=True, optimizer="sgd")
+    further = TrialProgress(2, (0.45, 0.35), 35, is_paused=True, optimizer="sgd")
+    other = TrialProgress(3, (0.4,), 10, is_paused=True, optimizer="adamw")
 
-    def move(*standings: Standing, **settings: Any) -> Move | None:
-        return next_move(LADDER, RUNGS, standings, 1000, **settings)
+    def action(*progress: TrialProgress, **settings: Any) -> Promote | Start | None:
+        return next_action(HALVING, RUNGS, progress, 1000, **settings)
 
-    assert move(first, better) == Promote(1)
-    assert move(first, better, is_held=is_sgd) == Start()
-    assert move(first, better, other, is_held=is_sgd) == Promote(3)
-    assert move(first, further, is_held=is_sgd) == Promote(2)
-    # when nothing new can begin, nobody waits for it
-    assert move(first, better, is_held=is_sgd, may_start=False) == Promote(1)
+    assert action(first, better) == Promote(1)
+    assert action(first, better, is_held=is_sgd) == Start()
+    assert action(first, better, other, is_held=is_sgd) == Promote(3)
+    assert action(first, further, is_held=is_sgd) == Promote(2)
+    # when no new trial can start, no trial is held
+    assert action(first, better, is_held=is_sgd, may_start=False) == Promote(1)
 
 
-def test_nobody_is_held_where_the_rung_says_nothing() -> None:
-    worse = [Standing(number, (0.1, 0.2, 0.3), 100, optimizer="sgd") for number in range(2)]
-    latest = Standing(2, (0.4,), 10, is_paused=True, optimizer="sgd")
+def test_no_trial_is_held_at_a_rung_that_is_not_informative() -> None:
+    worse = [TrialProgress(number, (0.1, 0.2, 0.3), 100, optimizer="sgd") for number in range(2)]
+    latest = TrialProgress(2, (0.4,), 10, is_paused=True, optimizer="sgd")
 
-    assert next_move(LADDER, RUNGS, [*worse, latest], 1000, is_held=is_sgd) == Promote(2)
+    assert next_action(HALVING, RUNGS, [*worse, latest], 1000, is_held=is_sgd) == Promote(2)

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from opttune.algorithms.draws import first_recipe
 from opttune.engines.attempt_file import MESSAGES, load_result, save_attempt, save_workload
 from opttune.engines.attempt_process import main
 from opttune.engines.messages import hand_on
 from opttune.errors import MonitorError
 from opttune.outcome import Outcome, StopReason
+from opttune.space.sample import default_recipe
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
 from tests.support.listeners import Ear
 from tests.support.search_modules import Classifier, FailsAtOnce, loaders
 from tests.support.searches import MODULES, TINY, command_env, make_space
 
-RECIPE = first_recipe(make_space(TINY))
+RECIPE = default_recipe(make_space(TINY))
 FIVE = Attempt(RECIPE, "val_loss", 0, {"max_steps": 5})
 
 

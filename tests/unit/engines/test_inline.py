@@ -4,17 +4,17 @@ from typing import Any
 
 import torch
 
-from opttune.algorithms.draws import first_recipe
 from opttune.engines.inline import InlineEngine, train_here
 from opttune.errors import MonitorError, OpttuneError
 from opttune.outcome import Outcome, StopReason
+from opttune.space.sample import default_recipe
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
 from tests.support.listeners import Ear
 from tests.support.search_modules import Classifier, FailsAtOnce, loaders
 from tests.support.searches import TINY, make_space
 
-RECIPE = first_recipe(make_space(TINY))
+RECIPE = default_recipe(make_space(TINY))
 
 
 def train(model: Any, attempt: Attempt, ear: Ear | None = None) -> Outcome | OpttuneError:

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from opttune.algorithms.draws import first_recipe
 from opttune.engines.engine import Done
 from opttune.engines.inline import train_here
 from opttune.engines.local import LocalEngine
 from opttune.errors import InputError, MonitorError
 from opttune.guard.steps import StepRecord
 from opttune.outcome import Outcome, StopReason
+from opttune.space.sample import default_recipe
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
 from tests.support.listeners import Ear
@@ -27,7 +27,7 @@ from tests.support.search_modules import Classifier, FailsAtOnce, Slow, loaders
 from tests.support.searches import TINY, make_space
 
 pytestmark = pytest.mark.slow
-FIVE = Attempt(first_recipe(make_space(TINY)), "val_loss", 0, {"max_steps": 5})
+FIVE = Attempt(default_recipe(make_space(TINY)), "val_loss", 0, {"max_steps": 5})
 GRACE_SECONDS = 120
 
 

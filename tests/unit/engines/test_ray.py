@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from opttune.algorithms.draws import first_recipe
 from opttune.engines.engine import Done
 from opttune.errors import InputError
 from opttune.outcome import Outcome, StopReason
+from opttune.space.sample import default_recipe
 from opttune.training.attempt import Attempt, run_attempt
 from opttune.training.stop import NEVER
 from opttune.training.workload import Workload
@@ -28,7 +28,7 @@ pytest.importorskip("ray", reason="Ray is not installed (pip install 'opttune[ra
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-FIVE = Attempt(first_recipe(make_space(TINY)), "val_loss", 0, {"max_steps": 5, "accelerator": "cpu"})
+FIVE = Attempt(default_recipe(make_space(TINY)), "val_loss", 0, {"max_steps": 5, "accelerator": "cpu"})
 
 
 @pytest.fixture(scope="module")

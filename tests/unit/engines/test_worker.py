@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from opttune.algorithms.draws import first_recipe
 from opttune.engines.attempt_file import read_result, save_attempt, save_workload
 from opttune.outcome import Outcome, StopReason
+from opttune.space.sample import default_recipe
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
 from tests.support.search_modules import Talkative, loaders
 from tests.support.searches import TINY, command_env, make_space
 
-FIVE = Attempt(first_recipe(make_space(TINY)), "val_loss", 0, {"max_steps": 5})
+FIVE = Attempt(default_recipe(make_space(TINY)), "val_loss", 0, {"max_steps": 5})
 
 
 @pytest.mark.slow

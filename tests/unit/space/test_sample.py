@@ -10,7 +10,7 @@ from opttune.catalog import check_recipe
 from opttune.recipe import Groups, Part, Recipe
 from opttune.space.model import Branch, Choice, FieldError, Fixed, Range, Scalar, Space
 from opttune.space.parse import load_space, parse_space, space_names
-from opttune.space.sample import default_parameters, parameter, sample_recipe
+from opttune.space.sample import default_parameters, default_recipe, parameter, sample_recipe
 from tests.support.space_strategies import spaces
 from tests.support.strategies import FAST
 
@@ -69,6 +69,13 @@ def test_the_default_recipe_of_every_optimizer_can_be_asked_for(space: Space) ->
         recipe = sample_recipe(space, optuna.trial.FixedTrial(chosen))
         check_recipe(recipe)
         assert recipe.optimizer.name == branch.name
+
+
+def test_the_default_recipe_of_a_space_is_its_first_optimizers() -> None:
+    assert (
+        str(default_recipe(load_space("adamw")).optimizer) == "adamw(lr=0.0003, betas=(0.9, 0.999), weight_decay=0.01)"
+    )
+    assert default_recipe(load_space("wide")).optimizer.name == load_space("wide").optimizers[0].name
 
 
 @FAST

@@ -4,7 +4,7 @@ import pytest
 
 from opttune.errors import InputError
 from opttune.outcome import Outcome, StopReason
-from opttune.study.selection import Reevaluation, best_record, expected_values, finalists, luck_warning
+from opttune.study.selection import Reevaluation, best_record, expected_values, luck_warning, top_candidates
 from opttune.trial_record import TrialRecord
 
 
@@ -19,27 +19,27 @@ def trial(number: int, value: float | None, *again: float | None) -> TrialRecord
 
 
 @pytest.mark.parametrize(("budget", "expected"), [(5.0, 0), (13.3, 0), (13.4, 2), (20.0, 3), (100.0, 3)])
-def test_a_budget_pays_for_as_many_finalists_as_its_last_share_holds(budget: float, expected: int) -> None:
-    assert Reevaluation().finalists(budget) == expected
+def test_a_budget_pays_for_as_many_candidates_as_its_reserved_share_holds(budget: float, expected: int) -> None:
+    assert Reevaluation().candidate_count(budget) == expected
 
 
-def test_there_may_be_no_finale_at_all() -> None:
-    assert Reevaluation(most_candidates=0).finalists(100.0) == 0
-    assert Reevaluation(share=0.0).finalists(100.0) == 0
+def test_there_may_be_no_reevaluation_at_all() -> None:
+    assert Reevaluation(most_candidates=0).candidate_count(100.0) == 0
+    assert Reevaluation(share=0.0).candidate_count(100.0) == 0
 
 
 @pytest.mark.parametrize("fields", [{"share": 1.0}, {"share": -0.1}, {"share": nan}, {"most_candidates": -1}])
-def test_a_finale_out_of_its_range_is_refused(fields: dict[str, float]) -> None:
+def test_a_reevaluation_out_of_its_range_is_refused(fields: dict[str, float]) -> None:
     (name,) = fields
     with pytest.raises(InputError, match=f"Reevaluation: {name} must be"):
         Reevaluation(**fields)  # type: ignore[arg-type]
 
 
-def test_the_finalists_are_those_with_the_best_values_the_earliest_of_equals_first() -> None:
+def test_the_top_candidates_are_those_with_the_best_values_the_earliest_of_equals_first() -> None:
     records = [trial(0, 3.0), trial(1, None), trial(2, 1.0), trial(3, 1.0), trial(4, 2.0)]
 
-    assert [record.number for record in finalists(records, 3, "min")] == [2, 3, 4]
-    assert [record.number for record in finalists(records, 2, "max")] == [0, 4]
+    assert [record.number for record in top_candidates(records, 3, "min")] == [2, 3, 4]
+    assert [record.number for record in top_candidates(records, 2, "max")] == [0, 4]
 
 
 def test_without_a_second_seed_a_value_is_what_is_expected() -> None:

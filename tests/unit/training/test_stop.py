@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from opttune.algorithms.draws import first_recipe
 from opttune.guard.steps import StepRecord
 from opttune.outcome import Outcome, StopReason
+from opttune.space.sample import default_recipe
 from opttune.training.attempt import Attempt, run_attempt
 from opttune.training.stop import NEVER, StopSwitch
 from opttune.training.workload import Workload
@@ -18,7 +18,7 @@ from tests.support.search_modules import Classifier, loaders
 from tests.support.searches import TINY, make_space
 
 STEPS = 20
-ATTEMPT = Attempt(first_recipe(make_space(TINY)), "val_loss", 0, {"max_steps": STEPS})
+ATTEMPT = Attempt(default_recipe(make_space(TINY)), "val_loss", 0, {"max_steps": STEPS})
 
 
 class PressAfter:

@@ -1,0 +1,37 @@
+"""Read what an Optuna trial has shown, in the form that the sampler learns from."""
+
+from math import isfinite
+
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from opttune.algorithms.observations import Observation
+from opttune.outcome import StopReason
+from opttune.storages.records import OUTCOME, RUNGS
+
+
+def read_observation(trial: FrozenTrial, direction: StudyDirection) -> Observation | None:
+    """Return the result of a trial, of a search of opttune or of a user's own study.
+
+    Args:
+        trial: The trial.
+        direction: Whether its value is minimized or maximized.
+
+    Returns:
+        The result; None for a trial that failed, or that has no value yet.
+    """
+    if trial.state == TrialState.FAIL:
+        return None
+    outcome = trial.user_attrs.get(OUTCOME)
+    if outcome is not None and StopReason(outcome["reason"]).is_infeasible:
+        failed_at = outcome["steps"] / max(1, outcome["total_steps"])
+        rate = outcome.get("stopped_lr") or next((v for name, v in trial.params.items() if name.endswith(".lr")), None)
+        return Observation(trial.params, (), failed_at, rate if StopReason(outcome["reason"]).is_divergence else None)
+    values = [float(pause["value"]) for pause in trial.user_attrs.get(RUNGS, ())]
+    # a trial that was paused and then discarded was told to Optuna with the value of its last rung
+    is_told = trial.state == TrialState.COMPLETE or (trial.state == TrialState.PRUNED and not values)
+    if is_told and trial.value is not None:
+        values.append(trial.value)
+    sign = 1.0 if direction == StudyDirection.MINIMIZE else -1.0
+    finite = tuple(sign * value for value in values if isfinite(value))
+    return Observation(trial.params, finite) if finite else None
