@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from opttune.cli import plots
 from opttune.build.schedule import multiplier
 from opttune.catalog.lookup import find_schedule, schedule_names
+from opttune.cli import plots
 from opttune.cli.plots import WARMUP, plot_all_schedules, plot_schedule
 from opttune.errors import InputError, RecipeError, UnknownNameError
 from opttune.recipe import Part

@@ -14,8 +14,8 @@ from opttune.runtime.signals import DeferredInterrupts
 from opttune.storages.records import CONFIRMED
 from opttune.study.frozen_study import FrozenStudy
 from opttune.tracking.study_run import StudyRun, open_study_run
+from tests.support.records import record, stored
 from tests.support.searches import Tracked, make_database
-from tests.support.stored_studies import record, stored
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from opttune.confirming.candidates import Candidate, choose_candidates
 from opttune.confirming.verdict import Verdict, plus_minus, study_verdict
 from opttune.outcome import Outcome, StopReason
-from tests.support.stored_studies import record, stored
+from tests.support.records import record, stored
 
 RECORDS = [record(0, 0.1, lr=3.1e-4), record(1, 0.2, optimizer="muon", lr=2e-2)]
 GOOD = [0.30, 0.31, 0.29, 0.32, 0.30]

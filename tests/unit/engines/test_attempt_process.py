@@ -16,7 +16,7 @@ from opttune.errors import MonitorError
 from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
-from tests.support.listeners import Ear
+from tests.support.listeners import RecordingListener
 from tests.support.search_modules import Classifier, FailsAtOnce, loaders
 from tests.support.searches import MODULES, TINY, command_env, make_space
 
@@ -30,11 +30,11 @@ def prepare(folder: Path, attempt: Attempt = FIVE, workload: Workload | None = N
     return folder / "attempt"
 
 
-def heard(folder: Path) -> Ear:
-    ear = Ear()
+def heard(folder: Path) -> RecordingListener:
+    listener = RecordingListener()
     for line in (folder / MESSAGES).read_text().splitlines():
-        hand_on(json.loads(line), ear)
-    return ear
+        hand_on(json.loads(line), listener)
+    return listener
 
 
 def run_process(folder: Path, **env: str) -> "subprocess.CompletedProcess[str]":

@@ -3,8 +3,7 @@ import re
 from opttune.report.page import write_page
 from opttune.report.write import make_charts
 from opttune.study.frozen_study import FrozenStudy
-from tests.support.report_studies import full_study
-from tests.support.stored_studies import record, stored
+from tests.support.records import full_study, record, stored
 
 MOST_BYTES = 6_000_000
 

@@ -5,8 +5,7 @@ import pytest
 from opttune.outcome import StopReason
 from opttune.report.training import LOSS, how_it_ended, ladder, learning_curves
 from opttune.trial_record import TrialRecord
-from tests.support.report_studies import RECORDS, full_study
-from tests.support.stored_studies import record, stored
+from tests.support.records import RECORDS, full_study, record, stored
 
 CURVES = {
     1: {"val_loss": [(10, 1.9), (35, 0.9), (100, 0.3)], LOSS: [(step, 2.0 / step) for step in range(1, 1001)]},

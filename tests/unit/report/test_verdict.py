@@ -4,7 +4,7 @@ from opttune.confirming.candidates import choose_candidates
 from opttune.outcome import Outcome, StopReason
 from opttune.report.verdict import verdict_chart
 from opttune.study.frozen_study import FrozenStudy
-from tests.support.report_studies import full_study
+from tests.support.records import full_study
 
 
 def confirmed_study() -> FrozenStudy:

@@ -65,7 +65,7 @@ def test_a_plateau_schedule_drops_where_it_did(tmp_path, rungs, length):
     plateau = Part("plateau", {"patience_checks": 0, "improvement_fraction": 0.5})
     recipe = Recipe(p.RECIPE.optimizer, plateau)
     whole, paused = p.both(tmp_path, rungs, recipe=recipe, trainer=length)
-    assert len({record.lr for record in whole.ear.records}) > 1
+    assert len({record.lr for record in whole.listener.records}) > 1
     p.assert_equal(whole, paused)
 
 
@@ -74,7 +74,7 @@ def test_a_modules_own_optimizer_and_schedule_go_on_too(tmp_path):
         pass
 
     whole, paused = p.both(tmp_path, (3, 8), model=Own, recipe=None, trainer={"max_epochs": 3})
-    assert len({record.lr for record in whole.ear.records}) == 3
+    assert len({record.lr for record in whole.listener.records}) == 3
     p.assert_equal(whole, paused)
 
 
@@ -98,8 +98,8 @@ def test_a_rung_at_or_beyond_the_full_length_is_its_end(tmp_path, until_step):
 
 def test_a_pause_reports_a_validation_and_each_step_once(tmp_path):
     paused = p.train(tmp_path / "paused.ckpt", (3, 8))
-    assert [record.step for record in paused.ear.records] == list(range(1, 21))
-    assert [step for step, values in paused.ear.reports if "val_loss" in values] == [3, 8, 16, 20]
+    assert [record.step for record in paused.listener.records] == list(range(1, 21))
+    assert [step for step, values in paused.listener.reports if "val_loss" in values] == [3, 8, 16, 20]
     assert list(tmp_path.iterdir()) == [tmp_path / "paused.ckpt"]
 
 
