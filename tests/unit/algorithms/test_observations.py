@@ -11,9 +11,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from opttune.algorithms.observations import Observation, read_observations, scores
-from opttune.outcome import Outcome, StopReason
+from opttune.outcome import StopReason
 from opttune.storages.open_storage import quiet_optuna
 from opttune.storages.records import OUTCOME, RUNGS
+from tests.support.records import make_outcome
 
 MIN, MAX = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
 PARAMETERS = {"lr": 0.5}
@@ -25,7 +26,7 @@ def make(state: TrialState, value: float | None = None, **more: Any) -> FrozenTr
 
 
 def outcome(reason: StopReason, value: float | None, steps: int) -> dict[str, Any]:
-    return Outcome(reason, value, steps, 100, 1.0).to_dict()
+    return make_outcome(value, reason, steps=steps).to_dict()
 
 
 def pauses(*values: float) -> list[dict[str, Any]]:

@@ -6,8 +6,7 @@ import pytest
 
 from opttune.confirming.candidates import Candidate, choose_candidates
 from opttune.confirming.verdict import Verdict, plus_minus, study_verdict
-from opttune.outcome import Outcome, StopReason
-from tests.support.records import record, stored
+from tests.support.records import make_outcome, record, stored
 
 RECORDS = [record(0, 0.1, lr=3.1e-4), record(1, 0.2, optimizer="muon", lr=2e-2)]
 GOOD = [0.30, 0.31, 0.29, 0.32, 0.30]
@@ -16,8 +15,7 @@ BAD = [0.80, 0.83, 0.79, 0.81, 0.81]
 
 
 def outcome(value: float | None) -> dict[str, Any]:
-    reason = StopReason.COMPLETED if value is not None else StopReason.NON_FINITE
-    return Outcome(reason, value, 100, 100, 1.0).to_dict()
+    return make_outcome(value).to_dict()
 
 
 def verdict_of(*values: Sequence[float | None], mode: str = "min") -> Verdict:

@@ -1,10 +1,9 @@
 import pytest
 
 from opttune.confirming.candidates import choose_candidates
-from opttune.outcome import Outcome, StopReason
 from opttune.report.verdict import verdict_chart
 from opttune.study.frozen_study import FrozenStudy
-from tests.support.records import full_study
+from tests.support.records import full_study, make_outcome
 
 
 def confirmed_study() -> FrozenStudy:
@@ -14,7 +13,7 @@ def confirmed_study() -> FrozenStudy:
             "recipe": candidate.to_dict()["recipe"],
             "seed": seed,
             "run_key": "k",
-            "outcome": Outcome(StopReason.COMPLETED, 0.1 * place + 0.01 * seed, 100, 100, 1.0).to_dict(),
+            "outcome": make_outcome(0.1 * place + 0.01 * seed).to_dict(),
         }
         for place, candidate in enumerate(candidates)
         for seed in (1, 2, 3)

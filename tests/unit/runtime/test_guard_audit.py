@@ -11,6 +11,7 @@ from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part
 from opttune.runtime.guard_audit import audit_warnings, guard_of, is_audited, look_at, loosened
 from opttune.trial_record import TrialRecord
+from tests.support.records import make_outcome, make_pause, make_trial
 from tests.support.search_modules import Classifier, loaders
 from tests.support.searches import make_database, make_space
 
@@ -19,16 +20,16 @@ SAID = "let go on as a check, though the loss rose; the loss jumped"
 
 
 def fresh(number: int) -> TrialRecord:
-    return TrialRecord(number, "running", RECIPE, None, None)
+    return make_trial(number, state="running", recipe=RECIPE)
 
 
 def at_rung(number: int, value: float, **fields: Any) -> TrialRecord:
-    pause = Outcome(StopReason.PAUSED, value, 10, 100, 1.0, **fields)
-    return TrialRecord(number, "running", RECIPE, None, None, (pause,))
+    pause = make_pause(value, 10, **fields)
+    return make_trial(number, state="running", recipe=RECIPE, pauses=(pause,))
 
 
 def flagged(value: float | None, rule: str = "blow_up", reason: StopReason = StopReason.PAUSED) -> Outcome:
-    return Outcome(reason, value, 10, 100, 1.0, flagged=rule, alarms=SAID)
+    return make_outcome(value, reason, steps=10, flagged=rule, alarms=SAID)
 
 
 PEERS = [at_rung(0, 1.0), at_rung(1, 2.0), at_rung(2, 3.0)]
@@ -67,7 +68,7 @@ def test_a_flagged_trial_above_the_median_speaks_against_the_rule(value: float, 
 
 
 def test_others_say_nothing() -> None:
-    assert look_at(fresh(3), Outcome(StopReason.PAUSED, 0.1, 10, 100, 1.0), PEERS, "min") is None
+    assert look_at(fresh(3), make_pause(0.1, 10), PEERS, "min") is None
     assert look_at(fresh(3), flagged(0.1), PEERS[:2], "min") is None
     assert look_at(fresh(3), flagged(None, reason=StopReason.NON_FINITE), PEERS, "min") is None
     # it was compared at the first rung already

@@ -15,6 +15,7 @@ from opttune.study.config import SearchConfig
 from opttune.study.selection import Reevaluation
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
+from tests.support.records import make_outcome, make_pause, make_trial
 from tests.support.searches import make_space
 
 TOTAL = 100
@@ -34,7 +35,7 @@ RUNGS = climb().rungs
 
 
 def pause(value: float, steps: int) -> Outcome:
-    return Outcome(StopReason.PAUSED, value, steps, TOTAL, 1.0)
+    return make_pause(value, steps, TOTAL)
 
 
 def trial(number: int, *values: float, ended: StopReason | None = None) -> TrialRecord:
@@ -44,8 +45,8 @@ def trial(number: int, *values: float, ended: StopReason | None = None) -> Trial
     outcome = None
     if ended is not None:
         steps = TOTAL if ended.counts else max((one.steps for one in pauses), default=0) + 3
-        outcome = Outcome(ended, values[-1] if ended.has_value else None, steps, TOTAL, 1.0)
-    return TrialRecord(number, "waiting" if outcome is None else "complete", None, outcome, None, pauses)
+        outcome = make_outcome(values[-1] if ended.has_value else None, ended, steps=steps, total_steps=TOTAL)
+    return make_trial(number, outcome, state="waiting" if outcome is None else "complete", pauses=pauses)
 
 
 def finished(number: int, *values: float) -> TrialRecord:
@@ -53,7 +54,7 @@ def finished(number: int, *values: float) -> TrialRecord:
 
 
 def again(record: TrialRecord, value: float) -> TrialRecord:
-    return replace(record, repeats=(Outcome(StopReason.COMPLETED, value, TOTAL, TOTAL, 1.0),))
+    return replace(record, repeats=(make_outcome(value, total_steps=TOTAL),))
 
 
 def pool(values: Sequence[float]) -> list[TrialRecord]:
@@ -92,7 +93,7 @@ def test_where_more_is_better_the_larger_goes_on() -> None:
 
 
 def test_trials_that_have_shown_nothing_yet_are_passed_over() -> None:
-    waits = TrialRecord(3, "waiting", None, None, None)
+    waits = make_trial(3)
 
     assert climb().next_move([waits], 1000) == Start()
     assert climb().next_move([*THREE, waits], 1000) == Start()
@@ -108,7 +109,7 @@ def test_nothing_is_left_to_pay() -> None:
 
 
 def test_a_trial_that_was_stopped_goes_on_though_a_whole_one_could_not_be_paid() -> None:
-    begun = TrialRecord(0, "waiting", trial(0, 1.0).recipe, None, None, stopped_at=7)
+    begun = make_trial(0, recipe=trial(0, 1.0).recipe, stopped_at=7)
     promoted = replace(trial(0, 1.0), stopped_at=RUNGS[0] + 7)
 
     assert climb().next_move([begun], TOTAL - 7) == Start()
@@ -236,7 +237,7 @@ def test_why_a_search_ended_is_said_where_all_recipes_were_tried() -> None:
 
 
 def test_a_trial_is_trained_to_the_next_rung() -> None:
-    fresh = TrialRecord(0, "running", None, None, None)
+    fresh = make_trial(0, state="running")
     stands = [fresh, trial(0, 1.0), trial(0, 1.0, 0.9)]
 
     assert tuple(map(climb().next_rung, stands)) == RUNGS

@@ -6,7 +6,7 @@ import pytest
 from optuna.storages import BaseStorage
 
 from opttune.errors import InputError
-from opttune.outcome import Outcome, StopReason
+from opttune.outcome import StopReason
 from opttune.space.model import Choice, Fixed, Range, Scalar, Space
 from opttune.space.sample import default_parameters, sample_recipe
 from opttune.space.settle import SettledSpace
@@ -14,6 +14,7 @@ from opttune.storages.find_study import folder_name
 from opttune.storages.open_storage import open_storage
 from opttune.storages.study_store import StudyStore
 from opttune.study.warm_start import EarlierBest, find_earlier, with_earlier_best
+from tests.support.records import make_outcome, make_pause
 from tests.support.searches import make_space
 
 SPACE = make_space("""
@@ -66,8 +67,7 @@ def add(store: StudyStore, parameters: dict[str, Scalar], value: float | None, s
     store.study.enqueue_trial(parameters)
     trial = store.ask()
     store.save_recipe_of(trial.number, sample_recipe(space, trial), "key")
-    reason = StopReason.NON_FINITE if value is None else StopReason.COMPLETED
-    outcome = Outcome(reason, value, 100, 100, 1.0)
+    outcome = make_outcome(value)
     store.save_outcome(trial.number, outcome)
     store.tell(trial.number, outcome)
 
@@ -111,9 +111,9 @@ def test_a_trial_that_was_paused_or_given_up_is_no_best(tmp_path: Path) -> None:
         store.study.enqueue_trial(SGD)
         trial = store.ask()
         store.save_recipe_of(trial.number, sample_recipe(SPACE, trial), "key")
-        store.save_pause(trial.number, Outcome(StopReason.PAUSED, 0.1, 10, 100, 1.0))
+        store.save_pause(trial.number, make_pause(0.1, 10))
         if reason is StopReason.OUTRANKED:
-            store.save_outcome(trial.number, Outcome(reason, 0.1, 10, 100, 1.0))
+            store.save_outcome(trial.number, make_outcome(0.1, reason, steps=10))
 
     assert names(find_earlier(tmp_path / "old")) == [("adamw", 0.5)]
 

@@ -5,10 +5,11 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from opttune.guard.steps import StepRecord
-from opttune.outcome import Outcome, StopReason
+from opttune.outcome import StopReason
 from opttune.recipe import Part, Recipe
 from opttune.tracking.study_run import open_study_run
 from opttune.tracking.training_log import ParentLog, TrialLog, run_name, step_metrics
+from tests.support.records import make_outcome
 from tests.support.searches import Tracked, make_database
 
 RECIPE = Recipe(Part("adamw", {"lr": 3e-4}))
@@ -22,11 +23,11 @@ def tracked(tmp_path: Path) -> Tracked:
     ParentLog(parent, "baseline").metrics(1, {"val_loss": 2.25})
     first = TrialLog(parent, 0, RECIPE, 2, "key of trial 0")
     first.steps([StepRecord(1, 2.0, 0.1, 3.0)])
-    first.end(Outcome(StopReason.INTERRUPTED, None, 1, 2, 1.0))
+    first.end(make_outcome(None, StopReason.INTERRUPTED, steps=1, total_steps=2))
     resumed = TrialLog(parent, 0, RECIPE, 2, "key of trial 0", is_resumed=True)
     resumed.steps([StepRecord(1, 2.0, 0.1, 3.0), StepRecord(2, math.nan, 0.2, 4.0)])
     resumed.metrics(2, {"val_loss": 1.5})
-    resumed.end(Outcome(StopReason.COMPLETED, 1.5, 2, 2, 1.0))
+    resumed.end(make_outcome(1.5, total_steps=2))
     parent.end()
     parent.close()
     return Tracked(tmp_path)
@@ -65,7 +66,7 @@ def test_a_name_that_is_ours_for_every_step_is_not_written_twice(tmp_path: Path)
     log = TrialLog(run, 0, RECIPE, 10, "key")
     log.steps([StepRecord(1, 0.5, 0.1, None)])
     log.metrics(1, {"train/loss": 0.5, "val_loss": 0.4})
-    log.end(Outcome(StopReason.COMPLETED, 0.4, 1, 1, 1.0))
+    log.end(make_outcome(0.4, total_steps=1))
     run_id = run.writer.find_run_id("key")
     run.close()
 
