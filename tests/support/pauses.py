@@ -11,7 +11,7 @@ from opttune import Recipe
 from opttune.recipe import Part
 from opttune.training.attempt import Attempt, run_attempt
 from opttune.training.workload import Workload
-from tests.support import modules as m
+from tests.support import models as m
 from tests.support.listeners import RecordingListener
 
 RECIPE = Recipe(Part("adamw", {"lr": 0.03}), Part("cosine", {"warmup_fraction": 0.1}))

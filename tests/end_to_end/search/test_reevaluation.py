@@ -15,7 +15,7 @@ from opttune.space.recipe_file import load_recipe
 from opttune.storages.open_storage import open_storage
 from opttune.storages.records import LOST_STEPS, REPEATS
 from opttune.study.result import SearchResult
-from tests.support.search_modules import Lucky, loaders, read_moves
+from tests.support.search_models import Lucky, loaders, read_moves
 from tests.support.searches import MODULES, Tracked, make_database, make_space, run_command, run_search, write_space
 
 LENGTH = 20

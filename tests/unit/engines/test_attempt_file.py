@@ -28,7 +28,7 @@ from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import MODULES, command_env
 
 RECIPE = Recipe.from_dict(

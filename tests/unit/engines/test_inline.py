@@ -11,7 +11,7 @@ from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
 from tests.support.listeners import RecordingListener
-from tests.support.search_modules import Classifier, FailsAtOnce, loaders
+from tests.support.search_models import Classifier, FailsAtOnce, loaders
 from tests.support.searches import TINY, make_space
 
 RECIPE = first_recipe(make_space(TINY))

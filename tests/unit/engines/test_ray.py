@@ -21,7 +21,7 @@ from opttune.training.attempt import Attempt, run_attempt
 from opttune.training.stop import NEVER
 from opttune.training.workload import Workload
 from tests.support.listeners import RecordingListener
-from tests.support.search_modules import Classifier, Slow, loaders
+from tests.support.search_models import Classifier, Slow, loaders
 from tests.support.searches import MODULES, TINY, Tracked, make_space, run_search
 
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'opttune[ray]')")

@@ -21,7 +21,7 @@ from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt
 from opttune.training.stop import StopSwitch
 from opttune.training.workload import Workload
-from tests.support import modules as m
+from tests.support import models as m
 from tests.support import pauses
 from tests.support.listeners import RecordingListener
 from tests.support.searches import MODULES, TINY, command_env, make_database, write_space

@@ -12,7 +12,7 @@ import opttune
 from opttune.study.sync import sync_studies
 from opttune.tracking import Tracking, open_study_run
 from tests.support.records import make_outcome
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import MODULES, TINY, make_space, run_command, write_space
 from tests.unit.tracking.conftest import MlflowServer
 

@@ -14,7 +14,7 @@ from opttune.outcome import StopReason
 from opttune.recipe import Part
 from opttune.training.attempt import Attempt, run_attempt
 from opttune.training.workload import Workload
-from tests.support import modules as m
+from tests.support import models as m
 from tests.support.listeners import RecordingListener
 
 RECIPE = Recipe(Part("adamw", {"lr": 0.01}), Part("cosine", {"warmup_fraction": 0.1}), gradient_clip_norm=1.0)

@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, WeightedRandomSampler
 
 from opttune.training.data_order import DataOrder
-from tests.support import modules as m
+from tests.support import models as m
 from tests.support import pauses as p
 
 

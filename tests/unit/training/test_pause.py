@@ -6,7 +6,7 @@ from opttune import Guard, Recipe
 from opttune.errors import InputError
 from opttune.outcome import StopReason
 from opttune.recipe import Part
-from tests.support import modules as m
+from tests.support import models as m
 from tests.support import pauses as p
 
 LENGTHS = [

@@ -14,7 +14,7 @@ from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt, run_attempt
 from opttune.training.stop import NEVER, StopSwitch
 from opttune.training.workload import Workload
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import TINY, make_space
 
 STEPS = 20
