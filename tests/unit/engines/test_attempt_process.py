@@ -48,6 +48,7 @@ def outcome(folder: Path) -> Outcome:
     return result
 
 
+@pytest.mark.slow
 def test_it_trains_what_the_folder_says_from_references_alone(tmp_path: Path) -> None:
     references = Workload(Classifier, loaders, f"{MODULES}:Classifier", f"{MODULES}:loaders")
     path = tmp_path / "end.ckpt"
