@@ -23,13 +23,21 @@ LENGTHS = [
     {"max_epochs": 3, "min_epochs": 2},
     {"max_steps": 20, "num_sanity_val_steps": 2},
 ]
-RUNGS = [(2, 7), (3, 8), (4, 5), (8, 12), (10, 16), (5, 6, 7)]
+# within an epoch of 8 batches, and at its end
+RUNGS = [(3, 8), (10, 16)]
+MORE_RUNGS = [pytest.param(rungs, marks=pytest.mark.slow) for rungs in ((2, 7), (4, 5), (8, 12), (5, 6, 7))]
 
 
-@pytest.mark.parametrize("rungs", RUNGS, ids=str)
-@pytest.mark.parametrize("length", LENGTHS, ids=str)
-def test_a_training_paused_at_rungs_is_the_uninterrupted_one(tmp_path, length, rungs):
-    whole, paused = p.both(tmp_path, rungs, trainer=length)
+@pytest.fixture(scope="module", params=LENGTHS, ids=str)
+def in_one_go(request, tmp_path_factory):
+    """Each length, and the training of that length without a pause."""
+    return request.param, p.train(tmp_path_factory.mktemp("whole") / "whole.ckpt", trainer=request.param)
+
+
+@pytest.mark.parametrize("rungs", [*RUNGS, *MORE_RUNGS], ids=str)
+def test_a_training_paused_at_rungs_is_the_uninterrupted_one(tmp_path, in_one_go, rungs):
+    length, whole = in_one_go
+    paused = p.train(tmp_path / "paused.ckpt", rungs, trainer=length)
     assert [outcome.reason for outcome in paused.outcomes] == [*[StopReason.PAUSED] * len(rungs), "completed"]
     assert [outcome.steps for outcome in paused.outcomes] == [*rungs, whole.end.steps]
     assert {outcome.total_steps for outcome in paused.outcomes} == {whole.end.steps}
