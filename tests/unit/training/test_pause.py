@@ -25,7 +25,11 @@ LENGTHS = [
 ]
 # within an epoch of 8 batches, and at its end
 RUNGS = [(3, 8), (10, 16)]
-MORE_RUNGS = [pytest.param(rungs, marks=pytest.mark.slow) for rungs in ((2, 7), (4, 5), (8, 12), (5, 6, 7))]
+
+
+def slowly(*all_rungs):
+    """Rungs that are tried where there is time: each costs a training in several parts."""
+    return [pytest.param(rungs, marks=pytest.mark.slow) for rungs in all_rungs]
 
 
 @pytest.fixture(scope="module", params=LENGTHS, ids=str)
@@ -34,7 +38,7 @@ def in_one_go(request, tmp_path_factory):
     return request.param, p.train(tmp_path_factory.mktemp("whole") / "whole.ckpt", trainer=request.param)
 
 
-@pytest.mark.parametrize("rungs", [*RUNGS, *MORE_RUNGS], ids=str)
+@pytest.mark.parametrize("rungs", [*RUNGS, *slowly((2, 7), (4, 5), (8, 12), (5, 6, 7))], ids=str)
 def test_a_training_paused_at_rungs_is_the_uninterrupted_one(tmp_path, in_one_go, rungs):
     length, whole = in_one_go
     paused = p.train(tmp_path / "paused.ckpt", rungs, trainer=length)
@@ -68,7 +72,7 @@ def test_on_an_accelerator_the_scale_and_the_random_state_go_on_too(tmp_path, pr
 
 
 @pytest.mark.parametrize("length", [{"max_epochs": 6}, {"max_steps": 48}, {"max_epochs": 6, "max_steps": 45}], ids=str)
-@pytest.mark.parametrize("rungs", [(5, 17), (8, 16), (3, 24)], ids=str)
+@pytest.mark.parametrize("rungs", [(5, 17), *slowly((8, 16), (3, 24))], ids=str)
 def test_a_plateau_schedule_drops_where_it_did(tmp_path, rungs, length):
     plateau = Part("plateau", {"patience_checks": 0, "improvement_fraction": 0.5})
     recipe = Recipe(p.RECIPE.optimizer, plateau)
@@ -131,7 +135,7 @@ def test_hyperparameters_of_any_class_are_loaded(tmp_path):
     p.assert_equal(*p.both(tmp_path, (3,), model=Objects))
 
 
-@pytest.mark.parametrize("rungs", [(3, 8), (8, 16), (5, 12), (3, 16)], ids=str)
+@pytest.mark.parametrize("rungs", [(3, 8), (8, 16), *slowly((5, 12), (3, 16))], ids=str)
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("patience", [1, 2])
 def test_the_users_early_stopping_stops_where_it_would_have(tmp_path, patience, every, rungs):
