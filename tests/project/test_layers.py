@@ -170,18 +170,6 @@ def test_a_module_imports_only_its_own_layer_and_those_before_it() -> None:
         assert not above, f"{module} imports {above} from a layer above its own"
 
 
-def test_tracking_knows_neither_training_nor_studies() -> None:
-    known = {
-        name for module, path in MODULES.items() if module.startswith("opttune.tracking") for name in imported(path)
-    }
-
-    assert not [
-        name
-        for name in known
-        if name.startswith(("opttune.training", "opttune.storages", "opttune.study", "opttune.runtime"))
-    ]
-
-
 def test_no_modules_import_one_another_in_a_cycle() -> None:
     edges = {module: imported_modules(path) for module, path in MODULES.items()}
 
