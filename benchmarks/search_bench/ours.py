@@ -13,6 +13,9 @@ from opttune.algorithms.successive_halving import SuccessiveHalving
 from opttune.engines.inline import InlineEngine
 from opttune.guard.rules import Guard
 from opttune.integration.sampler import OpttuneSampler
+from opttune.runtime.loop import TrainingLoop
+from opttune.runtime.policy import SearchPolicy
+from opttune.runtime.progress import ProgressReporter
 from opttune.runtime.signals import DeferredInterrupts
 from opttune.space.facts import ModelFacts
 from opttune.space.model import Space
@@ -79,13 +82,12 @@ def replay_ours(
         store = StudyStore(settings.study_name, InMemoryStorage(), settings.spec)
         store.study.sampler = OpttuneSampler(settings.space, seed=seed, **(sampler or {}))
         with DeferredInterrupts() as interrupts:
-            search = Search(
-                settings,
+            search = TrainingLoop(
+                SearchPolicy(settings, _inspection(table)),
                 store,
-                _survey(table),
                 InlineEngine(TableEngine(meter)),
                 NoTracking(),  # type: ignore[arg-type]
-                NoWatcher(),
+                ProgressReporter(),
                 interrupts,
             )
             search.run()

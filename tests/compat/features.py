@@ -15,10 +15,10 @@ from lightning.pytorch.callbacks import (
 )
 from torch import nn
 
-from tests.support.modules import BareNet, Data, FrozenNet, GanNet, LateNet, ManualNet, Net, ScheduledNet
-from tests.support.modules import train_loader as make_train_loader
-from tests.support.modules import val_loader as make_val_loader
-from tests.support.search_modules import Classifier, streamed
+from tests.support.models import BareNet, Data, FrozenNet, GanNet, LateNet, ManualNet, Net, ScheduledNet
+from tests.support.models import train_loader as make_train_loader
+from tests.support.models import val_loader as make_val_loader
+from tests.support.search_models import Classifier, streamed
 
 
 @dataclass(frozen=True)

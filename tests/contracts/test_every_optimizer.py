@@ -20,7 +20,7 @@ from opttune.catalog.optimizers import OPTIMIZERS
 from opttune.catalog.ranges import SearchRange
 from opttune.errors import MissingExtraError, ModelError, RecipeError
 from opttune.recipe import Groups, Part, Recipe, Rule
-from tests.support.small_models import TASKS, train
+from tests.support.optimizer_tasks import TASKS, train
 
 NAMES = tuple(info.name for info in OPTIMIZERS)
 STEPS = 20

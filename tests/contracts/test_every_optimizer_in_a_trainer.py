@@ -11,9 +11,9 @@ from opttune.catalog.optimizers import OPTIMIZERS
 from opttune.errors import MissingExtraError
 from opttune.training.recipe_callback import RecipeCallback
 from tests.contracts.test_every_optimizer import STEPS, short_recipe
-from tests.support import modules as m
+from tests.support import models as m
+from tests.support.optimizer_tasks import TASKS
 from tests.support.pauses import assert_equal, both
-from tests.support.small_models import TASKS
 
 NAMES = tuple(info.name for info in OPTIMIZERS)
 

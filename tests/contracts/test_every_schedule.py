@@ -3,12 +3,9 @@
 import inspect
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import nn
-from torch.optim import SGD, Optimizer
 
 from opttune.build.load import load_object
 from opttune.build.schedule import build_scheduler, multiplier
@@ -20,29 +17,14 @@ from opttune.catalog.schedules import SCHEDULES
 from opttune.errors import RecipeError
 from opttune.recipe import Groups, Part, Recipe
 from tests.support import pauses
+from tests.support.schedules import PEAKS, rates, sgd
 
 NAMES = tuple(info.name for info in SCHEDULES)
 CURVES = tuple(info.name for info in SCHEDULES if not info.follows_monitor)
 OPTIONS = {name: {option.name for option in find_schedule(name).options} for name in NAMES}
 WARMED = tuple(name for name in CURVES if "warmup_fraction" in OPTIONS[name])
 FLOORED = tuple(name for name in CURVES if "final_lr_fraction" in OPTIONS[name])
-PEAKS = (0.1, 0.02)
 TOTAL = 40
-
-
-def sgd() -> SGD:
-    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in PEAKS]
-    return SGD(groups, lr=1.0)
-
-
-def rates(optimizer: Optimizer, scheduler: Any, steps: int) -> list[list[float]]:
-    """Each group's rate before each step, and after the last."""
-    seen = []
-    for _ in range(steps + 1):
-        seen.append([group["lr"] for group in optimizer.param_groups])
-        optimizer.step()
-        scheduler.step()
-    return seen
 
 
 @pytest.mark.parametrize("name", CURVES)

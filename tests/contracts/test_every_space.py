@@ -11,7 +11,7 @@ from opttune.space.model import Choice, Range, Space
 from opttune.space.parse import parse_space, space_names
 from opttune.space.sample import default_parameters, sample_recipe
 from opttune.yaml_text import write_yaml
-from tests.support.small_models import mlp
+from tests.support.optimizer_tasks import mlp
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
 PATHS = sorted(FOLDER.glob("*.yaml"))

@@ -5,7 +5,7 @@ import pytest
 import opttune
 from opttune.catalog import find_optimizer
 from opttune.space.parse import load_space, space_names
-from tests.support import modules as m
+from tests.support import models as m
 
 
 @pytest.mark.slow

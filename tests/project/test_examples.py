@@ -7,6 +7,8 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -67,28 +69,41 @@ def run_example(name: str, arguments: list[str], folder: Path) -> subprocess.Com
     )
 
 
+Ran = tuple[Path, subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def run_small(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ran]:
+    """Run an example in its small size, once for all tests that look at it; return its folder and what it said."""
+
+    @cache
+    def run(name: str) -> Ran:
+        folder = tmp_path_factory.mktemp("example")
+        write_digits(folder / "idx")
+        return folder, run_example(name, SMALL[name][0], folder)
+
+    return run
+
+
 def test_every_example_is_run_here():
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(SMALL)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-def test_example_runs(name, tmp_path):
+def test_example_runs(name: str, run_small: Callable[[str], Ran]) -> None:
     missing = [package for package in NEEDS.get(name, ()) if find_spec(package) is None]
     if missing and not os.environ.get("OPTTUNE_COMPAT"):
         pytest.skip(f"{', '.join(missing)} not installed; the example names its extra")
-    arguments, printed = SMALL[name]
-    write_digits(tmp_path / "idx")
-    done = run_example(name, arguments, tmp_path)
+    folder, done = run_small(name)
     assert done.returncode == 0, done.stderr
-    assert printed in done.stdout
-    assert (tmp_path / "mlflow.db").exists() or (tmp_path / "race" / "race.gif").read_bytes().startswith(b"GIF8")
+    assert SMALL[name][1] in done.stdout
+    assert (folder / "mlflow.db").exists() or (folder / "race" / "race.gif").read_bytes().startswith(b"GIF8")
 
 
 @pytest.mark.slow
-def test_the_mnist_table_has_every_line_beside_the_published_one(tmp_path):
-    write_digits(tmp_path / "idx")
-    done = run_example("mnist_table.py", SMALL["mnist_table.py"][0], tmp_path)
+def test_the_mnist_table_has_every_line_beside_the_published_one(run_small: Callable[[str], Ran]) -> None:
+    _, done = run_small("mnist_table.py")
     assert done.stdout.startswith("600 images, 1 epochs, tested on 200\n")
     for line, published in (
         ("SGD 0.01", 93.6),

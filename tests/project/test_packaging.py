@@ -54,7 +54,7 @@ def test_the_source_distribution_carries_what_the_wheel_is_made_of(tmp_path):
     with tarfile.open(built) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "opttune/py.typed", "search_spaces/adamw.yaml"} <= names
-    assert {"docs/index.md", "examples/spaces/language_model.yaml", "tests/test_packaging.py"} <= names
+    assert {"docs/index.md", "examples/spaces/language_model.yaml", "tests/project/test_packaging.py"} <= names
 
 
 def test_the_lowest_versions_are_those_that_the_project_declares():

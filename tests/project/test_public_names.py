@@ -1,15 +1,19 @@
 """What `import opttune` offers."""
 
+import ast
+import inspect
 import pkgutil
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 import opttune
 from tests.support.searches import command_env
 
+TESTS = Path(__file__).parents[1]
 # what users may import
 CONTRACT = {
     "Guard", "GuardCallback", "OptimizerInfo", "OpttunePruner", "OpttuneSampler", "Recipe", "RecipeCallback",
@@ -67,3 +71,31 @@ def test_importing_opttune_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=command_env(), check=True)
 
     assert done.stdout.strip() == ""
+
+
+def names_in_tests() -> set[str]:
+    """Return every name that the tests use, in code rather than in words."""
+    used: set[str] = set()
+    for path in TESTS.rglob("*.py"):
+        if path == Path(__file__):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name) | ast.keyword(arg=str(name)):
+                    used.add(name)
+    return used
+
+
+def test_every_public_name_and_every_method_and_property_is_tested() -> None:
+    used = names_in_tests()
+    public = {name: {name} for name in opttune.__all__}
+    for name in opttune.__all__:
+        found = getattr(opttune, name)
+        if inspect.isclass(found):
+            # hooks are called by Lightning and Optuna, as their own base classes say
+            inherited = {part for base in found.__mro__[1:] for part in vars(base)}
+            parts = {part for part, value in vars(found).items() if callable(value) or isinstance(value, property)}
+            public[name] |= {part for part in parts if not part.startswith("_")} - inherited
+
+    untested = {name: parts - used for name, parts in public.items() if parts - used}
+    assert not untested

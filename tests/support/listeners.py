@@ -1,20 +1,22 @@
-"""A listener that remembers, for the tests of engines."""
+"""The listener of the tests: it keeps what it is told."""
 
 from collections.abc import Mapping
 
 from opttune.guard.steps import StepRecord
 
 
-class Ear:
+class RecordingListener:
+    """Keeps every step and every report of metrics."""
+
     def __init__(self) -> None:
         self.records: list[StepRecord] = []
-        self.heard: list[tuple[int, dict[str, float]]] = []
+        self.reports: list[tuple[int, dict[str, float]]] = []
 
     def steps(self, records: list[StepRecord]) -> None:
         self.records += records
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        self.heard.append((step, dict(values)))
+        self.reports.append((step, dict(values)))
 
     @property
     def step_numbers(self) -> list[int]:

@@ -11,7 +11,8 @@ from opttune import Recipe
 from opttune.recipe import Part
 from opttune.training.attempt import Attempt, run_attempt
 from opttune.training.workload import Workload
-from tests.support import modules as m
+from tests.support import models as m
+from tests.support.listeners import RecordingListener
 
 RECIPE = Recipe(Part("adamw", {"lr": 0.03}), Part("cosine", {"warmup_fraction": 0.1}))
 
@@ -73,24 +74,11 @@ def loaders(**settings):
     return DataLoader(Noisy(), **{"batch_size": 4, "shuffle": True, **settings}), m.val_loader()
 
 
-class Ear:
-    """A listener that keeps what it hears."""
-
-    def __init__(self):
-        self.records, self.reports = [], []
-
-    def steps(self, records):
-        self.records += records
-
-    def metrics(self, step, values):
-        self.reports.append((step, dict(values)))
-
-
 class Story:
     """What was seen of one training, over all of its attempts."""
 
     def __init__(self):
-        self.ear, self.models, self.outcomes = Ear(), [], []
+        self.listener, self.models, self.outcomes = RecordingListener(), [], []
 
     @property
     def seen(self):
@@ -115,7 +103,7 @@ def train(path, rungs=(), model=Net, data=loaders, recipe=RECIPE, trainer=None, 
         attempt = Attempt(
             recipe, "val_loss", 3, trainer, checkpoint=path, until_step=until, resume_from=resume_from, **fields
         )
-        story.outcomes.append(run_attempt(attempt, Workload(made, data), story.ear))
+        story.outcomes.append(run_attempt(attempt, Workload(made, data), story.listener))
         if str(story.end.reason) != "paused":
             break
     story.saved = torch.load(path, weights_only=False) if path.exists() else None
@@ -130,8 +118,8 @@ def both(folder, rungs, **how):
 def assert_equal(whole, paused):
     """The paused training is the uninterrupted one, bit for bit."""
     assert paused.seen == whole.seen
-    assert [record.step for record in paused.ear.records] == [record.step for record in whole.ear.records]
-    assert paused.ear.records == whole.ear.records
+    assert [record.step for record in paused.listener.records] == [record.step for record in whole.listener.records]
+    assert paused.listener.records == whole.listener.records
     assert (paused.end.reason, paused.end.value, paused.end.steps, paused.end.message) == (
         whole.end.reason,
         whole.end.value,
@@ -167,4 +155,6 @@ NAMESPACES = [(pl, Net), (pytorch_lightning, OtherNet)]
 def run(path, model=Net, data=loaders, trainer=None, monitor="val_loss", **fields):
     """Train one attempt with its checkpoint there."""
     trainer = {"accelerator": "cpu", "max_steps": 20, **(trainer or {})}
-    return run_attempt(Attempt(RECIPE, monitor, 3, trainer, checkpoint=path, **fields), Workload(model, data), Ear())
+    return run_attempt(
+        Attempt(RECIPE, monitor, 3, trainer, checkpoint=path, **fields), Workload(model, data), RecordingListener()
+    )

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 import opttune
 from opttune.outcome import Outcome
-from tests.support import modules as m
+from tests.support import models as m
 from tests.support.searches import TINY, make_space
 
 SPACE = make_space(TINY)

@@ -23,7 +23,7 @@ from opttune.space.parse import parse_space
 from opttune.study.result import SearchResult
 from opttune.tracking import Tracking
 
-MODULES = Path(__file__).with_name("search_modules.py")
+MODULES = Path(__file__).with_name("search_models.py")
 
 TINY = """
 description: one optimizer, small

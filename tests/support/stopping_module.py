@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.support.search_modules import CLASSES, FEATURES, Classifier
+from tests.support.search_models import CLASSES, FEATURES, Classifier
 
 STOP, NOTES = Path("stop.json"), Path("notes.jsonl")
 OWN_RATE = 1e-4

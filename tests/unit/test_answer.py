@@ -10,7 +10,7 @@ from opttune.errors import InputError
 from opttune.recipe import Recipe
 from opttune.study.result import SearchResult
 from opttune.tracking import Tracking
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import Tracked, run_search
 
 
@@ -40,7 +40,7 @@ def test_the_parent_says_what_was_asked_and_what_it_ran_with(tracked: Tracked) -
     assert {"space", "seed", "monitor", "max_steps", "model", "replaced"} <= params.keys()
     assert (tags["opttune.budget"], tags["opttune.budget_steps"]) == ("4", "40")
     assert {"opttune.torch_version", "opttune.mlflow_version", "opttune.opttune_version"} <= tags.keys()
-    assert tags["mlflow.source.name"].endswith("search_modules.py")
+    assert tags["mlflow.source.name"].endswith("search_models.py")
     assert len(tags.get("mlflow.source.git.commit", "0" * 40)) == 40
 
 
@@ -126,7 +126,7 @@ def test_what_it_trained_on_is_in_mlflow_where_it_is_wanted(tmp_path: Path, trac
         assert len(run.inputs.dataset_inputs) == 2
         assert found["training"].name == "loaders training"
         assert json.loads(found["training"].profile)["samples"] > 0
-        assert json.loads(found["training"].source)["file"].endswith("search_modules.py")
+        assert json.loads(found["training"].source)["file"].endswith("search_models.py")
     assert tracked.parent.inputs.dataset_inputs == []
 
 

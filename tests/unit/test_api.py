@@ -10,7 +10,7 @@ import opttune
 from opttune.errors import InputError, ModelError
 from opttune.space.recipe_file import load_recipe
 from opttune.study.result import SearchResult
-from tests.support.search_modules import (
+from tests.support.search_models import (
     Classifier,
     PlClassifier,
     PlPoints,
@@ -83,13 +83,21 @@ def test_nothing_but_the_contracts_files_is_left(folder: Path, result: SearchRes
     assert left == {".lock", "best.ckpt", "best_recipe.yaml", "study.journal"}
 
 
-def test_a_search_changes_no_global_random_state(tmp_path: Path) -> None:
+def test_a_search_leaves_the_process_as_it_found_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    verbosity = optuna.logging.get_verbosity()
+    parameters = [parameter.clone() for parameter in classifier.parameters()]
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    run_search(tmp_path, Classifier, data=loaders, budget=2, max_steps=3)
+    run_search(tmp_path, classifier, data=loaders, budget=2, max_steps=3)
 
     assert torch.equal(torch.rand(3), expected)
+    assert optuna.logging.get_verbosity() == verbosity
+    # an instance is copied for each training
+    assert all(torch.equal(*pair) for pair in zip(parameters, classifier.parameters(), strict=True))
+    assert "configure_optimizers" not in vars(classifier)
+    # nothing is said where the progress is off
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_same_search_gives_the_same_again(result: SearchResult, tmp_path: Path) -> None:
@@ -99,32 +107,31 @@ def test_the_same_search_gives_the_same_again(result: SearchResult, tmp_path: Pa
     assert again.best_recipe == result.best_recipe
 
 
+@pytest.fixture(scope="module")
+def first_value(tmp_path_factory: pytest.TempPathFactory) -> float | None:
+    """The value of the first trial of a class with a factory of loaders."""
+    folder = tmp_path_factory.mktemp("first")
+    return run_search(folder, Classifier, data=loaders, budget=1, baseline=False, max_steps=5).best_value
+
+
 @pytest.mark.parametrize(
     ("model", "data"),
     [
-        pytest.param(Classifier, loaders, id="class and factory of loaders"),
         pytest.param(make_classifier, Points(), id="factory and data module"),
         pytest.param(classifier, loaders(), id="instance and loaders"),
         pytest.param(Classifier, Points, id="class and data module class"),
     ],
 )
-def test_every_form_of_model_and_data_gives_the_same_trial(model: object, data: object, tmp_path: Path) -> None:
+def test_every_form_of_model_and_data_gives_the_same_trial(
+    model: object, data: object, first_value: float | None, tmp_path: Path
+) -> None:
     found = run_search(tmp_path, model, data=data, budget=1, baseline=False, study="same", max_steps=5)
-    straight = run_search(tmp_path / "straight", Classifier, data=loaders, budget=1, baseline=False, max_steps=5)
 
     # the instance was made outside, with weights of its own
     if model is not classifier:
-        assert found.best_value == straight.best_value
+        assert found.best_value == first_value
     assert found.best_value is not None
     assert found.baseline_value is None
-
-
-def test_an_instance_stays_as_it_was(tmp_path: Path) -> None:
-    before = [parameter.clone() for parameter in classifier.parameters()]
-    run_search(tmp_path, classifier, data=loaders, budget=2, max_steps=3)
-
-    assert all(torch.equal(*pair) for pair in zip(before, classifier.parameters(), strict=True))
-    assert "configure_optimizers" not in vars(classifier)
 
 
 def test_modules_of_pytorch_lightning_are_searched_too(tmp_path: Path) -> None:
@@ -246,21 +253,6 @@ def test_a_search_that_finds_nothing_better_says_so(tmp_path: Path) -> None:
     found = run_search(tmp_path, Classifier, data=loaders, space=hopeless, budget=2)
 
     assert any("no recipe beats the module as it came" in words for words in found.warnings)
-
-
-def test_progress_says_nothing_when_it_is_off(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    run_search(tmp_path, Classifier, data=loaders, budget=2, max_steps=3)
-    shown = capfd.readouterr()
-
-    assert shown.out == ""
-    assert shown.err == ""
-
-
-def test_optunas_verbosity_is_put_back(tmp_path: Path) -> None:
-    before = optuna.logging.get_verbosity()
-    run_search(tmp_path, Classifier, data=loaders, budget=2, max_steps=3)
-
-    assert optuna.logging.get_verbosity() == before
 
 
 def test_the_search_is_reached_from_the_package() -> None:

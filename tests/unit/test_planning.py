@@ -9,7 +9,7 @@ from opttune.planning import make_plan
 from opttune.space.model import Choice, Fixed
 from opttune.space.parse import load_space
 from opttune.study.config import SearchConfig
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import MODULES, TINY, make_space, write_space
 
 USUAL: dict[str, Any] = {

@@ -10,7 +10,7 @@ from opttune.planning import make_plan
 from opttune.preview import budget_steps, look_at, preview, settle
 from opttune.study.config import SearchConfig
 from opttune.training.workload import Workload
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import TINY, make_space
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from opttune.errors import DiskFullError
 from opttune.storages.records import OUTCOME
-from tests.support.search_modules import Classifier, loaders, make_points
+from tests.support.search_models import Classifier, loaders, make_points
 from tests.support.searches import WILD, Tracked, make_database, make_space, run_search
 
 

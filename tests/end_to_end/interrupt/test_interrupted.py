@@ -16,7 +16,7 @@ from pandas.testing import assert_frame_equal
 from opttune.storages.open_storage import open_storage
 from opttune.storages.records import LOST_STEPS
 from opttune.study.result import SearchResult
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import Tracked, make_database, make_space, run_search
 
 # Python itself says so when Ctrl-C comes while it cleans up after an object

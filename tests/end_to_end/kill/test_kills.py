@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from opttune.algorithms.successive_halving import SuccessiveHalving
 from opttune.storages.open_storage import open_storage
 from opttune.storages.records import read_trial
-from tests.support.search_modules import read_moves
+from tests.support.search_models import read_moves
 from tests.support.searches import MODULES, TINY, Tracked, command_env, command_line, make_database, write_space
 
 pytestmark = pytest.mark.slow

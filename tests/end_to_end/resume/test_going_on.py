@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from opttune.errors import StudyError
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import TINY, Tracked, make_space, run_search
 
 

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from opttune.storages.open_storage import open_storage
 from opttune.study.result import SearchResult
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import (
     MODULES,
     TINY,
@@ -211,7 +211,7 @@ def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing_running(seconds: float
 
 def test_ctrl_c_that_a_library_swallows_while_it_is_loaded_still_ends_the_command(tmp_path: Path) -> None:
     swallowing = "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept BaseException:\n    pass\n"
-    (tmp_path / "own.py").write_text(swallowing + "from tests.support.search_modules import Classifier, loaders\n")
+    (tmp_path / "own.py").write_text(swallowing + "from tests.support.search_models import Classifier, loaders\n")
     arguments = ("search", "own.py:Classifier", "own.py:loaders", "--max-steps", "20", "--engine", "inline")
     # a shell makes what runs in its background ignore Ctrl-C
     program = (

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from opttune.engines.memory import rss_bytes
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import run_search
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from opttune.outcome import Outcome
 from opttune.space.recipe_file import load_recipe
 from opttune.study.frozen_study import load_study
 from opttune.study.result import SearchResult
-from tests.support.search_modules import Lucky, loaders, read_moves
+from tests.support.search_models import Lucky, loaders, read_moves
 from tests.support.searches import MODULES, Tracked, make_database, make_space, run_command, run_search, write_space
 
 LENGTH = 20

@@ -17,7 +17,7 @@ from opttune.outcome import StopReason
 from opttune.storages.open_storage import open_storage
 from opttune.storages.records import read_trial
 from opttune.study.result import SearchResult
-from tests.support.search_modules import Noting, loaders, read_moves
+from tests.support.search_models import Noting, loaders, read_moves
 from tests.support.searches import (
     MODULES,
     TINY,

@@ -17,7 +17,7 @@ from opttune.storages.open_storage import open_storage
 from opttune.storages.records import read_trial
 from opttune.trial_record import TrialRecord
 from tests.support.postgres import postgres_server
-from tests.support.search_modules import read_moves
+from tests.support.search_models import read_moves
 from tests.support.searches import MODULES, TINY, Tracked, command_env, command_line, make_database, write_space
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from torch import nn
 
 from opttune.build.depth import parameter_depths
 from opttune.build.traits import parameter_traits
-from tests.support.small_models import LstmModel, TransformerModel, cnn
+from tests.support.optimizer_tasks import LstmModel, TransformerModel, cnn
 
 
 class Block(nn.Module):

@@ -10,7 +10,7 @@ from opttune.build.groups import GroupPlan, plan_groups
 from opttune.build.optimizer import build_optimizer, describe_groups
 from opttune.errors import ModelError
 from opttune.recipe import Groups, Part, Recipe, Rule
-from tests.support.small_models import LstmModel, TransformerModel, cnn
+from tests.support.optimizer_tasks import LstmModel, TransformerModel, cnn
 
 
 def table(plans: list[GroupPlan]) -> dict[str, tuple[float, float]]:

@@ -10,7 +10,7 @@ from opttune.build.module_facts import attention_heads, attention_width, read_fa
 from opttune.build.optimizer import build_optimizer
 from opttune.recipe import Part, Recipe
 from opttune.space.facts import ModelFacts
-from tests.support.small_models import TASKS
+from tests.support.optimizer_tasks import TASKS
 
 
 class Attention(nn.Module):

@@ -5,31 +5,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 from torch.optim import lr_scheduler as theirs
 
 from opttune.build.schedule import build_scheduler
 from opttune.recipe import Part
+from tests.support.schedules import PEAKS, rates, sgd
 
-PEAKS = (0.1, 0.02)
 TOTAL = 40
 F64 = torch.float64
-
-
-def sgd() -> SGD:
-    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in PEAKS]
-    return SGD(groups, lr=1.0)
-
-
-def rates(optimizer: Optimizer, scheduler: Any, steps: int) -> list[list[float]]:
-    """Each group's rate before each step, and after the last."""
-    seen = []
-    for _ in range(steps + 1):
-        seen.append([group["lr"] for group in optimizer.param_groups])
-        optimizer.step()
-        scheduler.step()
-    return seen
 
 
 def warmed_linear(optimizer: Optimizer) -> Any:

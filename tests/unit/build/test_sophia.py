@@ -11,8 +11,8 @@ from opttune.build.sophia import SophiaH
 from opttune.catalog import find_optimizer
 from opttune.errors import ModelError
 from opttune.recipe import Part, Recipe
+from tests.support.optimizer_tasks import TASKS, backward
 from tests.support.side_by_side import STEPS
-from tests.support.small_models import TASKS, backward
 
 
 def test_sophia_is_algorithm_3_of_liu_et_al_with_hutchinsons_estimate() -> None:

@@ -5,7 +5,7 @@ from torch import nn
 
 from opttune.build.traits import parameter_traits
 from opttune.errors import ModelError
-from tests.support.small_models import LstmModel, TransformerModel
+from tests.support.optimizer_tasks import LstmModel, TransformerModel
 
 
 def names(module: nn.Module, trait: str) -> list[str]:

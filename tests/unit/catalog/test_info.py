@@ -46,6 +46,27 @@ def test_what_it_can_hold_passes(option: OptionInfo, value: Any) -> None:
     option.check(value, "here")
 
 
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"low": 0, "high": 1, "excluded": "high"}, ">= 0 and < 1"),
+        ({"low": 0, "excluded": "low"}, "> 0"),
+        ({"high": 0.5}, "<= 0.5"),
+        ({}, "finite"),
+    ],
+)
+def test_a_range_in_words_says_which_of_its_ends_belong_to_it(limits: dict[str, Any], words: str) -> None:
+    assert OptionInfo("rate", 0.5, **limits).range_words == words
+
+
+def test_one_field_of_a_list_is_checked_by_itself() -> None:
+    betas = OptionInfo("betas", (0.9, 0.99), "floats", low=0, high=1)
+    betas.check_field(0.5, "here.beta1")
+
+    with pytest.raises(RecipeError, match=r"^here\.beta1 must be >= 0 and <= 1, got 2\.0\.$"):
+        betas.check_field(2.0, "here.beta1")
+
+
 def test_searchable_fields_are_named_as_spaces_name_them() -> None:
     options = {option.name: option for option in find_optimizer("ademamix").options}
     assert set(options["betas"].searchable) == {"beta1", "beta2", "beta3"}

@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 from opttune.build.optimizer import build_optimizer
 from opttune.build.schedule import build_scheduler
 from opttune.recipe import Part, Recipe
+from tests.support.optimizer_tasks import TASKS
 from tests.support.side_by_side import STEPS
-from tests.support.small_models import TASKS
 
 
 @pytest.mark.parametrize("adjust", [None, "match_rms_adamw"])

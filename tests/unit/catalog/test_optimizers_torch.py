@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from opttune.build.optimizer import build_optimizer
 from opttune.recipe import Part, Recipe
-from tests.support.small_models import TASKS
+from tests.support.optimizer_tasks import TASKS
 
 STEPS = 30
 Build = Callable[[list[dict[str, Any]]], Optimizer]

@@ -1,7 +1,13 @@
-"""The options that several rows share."""
+"""Options that several rows share, those of the schedules, and those of the training itself."""
+
+import pytest
 
 from opttune.catalog import options as o
 from opttune.catalog.ranges import SearchRange
+from opttune.catalog.schedules import SCHEDULES, WARMUP_FRACTION
+from opttune.catalog.training import TRAINING_OPTIONS
+from opttune.errors import RecipeError
+from opttune.recipe import Part, Recipe
 
 
 def test_adam_like_rates_start_higher_in_short_trainings() -> None:
@@ -21,3 +27,24 @@ def test_a_switch_is_searched_where_it_has_a_source() -> None:
 
 def test_fixed_rates_are_not_searched() -> None:
     assert not o.fixed_lr(1.0, "help").searchable
+
+
+def test_schedules_that_rise_by_themselves_or_wait_have_no_warmup() -> None:
+    bare = {info.name for info in SCHEDULES if WARMUP_FRACTION not in info.options}
+    assert bare == {"one_cycle", "cyclical", "plateau"}
+
+
+def test_they_are_fields_of_a_recipe_with_the_same_defaults():
+    recipe = Recipe(Part("adamw"))
+    assert {option.name: option.default for option in TRAINING_OPTIONS} == {
+        option.name: getattr(recipe, option.name) for option in TRAINING_OPTIONS
+    }
+
+
+@pytest.mark.parametrize(("name", "value"), [("gradient_clip_norm", 0.0), ("accumulate_grad_batches", 0)])
+def test_what_a_recipe_refuses_a_space_refuses_as_well(name, value):
+    (option,) = [option for option in TRAINING_OPTIONS if option.name == name]
+    with pytest.raises(RecipeError, match="must be"):
+        option.check(value, "here")
+    with pytest.raises(RecipeError, match="must be"):
+        Recipe(Part("adamw"), **{name: value})

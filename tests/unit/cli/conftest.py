@@ -31,5 +31,5 @@ def in_folder(searched: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     yield searched
     sys.path[:] = path
     for name in set(sys.modules) - modules:
-        if "search_modules" in name:
+        if "search_models" in name:
             del sys.modules[name]

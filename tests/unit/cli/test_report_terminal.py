@@ -5,8 +5,7 @@ import pytest
 
 from opttune.cli.report_terminal import print_report, print_verdict, report_json
 from opttune.confirming.verdict import study_verdict
-from tests.support.report_studies import full_study
-from tests.support.stored_studies import record, stored
+from tests.support.records import full_study, record, stored
 from tests.unit.report.test_verdict import confirmed_study
 
 WRITTEN = [Path("out/report.html"), Path("out/a.png")]

@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path
     sys.path[:] = path
     for name in set(sys.modules) - modules:
-        if "search_modules" in name:
+        if "search_models" in name:
             del sys.modules[name]
 
 
@@ -54,7 +54,7 @@ BAD: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("two optimizers", {"model": "TwoOptimizers"}, (r"trains with 2 optimizers \(SGD, SGD\)",)),
     ("a stream", {"data": "streamed", "length": ("--max-epochs", "2")}, ("IterableDataset", "max_steps")),
     ("out dir", {"args": ("--out-dir", "file/below")}, ("cannot write to the folder file/below", "--out-dir")),
-    ("fails", {"model": "FailsAtOnce"}, (r"FailsAtOnce fails .* RuntimeError: never any step \(.*search_modules.py:",)),
+    ("fails", {"model": "FailsAtOnce"}, (r"FailsAtOnce fails .* RuntimeError: never any step \(.*search_models.py:",)),
     ("no length", {"length": ()}, ("--max-steps N or --max-epochs N",)),
     ("budget", {"args": ("--budget", "1")}, ("budget must be at least 2",)),
     ("engine", {"args": ("--engine", "locl")}, ("unknown engine 'locl'. Did you mean 'local'",)),
@@ -152,17 +152,19 @@ def test_a_dry_run_refuses_bad_input(capsys: pytest.CaptureFixture[str]) -> None
     assert "manual optimization" in capsys.readouterr().err
 
 
-def small_search(folder: Path, *arguments: Any, model: str = "Classifier") -> int:
+def small_search(folder: Path, *arguments: Any, model: str = "Classifier", with_report: bool = False) -> int:
+    # drawing a report takes seconds
     uri = make_database(folder)
     space = write_space(folder, TINY)
+    report = [] if with_report else ["--no-report"]
     return search(
-        "--max-steps", 5, "--budget", 3, "--space", space, "--tracking-uri", uri, "--out-dir", "out", *arguments,
-        model=model,
+        "--max-steps", 5, "--budget", 3, "--space", space, "--tracking-uri", uri, "--out-dir", "out", *report,
+        *arguments, model=model,
     )  # fmt: skip
 
 
 def test_a_search_ends_with_the_answer_on_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = small_search(folder)
+    code = small_search(folder, with_report=True)
     shown = capsys.readouterr()
 
     assert code == DONE

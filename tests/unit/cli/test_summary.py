@@ -6,7 +6,7 @@ import pytest
 from opttune.cli.summary import print_preview, print_result, result_json
 from opttune.study.result import SearchResult
 from opttune.yaml_text import read_yaml
-from tests.support.search_modules import Classifier, FailsInItsThirdStep, loaders
+from tests.support.search_models import Classifier, FailsInItsThirdStep, loaders
 from tests.support.searches import TINY, WILD, make_space, run_search
 
 KEYS = [

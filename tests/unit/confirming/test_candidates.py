@@ -3,7 +3,7 @@ from torch import nn
 
 from opttune.build.optimizer import build_optimizer
 from opttune.confirming.candidates import Candidate, adamw_default, choose_candidates
-from tests.support.stored_studies import record, stored
+from tests.support.records import record, stored
 
 
 def labels(candidates: list[Candidate]) -> list[str]:

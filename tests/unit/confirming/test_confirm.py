@@ -11,7 +11,7 @@ from opttune.errors import InputError, StudyError
 from opttune.storages.records import CONFIRMED
 from opttune.study.result import SearchResult
 from opttune.training.attempt import Attempt
-from tests.support.search_modules import Classifier, FailsInItsThirdStep, loaders
+from tests.support.search_models import Classifier, FailsInItsThirdStep, loaders
 from tests.support.searches import Tracked, make_space, run_search
 
 TWINS = """

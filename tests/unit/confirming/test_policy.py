@@ -24,8 +24,8 @@ from opttune.storages.study_store import StudyStore
 from opttune.tracking.study_run import StudyRun, open_study_run
 from opttune.training.attempt import Attempt
 from opttune.trial_record import TrialRecord
+from tests.support.records import PLAN, make_run, record, stored
 from tests.support.searches import Tracked, make_database
-from tests.support.stored_studies import PLAN, record, run_of, stored
 
 DONE = Outcome(StopReason.COMPLETED, 0.5, 100, 100, 1.0)
 CANDIDATES = choose_candidates(stored([record(0, 0.5)]), top=1)
@@ -45,7 +45,7 @@ def test_all_candidates_are_trained_on_a_seed_before_the_next() -> None:
     policy = make_policy(1, 2)
     runs: list[TrialRecord] = []
     while (job := next_job(policy, *runs)) is not None:
-        runs.append(run_of(job, DONE, len(runs)))
+        runs.append(make_run(job, DONE, len(runs)))
     jobs = [run.auxiliary for run in runs if run.auxiliary is not None]
 
     # a verdict that is broken off has whole pairs
@@ -60,30 +60,30 @@ def test_those_that_have_ended_or_run_are_passed_over_and_one_that_waits_is_not(
     first, second, third = policy.jobs
     failed = Outcome(StopReason.FAILED, None, 3, 100, 1.0, "no")
 
-    assert next_job(policy, run_of(first, DONE)) == second
-    assert next_job(policy, run_of(first, failed)) == second
-    assert next_job(policy, run_of(first, None), run_of(second, DONE)) == third
-    assert next_job(policy, run_of(first, None, state="waiting"), run_of(second, None)) == first
-    assert next_job(policy, *(run_of(job, None) for job in policy.jobs)) is None
+    assert next_job(policy, make_run(first, DONE)) == second
+    assert next_job(policy, make_run(first, failed)) == second
+    assert next_job(policy, make_run(first, None), make_run(second, DONE)) == third
+    assert next_job(policy, make_run(first, None, state="waiting"), make_run(second, None)) == first
+    assert next_job(policy, *(make_run(job, None) for job in policy.jobs)) is None
 
 
 def test_a_run_of_another_role_is_no_training_of_the_verdict() -> None:
     policy = make_policy(1)
     baseline = TrainingJob(None, 1, Role.BASELINE)
-    done = [run_of(job, DONE) for job in (policy.jobs[0], policy.jobs[2])]
+    done = [make_run(job, DONE) for job in (policy.jobs[0], policy.jobs[2])]
 
-    assert next_job(policy, run_of(baseline, DONE), *done) == policy.jobs[1]
+    assert next_job(policy, make_run(baseline, DONE), *done) == policy.jobs[1]
 
 
 def test_each_training_that_has_ended_is_one_line_those_of_earlier_calls_first() -> None:
     stream, policy = io.StringIO(), make_policy(1)
     reporter = ConfirmationReporter(Console(file=stream, width=200), policy)
     first, second, third = policy.jobs
-    reporter.show_ended([run_of(first, DONE), run_of(second, None)])
-    reporter.training_ended(run_of(second, None), Outcome(StopReason.PAUSED, 0.5, 10, 100, 1.0), 0)
-    reporter.training_ended(run_of(second, None), Outcome(StopReason.INTERRUPTED, None, 20, 100, 1.0), 0)
-    reporter.training_ended(run_of(second, None), replace(DONE, value=0.25), 0)
-    reporter.training_ended(run_of(third, None), Outcome(StopReason.FAILED, None, 3, 100, 1.0, "no"), 0)
+    reporter.show_ended([make_run(first, DONE), make_run(second, None)])
+    reporter.training_ended(make_run(second, None), Outcome(StopReason.PAUSED, 0.5, 10, 100, 1.0), 0)
+    reporter.training_ended(make_run(second, None), Outcome(StopReason.INTERRUPTED, None, 20, 100, 1.0), 0)
+    reporter.training_ended(make_run(second, None), replace(DONE, value=0.25), 0)
+    reporter.training_ended(make_run(third, None), Outcome(StopReason.FAILED, None, 3, 100, 1.0, "no"), 0)
 
     assert stream.getvalue().splitlines() == [
         "[1 of 3 trainings] adamw 1e-3, seed 1: val_loss 0.5",

@@ -8,7 +8,7 @@ from opttune.confirming.verdict import Verdict, plus_minus, study_verdict
 from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.trial_record import TrialRecord
-from tests.support.stored_studies import record, run_of, stored
+from tests.support.records import make_run, record, stored
 
 RECORDS = [record(0, 0.1, lr=3.1e-4), record(1, 0.2, optimizer="muon", lr=2e-2)]
 GOOD = [0.30, 0.31, 0.29, 0.32, 0.30]
@@ -19,7 +19,7 @@ BAD = [0.80, 0.83, 0.79, 0.81, 0.81]
 def run(candidate: Candidate, seed: int, value: float | None, number: int = 0) -> TrialRecord:
     reason = StopReason.COMPLETED if value is not None else StopReason.NON_FINITE
     job = TrainingJob(candidate.recipe, seed, Role.CONFIRMATION, label=candidate.label)
-    return run_of(job, Outcome(reason, value, 100, 100, 1.0), number)
+    return make_run(job, Outcome(reason, value, 100, 100, 1.0), number)
 
 
 def verdict_of(*values: Sequence[float | None], mode: str = "min") -> Verdict:
@@ -112,7 +112,7 @@ def test_two_trials_of_one_recipe_are_not_distinguishable() -> None:
 def test_before_any_training_there_is_no_verdict() -> None:
     candidates = choose_candidates(stored(RECORDS), top=1)
     confirmed = {"candidates": [candidate.to_dict() for candidate in candidates], "seeds": [1]}
-    under_way = run_of(TrainingJob(candidates[0].recipe, 1, Role.CONFIRMATION), None)
+    under_way = make_run(TrainingJob(candidates[0].recipe, 1, Role.CONFIRMATION), None)
 
     assert study_verdict(stored(RECORDS)) is None
     assert study_verdict(stored(RECORDS, confirmed=confirmed, runs=[under_way])) is None
@@ -127,8 +127,8 @@ def test_only_confirmations_on_the_verdicts_seeds_give_it_values() -> None:
         run(winner, 1, 0.3),
         run(winner, 2, 0.9),
         run(own, 1, None),
-        run_of(TrainingJob(winner.recipe, 1, Role.REPLICATE, 0), done),
-        run_of(TrainingJob(None, 1, Role.BASELINE), done),
+        make_run(TrainingJob(winner.recipe, 1, Role.REPLICATE, 0), done),
+        make_run(TrainingJob(None, 1, Role.BASELINE), done),
     ]
     verdict = study_verdict(stored(RECORDS, None, confirmed=confirmed, runs=runs))
 

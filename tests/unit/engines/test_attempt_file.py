@@ -28,7 +28,7 @@ from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import MODULES, command_env
 
 RECIPE = Recipe.from_dict(
@@ -57,6 +57,7 @@ def test_whose_attempt_it_is_stands_in_the_file_for_people(tmp_path: Path) -> No
     assert json.loads((tmp_path / ATTEMPT).read_text())["labels"] == {"study": "s", "trial": 3, "run": "abc"}
 
 
+@pytest.mark.slow
 def test_a_callback_of_the_users_own_module_is_found_by_another_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,8 +16,8 @@ from opttune.outcome import Outcome, StopReason
 from opttune.space.sample import default_recipe
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
-from tests.support.listeners import Ear
-from tests.support.search_modules import Classifier, FailsAtOnce, loaders
+from tests.support.listeners import RecordingListener
+from tests.support.search_models import Classifier, FailsAtOnce, loaders
 from tests.support.searches import MODULES, TINY, command_env, make_space
 
 RECIPE = default_recipe(make_space(TINY))
@@ -30,11 +30,11 @@ def prepare(folder: Path, attempt: Attempt = FIVE, workload: Workload | None = N
     return folder / "attempt"
 
 
-def heard(folder: Path) -> Ear:
-    ear = Ear()
+def heard(folder: Path) -> RecordingListener:
+    listener = RecordingListener()
     for line in (folder / MESSAGES).read_text().splitlines():
-        hand_on(json.loads(line), ear)
-    return ear
+        hand_on(json.loads(line), listener)
+    return listener
 
 
 def run_process(folder: Path, **env: str) -> "subprocess.CompletedProcess[str]":
@@ -48,6 +48,7 @@ def outcome(folder: Path) -> Outcome:
     return result
 
 
+@pytest.mark.slow
 def test_it_trains_what_the_folder_says_from_references_alone(tmp_path: Path) -> None:
     references = Workload(Classifier, loaders, f"{MODULES}:Classifier", f"{MODULES}:loaders")
     path = tmp_path / "end.ckpt"

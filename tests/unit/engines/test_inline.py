@@ -10,16 +10,16 @@ from opttune.outcome import Outcome, StopReason
 from opttune.space.sample import default_recipe
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
-from tests.support.listeners import Ear
-from tests.support.search_modules import Classifier, FailsAtOnce, loaders
+from tests.support.listeners import RecordingListener
+from tests.support.search_models import Classifier, FailsAtOnce, loaders
 from tests.support.searches import TINY, make_space
 
 RECIPE = default_recipe(make_space(TINY))
 
 
-def train(model: Any, attempt: Attempt, ear: Ear | None = None) -> Outcome | OpttuneError:
+def train(model: Any, attempt: Attempt, listener: RecordingListener | None = None) -> Outcome | OpttuneError:
     engine = InlineEngine(train_here(Workload(model, loaders)))
-    engine.submit(7, attempt, ear or Ear())
+    engine.submit(7, attempt, listener or RecordingListener())
     done = engine.next_done(0.0)
     assert done is not None
     assert done.job == 7
@@ -27,8 +27,8 @@ def train(model: Any, attempt: Attempt, ear: Ear | None = None) -> Outcome | Opt
     return done.result
 
 
-def outcome_of(model: Any, attempt: Attempt, ear: Ear | None = None) -> Outcome:
-    result = train(model, attempt, ear)
+def outcome_of(model: Any, attempt: Attempt, listener: RecordingListener | None = None) -> Outcome:
+    result = train(model, attempt, listener)
     assert isinstance(result, Outcome)
     return result
 
@@ -37,12 +37,12 @@ FIVE = Attempt(RECIPE, "val_loss", 0, {"max_steps": 5})
 
 
 def test_an_attempt_is_trained_in_this_process_and_heard_step_by_step(tmp_path: Path) -> None:
-    ear = Ear()
-    outcome = outcome_of(Classifier, replace(FIVE, checkpoint=tmp_path / "state.ckpt"), ear)
+    listener = RecordingListener()
+    outcome = outcome_of(Classifier, replace(FIVE, checkpoint=tmp_path / "state.ckpt"), listener)
 
     assert outcome.reason is StopReason.COMPLETED
-    assert ear.step_numbers == [1, 2, 3, 4, 5]
-    assert {"val_loss", "val_acc"} <= {name for _, values in ear.heard for name in values}
+    assert listener.step_numbers == [1, 2, 3, 4, 5]
+    assert {"val_loss", "val_acc"} <= {name for _, values in listener.reports for name in values}
     assert torch.load(tmp_path / "state.ckpt", weights_only=True)["global_step"] == 5
 
 
@@ -64,7 +64,7 @@ def test_bad_input_is_the_error_that_it_is() -> None:
 
 def test_what_was_not_begun_is_forgotten() -> None:
     engine = InlineEngine(train_here(Workload(FailsAtOnce, loaders)))
-    engine.submit(0, FIVE, Ear())
+    engine.submit(0, FIVE, RecordingListener())
     engine.close()
 
     assert engine.next_done(0.0) is None

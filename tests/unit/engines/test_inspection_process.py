@@ -8,7 +8,7 @@ from opttune.errors import MonitorError
 from opttune.training.attempt import Attempt
 from opttune.training.inspection import ModelInspection
 from opttune.training.workload import Workload
-from tests.support import modules as m
+from tests.support import models as m
 from tests.support.pauses import RECIPE
 
 

@@ -22,8 +22,8 @@ from opttune.outcome import Outcome, StopReason
 from opttune.space.sample import default_recipe
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
-from tests.support.listeners import Ear
-from tests.support.search_modules import Classifier, FailsAtOnce, Slow, loaders
+from tests.support.listeners import RecordingListener
+from tests.support.search_models import Classifier, FailsAtOnce, Slow, loaders
 from tests.support.searches import TINY, make_space
 
 pytestmark = pytest.mark.slow
@@ -78,8 +78,8 @@ def wait(engine: LocalEngine) -> Done:
     raise TimeoutError("no attempt has ended")
 
 
-def train(engine: LocalEngine, attempt: Attempt = FIVE, ear: Ear | None = None) -> Outcome:
-    engine.submit(3, attempt, ear or Ear())
+def train(engine: LocalEngine, attempt: Attempt = FIVE, listener: RecordingListener | None = None) -> Outcome:
+    engine.submit(3, attempt, listener or RecordingListener())
     done = wait(engine)
     assert done.job == 3
     assert isinstance(done.result, Outcome)
@@ -87,28 +87,28 @@ def train(engine: LocalEngine, attempt: Attempt = FIVE, ear: Ear | None = None) 
 
 
 def test_a_worker_trains_as_this_process_would_and_is_heard_step_by_step(tmp_path: Path) -> None:
-    ear, here = Ear(), Ear()
+    listener, here = RecordingListener(), RecordingListener()
     expected = train_here(Workload(Classifier, loaders))(FIVE, here)
     with engine_of(Classifier, tmp_path) as engine:
-        found = train(engine, replace(FIVE, checkpoint=tmp_path / "state.ckpt"), ear)
+        found = train(engine, replace(FIVE, checkpoint=tmp_path / "state.ckpt"), listener)
         again = train(engine)
 
     assert replace(found, seconds=0.0) == replace(expected, seconds=0.0)
     assert again.value == found.value
-    assert ear.records == here.records
-    assert ear.heard == here.heard
+    assert listener.records == here.records
+    assert listener.reports == here.reports
     assert torch.load(tmp_path / "state.ckpt", weights_only=True)["global_step"] == 5
 
 
 def test_workers_train_at_the_same_time_each_with_its_own_environment(tmp_path: Path) -> None:
-    ears = [Ear(), Ear()]
+    listeners = [RecordingListener(), RecordingListener()]
     environments = [{"CUDA_VISIBLE_DEVICES": "3", "OMP_NUM_THREADS": "1"}, {"CUDA_VISIBLE_DEVICES": "5"}]
     with closing(LocalEngine(Workload(Process, loaders), tmp_path, environments)) as engine:
-        for job, ear in enumerate(ears):
-            engine.submit(job, replace(FIVE, trainer={"max_steps": 5, "accelerator": "cpu"}), ear)
+        for job, listener in enumerate(listeners):
+            engine.submit(job, replace(FIVE, trainer={"max_steps": 5, "accelerator": "cpu"}), listener)
         assert {wait(engine).job, wait(engine).job} == {0, 1}
         assert engine.next_done(0.0) is None
-    (first, second) = (next(values for _, values in ear.heard if "pid" in values) for ear in ears)
+    (first, second) = (next(values for _, values in listener.reports if "pid" in values) for listener in listeners)
 
     assert os.getpid() not in (first["pid"], second["pid"])
     assert first["pid"] != second["pid"]
@@ -118,9 +118,9 @@ def test_workers_train_at_the_same_time_each_with_its_own_environment(tmp_path: 
 def test_errors_come_back_as_what_they_are(tmp_path: Path) -> None:
     with engine_of(FailsAtOnce, tmp_path) as engine:
         failed = train(engine)
-        engine.submit(0, replace(FIVE, monitor="val_lost"), Ear())
+        engine.submit(0, replace(FIVE, monitor="val_lost"), RecordingListener())
     with engine_of(Classifier, tmp_path) as engine:
-        engine.submit(0, replace(FIVE, monitor="val_lost"), Ear())
+        engine.submit(0, replace(FIVE, monitor="val_lost"), RecordingListener())
         assert isinstance(wait(engine).result, MonitorError)
 
     assert failed.reason is StopReason.FAILED
@@ -135,14 +135,14 @@ def test_a_dead_worker_is_replaced_and_its_attempt_begun_anew_twice(
     kills: int, number: signal.Signals, reason: StopReason, tmp_path: Path
 ) -> None:
     (tmp_path / "kills.txt").write_text(str(kills))
-    ear = Ear()
+    listener = RecordingListener()
     with engine_of(Kills, tmp_path, OPTTUNE_TEST_SIGNAL=str(int(number))) as engine:
-        outcome = train(engine, ear=ear)
+        outcome = train(engine, listener=listener)
         (tmp_path / "kills.txt").write_text("0")
         after = train(engine)
 
     assert outcome.reason is reason
-    assert ear.step_numbers == ([1, 2, 3] * kills + [1, 2, 3, 4, 5] if kills < 3 else [1, 2, 3] * 3)
+    assert listener.step_numbers == ([1, 2, 3] * kills + [1, 2, 3, 4, 5] if kills < 3 else [1, 2, 3] * 3)
     assert number.name in outcome.message or kills < 3
     assert after.reason is StopReason.COMPLETED
 
@@ -150,14 +150,14 @@ def test_a_dead_worker_is_replaced_and_its_attempt_begun_anew_twice(
 def test_a_training_is_stopped_after_its_step_with_its_state_saved(tmp_path: Path) -> None:
     stopped = tmp_path / "stopped.ckpt"
 
-    class Presses(Ear):
+    class Presses(RecordingListener):
         def steps(self, records: list[StepRecord]) -> None:
             super().steps(records)
             engine.stop()
 
     with engine_of(Slow, tmp_path) as engine:
-        ear = Presses()
-        outcome = train(engine, replace(FIVE, trainer={"max_steps": 200}, stop_checkpoint=stopped), ear)
+        listener = Presses()
+        outcome = train(engine, replace(FIVE, trainer={"max_steps": 200}, stop_checkpoint=stopped), listener)
 
     assert outcome.reason is StopReason.INTERRUPTED
     assert 1 <= outcome.steps < 200
@@ -181,7 +181,7 @@ def await_that(condition: Callable[[], bool]) -> bool:
 
 def test_workers_end_at_once_when_the_engine_is_closed(tmp_path: Path) -> None:
     with engine_of(Slow, tmp_path, workers=2) as engine:
-        engine.submit(0, replace(FIVE, trainer={"max_steps": 10_000}), Ear())
+        engine.submit(0, replace(FIVE, trainer={"max_steps": 10_000}), RecordingListener())
         pids = [worker.pid for worker in engine._workers]
         engine.next_done(0.5)
 

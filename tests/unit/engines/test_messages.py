@@ -3,11 +3,11 @@ from math import inf, isnan, nan
 
 from opttune.engines.messages import Teller, hand_on
 from opttune.guard.steps import StepRecord
-from tests.support.listeners import Ear
+from tests.support.listeners import RecordingListener
 
 
 def test_what_is_told_is_heard_as_if_the_training_ran_here() -> None:
-    ear, lines = Ear(), list[str]()
+    listener, lines = RecordingListener(), list[str]()
     teller = Teller(lines.append)
     records = [StepRecord(1, 0.1, 1e-3, None), StepRecord(2, None, 1e-3, 0.30000000000000004)]
     teller.steps(records)
@@ -15,15 +15,15 @@ def test_what_is_told_is_heard_as_if_the_training_ran_here() -> None:
     teller.tell({"resident_mb": 12})
     for line in lines:
         assert line.endswith("\n")
-        hand_on(json.loads(line), ear)
+        hand_on(json.loads(line), listener)
 
-    assert ear.records == records
-    assert ear.heard == [(2, {"val_loss": 0.25, "worst": inf})]
+    assert listener.records == records
+    assert listener.reports == [(2, {"val_loss": 0.25, "worst": inf})]
 
 
 def test_a_loss_that_is_nan_arrives_as_nan() -> None:
-    ear, lines = Ear(), list[str]()
+    listener, lines = RecordingListener(), list[str]()
     Teller(lines.append).steps([StepRecord(1, nan, 1e-3, nan)])
-    hand_on(json.loads(lines[0]), ear)
+    hand_on(json.loads(lines[0]), listener)
 
-    assert isnan(ear.records[0].loss or 0.0)
+    assert isnan(listener.records[0].loss or 0.0)

@@ -20,8 +20,8 @@ from opttune.space.sample import default_recipe
 from opttune.training.attempt import Attempt, run_attempt
 from opttune.training.stop import NEVER
 from opttune.training.workload import Workload
-from tests.support.listeners import Ear
-from tests.support.search_modules import Classifier, Slow, loaders
+from tests.support.listeners import RecordingListener
+from tests.support.search_models import Classifier, Slow, loaders
 from tests.support.searches import MODULES, TINY, Tracked, make_space, run_search
 
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'opttune[ray]')")
@@ -59,13 +59,13 @@ def test_attempts_are_trained_heard_paused_and_gone_on_with(cluster: Any, shares
     from opttune.engines.ray import RayEngine
 
     workload = Workload(Classifier, loaders, f"{MODULES}:Classifier", f"{MODULES}:loaders")
-    rung, end, ear = tmp_path / "states" / "rung.ckpt", tmp_path / "end.ckpt", Ear()
+    rung, end, listener = tmp_path / "states" / "rung.ckpt", tmp_path / "end.ckpt", RecordingListener()
     with closing(RayEngine(workload, tmp_path, 2, {}, cluster.address, shares_folder)) as engine:
-        engine.submit(7, replace(FIVE, until_step=3, checkpoint=rung), ear)
+        engine.submit(7, replace(FIVE, until_step=3, checkpoint=rung), listener)
         paused = wait(engine)
-        engine.submit(8, replace(FIVE, resume_from=rung, checkpoint=end), ear)
+        engine.submit(8, replace(FIVE, resume_from=rung, checkpoint=end), listener)
         done = wait(engine)
-    here = Ear()
+    here = RecordingListener()
     expected = run_attempt(FIVE, workload, here, NEVER)
 
     assert (paused.job, done.job) == (7, 8)
@@ -73,7 +73,7 @@ def test_attempts_are_trained_heard_paused_and_gone_on_with(cluster: Any, shares
     assert isinstance(done.result, Outcome)
     assert paused.result.reason is StopReason.PAUSED
     assert done.result.value == expected.value
-    assert ear.records == here.records
+    assert listener.records == here.records
     assert torch.load(end, weights_only=True)["global_step"] == 5
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".engine")]
 
@@ -81,11 +81,11 @@ def test_attempts_are_trained_heard_paused_and_gone_on_with(cluster: Any, shares
 def test_a_training_is_stopped_after_its_step_with_its_state_saved(cluster: Any, tmp_path: Path) -> None:
     from opttune.engines.ray import RayEngine
 
-    stopped, ear = tmp_path / "stopped.ckpt", Ear()
+    stopped, listener = tmp_path / "stopped.ckpt", RecordingListener()
     attempt = replace(FIVE, trainer={"max_steps": 5000}, stop_checkpoint=stopped)
     with closing(RayEngine(Workload(Slow, loaders), tmp_path, 1, {}, cluster.address)) as engine:
-        engine.submit(0, attempt, ear)
-        while not ear.records:
+        engine.submit(0, attempt, listener)
+        while not listener.records:
             assert engine.next_done(0.2) is None
         engine.stop()
         done = wait(engine)
@@ -126,7 +126,7 @@ def test_without_an_address_a_cluster_is_started_here_and_lives_until_the_engine
     from opttune.engines.ray import RayEngine
 
     with closing(RayEngine(Workload(Classifier, loaders), tmp_path, 1, {})) as engine:
-        engine.submit(0, FIVE, Ear())
+        engine.submit(0, FIVE, RecordingListener())
         done = wait(engine)
 
     assert isinstance(done.result, Outcome)

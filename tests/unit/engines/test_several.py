@@ -21,9 +21,9 @@ from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt
 from opttune.training.stop import StopSwitch
 from opttune.training.workload import Workload
-from tests.support import modules as m
+from tests.support import models as m
 from tests.support import pauses
-from tests.support.listeners import Ear
+from tests.support.listeners import RecordingListener
 from tests.support.searches import MODULES, TINY, command_env, make_database, write_space
 
 TWO = {"max_steps": 14, "devices": 2, "accelerator": "cpu", "strategy": "ddp_spawn"}
@@ -57,15 +57,15 @@ class Waits(m.Net):
 @pytest.mark.slow
 def test_a_training_that_was_paused_in_mid_epoch_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     workload, whole, paused = Workload(pauses.Net, pauses.loaders), tmp_path / "whole.ckpt", tmp_path / "paused.ckpt"
-    ears = Ear(), Ear()
-    expected = run_on_several(replace(ATTEMPT, checkpoint=whole), workload, ears[0])
+    listeners = RecordingListener(), RecordingListener()
+    expected = run_on_several(replace(ATTEMPT, checkpoint=whole), workload, listeners[0])
     # an epoch is four steps of both ranks
-    first = run_on_several(replace(ATTEMPT, checkpoint=paused, until_step=6), workload, ears[1])
-    second = run_on_several(replace(ATTEMPT, checkpoint=paused, resume_from=paused), workload, ears[1])
+    first = run_on_several(replace(ATTEMPT, checkpoint=paused, until_step=6), workload, listeners[1])
+    second = run_on_several(replace(ATTEMPT, checkpoint=paused, resume_from=paused), workload, listeners[1])
 
     assert (first.reason, first.steps, second.reason) == (StopReason.PAUSED, 6, StopReason.COMPLETED)
-    assert ears[1].records == ears[0].records
-    assert ears[0].step_numbers == list(range(1, 15))
+    assert listeners[1].records == listeners[0].records
+    assert listeners[0].step_numbers == list(range(1, 15))
     assert second.value == expected.value
     states = [torch.load(path, weights_only=True)["state_dict"] for path in (whole, paused)]
     assert all(torch.equal(one, other) for one, other in zip(*(state.values() for state in states), strict=True))
@@ -75,7 +75,7 @@ def test_a_training_that_was_paused_in_mid_epoch_goes_on_as_if_it_had_not_been(t
 def test_a_rank_that_is_killed_ends_the_trial_as_failed(tmp_path: Path) -> None:
     started = time.monotonic()
     attempt = replace(ATTEMPT, checkpoint=tmp_path / "end.ckpt")
-    outcome = run_on_several(attempt, Workload(Dies, m.loaders), Ear())
+    outcome = run_on_several(attempt, Workload(Dies, m.loaders), RecordingListener())
     assert (outcome.reason, outcome.value) == (StopReason.FAILED, None)
     assert outcome.traceback
     assert time.monotonic() - started < 200
@@ -84,18 +84,18 @@ def test_a_rank_that_is_killed_ends_the_trial_as_failed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_error_of_any_rank_is_told() -> None:
-    outcome = run_on_several(ATTEMPT, Workload(Raises, m.loaders), Ear())
+    outcome = run_on_several(ATTEMPT, Workload(Raises, m.loaders), RecordingListener())
     assert (outcome.reason, outcome.message) == (StopReason.FAILED, "RuntimeError: a bug of the second rank's")
 
 
 @pytest.mark.slow
 def test_the_guard_stops_all_ranks() -> None:
-    ear = Ear()
-    outcome = run_on_several(replace(ATTEMPT, recipe=None), Workload(m.NanAtStep7, m.loaders), ear)
+    listener = RecordingListener()
+    outcome = run_on_several(replace(ATTEMPT, recipe=None), Workload(m.NanAtStep7, m.loaders), listener)
     assert (outcome.reason, outcome.steps) == (StopReason.NON_FINITE, 10)
     assert outcome.message == "the loss became nan at step 7"
     assert outcome.stopped_lr == pytest.approx(1e-4)
-    assert ear.heard[-1][0] == 8
+    assert listener.reports[-1][0] == 8
 
 
 @pytest.mark.slow
@@ -103,7 +103,7 @@ def test_who_stops_it_does_not_wait_for_its_end() -> None:
     switch = StopSwitch()
     threading.Timer(8, lambda: setattr(switch, "stop_requested", True)).start()
     attempt = replace(ATTEMPT, trainer={**TWO, "max_steps": 10_000})
-    outcome = run_on_several(attempt, Workload(Waits, m.loaders), Ear(), switch)
+    outcome = run_on_several(attempt, Workload(Waits, m.loaders), RecordingListener(), switch)
     assert (outcome.reason, outcome.value) == (StopReason.INTERRUPTED, None)
 
 

@@ -1,14 +1,19 @@
+"""Which engine is started, and what each of them offers."""
+
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from opttune.engines import start
+from opttune.engines.engine import Engine
 from opttune.engines.inline import InlineEngine
+from opttune.engines.local import LocalEngine
 from opttune.engines.start import start_engine
 from opttune.training.stop import NEVER
 from opttune.training.workload import Workload
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 
 WORKLOAD = Workload(Classifier, loaders)
 
@@ -40,3 +45,13 @@ def test_a_worker_that_sees_its_own_devices_alone_counts_them_from_zero(
     engine: Any = start_engine("local", 2, WORKLOAD, tmp_path, trainer, NEVER)
 
     assert engine.arguments == (WORKLOAD, tmp_path, [environment] * 2, expected)
+
+
+@pytest.mark.parametrize("kind", [InlineEngine, LocalEngine])
+def test_every_engine_offers_the_same(kind: type) -> None:
+    offered = [name for name, _ in inspect.getmembers(Engine, inspect.isfunction) if not name.startswith("_")]
+
+    assert offered == ["close", "next_done", "stop", "submit"]
+    for name in offered:
+        assert inspect.signature(getattr(kind, name)) == inspect.signature(getattr(Engine, name)), name
+    assert isinstance(kind.trains_here, bool)

@@ -14,7 +14,7 @@ from opttune.outcome import Outcome, StopReason
 from opttune.space.sample import default_recipe
 from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
-from tests.support.search_modules import Talkative, loaders
+from tests.support.search_models import Talkative, loaders
 from tests.support.searches import TINY, command_env, make_space
 
 FIVE = Attempt(default_recipe(make_space(TINY)), "val_loss", 0, {"max_steps": 5})

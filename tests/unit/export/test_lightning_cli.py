@@ -24,7 +24,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.cli import LightningCLI
 from torch.utils.data import DataLoader
 from tests.unit.export.test_python import Net
-from tests.support.search_modules import BATCHES, make_points
+from tests.support.search_models import BATCHES, make_points
 
 
 class Data(pl.LightningDataModule):

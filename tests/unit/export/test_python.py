@@ -20,7 +20,7 @@ from opttune.export.python import python_text
 from opttune.export.use import Use
 from opttune.recipe import Groups, Part, Recipe, Rule
 from opttune.training.recipe_callback import RecipeCallback
-from tests.support.search_modules import BATCHES, CLASSES, make_points
+from tests.support.search_models import BATCHES, CLASSES, make_points
 
 STEPS = 2 * BATCHES
 USE = Use("trial 3 of the study s", value=0.5, length={"max_steps": STEPS}, seed=0)

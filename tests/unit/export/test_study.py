@@ -8,7 +8,7 @@ from opttune.export.use import Use
 from opttune.recipe import Part, Recipe
 from opttune.space.recipe_file import load_recipe, save_recipe
 from opttune.study.result import SearchResult
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import run_search
 
 RECIPE = Recipe(Part("adamw", {"lr": 1e-3}))

@@ -9,8 +9,8 @@ from torch import nn
 from opttune import Guard, GuardCallback
 from opttune.errors import InputError
 from opttune.outcome import StopReason
-from tests.support import modules as m
-from tests.support.guarded import STOPPED, fit
+from tests.support import models as m
+from tests.support.fits import STOPPED, guarded_fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:opttune notes that the loss jumped:UserWarning")
 TOLD = (
@@ -27,7 +27,7 @@ class OtherNan(m.OtherNet):
 @pytest.mark.parametrize(("namespace", "net"), [(pl, m.NanAtStep7), (pytorch_lightning, OtherNan)])
 def test_a_loss_that_becomes_nan_ends_the_training_at_once(namespace, net):
     with pytest.warns(UserWarning, match=TOLD):
-        callback, watch, trainer = fit(net(), namespace=namespace)
+        callback, watch, trainer = guarded_fit(net(), namespace=namespace)
     assert (callback.verdict.reason, callback.verdict.step) == (StopReason.NON_FINITE, 7)
     assert (trainer.global_step, watch.validated_at, watch.validation_batches) == (7, [], 0)
     assert (trainer.state.finished, trainer.limit_val_batches) == (True, 1.0)
@@ -74,7 +74,7 @@ def test_a_rate_of_1000_is_stopped_within_3_percent_of_the_steps(net, optimizer,
     torch.manual_seed(seed)
     model = net()
     model.optimizer = optimizer
-    callback, watch, trainer = fit(model)
+    callback, watch, trainer = guarded_fit(model)
     assert callback.verdict.reason.is_divergence
     assert trainer.global_step <= 12
     assert trainer.global_step not in watch.validated_at
@@ -82,7 +82,7 @@ def test_a_rate_of_1000_is_stopped_within_3_percent_of_the_steps(net, optimizer,
 
 @pytest.mark.filterwarnings(STOPPED)
 def test_after_the_stop_nothing_is_validated_though_an_epoch_was():
-    callback, watch, _ = fit(m.ScriptedNet([*[0.7] * 10, float("nan")]))
+    callback, watch, _ = guarded_fit(m.ScriptedNet([*[0.7] * 10, float("nan")]))
     assert callback.verdict.step == 11
     assert (watch.validated_at, watch.validation_batches) == ([8], 2)
 
@@ -90,7 +90,7 @@ def test_after_the_stop_nothing_is_validated_though_an_epoch_was():
 @pytest.mark.parametrize("scaled", [1.0, 1e6])
 def test_a_catapult_and_a_single_spike_are_not_stopped(scaled):
     losses = [2.0, 4.0, 6.0, 5.0, 3.0, 2.0, *[1.5] * 20, 2e5, *[1.4] * 20]
-    callback, _, trainer = fit(m.ScriptedNet([scaled * loss for loss in losses]), max_steps=60)
+    callback, _, trainer = guarded_fit(m.ScriptedNet([scaled * loss for loss in losses]), max_steps=60)
     assert (callback.verdict, trainer.global_step) == (None, 60)
 
 
@@ -113,7 +113,7 @@ class Catapult(m.Net):
 
 def test_a_real_catapult_with_a_large_rate_and_a_warmup_is_not_stopped():
     records = []
-    callback, _, trainer = fit(Catapult(), listener=records.extend, max_steps=200)
+    callback, _, trainer = guarded_fit(Catapult(), listener=records.extend, max_steps=200)
     losses = [record.loss for record in records]
     assert max(losses) > 20 * losses[0]
     assert losses[-1] < 1e-4 * losses[0]
@@ -121,22 +121,22 @@ def test_a_real_catapult_with_a_large_rate_and_a_warmup_is_not_stopped():
 
 
 def test_a_log_likelihood_that_crosses_zero_is_not_stopped():
-    callback, _, trainer = fit(m.ScriptedNet([0.5 - 0.05 * step for step in range(60)]), max_steps=60)
+    callback, _, trainer = guarded_fit(m.ScriptedNet([0.5 - 0.05 * step for step in range(60)]), max_steps=60)
     assert (callback.verdict, trainer.global_step) == (None, 60)
 
 
 @pytest.mark.filterwarnings(STOPPED)
 def test_a_training_of_unknown_length_is_guarded():
     settings = {"max_steps": -1, "max_epochs": -1, "data": (m.stream_loader(), m.val_loader())}
-    callback, _, trainer = fit(m.ScriptedNet([*[0.7] * 30, float("nan")]), **settings)
+    callback, _, trainer = guarded_fit(m.ScriptedNet([*[0.7] * 30, float("nan")]), **settings)
     assert (callback.verdict.step, trainer.global_step) == (31, 31)
-    callback, _, trainer = fit(m.ScriptedNet([0.7, 500.0]), **settings)
+    callback, _, trainer = guarded_fit(m.ScriptedNet([0.7, 500.0]), **settings)
     assert callback.verdict.step == 10
 
 
 @pytest.mark.filterwarnings(STOPPED)
 def test_minimums_do_not_keep_a_broken_training_going():
-    _, _, trainer = fit(m.NanAtStep7(), min_steps=50, min_epochs=3)
+    _, _, trainer = guarded_fit(m.NanAtStep7(), min_steps=50, min_epochs=3)
     assert trainer.global_step == 7
     assert (trainer.min_steps, trainer.min_epochs) == (50, 3)
 
@@ -153,7 +153,7 @@ def test_the_users_own_callbacks_and_loggers_end_in_good_order(tmp_path):
     stopping = pl.callbacks.EarlyStopping("val_loss")
     checkpoint = pl.callbacks.ModelCheckpoint(tmp_path / "kept", "{step}", monitor="val_loss")
     settings = {"num_sanity_val_steps": 2, "enable_checkpointing": True, "log_every_n_steps": 1}
-    _, _, trainer = fit(m.NanAtStep7(), stopping, checkpoint, logger=Logger(tmp_path), **settings)
+    _, _, trainer = guarded_fit(m.NanAtStep7(), stopping, checkpoint, logger=Logger(tmp_path), **settings)
     assert (trainer.global_step, ended) == (7, ["success"])
     assert (stopping.strict, checkpoint.save_top_k, list(tmp_path.glob("kept/*"))) == (True, 1, [])
     rows = list(csv.DictReader((tmp_path / "lightning_logs/version_0/metrics.csv").read_text().splitlines()))
@@ -173,7 +173,7 @@ def test_the_loss_of_an_accumulated_step_is_the_mean_over_its_batches(net, batch
             return loss
 
     data = (m.train_loader(4 * batches), m.val_loader())
-    fit(Noting(), listener=records.extend, data=data, accumulate_grad_batches=4, max_steps=-1, max_epochs=2)
+    guarded_fit(Noting(), listener=records.extend, data=data, accumulate_grad_batches=4, max_steps=-1, max_epochs=2)
     windows = [range(i, min(i + 4, batches)) for i in range(0, batches, 4)]
     expected = [sum(seen[epoch + i] for i in window) / len(window) for epoch in (0, batches) for window in windows]
     assert [record.loss for record in records] == pytest.approx(expected, rel=1e-6)
@@ -182,7 +182,7 @@ def test_the_loss_of_an_accumulated_step_is_the_mean_over_its_batches(net, batch
 
 def test_the_listener_hears_of_every_step_once_with_the_rate_it_used():
     records = []
-    _, watch, _ = fit(m.ScheduledNet(), listener=records.extend, guard=False, max_steps=20)
+    _, watch, _ = guarded_fit(m.ScheduledNet(), listener=records.extend, guard=False, max_steps=20)
     assert [record.step for record in records] == list(range(1, 21))
     assert [record.lr for record in records] == watch.lrs
     assert all(record.grad_norm > 0 for record in records)
@@ -191,30 +191,30 @@ def test_the_listener_hears_of_every_step_once_with_the_rate_it_used():
 @pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
 def test_a_step_without_a_loss_is_passed_over():
     records = []
-    callback, _, _ = fit(m.SkippingNet(), listener=records.extend, max_steps=20)
+    callback, _, _ = guarded_fit(m.SkippingNet(), listener=records.extend, max_steps=20)
     assert [record.loss is None for record in records] == [False, True] * 10
     assert callback.verdict is None
 
 
 def test_a_module_that_steps_its_optimizer_itself_is_let_be():
-    callback, _, trainer = fit(m.ManualNet(), max_steps=20)
+    callback, _, trainer = guarded_fit(m.ManualNet(), max_steps=20)
     assert (callback.verdict, trainer.global_step) == (None, 20)
 
 
 def test_the_sanity_check_is_not_part_of_the_training():
     records = []
-    fit(m.Net(), listener=records.extend, max_steps=3, num_sanity_val_steps=2)
+    guarded_fit(m.Net(), listener=records.extend, max_steps=3, num_sanity_val_steps=2)
     assert [record.step for record in records] == [1, 2, 3]
 
 
 @pytest.mark.filterwarnings(STOPPED)
 def test_a_resumed_training_is_guarded_against_what_is_not_finite(tmp_path):
-    _, _, trainer = fit(m.ScriptedNet([0.1]), max_steps=16)
+    _, _, trainer = guarded_fit(m.ScriptedNet([0.1]), max_steps=16)
     trainer.save_checkpoint(tmp_path / "at.ckpt")
-    callback, _, trainer = fit(m.ScriptedNet([*[5.0] * 9, float("nan")]), ckpt_path=tmp_path / "at.ckpt")
+    callback, _, trainer = guarded_fit(m.ScriptedNet([*[5.0] * 9, float("nan")]), ckpt_path=tmp_path / "at.ckpt")
     assert callback.verdict.message == "the loss became nan at step 26"
     # how the loss began is not known any more, so that its rising says nothing
-    callback, _, trainer = fit(m.ScriptedNet([0.1, *[5.0] * 90]), ckpt_path=tmp_path / "at.ckpt", max_steps=60)
+    callback, _, trainer = guarded_fit(m.ScriptedNet([0.1, *[5.0] * 90]), ckpt_path=tmp_path / "at.ckpt", max_steps=60)
     assert (callback.verdict, trainer.global_step) == (None, 60)
 
 
@@ -228,7 +228,7 @@ def test_a_second_fit_is_judged_anew():
 
 
 def test_of_a_long_training_only_the_losses_still_needed_are_kept():
-    callback, _, _ = fit(m.Net(lr=0.1), max_steps=200)
+    callback, _, _ = guarded_fit(m.Net(lr=0.1), max_steps=200)
     assert len(callback.progress()["losses"]) == 6
 
 
@@ -252,12 +252,12 @@ def test_a_guard_that_guards_nothing_is_refused():
 @pytest.mark.filterwarnings(STOPPED)
 def test_the_settings_are_heeded():
     losses = [0.7, 500.0]
-    assert fit(m.ScriptedNet(losses), guard=Guard.finite_only(), max_steps=40)[2].global_step == 40
-    assert fit(m.ScriptedNet(losses), guard=Guard(runaway_ratio=1000), max_steps=400)[2].global_step == 18
+    assert guarded_fit(m.ScriptedNet(losses), guard=Guard.finite_only(), max_steps=40)[2].global_step == 40
+    assert guarded_fit(m.ScriptedNet(losses), guard=Guard(runaway_ratio=1000), max_steps=400)[2].global_step == 18
 
 
 def test_a_paused_guard_goes_on_with_what_it_knew():
-    guard, *_ = fit(m.ScriptedNet([1.0, 0.9, 0.8]), max_steps=5)
+    guard, *_ = guarded_fit(m.ScriptedNet([1.0, 0.9, 0.8]), max_steps=5)
     progress = guard.progress()
     assert progress["losses"] == pytest.approx([1.0, 0.9, 0.8, 0.8, 0.8])
     resumed = GuardCallback()
@@ -302,7 +302,7 @@ def test_a_spike_and_a_jump_of_the_gradients_are_noted_and_stop_nothing():
             return super().training_step(batch, batch_idx) + self.loss(batch)
 
     losses = [2.0] * 10 + [1.0] * 20 + [9.0] + [1.0] * 50
-    callback, _, trainer = fit(Jumping(losses), guard=Guard(watch_grad_norm=True), max_steps=60)
+    callback, _, trainer = guarded_fit(Jumping(losses), guard=Guard(watch_grad_norm=True), max_steps=60)
     assert (callback.verdict, trainer.global_step) == (None, 60)
     assert "at step 31, above 2 x the first" in callback.alarms[0]
     assert callback.alarms[1].startswith("the gradients' norm jumped to")
@@ -322,7 +322,7 @@ def test_parameters_that_are_not_finite_stop_it_though_the_loss_hides_it():
             return self.loss(batch) + 0 * root.nan_to_num().sum() + (root.sum() if self.global_step == 5 else 0)
 
     guard = Guard(watch_grad_norm=True)
-    callback, _, trainer = fit(Hiding(), guard=guard, max_steps=30)
+    callback, _, trainer = guarded_fit(Hiding(), guard=guard, max_steps=30)
     assert callback.verdict.reason is StopReason.NON_FINITE
     assert callback.verdict.message == "the gradients became nan at step 6, and so did parameters"
     assert trainer.global_step == 6
@@ -338,22 +338,22 @@ def test_gradients_that_the_module_mends_itself_stop_nothing():
             for parameter in self.parameters():
                 parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
 
-    callback, _, trainer = fit(Mending(lr=0.1), guard=Guard(watch_grad_norm=True), max_steps=30)
+    callback, _, trainer = guarded_fit(Mending(lr=0.1), guard=Guard(watch_grad_norm=True), max_steps=30)
     assert (callback.verdict, trainer.global_step) == (None, 30)
 
 
 def test_what_is_only_noted_stops_nothing_but_what_is_not_finite():
     guard = Guard(only_notes=True)
-    callback, _, trainer = fit(m.ScriptedNet([0.7, *[5.0] * 99]), guard=guard, max_steps=100)
+    callback, _, trainer = guarded_fit(m.ScriptedNet([0.7, *[5.0] * 99]), guard=guard, max_steps=100)
     assert (callback.verdict, trainer.global_step) == (None, 100)
     assert (callback.flagged.reason, callback.flagged.step) == (StopReason.BLOW_UP, 18)
     assert callback.alarms[0].startswith("let go on as a check, though the loss rose from 0.7 and stayed up")
     with pytest.warns(UserWarning, match="opttune stopped the training"):
-        callback, _, trainer = fit(m.NanAtStep7(), guard=guard)
+        callback, _, trainer = guarded_fit(m.NanAtStep7(), guard=guard)
     assert trainer.global_step == 7
 
 
 def test_the_rate_at_which_it_died_is_part_of_the_verdict():
     with pytest.warns(UserWarning, match="opttune stopped"):
-        callback, *_ = fit(m.NanAtStep7())
+        callback, *_ = guarded_fit(m.NanAtStep7())
     assert callback.verdict.lr == pytest.approx(1e-4)

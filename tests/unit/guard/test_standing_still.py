@@ -4,8 +4,8 @@ import pytest
 
 from opttune import GuardCallback
 from opttune.outcome import StopReason
-from tests.support import modules as m
-from tests.support.guarded import STOPPED, fit
+from tests.support import models as m
+from tests.support.fits import STOPPED, guarded_fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:opttune notes that the loss jumped:UserWarning")
 
@@ -28,7 +28,7 @@ class Standing(m.ScriptedNet):
 @pytest.mark.parametrize("fit_settings", [{"max_steps": 200}, {"max_steps": 200, "num_sanity_val_steps": 1}])
 def test_a_loss_that_stands_still_is_stopped_at_a_tenth_of_the_length(fit_settings):
     with pytest.warns(UserWarning, match=r"\(stall\): the loss did not fall: .* or a larger one if it was small"):
-        callback, watch, trainer = fit(Standing([0.7]), **fit_settings)
+        callback, watch, trainer = guarded_fit(Standing([0.7]), **fit_settings)
     assert (callback.verdict.reason, callback.verdict.step, trainer.global_step) == (StopReason.STALL, 20, 20)
     assert watch.validated_at == [8, 16]
 
@@ -44,14 +44,14 @@ def test_a_validation_that_improves_speaks_against_a_stall(mode, values):
 @pytest.mark.filterwarnings("ignore:opttune notes that the loss had not fallen by step 20")
 def test_without_two_validations_a_stall_is_only_noted():
     for settings in ({"limit_val_batches": 0}, {"check_val_every_n_epoch": 20}):
-        callback, _, trainer = fit(Standing([0.7]), max_steps=200, **settings)
+        callback, _, trainer = guarded_fit(Standing([0.7]), max_steps=200, **settings)
         assert (callback.verdict, trainer.global_step) == (None, 200)
         assert callback.alarms == ("the loss had not fallen by step 20",)
 
 
 @pytest.mark.filterwarnings(STOPPED, "ignore:opttune notes that the loss had not fallen by step 20")
 def test_a_stall_waits_for_the_second_validation():
-    callback, _, trainer = fit(Standing([0.7]), max_steps=200, check_val_every_n_epoch=3)
+    callback, _, trainer = guarded_fit(Standing([0.7]), max_steps=200, check_val_every_n_epoch=3)
     assert (callback.verdict.step, trainer.global_step) == (49, 49)
 
 
@@ -63,7 +63,7 @@ def test_a_stall_is_not_looked_for_while_the_rate_rises():
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rise, "interval": "step"}}
 
     # the loss falls between the tenth of the length and the end of the warmup
-    callback, _, trainer = fit(Warming([0.7], [0.7] * 40 + [0.5] * 160), max_steps=200)
+    callback, _, trainer = guarded_fit(Warming([0.7], [0.7] * 40 + [0.5] * 160), max_steps=200)
     assert (callback.verdict, trainer.global_step) == (None, 200)
     with pytest.warns(UserWarning, match="the loss did not fall: its median was 0.7 at step 60"):
-        fit(Warming([0.7]), max_steps=200)
+        guarded_fit(Warming([0.7]), max_steps=200)

@@ -15,7 +15,7 @@ from opttune.integration.pruner import OpttunePruner
 from opttune.integration.sampler import OpttuneSampler
 from opttune.integration.trial_callback import TrialCallback
 from opttune.storages.open_storage import quiet_optuna
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import TINY, WILD, make_space
 
 ONE_RUNG = ((0.5, 0.5),)

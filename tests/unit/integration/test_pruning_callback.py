@@ -6,7 +6,7 @@ import pytest
 from opttune.errors import InputError
 from opttune.integration.pruning_callback import PruningCallback, is_shared, refuse_further_trials
 from opttune.storages.open_storage import quiet_optuna
-from tests.support import modules as m
+from tests.support import models as m
 from tests.support.ranks import run_ranks
 
 PRUNED_TRIAL = ["PRUNED", "pruned"]

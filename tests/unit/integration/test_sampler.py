@@ -12,12 +12,13 @@ from optuna.trial import TrialState
 from opttune.algorithms.draws import Parameters
 from opttune.algorithms.proposal import SamplerSettings, propose
 from opttune.integration.sampler import OpttuneSampler
-from opttune.outcome import Outcome, StopReason
+from opttune.outcome import Outcome
 from opttune.recipe import Recipe
 from opttune.space.model import Space
 from opttune.space.parse import load_space
 from opttune.space.sample import sample_recipe
 from opttune.storages.records import RUNGS
+from tests.support.records import make_pause
 from tests.support.searches import command_env, make_space
 
 WIDE = load_space("wide")
@@ -251,7 +252,7 @@ def test_trials_that_go_on_are_looked_at_again(space: Space) -> None:
         assert planned == own.params
         running.append((trial, []))
         other, pauses = running[number // 3]
-        pauses.append(Outcome(StopReason.PAUSED, off(recipe) / (1 + len(pauses)), 10 * (1 + len(pauses)), 100, 1.0))
+        pauses.append(make_pause(off(recipe) / (1 + len(pauses)), 10 * (1 + len(pauses))))
         other.set_user_attr(RUNGS, [pause.to_dict() for pause in pauses])
         if len(pauses) == 3:
             study.tell(other, pauses[-1].value)

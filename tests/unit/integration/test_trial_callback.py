@@ -18,7 +18,7 @@ from opttune.integration.sampler import OpttuneSampler
 from opttune.integration.trial_callback import TrialCallback
 from opttune.outcome import StopReason
 from opttune.storages.open_storage import quiet_optuna
-from tests.support.search_modules import Classifier, FailsInItsThirdStep, PlClassifier, loaders
+from tests.support.search_models import Classifier, FailsInItsThirdStep, PlClassifier, loaders
 from tests.support.searches import TINY, WILD, Tracked, make_database, make_space
 
 SPACE = make_space(TINY)

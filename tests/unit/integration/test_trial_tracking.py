@@ -11,10 +11,11 @@ from opttune.integration.trial_tracking import TrialTracking
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.storages.open_storage import quiet_optuna
+from tests.support.records import make_outcome
 from tests.support.searches import Tracked, command_env, make_database
 
 RECIPE = Recipe(Part("sgd", {"lr": 0.1}))
-DONE = Outcome(StopReason.COMPLETED, 0.5, 10, 10, 1.0)
+DONE = make_outcome(0.5, total_steps=10)
 
 
 def track(trial: optuna.trial.BaseTrial, uri: str, outcome: Outcome = DONE) -> None:
@@ -69,7 +70,7 @@ def test_a_trial_of_no_study_is_written_nowhere(uri: str, tmp_path: Path) -> Non
 def test_the_childs_state_is_the_outcomes(uri: str, tmp_path: Path, reason: StopReason, status: str) -> None:
     with quiet_optuna():
         study = optuna.create_study()
-        track(study.ask(), uri, Outcome(reason, None, 3, 10, 1.0, "why"))
+        track(study.ask(), uri, make_outcome(None, reason, steps=3, total_steps=10, message="why"))
 
     assert [run.info.status for run in Tracked(tmp_path).children] == [status]
 

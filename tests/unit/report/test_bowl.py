@@ -1,7 +1,6 @@
 from opttune.report.bowl import value_over_lr
 from opttune.report.chart import Series
-from tests.support.report_studies import RECORDS, full_study
-from tests.support.stored_studies import stored
+from tests.support.records import RECORDS, full_study, stored
 
 
 def series_of(title: str) -> dict[str, Series]:

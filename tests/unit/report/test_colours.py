@@ -1,5 +1,5 @@
 from opttune.report.colours import optimizer_colours, shown_recipe
-from tests.support.report_studies import RECORDS, full_study
+from tests.support.records import RECORDS, full_study
 
 
 def test_each_optimizer_that_was_tried_has_a_colour_of_its_own_in_the_order_of_the_space() -> None:

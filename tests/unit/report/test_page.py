@@ -3,8 +3,7 @@ import re
 from opttune.report.page import write_page
 from opttune.report.write import make_charts
 from opttune.study.frozen_study import FrozenStudy
-from tests.support.report_studies import full_study
-from tests.support.stored_studies import record, stored
+from tests.support.records import full_study, record, stored
 
 MOST_BYTES = 6_000_000
 
@@ -29,9 +28,8 @@ def test_the_page_needs_nothing_but_itself_and_is_small_enough() -> None:
 def test_the_page_of_many_trials_is_small_enough_too() -> None:
     records = [record(n, 0.1 + (n * 37 % 100) / 50, lr=10 ** (n % 40 / 10 - 5)) for n in range(1000)]
     study = stored(records)
-    curves = {n: {"val_loss": [(s, 1 / s) for s in range(1, 101)], "train/loss": [(s, 1 / s) for s in range(1, 1001)]}
-              for n in range(1000)}  # fmt: skip
-    html = write_page(study, make_charts(study, curves))
+    curve = {"val_loss": [(s, 1 / s) for s in range(1, 101)], "train/loss": [(s, 1 / s) for s in range(1, 1001)]}
+    html = write_page(study, make_charts(study, dict.fromkeys(range(1000), curve)))
 
     assert len(html.encode()) < MOST_BYTES
 

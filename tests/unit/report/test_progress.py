@@ -1,8 +1,7 @@
 import pytest
 
 from opttune.report.progress import best_over_cost, equal_cost, equal_cost_rows
-from tests.support.report_studies import RECORDS, full_study
-from tests.support.stored_studies import record, stored
+from tests.support.records import RECORDS, full_study, record, stored
 
 
 def test_the_line_is_the_best_so_far_over_what_the_whole_search_had_spent() -> None:

@@ -1,8 +1,7 @@
 import pytest
 
 from opttune.report.recipes import importances, schedules
-from tests.support.report_studies import full_study
-from tests.support.stored_studies import record, stored
+from tests.support.records import full_study, record, stored
 
 
 def test_the_schedules_are_those_of_the_best_with_their_peak() -> None:

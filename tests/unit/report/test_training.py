@@ -4,9 +4,7 @@ import pytest
 
 from opttune.outcome import StopReason
 from opttune.report.training import LOSS, how_it_ended, ladder, learning_curves
-from opttune.trial_record import TrialRecord
-from tests.support.report_studies import RECORDS, full_study
-from tests.support.stored_studies import record, stored
+from tests.support.records import RECORDS, full_study, make_trial, record, stored
 
 CURVES = {
     1: {"val_loss": [(10, 1.9), (35, 0.9), (100, 0.3)], LOSS: [(step, 2.0 / step) for step in range(1, 1001)]},
@@ -71,7 +69,7 @@ def test_the_ladder_shows_how_far_each_trial_came_and_why_no_further() -> None:
 def test_how_a_trial_ended_is_one_of_five_words() -> None:
     assert [how_it_ended(one) for one in RECORDS] == ["finished", "finished", "diverged", "finished", "failed"]
     assert how_it_ended(record(0, None, reason=StopReason.PRUNED)) == "left behind"
-    assert how_it_ended(TrialRecord(0, "running", None, None, None)) == "waits"
+    assert how_it_ended(make_trial(0, state="running")) == "waits"
 
 
 def test_before_anything_was_trained_there_are_no_charts() -> None:

@@ -5,14 +5,13 @@ from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.report.verdict import verdict_chart
 from opttune.study.frozen_study import FrozenStudy
-from tests.support.report_studies import full_study
-from tests.support.stored_studies import run_of
+from tests.support.records import full_study, make_run
 
 
 def confirmed_study() -> FrozenStudy:
     candidates = choose_candidates(full_study(), top=2)
     runs = [
-        run_of(
+        make_run(
             TrainingJob(candidate.recipe, seed, Role.CONFIRMATION),
             Outcome(StopReason.COMPLETED, 0.1 * place + 0.01 * seed, 100, 100, 1.0),
         )

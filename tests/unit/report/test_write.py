@@ -6,8 +6,8 @@ from opttune.errors import InputError
 from opttune.report.write import curves_of, make_charts, write_report
 from opttune.study.frozen_study import FrozenStudy, load_study
 from opttune.study.result import SearchResult
-from tests.support.report_studies import full_study
-from tests.support.search_modules import Classifier, loaders
+from tests.support.records import full_study
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import run_search
 
 NAMES = ["best_over_cost", "equal_cost", "value_over_lr", "learning_curves", "ladder", "schedules"]

@@ -6,24 +6,24 @@ from threading import Thread
 import pytest
 
 from opttune.job import Role, TrainingJob
-from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.runtime.checkpoints import CheckpointStore, make_folder
 from opttune.space.parse import load_space
 from opttune.space.recipe_file import load_recipe
 from opttune.study.config import SearchConfig
 from opttune.trial_record import TrialRecord
+from tests.support.records import make_outcome, make_pause, make_trial
 
 RECIPE = Recipe(Part("adamw", {"lr": 0.01}))
-DONE = Outcome(StopReason.COMPLETED, 0.1234567, 10, 10, 1.0)
+DONE = make_outcome(0.1234567, total_steps=10)
 
 
 def done(number: int, recipe: Recipe = RECIPE) -> TrialRecord:
-    return TrialRecord(number, "complete", recipe, DONE, 10)
+    return make_trial(number, DONE, recipe=recipe, steps_spent=10)
 
 
 def paused(number: int, step: int) -> TrialRecord:
-    return TrialRecord(number, "waiting", RECIPE, None, None, (Outcome(StopReason.PAUSED, 1.0, step, 10, 1.0),))
+    return make_trial(number, recipe=RECIPE, pauses=(make_pause(1.0, step, 10),))
 
 
 @pytest.fixture

@@ -5,30 +5,31 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-import opttune
 from opttune import Guard, Recipe
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part
 from opttune.runtime.guard_audit import audit_warnings, guard_of, is_audited, look_at, loosened
+from opttune.study.result import SearchResult
 from opttune.trial_record import TrialRecord
-from tests.support.search_modules import Classifier, loaders
-from tests.support.searches import make_database, make_space
+from tests.support.records import make_outcome, make_pause, make_trial
+from tests.support.search_models import Classifier, loaders
+from tests.support.searches import make_space, run_search
 
 RECIPE = Recipe(Part("adamw", {"lr": 0.01}))
 SAID = "let go on as a check, though the loss rose; the loss jumped"
 
 
 def fresh(number: int) -> TrialRecord:
-    return TrialRecord(number, "running", RECIPE, None, None)
+    return make_trial(number, state="running", recipe=RECIPE)
 
 
 def at_rung(number: int, value: float, **fields: Any) -> TrialRecord:
-    pause = Outcome(StopReason.PAUSED, value, 10, 100, 1.0, **fields)
-    return TrialRecord(number, "running", RECIPE, None, None, (pause,))
+    pause = make_pause(value, 10, **fields)
+    return make_trial(number, state="running", recipe=RECIPE, pauses=(pause,))
 
 
 def flagged(value: float | None, rule: str = "blow_up", reason: StopReason = StopReason.PAUSED) -> Outcome:
-    return Outcome(reason, value, 10, 100, 1.0, flagged=rule, alarms=SAID)
+    return make_outcome(value, reason, steps=10, flagged=rule, alarms=SAID)
 
 
 PEERS = [at_rung(0, 1.0), at_rung(1, 2.0), at_rung(2, 3.0)]
@@ -67,7 +68,7 @@ def test_a_flagged_trial_above_the_median_speaks_against_the_rule(value: float, 
 
 
 def test_others_say_nothing() -> None:
-    assert look_at(fresh(3), Outcome(StopReason.PAUSED, 0.1, 10, 100, 1.0), PEERS, "min") is None
+    assert look_at(fresh(3), make_pause(0.1, 10), PEERS, "min") is None
     assert look_at(fresh(3), flagged(0.1), PEERS[:2], "min") is None
     assert look_at(fresh(3), flagged(None, reason=StopReason.NON_FINITE), PEERS, "min") is None
     # it was compared at the first rung already
@@ -98,12 +99,13 @@ class RisesAndLearns(Classifier):
         return loss - loss.detach() + (1.0 if self.global_step < 4 else 2.0)
 
 
+@pytest.mark.slow
 def test_a_search_finds_out_that_a_rule_is_too_strict(tmp_path: Path) -> None:
-    def go(budget: float, guard: Guard) -> opttune.study.result.SearchResult:
-        return opttune.search(
-            RisesAndLearns, loaders, space=make_space("optimizer: {adamw: {lr: {low: 1e-4, high: 1e-1, log: true}}}"),
-            max_steps=200, budget=budget, out_dir=tmp_path, study="audited", guard=guard, baseline=False,
-            tracking_uri=make_database(tmp_path), progress=False, trainer={"accelerator": "cpu"},
+    def go(budget: float, guard: Guard) -> SearchResult:
+        space = make_space("optimizer: {adamw: {lr: {low: 1e-4, high: 1e-1, log: true}}}")
+        return run_search(
+            tmp_path, RisesAndLearns, data=loaders, space=space, max_steps=60, budget=budget, guard=guard,
+            baseline=False, study="audited",
         )  # fmt: skip
 
     result = go(9, Guard(audit_share=1))

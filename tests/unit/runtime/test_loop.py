@@ -12,7 +12,7 @@ from opttune.space.recipe_file import load_recipe
 from opttune.storages.records import RECIPE
 from opttune.study.result import SearchResult
 from opttune.tracking.training_log import recipe_params
-from tests.support.search_modules import Classifier, FailsAboveOneHundredth, FailsInItsThirdStep, loaders
+from tests.support.search_models import Classifier, FailsAboveOneHundredth, FailsInItsThirdStep, loaders
 from tests.support.searches import TINY, WILD, Tracked, make_space, run_search
 
 STEPS = 200

@@ -16,8 +16,8 @@ from opttune.study.config import SearchConfig
 from opttune.study.selection import Reevaluation
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
+from tests.support.records import make_outcome, make_pause, make_run, make_trial
 from tests.support.searches import make_space
-from tests.support.stored_studies import run_of
 
 TOTAL = 100
 SURVEY = ModelInspection("Net", 10, TOTAL, "", has_own_optimizer=False, facts=ModelFacts(10))
@@ -36,7 +36,7 @@ def next_of(
     policy: SearchPolicy, records: Sequence[TrialRecord], left: int, under_way: Sequence[TrainingJob] = ()
 ) -> Action | None:
     """Return what is next where so many steps are left, beside those that the runs under way will do."""
-    runs = [run_of(job, None, number) for number, job in enumerate(under_way)]
+    runs = [make_run(job, None, number) for number, job in enumerate(under_way)]
     spent = int(policy.config.budget * TOTAL) - left - TOTAL * len(runs)
     return policy.next_action(records, runs, Spent(spent))
 
@@ -49,7 +49,7 @@ RUNGS = climb().rungs
 
 
 def pause(value: float, steps: int) -> Outcome:
-    return Outcome(StopReason.PAUSED, value, steps, TOTAL, 1.0)
+    return make_pause(value, steps, TOTAL)
 
 
 def trial(number: int, *values: float, ended: StopReason | None = None) -> TrialRecord:
@@ -59,8 +59,8 @@ def trial(number: int, *values: float, ended: StopReason | None = None) -> Trial
     outcome = None
     if ended is not None:
         steps = TOTAL if ended.counts else max((one.steps for one in pauses), default=0) + 3
-        outcome = Outcome(ended, values[-1] if ended.has_value else None, steps, TOTAL, 1.0)
-    return TrialRecord(number, "waiting" if outcome is None else "complete", None, outcome, None, pauses)
+        outcome = make_outcome(values[-1] if ended.has_value else None, ended, steps=steps, total_steps=TOTAL)
+    return make_trial(number, outcome, state="waiting" if outcome is None else "complete", pauses=pauses)
 
 
 def finished(number: int, *values: float) -> TrialRecord:
@@ -68,7 +68,7 @@ def finished(number: int, *values: float) -> TrialRecord:
 
 
 def again(record: TrialRecord, value: float) -> TrialRecord:
-    return replace(record, repeats=(Outcome(StopReason.COMPLETED, value, TOTAL, TOTAL, 1.0),))
+    return replace(record, repeats=(make_outcome(value, total_steps=TOTAL),))
 
 
 def pool(values: Sequence[float]) -> list[TrialRecord]:
@@ -107,7 +107,7 @@ def test_where_more_is_better_the_larger_goes_on() -> None:
 
 
 def test_trials_that_have_shown_nothing_yet_are_passed_over() -> None:
-    waits = TrialRecord(3, "waiting", None, None, None)
+    waits = make_trial(3)
 
     assert next_of(climb(), [waits], 1000) == Start()
     assert next_of(climb(), [*THREE, waits], 1000) == Start()
@@ -123,7 +123,7 @@ def test_nothing_is_left_to_pay() -> None:
 
 
 def test_a_trial_that_was_stopped_goes_on_though_a_whole_one_could_not_be_paid() -> None:
-    begun = TrialRecord(0, "waiting", trial(0, 1.0).recipe, None, None, stopped_at=7)
+    begun = make_trial(0, recipe=trial(0, 1.0).recipe, stopped_at=7)
     promoted = replace(trial(0, 1.0), stopped_at=RUNGS[0] + 7)
 
     assert next_of(climb(), [begun], TOTAL - 7) == Start()
@@ -251,7 +251,7 @@ def test_why_a_search_ended_is_said_where_all_recipes_were_tried() -> None:
 
 
 def test_a_trial_is_trained_to_the_next_rung() -> None:
-    fresh = TrialRecord(0, "running", None, None, None)
+    fresh = make_trial(0, state="running")
     stands = [fresh, trial(0, 1.0), trial(0, 1.0, 0.9)]
 
     assert tuple(map(climb().next_rung, stands)) == RUNGS
@@ -298,13 +298,13 @@ DONE = Outcome(StopReason.COMPLETED, 0.5, TOTAL, TOTAL, 1.0)
 @pytest.mark.parametrize("spent", [Spent(0), Spent(10 * TOTAL), Spent(0, 99.0, is_late=True)])
 @pytest.mark.parametrize("job", [BASELINE, TrainingJob(None, PLAN.second_seed, Role.REPLICATE, 0)])
 def test_an_auxiliary_run_that_waits_is_resumed_first_also_when_it_is_late(job: TrainingJob, spent: Spent) -> None:
-    waiting = run_of(job, None, state="waiting")
+    waiting = make_run(job, None, state="waiting")
 
     assert climb(OWN, budget=10.0).next_action(THREE, [waiting], spent) == Train(job)
 
 
 def test_the_confirmations_of_a_verdict_are_not_the_searchs_to_resume_or_to_pay() -> None:
-    waiting = run_of(TrainingJob(None, 9, Role.CONFIRMATION), None, state="waiting")
+    waiting = make_run(TrainingJob(None, 9, Role.CONFIRMATION), None, state="waiting")
 
     assert climb(budget=1.0).next_action([], [waiting], Spent(0)) == Start()
 
@@ -334,10 +334,10 @@ def test_the_training_of_the_baseline_is_held_in_reserve() -> None:
 
 
 def test_the_baseline_is_trained_once_and_its_remaining_steps_are_promised() -> None:
-    running = run_of(BASELINE, None, stopped_at=40)
+    running = make_run(BASELINE, None, stopped_at=40)
     policy = climb(OWN, budget=2.0)
 
     assert policy.next_action([], [running], Spent(40)) == Start()
     assert policy.next_action([], [running], Spent(41)) is None
-    assert policy.next_action([], [run_of(BASELINE, DONE)], Spent(TOTAL)) == Start()
-    assert policy.next_action(THREE[:1], [run_of(BASELINE, DONE)], Spent(TOTAL + 1)) is None
+    assert policy.next_action([], [make_run(BASELINE, DONE)], Spent(TOTAL)) == Start()
+    assert policy.next_action(THREE[:1], [make_run(BASELINE, DONE)], Spent(TOTAL + 1)) is None

@@ -11,8 +11,7 @@ from opttune.recipe import Groups
 from opttune.space.model import Branch, Choice, Fixed, Range, Space
 from opttune.space.parse import load_space, parse_space, space_names
 from opttune.yaml_text import write_yaml
-from tests.support.space_strategies import spaces
-from tests.support.strategies import FAST, plain_data
+from tests.support.strategies import FAST, plain_data, spaces
 
 SPACES = Path(__file__).parents[3] / "search_spaces"
 WIDE = (SPACES / "wide.yaml").read_text(encoding="utf-8")

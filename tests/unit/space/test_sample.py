@@ -11,8 +11,7 @@ from opttune.recipe import Groups, Part, Recipe
 from opttune.space.model import Branch, Choice, FieldError, Fixed, Range, Scalar, Space
 from opttune.space.parse import load_space, parse_space, space_names
 from opttune.space.sample import default_parameters, default_recipe, parameter, sample_recipe
-from tests.support.space_strategies import spaces
-from tests.support.strategies import FAST
+from tests.support.strategies import FAST, spaces
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -1,9 +1,9 @@
 import pytest
 
-from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.study.diagnostics import edge_warnings, stability
 from opttune.trial_record import TrialRecord
+from tests.support.records import make_outcome, make_trial
 from tests.support.searches import make_space
 
 SPACE = make_space(
@@ -24,8 +24,7 @@ def sgd(**options: float) -> Recipe:
 
 
 def record(lr: float, value: float | None) -> TrialRecord:
-    reason = StopReason.BLOW_UP if value is None else StopReason.COMPLETED
-    return TrialRecord(0, "", sgd(lr=lr), Outcome(reason, value, 10, 10, 1.0), 10)
+    return make_trial(0, make_outcome(value), recipe=sgd(lr=lr))
 
 
 def test_a_best_near_an_end_of_its_range_is_called_at_the_edge() -> None:

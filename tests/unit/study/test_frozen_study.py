@@ -7,9 +7,9 @@ from opttune.storages.open_storage import open_storage
 from opttune.storages.study_store import StudyStore
 from opttune.study.frozen_study import FrozenStudy, is_first_answer, keep_status, load_study
 from opttune.study.result import SearchResult
-from tests.support.search_modules import Classifier, loaders
+from tests.support.records import record, stored
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import run_search
-from tests.support.stored_studies import record, stored
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from opttune.space.facts import ModelFacts
 from opttune.storages.records import ORIGIN, OUT_DIR
 from opttune.study.metadata import StudyMetadata
 from opttune.training.inspection import ModelInspection
-from tests.support.stored_studies import PLAN
+from tests.support.records import PLAN
 
 SURVEY = ModelInspection(
     "Net", 12, 50, "SGD(lr=0.1)", True, ModelFacts(parameters=12), groups="| g |", has_own_groups=True

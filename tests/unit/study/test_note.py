@@ -1,7 +1,7 @@
 import re
 
 from opttune.study.note import escape_markdown, write_note
-from tests.support.stored_studies import BASELINE, record, stored
+from tests.support.records import BASELINE, record, stored
 
 
 def table_rows(note: str) -> list[str]:

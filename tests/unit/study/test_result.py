@@ -3,17 +3,16 @@ import json
 import optuna
 import pytest
 
-from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.storages.records import OUTCOME, RECIPE
 from opttune.study.result import plain_rows, trials_table
 from opttune.study.selection import best_record, is_better
 from opttune.trial_record import TrialRecord
+from tests.support.records import make_outcome, make_trial
 
 
 def record(number: int, value: float | None, recipe: Recipe | None = None) -> TrialRecord:
-    reason = StopReason.COMPLETED if value is not None else StopReason.NON_FINITE
-    return TrialRecord(number, "complete", recipe, Outcome(reason, value, 10, 10, 1.0), 10)
+    return make_trial(number, make_outcome(value), recipe=recipe)
 
 
 def sgd(**options: float) -> Recipe:

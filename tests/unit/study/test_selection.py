@@ -3,19 +3,14 @@ from math import inf, nan
 import pytest
 
 from opttune.errors import InputError
-from opttune.outcome import Outcome, StopReason
+from opttune.outcome import StopReason
 from opttune.study.selection import Reevaluation, best_record, expected_values, luck_warning, top_candidates
 from opttune.trial_record import TrialRecord
-
-
-def outcome(value: float | None, reason: StopReason = StopReason.COMPLETED) -> Outcome:
-    return Outcome(reason, value, 10, 10, 1.0)
+from tests.support.records import make_outcome, make_trial
 
 
 def trial(number: int, value: float | None, *again: float | None) -> TrialRecord:
-    own = outcome(value) if value is not None else outcome(None, StopReason.NON_FINITE)
-    repeats = tuple(outcome(one) if one is not None else outcome(None, StopReason.BLOW_UP) for one in again)
-    return TrialRecord(number, "complete", None, own, 10, repeats=repeats)
+    return make_trial(number, make_outcome(value), repeats=tuple(make_outcome(one) for one in again))
 
 
 @pytest.mark.parametrize(("budget", "expected"), [(5.0, 0), (13.3, 0), (13.4, 2), (20.0, 3), (100.0, 3)])
@@ -66,7 +61,7 @@ def test_a_recipe_that_diverges_on_the_second_seed_is_the_worst(mode: str, worst
 
 
 def test_an_error_of_the_users_code_says_nothing_of_the_recipe() -> None:
-    record = TrialRecord(0, "complete", None, outcome(1.0), 10, repeats=(outcome(None, StopReason.FAILED),))
+    record = make_trial(0, make_outcome(1.0), repeats=(make_outcome(None, StopReason.FAILED),))
 
     assert expected_values([record], "min") == {0: 1.0}
 

@@ -7,7 +7,7 @@ from opttune.errors import StudyError
 from opttune.storages.open_storage import lock_folder
 from opttune.study.sync import sync_studies
 from opttune.tracking import TrackingWriter
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import Tracked, make_database, run_search
 
 NOWHERE = "http://127.0.0.1:9"

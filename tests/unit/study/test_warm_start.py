@@ -6,7 +6,7 @@ import pytest
 from optuna.storages import BaseStorage
 
 from opttune.errors import InputError
-from opttune.outcome import Outcome, StopReason
+from opttune.outcome import StopReason
 from opttune.space.model import Choice, Fixed, Range, Scalar, Space
 from opttune.space.sample import default_parameters, sample_recipe
 from opttune.space.settle import SettledSpace
@@ -66,8 +66,7 @@ def add(store: StudyStore, parameters: dict[str, Scalar], value: float | None, s
     store.study.enqueue_trial(parameters)
     trial = store.trials.ask()
     store.trials.save_start(trial.number, sample_recipe(space, trial), "key")
-    reason = StopReason.NON_FINITE if value is None else StopReason.COMPLETED
-    outcome = Outcome(reason, value, 100, 100, 1.0)
+    outcome = make_outcome(value)
     store.save_outcome(store.trials.record(trial.number), outcome)
     store.trials.tell(trial.number, outcome)
 
@@ -111,9 +110,9 @@ def test_a_trial_that_was_paused_or_given_up_is_no_best(tmp_path: Path) -> None:
         store.study.enqueue_trial(SGD)
         trial = store.trials.ask()
         store.trials.save_start(trial.number, sample_recipe(SPACE, trial), "key")
-        store.trials.save_pause(trial.number, Outcome(StopReason.PAUSED, 0.1, 10, 100, 1.0))
+        store.trials.save_pause(trial.number, make_pause(0.1, 10))
         if reason is StopReason.OUTRANKED:
-            store.save_outcome(store.trials.record(trial.number), Outcome(reason, 0.1, 10, 100, 1.0))
+            store.save_outcome(store.trials.record(trial.number), make_outcome(0.1, reason, steps=10))
 
     assert names(find_earlier(tmp_path / "old")) == [("adamw", 0.5)]
 

@@ -7,12 +7,12 @@ import time
 import pytest
 
 from opttune.errors import InputError
-from opttune.outcome import Outcome, StopReason
 from opttune.tracking.machine import MachineMetrics
 from opttune.tracking.study_run import open_study_run
+from tests.support.records import make_outcome
 
 psutil = pytest.importorskip("psutil")
-DONE = Outcome(StopReason.COMPLETED, 0.5, steps=10, total_steps=10, seconds=1.0)
+DONE = make_outcome(0.5, total_steps=10)
 LOAD = "system/cpu_utilization_percentage"
 MEMORY = "system/system_memory_usage_megabytes"
 

@@ -9,10 +9,10 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 import opttune
-from opttune.outcome import Outcome, StopReason
 from opttune.study.sync import sync_studies
 from opttune.tracking import Tracking, open_study_run
-from tests.support.search_modules import Classifier, loaders
+from tests.support.records import make_outcome
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import MODULES, TINY, make_space, run_command, write_space
 from tests.unit.tracking.conftest import MlflowServer
 
@@ -103,7 +103,7 @@ def test_ten_thousand_steps_of_three_metrics_are_there_whole_in_bounded_memory(
         # as fast as they can be given: faster than MLflow takes them
         for step in range(1, count + 1):
             child.log(step, {"train/loss": 1 / step, "optim/lr": 0.1, "optim/grad_norm": float(step)})
-        child.end(Outcome(StopReason.COMPLETED, 0.5, count, count, 1.0))
+        child.end(make_outcome(0.5, total_steps=count))
         study.end()
         assert study.flush(300)
         _, peak = tracemalloc.get_traced_memory()

@@ -1,3 +1,6 @@
+"""Operations as lines, and the file that keeps them until they are delivered."""
+
+import math
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,6 +10,31 @@ import pytest
 from opttune.shared_folder import files_in, remove_empty
 from opttune.tracking.operations import Kind, Operation
 from opttune.tracking.spool import Spool, count_waiting
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_line_is_read_back(kind):
+    operation = Operation(kind, "key", {"a": "with\nnew line and ü"})
+    line = operation.to_line()
+    assert line.count(b"\n") == 1
+    assert Operation.from_line(line) == operation
+
+
+def test_numbers_of_every_kind_are_written():
+    class OtherNumber:
+        def __float__(self):
+            return 2.5
+
+    line = Operation(Kind.METRICS, "key", [("a", math.nan, 1, 2), ("b", -math.inf, 1, 2), ("c", OtherNumber(), 1, 2)])
+    nan, inf, other = Operation.from_line(line.to_line()).data
+    assert math.isnan(nan[1])
+    assert inf[1] == -math.inf
+    assert other[1] == 2.5
+
+
+@pytest.mark.parametrize("line", [b"", b"\n", b'["metrics","k",[["a",1', b'["unknown","k",{}]\n', b"[]\n", b"\xff\n"])
+def test_a_damaged_line_is_nothing(line):
+    assert Operation.from_line(line) is None
 
 
 def tags(*names):

@@ -5,10 +5,11 @@ import time
 import pytest
 from mlflow.tracking import MlflowClient
 
-from opttune.outcome import Outcome, StopReason
+from opttune.outcome import StopReason
 from opttune.tracking import open_study_run, sync
+from tests.support.records import make_outcome
 
-DONE = Outcome(StopReason.COMPLETED, 0.5, steps=10, total_steps=10, seconds=1.0)
+DONE = make_outcome(0.5, total_steps=10)
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_the_experiment_comes_from_the_environment(uri, tmp_path, client, monkey
 def test_a_study_goes_on_in_its_run_and_a_trial_in_its_own(study, uri, tmp_path, client):
     child = study.child("#0", tags=trial_tags(0))
     child.log(1, {"train/loss": 1.0})
-    child.end(Outcome(StopReason.INTERRUPTED, None, 1, 10, 1.0))
+    child.end(make_outcome(None, StopReason.INTERRUPTED, steps=1, total_steps=10))
     study.end("KILLED")
     study.close()
     again = reopened(uri, tmp_path, study.run_id)

@@ -11,6 +11,7 @@ from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.tracking.study_run import open_study_run
 from opttune.tracking.training_log import TrainingLog, short_name, step_metrics
+from tests.support.records import make_outcome
 from tests.support.searches import Tracked, make_database
 
 RECIPE = Recipe(Part("adamw", {"lr": 3e-4}))
@@ -36,13 +37,13 @@ def tracked(tmp_path: Path) -> Tracked:
     resumed = TrainingLog(parent, TRIAL, 2, "key of trial 0", is_resumed=True)
     resumed.steps([StepRecord(1, 2.0, 0.1, 3.0), StepRecord(2, math.nan, 0.2, 4.0)])
     resumed.metrics(2, {"val_loss": 1.5})
-    resumed.end(Outcome(StopReason.COMPLETED, 1.5, 2, 2, 1.0))
+    resumed.end(make_outcome(1.5, total_steps=2))
     parent.end()
     parent.close()
     return Tracked(tmp_path)
 
 
-def run_of(tracked: Tracked, name: str) -> Run:
+def make_run(tracked: Tracked, name: str) -> Run:
     (run,) = (run for run in tracked.runs if run.info.run_name == name)
     return run
 
@@ -80,7 +81,7 @@ RECIPE_PARAMS = {"optimizer": "adamw", "lr": "0.0003", "schedule": "constant", "
 def test_each_role_has_a_run_of_its_own_with_its_name_tags_and_params(
     tracked: Tracked, name: str, tags: dict[str, str], params: dict[str, str]
 ) -> None:
-    run = run_of(tracked, name)
+    run = make_run(tracked, name)
 
     assert own_tags(run) == tags
     assert params.items() <= run.data.params.items()
@@ -90,7 +91,7 @@ def test_each_role_has_a_run_of_its_own_with_its_name_tags_and_params(
 
 
 def test_the_baseline_has_its_curves_and_cost_in_its_run_and_none_in_the_parent(tracked: Tracked) -> None:
-    run = run_of(tracked, "baseline")
+    run = make_run(tracked, "baseline")
 
     assert tracked.curve(run, "train/loss") == [(1, 2.5)]
     assert tracked.curve(run, "val_loss") == [(1, 2.25)]
@@ -123,7 +124,7 @@ def test_a_name_that_is_ours_for_every_step_is_not_written_twice(tmp_path: Path)
     log = TrainingLog(run, TRIAL, 10, "key")
     log.steps([StepRecord(1, 0.5, 0.1, None)])
     log.metrics(1, {"train/loss": 0.5, "val_loss": 0.4})
-    log.end(Outcome(StopReason.COMPLETED, 0.4, 1, 1, 1.0))
+    log.end(make_outcome(0.4, total_steps=1))
     run_id = run.writer.find_run_id("key")
     run.close()
 

@@ -2,7 +2,7 @@ import lightning.pytorch as pl
 import pytest
 
 from opttune.trainer.early_end import EarlyEnd
-from tests.support import modules as m
+from tests.support import models as m
 
 
 class EndAt(m.AnyCallback):

@@ -4,7 +4,7 @@ import pytorch_lightning
 
 from opttune.errors import ModelError
 from opttune.trainer.namespaces import AnyCallback, is_data_module, is_mlflow_logger, is_module, trainer_class
-from tests.support import modules as m
+from tests.support import models as m
 
 
 class OtherData(pytorch_lightning.LightningDataModule):

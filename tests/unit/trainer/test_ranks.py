@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from opttune.trainer.ranks import SharedDecision, from_rank_zero, of_all_ranks
-from tests.support import modules as m
+from tests.support import models as m
 from tests.support.ranks import run_ranks
 
 TIMES = int(os.environ.get("OPTTUNE_RANK_TIMES", "1"))

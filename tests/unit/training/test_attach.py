@@ -11,7 +11,7 @@ from opttune import Recipe
 from opttune.errors import ModelError, RecipeError
 from opttune.recipe import Part
 from opttune.training.attach import RecipeAttacher, refuse_untunable
-from tests.support import modules as m
+from tests.support import models as m
 from tests.support.fits import LR, fit, recipe_with
 
 

@@ -14,28 +14,16 @@ from opttune.outcome import StopReason
 from opttune.recipe import Part
 from opttune.training.attempt import Attempt, run_attempt
 from opttune.training.workload import Workload
-from tests.support import modules as m
+from tests.support import models as m
+from tests.support.listeners import RecordingListener
 
 RECIPE = Recipe(Part("adamw", {"lr": 0.01}), Part("cosine", {"warmup_fraction": 0.1}), gradient_clip_norm=1.0)
 
 
-class Ear:
-    """A listener that keeps what it hears."""
-
-    def __init__(self):
-        self.records, self.reports = [], []
-
-    def steps(self, records):
-        self.records += records
-
-    def metrics(self, step, values):
-        self.reports.append((step, dict(values)))
-
-
-def run(model=m.Net, data=m.loaders, recipe=RECIPE, ear=None, **fields):
+def run(model=m.Net, data=m.loaders, recipe=RECIPE, listener=None, **fields):
     trainer = {"max_steps": 20, "accelerator": "cpu", **fields.pop("trainer", {})}
     attempt = Attempt(recipe, fields.pop("monitor", "val_loss"), fields.pop("seed", 3), trainer, **fields)
-    return run_attempt(attempt, Workload(model, data), ear or Ear())
+    return run_attempt(attempt, Workload(model, data), listener or RecordingListener())
 
 
 def test_a_full_length_gives_its_value_and_what_was_replaced():
@@ -47,11 +35,11 @@ def test_a_full_length_gives_its_value_and_what_was_replaced():
 
 
 def test_the_listener_hears_of_every_step_and_every_validation():
-    ear = Ear()
-    outcome = run(ear=ear)
-    assert [record.step for record in ear.records] == list(range(1, 21))
-    assert ear.records[0].lr == pytest.approx(0.005)
-    validations = [(step, values["val_loss"]) for step, values in ear.reports if "val_loss" in values]
+    listener = RecordingListener()
+    outcome = run(listener=listener)
+    assert [record.step for record in listener.records] == list(range(1, 21))
+    assert listener.records[0].lr == pytest.approx(0.005)
+    validations = [(step, values["val_loss"]) for step, values in listener.reports if "val_loss" in values]
     assert [step for step, _ in validations] == [8, 16, 20]
     assert validations[-1][1] == outcome.value
 
@@ -84,10 +72,10 @@ def test_an_instance_is_copied_and_stays_as_it_is():
 
 
 def test_the_baseline_keeps_the_modules_own_optimizer():
-    ear = Ear()
-    outcome = run(recipe=None, ear=ear)
+    listener = RecordingListener()
+    outcome = run(recipe=None, listener=listener)
     assert (outcome.reason, outcome.replaced) == (StopReason.COMPLETED, "")
-    assert {record.lr for record in ear.records} == {1e-4}
+    assert {record.lr for record in listener.records} == {1e-4}
 
 
 def test_everything_around_is_put_back(monkeypatch):

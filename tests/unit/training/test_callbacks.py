@@ -9,7 +9,7 @@ from opttune.training.callbacks import CallbackGroup
 from opttune.training.finish import FinishWithValidation
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import EvalModeSwitch, GraphKeeper
-from tests.support import modules as m
+from tests.support import models as m
 
 PARTS = (RecipeAttacher, GuardCallback, FinishWithValidation, MetricsReporter, EvalModeSwitch, GraphKeeper)
 

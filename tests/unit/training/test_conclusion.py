@@ -6,7 +6,7 @@ from opttune.errors import MonitorError
 from opttune.guard.rules import Verdict
 from opttune.outcome import StopReason
 from opttune.training.conclusion import conclude
-from tests.support import modules as m
+from tests.support import models as m
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, TensorDataset
 
 from opttune.training.data_facts import DataFacts, read_data
-from tests.support.search_modules import Classifier
+from tests.support.search_models import Classifier
 
 
 class Stream(IterableDataset):

@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, WeightedRandomSampler
 
 from opttune.training.data_order import DataOrder
-from tests.support import modules as m
+from tests.support import models as m
 from tests.support import pauses as p
 
 
@@ -120,7 +120,7 @@ def test_what_is_not_followed_still_goes_on(tmp_path, loader, accumulated):
     trainer["accumulate_grad_batches"] = accumulated
     paused = p.train(tmp_path / "a.ckpt", (3, 8), data=lambda: (loader(), m.val_loader()), trainer=trainer)
     assert [outcome.steps for outcome in paused.outcomes] == [3, 8, 12], paused.end
-    assert [record.step for record in paused.ear.records] == list(range(1, 13))
+    assert [record.step for record in paused.listener.records] == list(range(1, 13))
     assert str(paused.end.reason) == "completed"
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from opttune.errors import ModelError
 from opttune.training.finish import FinishWithValidation
-from tests.support import modules as m
+from tests.support import models as m
 
 
 def fit(*callbacks, stop_at_step=None, model=None, data=None, **settings):

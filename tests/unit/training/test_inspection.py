@@ -6,7 +6,7 @@ from opttune.recipe import Part
 from opttune.training.attempt import Attempt
 from opttune.training.inspection import survey
 from opttune.training.workload import Workload
-from tests.support import modules as m
+from tests.support import models as m
 
 RECIPE = Recipe(Part("adamw", {"lr": 0.01}))
 

@@ -3,7 +3,7 @@ import torch
 
 from opttune.errors import MonitorError
 from opttune.training.metrics import MetricsReporter, read_metrics, read_monitor
-from tests.support import modules as m
+from tests.support import models as m
 
 
 class Logging(m.Net):

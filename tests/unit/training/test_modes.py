@@ -9,7 +9,7 @@ from opttune.errors import ModelError
 from opttune.recipe import Part, Recipe
 from opttune.training.modes import quirk_callbacks
 from opttune.training.recipe_callback import RecipeCallback
-from tests.support import modules as m
+from tests.support import models as m
 
 SCHEDULE_FREE = Recipe(Part("schedule_free_sgd", {"lr": 0.5}))
 SOPHIA = Recipe(Part("sophia", {"lr": 1e-3, "update_period": 3}))

@@ -4,7 +4,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from opttune.errors import ModelError
 from opttune.training.own_optimizer import ask_own_optimizer
-from tests.support import modules as m
+from tests.support import models as m
 
 
 def net_with(configure):

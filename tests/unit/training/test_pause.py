@@ -6,7 +6,7 @@ from opttune import Guard, Recipe
 from opttune.errors import InputError
 from opttune.outcome import StopReason
 from opttune.recipe import Part
-from tests.support import modules as m
+from tests.support import models as m
 from tests.support import pauses as p
 
 LENGTHS = [
@@ -23,13 +23,25 @@ LENGTHS = [
     {"max_epochs": 3, "min_epochs": 2},
     {"max_steps": 20, "num_sanity_val_steps": 2},
 ]
-RUNGS = [(2, 7), (3, 8), (4, 5), (8, 12), (10, 16), (5, 6, 7)]
+# within an epoch of 8 batches, and at its end
+RUNGS = [(3, 8), (10, 16)]
 
 
-@pytest.mark.parametrize("rungs", RUNGS, ids=str)
-@pytest.mark.parametrize("length", LENGTHS, ids=str)
-def test_a_training_paused_at_rungs_is_the_uninterrupted_one(tmp_path, length, rungs):
-    whole, paused = p.both(tmp_path, rungs, trainer=length)
+def slowly(*all_rungs):
+    """Rungs that are tried where there is time: each costs a training in several parts."""
+    return [pytest.param(rungs, marks=pytest.mark.slow) for rungs in all_rungs]
+
+
+@pytest.fixture(scope="module", params=LENGTHS, ids=str)
+def in_one_go(request, tmp_path_factory):
+    """Each length, and the training of that length without a pause."""
+    return request.param, p.train(tmp_path_factory.mktemp("whole") / "whole.ckpt", trainer=request.param)
+
+
+@pytest.mark.parametrize("rungs", [*RUNGS, *slowly((2, 7), (4, 5), (8, 12), (5, 6, 7))], ids=str)
+def test_a_training_paused_at_rungs_is_the_uninterrupted_one(tmp_path, in_one_go, rungs):
+    length, whole = in_one_go
+    paused = p.train(tmp_path / "paused.ckpt", rungs, trainer=length)
     assert [outcome.reason for outcome in paused.outcomes] == [*[StopReason.PAUSED] * len(rungs), "completed"]
     assert [outcome.steps for outcome in paused.outcomes] == [*rungs, whole.end.steps]
     assert {outcome.total_steps for outcome in paused.outcomes} == {whole.end.steps}
@@ -60,12 +72,12 @@ def test_on_an_accelerator_the_scale_and_the_random_state_go_on_too(tmp_path, pr
 
 
 @pytest.mark.parametrize("length", [{"max_epochs": 6}, {"max_steps": 48}, {"max_epochs": 6, "max_steps": 45}], ids=str)
-@pytest.mark.parametrize("rungs", [(5, 17), (8, 16), (3, 24)], ids=str)
+@pytest.mark.parametrize("rungs", [(5, 17), *slowly((8, 16), (3, 24))], ids=str)
 def test_a_plateau_schedule_drops_where_it_did(tmp_path, rungs, length):
     plateau = Part("plateau", {"patience_checks": 0, "improvement_fraction": 0.5})
     recipe = Recipe(p.RECIPE.optimizer, plateau)
     whole, paused = p.both(tmp_path, rungs, recipe=recipe, trainer=length)
-    assert len({record.lr for record in whole.ear.records}) > 1
+    assert len({record.lr for record in whole.listener.records}) > 1
     p.assert_equal(whole, paused)
 
 
@@ -74,7 +86,7 @@ def test_a_modules_own_optimizer_and_schedule_go_on_too(tmp_path):
         pass
 
     whole, paused = p.both(tmp_path, (3, 8), model=Own, recipe=None, trainer={"max_epochs": 3})
-    assert len({record.lr for record in whole.ear.records}) == 3
+    assert len({record.lr for record in whole.listener.records}) == 3
     p.assert_equal(whole, paused)
 
 
@@ -98,8 +110,8 @@ def test_a_rung_at_or_beyond_the_full_length_is_its_end(tmp_path, until_step):
 
 def test_a_pause_reports_a_validation_and_each_step_once(tmp_path):
     paused = p.train(tmp_path / "paused.ckpt", (3, 8))
-    assert [record.step for record in paused.ear.records] == list(range(1, 21))
-    assert [step for step, values in paused.ear.reports if "val_loss" in values] == [3, 8, 16, 20]
+    assert [record.step for record in paused.listener.records] == list(range(1, 21))
+    assert [step for step, values in paused.listener.reports if "val_loss" in values] == [3, 8, 16, 20]
     assert list(tmp_path.iterdir()) == [tmp_path / "paused.ckpt"]
 
 
@@ -123,7 +135,7 @@ def test_hyperparameters_of_any_class_are_loaded(tmp_path):
     p.assert_equal(*p.both(tmp_path, (3,), model=Objects))
 
 
-@pytest.mark.parametrize("rungs", [(3, 8), (8, 16), (5, 12), (3, 16)], ids=str)
+@pytest.mark.parametrize("rungs", [(3, 8), (8, 16), *slowly((5, 12), (3, 16))], ids=str)
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("patience", [1, 2])
 def test_the_users_early_stopping_stops_where_it_would_have(tmp_path, patience, every, rungs):

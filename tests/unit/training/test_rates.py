@@ -10,7 +10,7 @@ from opttune import Recipe
 from opttune.build.schedule import build_scheduler
 from opttune.recipe import Part
 from opttune.training.attach import count_steps
-from tests.support import modules as m
+from tests.support import models as m
 from tests.support.fits import LR, fit, recipe_with
 
 

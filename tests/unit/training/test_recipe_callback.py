@@ -13,7 +13,7 @@ from opttune.recipe import Part
 from opttune.space.recipe_file import save_recipe
 from opttune.training.attempt import Attempt, run_attempt
 from opttune.training.workload import Workload
-from tests.support import modules as m
+from tests.support import models as m
 
 RECIPE = Recipe(
     Part("adamw", {"lr": 0.03, "betas": (0.9, 0.95)}),

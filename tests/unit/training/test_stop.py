@@ -14,7 +14,7 @@ from opttune.space.sample import default_recipe
 from opttune.training.attempt import Attempt, run_attempt
 from opttune.training.stop import NEVER, StopSwitch
 from opttune.training.workload import Workload
-from tests.support.search_modules import Classifier, loaders
+from tests.support.search_models import Classifier, loaders
 from tests.support.searches import TINY, make_space
 
 STEPS = 20
@@ -37,8 +37,8 @@ class PressAfter:
         self.validations += "val_loss" in values
 
 
-def train(attempt: Attempt, ear: PressAfter) -> Outcome:
-    return run_attempt(attempt, Workload(Classifier, loaders), ear, ear.switch)
+def train(attempt: Attempt, listener: PressAfter) -> Outcome:
+    return run_attempt(attempt, Workload(Classifier, loaders), listener, listener.switch)
 
 
 @pytest.mark.parametrize("accumulated", [1, 3])
@@ -60,22 +60,22 @@ def test_it_ends_after_its_step_and_goes_on_bit_for_bit(step: int, accumulated: 
 
 
 def test_with_a_rung_before_it_the_state_stands_where_it_was_asked_for(tmp_path: Path) -> None:
-    ear = PressAfter(4)
+    listener = PressAfter(4)
     paths = {"checkpoint": tmp_path / "rung.ckpt", "stop_checkpoint": tmp_path / "stopped.ckpt"}
-    outcome = train(replace(ATTEMPT, until_step=12, **paths), ear)
+    outcome = train(replace(ATTEMPT, until_step=12, **paths), listener)
 
     assert (outcome.reason, outcome.steps) == (StopReason.INTERRUPTED, 5)
     assert [path.name for path in tmp_path.iterdir()] == ["stopped.ckpt"]
-    assert ear.validations == 0
+    assert listener.validations == 0
 
 
 @pytest.mark.parametrize(("until", "reason"), [(5, StopReason.PAUSED), (None, StopReason.COMPLETED)])
 def test_a_training_that_is_at_its_end_anyway_ends_as_ever(
     until: int | None, reason: StopReason, tmp_path: Path
 ) -> None:
-    ear = PressAfter((until or STEPS) - 1)
+    listener = PressAfter((until or STEPS) - 1)
     paths = {"checkpoint": tmp_path / "end.ckpt", "stop_checkpoint": tmp_path / "stopped.ckpt"}
-    outcome = train(replace(ATTEMPT, until_step=until, **paths), ear)
+    outcome = train(replace(ATTEMPT, until_step=until, **paths), listener)
 
     assert outcome.reason is reason
     assert outcome.value is not None

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from opttune.errors import ModelError
 from opttune.training.workload import Workload
-from tests.support import modules as m
+from tests.support import models as m
 
 
 class Wide(m.Net):
