@@ -52,16 +52,15 @@ OWNERS = {
         "opttune.study",
         "opttune.runtime",
         "opttune.integration",
-        "opttune.report.importance",
+        "opttune.report.recipes",
     ),
     "ray": ("opttune.engines.ray", "opttune.engines.ray_task"),
     "argparse": ("opttune.cli",),
-    "matplotlib": ("opttune.cli.plots", "opttune.report.png"),
-    "plotly": ("opttune.report.interactive",),
+    "vl_convert": ("opttune.report.draw",),
     "scipy": ("opttune.confirming.statistics",),
 }
 LIGHT = ("opttune", "opttune.cli", "opttune.catalog", "opttune.space.parse")
-HEAVY = {"torch", "matplotlib", "plotly", "scipy", "mlflow", "optuna", "lightning", "pytorch_lightning"}
+HEAVY = {"torch", "vl_convert", "scipy", "mlflow", "optuna", "lightning", "pytorch_lightning"}
 
 
 def module_name(path: Path) -> str:

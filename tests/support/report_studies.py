@@ -1,6 +1,7 @@
 """A stored study with everything in it, for the charts."""
 
-from opttune.outcome import StopReason
+from opttune.confirming.candidates import choose_candidates
+from opttune.outcome import Outcome, StopReason
 from opttune.study.frozen_study import FrozenStudy
 from tests.support.stored_studies import record, stored
 
@@ -16,3 +17,21 @@ RECORDS = [
 def full_study(**settings: object) -> FrozenStudy:
     left = record(5, None, lr=1e-4, reason=StopReason.PRUNED, steps=10, pauses=[(10, 3.0)])
     return stored([*RECORDS, left], **settings)  # type: ignore[arg-type]
+
+
+def confirmed_study() -> FrozenStudy:
+    """The same, with a verdict on three seeds."""
+    candidates = choose_candidates(full_study(), top=2)
+    trainings = [
+        {
+            "recipe": candidate.to_dict()["recipe"],
+            "seed": seed,
+            "run_key": "k",
+            "outcome": Outcome(StopReason.COMPLETED, 0.1 * place + 0.01 * seed, 100, 100, 1.0).to_dict(),
+        }
+        for place, candidate in enumerate(candidates)
+        for seed in (1, 2, 3)
+    ]
+    return full_study(
+        confirmed={"candidates": [one.to_dict() for one in candidates], "seeds": [1, 2, 3], "trainings": trainings}
+    )

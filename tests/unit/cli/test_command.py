@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from opttune.cli.command import DONE, add_command
+from opttune.cli.command import DONE, add_command, add_study, add_tracking_uri
 
 
 def test_every_command_has_json_debug_and_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -16,3 +16,12 @@ def test_every_command_has_json_debug_and_a_sentence(capsys: pytest.CaptureFixtu
     assert "Say hello." in capsys.readouterr().out
     with pytest.raises(SystemExit):
         parser.parse_args(["greet", "--js"])
+
+
+def test_a_study_is_a_name_or_a_folder_with_its_storage() -> None:
+    parser = argparse.ArgumentParser()
+    add_study(parser)
+    add_tracking_uri(parser)
+    options = parser.parse_args(["s", "--storage", "sqlite:///a.db", "--tracking-uri", "http://x"])
+
+    assert (options.study, options.storage, options.tracking_uri) == ("s", "sqlite:///a.db", "http://x")
