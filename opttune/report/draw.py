@@ -35,6 +35,10 @@ _SHAPES: dict[Style, str] = {
 }
 _MARKS: tuple[Style, ...] = ("dots", "rings", "crosses", "squares", "triangles")
 _AS_IT_IS: Spec = {"type": "quantitative", "scale": None}
+_ONE_ROW_A_POINT: list[Spec] = [
+    {"flatten": ["x", "y", "x_from", "own_label"]},
+    {"calculate": "datum.own_label || datum.shared_label", "as": "label"},
+]
 _PICKED = {"name": "picked", "select": {"type": "point", "fields": ["name"]}, "bind": "legend"}
 """A click on an entry of the legend fades all others."""
 _CONVERT: dict[str, Callable[[Spec], bytes]] = {
@@ -139,18 +143,27 @@ def _panel(panel: Panel, kinds: Spec, size: tuple[int, int], number: int) -> Spe
         "title": panel.title,
         "width": size[0],
         "height": {"step": _ROW_HEIGHT} if panel.rows else size[1],
-        "data": {"values": [row for index, series in enumerate(panel.series) for row in _points(series, index)]},
+        "data": {"values": [_row(series, index) for index, series in enumerate(panel.series)]},
+        "transform": _ONE_ROW_A_POINT,
         "layer": [layer for rule in panel.rules for layer in _rule(rule, x, y)] + layers,
     }
 
 
-def _points(series: Series, index: int) -> list[Spec]:
-    count = len(series.x)
-    shared = {"name": series.name, "series": index, "style": series.style}
-    shared |= {"width": series.width, "opacity": series.opacity}
-    labels = series.labels if len(series.labels) == count else [*series.labels, ""][:1] * count
-    points = zip(series.x, series.y, labels, series.x_from or [0.0] * count, strict=True)
-    return [{"x": x, "y": y, "label": label, "x_from": x_from, **shared} for x, y, label, x_from in points]
+def _row(series: Series, index: int) -> Spec:
+    """Return a series as one row of data: what its points share is written once."""
+    has_own_labels = len(series.labels) == len(series.x)
+    return {
+        "name": series.name,
+        "series": index,
+        "style": series.style,
+        "width": series.width,
+        "opacity": series.opacity,
+        "x": list(series.x),
+        "y": list(series.y),
+        "x_from": list(series.x_from) or ([0] * len(series.x) if series.style == "spans" else []),
+        "own_label": list(series.labels) if has_own_labels else [],
+        "shared_label": "" if has_own_labels else "".join(series.labels),
+    }
 
 
 def _tooltip(panel: Panel) -> list[Spec]:

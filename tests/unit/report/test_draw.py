@@ -24,10 +24,6 @@ def spec_of(chart: Chart) -> dict[str, Any]:
     return spec
 
 
-def rows_of(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    return [row for rows in spec["datasets"].values() for row in rows]
-
-
 def save(chart: Chart, folder: Path) -> bytes:
     save_chart(chart, folder / "a.png")
     return (folder / "a.png").read_bytes()
@@ -42,20 +38,17 @@ def test_every_style_is_drawn(style: Style, tmp_path: Path) -> None:
 
 
 def test_the_page_holds_the_points_with_their_labels_and_fetches_nothing() -> None:
-    html = figure_html(chart_of(Series("s", [0.1, 0.5], [1.0, 2.0], "dots", "#ff0000", labels=["#1 adamw", "#2 sgd"])))
+    dots = Series("s", [0.1, 0.5], [1.0, 2.0], "dots", "#ff0000", labels=["#1 adamw", "#2 sgd"])
+    line = Series("t", [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], "line", "#00ff00", labels=["#3 lion"])
+    html = figure_html(chart_of(dots, line))
+    rows = spec_of(chart_of(dots, line))["concat"][0]["data"]["values"]
 
-    assert [(row["x"], row["y"], row["label"]) for row in rows_of(spec_of(chart_of(DOTS)))] == [
-        (0.1, 1.0, ""), (0.5, 2.0, ""),
-    ]  # fmt: skip
-    assert "#1 adamw" in html
+    assert [(row["x"], row["own_label"], row["shared_label"]) for row in rows] == [
+        ([0.1, 0.5], ["#1 adamw", "#2 sgd"], ""),
+        ([1.0, 2.0, 3.0], [], "#3 lion"),
+    ]
     assert "src=" not in html
     assert len(html) < 20_000
-
-
-def test_a_line_says_its_label_at_each_of_its_points() -> None:
-    line = Series("s", [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], "line", "#ff0000", labels=["#1 adamw"])
-
-    assert [row["label"] for row in rows_of(spec_of(chart_of(line)))] == ["#1 adamw"] * 3
 
 
 def test_the_legend_names_each_kind_once_and_a_single_one_needs_none() -> None:
