@@ -76,7 +76,9 @@ def library_script() -> str:
 def figure_html(chart: Chart) -> str:
     """Return a chart as an HTML element, for a page that holds `library_script`."""
     figure = json.dumps(_figure(chart)).replace("<", "\\u003c")  # a name may hold the end of a script
-    return f"<div id='{chart.name}'></div><script>vegaEmbed('#{chart.name}', {figure}, {{actions: false}})</script>"
+    # thousands of points would be as many elements of the page, were they not drawn on a canvas
+    options = "{actions: false, renderer: 'canvas'}"
+    return f"<div id='{chart.name}'></div><script>vegaEmbed('#{chart.name}', {figure}, {options})</script>"
 
 
 def _figure(chart: Chart) -> Spec:

@@ -18,7 +18,7 @@ def chart_of(*series: Series, **settings: Any) -> Chart:
 
 
 def spec_of(chart: Chart) -> dict[str, Any]:
-    found = re.search(r"vegaEmbed\('#a', (.*), \{actions: false\}\)", figure_html(chart))
+    found = re.search(r"vegaEmbed\('#a', (.*), \{actions: false", figure_html(chart))
     assert found
     spec: dict[str, Any] = json.loads(found[1])
     return spec
