@@ -9,6 +9,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
+from opttune.confirming.candidates import choose_candidates
 from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
@@ -100,7 +101,7 @@ def record(
 def make_run(job: TrainingJob, outcome: Outcome | None, number: int = 0, **fields: Any) -> TrialRecord:
     """Make an auxiliary run; one without an outcome is running."""
     state = "running" if outcome is None else "complete"
-    return make_trial(number, outcome, recipe=job.recipe, state=state, auxiliary=job, **fields)
+    return make_trial(number, outcome, **{"recipe": job.recipe, "state": state, "auxiliary": job, **fields})
 
 
 def stored(
@@ -165,3 +166,18 @@ def full_study(**settings: Any) -> FrozenStudy:
     """Make a study with trials that ended in every way, for the charts."""
     left = record(5, None, lr=1e-4, reason=StopReason.PRUNED, steps=10, pauses=[(10, 3.0)])
     return stored([*RECORDS, left], **settings)
+
+
+def confirmed_study() -> FrozenStudy:
+    """The same, with a verdict on three seeds."""
+    candidates, seeds = choose_candidates(full_study(), top=2), (1, 2, 3)
+    runs = [
+        make_run(
+            TrainingJob(candidate.recipe, seed, Role.CONFIRMATION, label=candidate.label),
+            make_outcome(0.1 * place + 0.01 * seed),
+        )
+        for place, candidate in enumerate(candidates)
+        for seed in seeds
+    ]
+    confirmed = {"candidates": [one.to_dict() for one in candidates], "seeds": list(seeds)}
+    return full_study(confirmed=confirmed, runs=runs)

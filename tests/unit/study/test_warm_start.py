@@ -14,6 +14,7 @@ from opttune.storages.find_study import folder_name
 from opttune.storages.open_storage import open_storage
 from opttune.storages.study_store import StudyStore
 from opttune.study.warm_start import EarlierBest, find_earlier, with_earlier_best
+from tests.support.records import make_outcome, make_pause
 from tests.support.searches import make_space
 
 SPACE = make_space("""
