@@ -13,12 +13,11 @@ from opttune.runtime.guard_audit import audit_warnings, read_findings
 from opttune.runtime.loop import TrainingLoop
 from opttune.shared_folder import remove_empty
 from opttune.storages.find_study import StudyLocation
+from opttune.study.answer import answer_of
 from opttune.study.config import SearchConfig
-from opttune.study.diagnostics import edge_warnings, stability
 from opttune.study.frozen_study import FrozenStudy, is_first_answer, keep_status, read_study
 from opttune.study.note import write_note
 from opttune.study.result import SearchResult, trials_table
-from opttune.study.selection import is_better, luck_warning
 from opttune.tracking.study_run import StudyRun
 from opttune.tracking.training_log import recipe_params
 from opttune.training.inspection import ModelInspection
@@ -58,7 +57,8 @@ def end_run(
     study = read_study(found)
     warnings = [sentence for sentence in (loop.stopped_because, config.mode_warning) if sentence]
     warnings += audit_warnings(config.guard, read_findings(loop.store.study))
-    warnings += _warnings(study)
+    answer = answer_of(study)
+    warnings += answer.warnings
     _write_answer(run, study)
     if status == "FINISHED" and config.tracking.report and study.best is not None:
         warnings += _write_report(run, study)
@@ -70,18 +70,13 @@ def end_run(
     remove_empty(config.out_dir / "spool")
     if run.writer.problem:
         warnings.append(run.writer.problem)
-    best = study.best
     return SearchResult(
-        best_recipe=best.recipe if best else None,
-        best_value=best.value if best else None,
-        baseline_value=study.baseline.value if study.baseline else None,
+        answer=answer,
         trials=trials_table(study.records),
         steps_spent=study.steps_spent,
         study=study.study,
         run_id=run_id,
         warnings=tuple(warnings),
-        stability=tuple(stability(study.records)),
-        replaced=looked.replaced,
         budget_steps=budget_steps(config, looked),
         config=config,
         write_report=partial(_report_of, found, run.writer.tracking_uri),
@@ -131,21 +126,6 @@ def _write_report(run: StudyRun, study: FrozenStudy) -> list[str]:
 
 def _report_of(found: StudyLocation, tracking_uri: str, path: str | Path | None) -> Path:
     return write_report(read_study(found), path or found.folder, tracking_uri)[0]
-
-
-def _warnings(study: FrozenStudy) -> list[str]:
-    best, baseline, config = study.best, study.baseline, study.config
-    if best is None or best.recipe is None:
-        return []
-    warnings = edge_warnings(best.recipe, study.space)
-    warnings += filter(None, [luck_warning(study.records, best, config.monitor, config.mode)])
-    if baseline is not None and not is_better(best.value, baseline.value, config.mode):
-        value = "no value" if baseline.value is None else f"{baseline.value:.5g}"
-        warnings.append(
-            f"no recipe beats the module as it came ({config.monitor} {value}): "
-            "give a new search (--study NAME) a larger budget, which opens more of the space, or a space of your own."
-        )
-    return warnings
 
 
 def _best_tags(best: Recipe, records: Sequence[TrialRecord]) -> dict[str, object]:

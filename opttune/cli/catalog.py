@@ -63,7 +63,7 @@ def _run_schedules(options: argparse.Namespace) -> int:
         if options.steps is not None:
             raise InputError("--steps is the length of a drawn training: give --plot FILE as well.")
         return _run_catalog(options)
-    # matplotlib and torch come with this import
+    # torch and vl-convert come with this import
     from opttune.cli.plots import DEFAULT_STEPS, plot_all_schedules, plot_schedule
 
     steps = DEFAULT_STEPS if options.steps is None else options.steps

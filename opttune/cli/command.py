@@ -1,4 +1,4 @@
-"""What all commands share: how one is added to the parser, the exit codes, and how Ctrl-C is heeded."""
+"""What all commands share: how one is added to the parser, how STUDY is named, the exit codes, and Ctrl-C."""
 
 import argparse
 import signal
@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Any
 
 DONE, NO_TRIAL, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-"""Done; no trial came through; bad input; stopped by Ctrl-C."""
+"""Done; no trial finished with a value; bad input; stopped by Ctrl-C."""
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -28,6 +28,19 @@ def add_command(commands: Any, name: str, help: str, run: Run) -> argparse.Argum
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.set_defaults(run=run)
     return command
+
+
+def add_study(command: argparse.ArgumentParser) -> None:
+    """Add STUDY and `--storage`."""
+    command.add_argument(
+        "study", metavar="STUDY", help="name of a study (in --storage or ./opttune_runs), or the folder of its search"
+    )
+    command.add_argument("--storage", metavar="URL", help="Optuna storage (default: the journal in the folder)")
+
+
+def add_tracking_uri(command: argparse.ArgumentParser) -> None:
+    """Add `--tracking-uri`."""
+    command.add_argument("--tracking-uri", metavar="URI", help="MLflow (default: where the search wrote to)")
 
 
 _came: list[int] = []

@@ -6,8 +6,7 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
-from opttune.cli.command import DONE, add_command
-from opttune.cli.study import add_study, add_tracking_uri
+from opttune.cli.command import DONE, add_command, add_study, add_tracking_uri
 
 
 def add_confirm(commands: Any) -> None:
@@ -32,8 +31,8 @@ def add_confirm(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from opttune.cli.report_terminal import print_verdict
     from opttune.cli.search import parse_trainer
+    from opttune.cli.terminal import print_verdict
     from opttune.confirming.confirm import confirm
     from opttune.references import load_reference
 

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from opttune.cli.command import DONE, add_command
-from opttune.cli.study import add_study
+from opttune.cli.command import DONE, add_command, add_study
 from opttune.errors import InputError
 
 FORMATS = ("recipe", "lightning-cli", "python")

@@ -1,21 +1,17 @@
 """Pictures of schedules."""
 
-from math import ceil
 from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from opttune.build.schedule import multiplier
 from opttune.catalog.lookup import find_schedule, schedule_names
 from opttune.errors import InputError
 from opttune.recipe import Part
+from opttune.report.chart import PALETTE, Chart, Panel, Series
+from opttune.report.draw import SUFFIXES, save_chart
 
 DEFAULT_STEPS = 1000
 WARMUP = 0.1
 """Share of the training in the second curve of a picture of one schedule."""
-_COLUMNS = 4
-_BLUE, _ORANGE = "#1f6fb4", "#e07b39"
 
 
 def plot_schedule(name: str, path: str | Path, steps: int = DEFAULT_STEPS) -> None:
@@ -31,19 +27,7 @@ def plot_schedule(name: str, path: str | Path, steps: int = DEFAULT_STEPS) -> No
         RecipeError: It follows the monitored metric and has no curve of its own.
         InputError: `steps` is too small, or the file cannot be written.
     """
-    info = find_schedule(name)
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    _draw(axes, Part(name), steps, _BLUE, label="with its default options")
-    if any(option.name == "warmup_fraction" for option in info.options):
-        warmed = Part(name, {"warmup_fraction": WARMUP})
-        _draw(axes, warmed, steps, _ORANGE, label=f"with warmup_fraction {WARMUP:g}", style="--")
-        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        figure.set_figwidth(9.5)
-    axes.set_title(f"{name}: {info.summary}", loc="left", fontsize=11, wrap=True)
-    axes.set_xlabel("share of the training")
-    axes.set_ylabel("share of the peak learning rate")
-    _save(figure, path)
+    _save(schedule_chart(name, steps), path)
 
 
 def plot_all_schedules(path: str | Path, steps: int = DEFAULT_STEPS) -> None:
@@ -57,40 +41,39 @@ def plot_all_schedules(path: str | Path, steps: int = DEFAULT_STEPS) -> None:
         InputError: `steps` is too small, or the file cannot be written.
     """
     names = [name for name in schedule_names() if not find_schedule(name).follows_monitor]
-    rows = ceil(len(names) / _COLUMNS)
-    figure = Figure(figsize=(2.6 * _COLUMNS, 1.9 * rows + 0.8), layout="constrained")
-    panels = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False).flat
-    for name, axes in zip(names, panels, strict=False):
-        _draw(axes, Part(name), steps, _BLUE)
-        axes.set_title(name, loc="left", fontsize=10)
-        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-    for axes in list(panels)[len(names) :]:
-        axes.set_visible(False)
-    figure.suptitle("The schedules with their default options", fontsize=12)
-    figure.supxlabel("share of the training", fontsize=10)
-    figure.supylabel("share of the peak learning rate", fontsize=10)
-    _save(figure, path)
+    panels = [_panel([_curve(Part(name), steps, "learning rate", PALETTE[0])], title=name) for name in names]
+    _save(Chart("schedules", "The schedules with their default options", "", panels), path)
 
 
-def _draw(axes: Axes, schedule: Part, steps: int, colour: str, label: str = "", style: str = "-") -> None:
+def schedule_chart(name: str, steps: int) -> Chart:
+    """Return the chart of one schedule; the arguments and errors are those of `plot_schedule`."""
+    info = find_schedule(name)
+    curves = [_curve(Part(name), steps, "with its default options", PALETTE[0])]
+    if any(option.name == "warmup_fraction" for option in info.options):
+        warmed = Part(name, {"warmup_fraction": WARMUP})
+        curves.append(_curve(warmed, steps, f"with warmup_fraction {WARMUP:g}", PALETTE[1]))
+    return Chart(name, f"{name}: {info.summary}", "", [_panel(curves)])
+
+
+def _panel(curves: list[Series], title: str = "") -> Panel:
+    return Panel("share of the training", "share of the peak learning rate", curves, title=title, y_range=(0.0, 1.05))
+
+
+def _curve(schedule: Part, steps: int, name: str, colour: str) -> Series:
     if steps < 1:
         raise InputError(f"--steps must be a whole number >= 1, got {steps}.")
     factor = multiplier(schedule, steps)
     # the last step's rate lasts until the training ends
     factors = [factor(min(step, steps - 1)) for step in range(steps + 1)]
-    axes.step([step / steps for step in range(steps + 1)], factors, style, where="post", color=colour, label=label)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.05)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
+    return Series(name, [step / steps for step in range(steps + 1)], factors, "steps", colour)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
-    suffixes = sorted(figure.canvas.get_supported_filetypes())
-    if Path(path).suffix.lower().removeprefix(".") not in suffixes:
-        raise InputError(f"--plot: the file's suffix must be one of {', '.join(suffixes)}, got {path}.")
+def _save(chart: Chart, path: str | Path) -> None:
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        known = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)
+        raise InputError(f"--plot: the file's suffix must be one of {known}, got {path}.")
     try:
-        figure.savefig(path, dpi=150)
+        save_chart(chart, path)
     except OSError as err:
         raise InputError(f"--plot: cannot write {path}: {err.strerror or err}.") from None

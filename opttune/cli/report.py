@@ -4,8 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from opttune.cli.command import DONE, NO_TRIAL, add_command
-from opttune.cli.study import add_study, add_tracking_uri
+from opttune.cli.command import DONE, NO_TRIAL, add_command, add_study, add_tracking_uri
 
 
 def add_report(commands: Any) -> None:
@@ -17,8 +16,8 @@ def add_report(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    # matplotlib, plotly, torch and mlflow come with these imports
-    from opttune.cli.report_terminal import print_report, report_json
+    # torch, mlflow and vl-convert come with these imports
+    from opttune.cli.terminal import print_report, report_json
     from opttune.report import write_report
     from opttune.storages.open_storage import quiet_optuna
     from opttune.study.frozen_study import load_study

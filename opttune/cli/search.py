@@ -77,7 +77,7 @@ def _search(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
 def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tuple[dict[str, Any], int]:
     # torch, lightning and mlflow come with this import, after the cheap checks
     from opttune.api import run_plan
-    from opttune.cli.summary import print_preview, print_result, result_json
+    from opttune.cli.terminal import print_preview, print_result, result_json
     from opttune.planning import make_plan
     from opttune.preview import preview
 

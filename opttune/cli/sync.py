@@ -4,8 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from opttune.cli.command import DONE, NO_TRIAL, add_command
-from opttune.cli.study import add_tracking_uri
+from opttune.cli.command import DONE, NO_TRIAL, add_command, add_tracking_uri
 
 
 def add_sync(commands: Any) -> None:

@@ -1,16 +1,13 @@
-"""`Chart`: one figure of the report as plain values, which `png.py` and `interactive.py` draw alike."""
+"""`Chart`: one figure of the report as plain values, which `draw.py` turns into HTML and PNG."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
 
-Style = Literal["line", "steps", "dots", "rings", "crosses", "squares", "triangles", "bars", "errors"]
+Style = Literal["line", "steps", "spans", "dots", "rings", "crosses", "squares", "triangles"]
 PALETTE = ("#1f6fb4", "#d95f02", "#1b9e77", "#7b5ea7", "#c9a400", "#e7298a", "#5d8a1d", "#8c564b", "#17a2b8")
 INK, GREY, RED, GREEN = "#222222", "#8a8a8a", "#c0392b", "#2e8b57"
-
-NO_VALUE = float("nan")
-"""Stands between two parts of a line."""
 
 _STEEP = 10.0
 
@@ -20,39 +17,36 @@ class Series:
     """Points of one kind.
 
     Attributes:
-        name: What the legend calls it; empty for one that the legend leaves out.
-        x: Where the points stand; of bars their lengths.
-        y: Where the points stand; of bars and errors the row, counted from 0.
-        style: `line`, `steps` (a line that holds its value), a mark, `bars` (lying), `errors` (dots with a bar of
-            `spread` to either side).
+        name: Its entry in the legend. Series of one name share an entry, and have one colour in the whole chart.
+        x: Horizontal positions; for spans, where they end.
+        y: Vertical positions, or the names of rows.
+        style: `line`, `steps` (a line that holds its value), `spans` (horizontal bars), or a mark.
         colour: As `#rrggbb`.
-        labels: A text for each point, or one for a line, which the interactive figure shows.
-        width: Of a line.
+        labels: A text for each point, or one for the whole line; shown on hover.
+        width: Thickness of a line or a span, in pixels.
         opacity: In (0, 1].
-        is_dashed: Of a line.
-        spread: Half the width of each error bar.
+        x_from: Where spans begin; empty for 0.
     """
 
     name: str
     x: Sequence[float]
-    y: Sequence[float]
+    y: Sequence[float] | Sequence[str]
     style: Style
     colour: str
     labels: Sequence[str] = ()
     width: float = 1.5
     opacity: float = 1.0
-    is_dashed: bool = False
-    spread: Sequence[float] = ()
+    x_from: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A line across a panel.
+    """A dashed line across a panel.
 
     Attributes:
-        at: Where it stands.
-        label: What it says.
-        is_upright: Whether it stands at an x, else at a y.
+        at: Its position on the axis that it crosses.
+        label: The text beside it.
+        is_upright: Whether it is vertical, at an x; else it is horizontal, at a y.
     """
 
     at: float
@@ -73,7 +67,7 @@ class Panel:
         x_log: Whether the x axis is logarithmic.
         y_log: Whether the y axis is.
         y_range: Least and largest y; None for what the points need.
-        rows: Names of the rows of bars, from below.
+        rows: Names of the rows from above, where the y of all series are such names.
         x_from_zero: Whether the x axis begins at 0.
     """
 

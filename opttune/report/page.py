@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from html import escape
 
 from opttune.report.chart import Chart
-from opttune.report.interactive import figure_html, plotly_script
-from opttune.report.progress import equal_cost_rows
-from opttune.report.training import how_it_ended
-from opttune.study.config import recipe_call
+from opttune.report.draw import figure_html, library_script
+from opttune.report.trials import how_it_ended
+from opttune.report.values import equal_cost_rows
+from opttune.study.answer import NO_ANSWER, Answer, answer_of
 from opttune.study.frozen_study import FrozenStudy
 from opttune.trial_record import TrialRecord
 from opttune.version import __version__
-from opttune.yaml_text import write_yaml
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 2em auto; padding: 0 1.5em; }
@@ -34,13 +33,18 @@ document.querySelectorAll("th.sorts").forEach(head => head.addEventListener("cli
   const key = row => row.cells[column].dataset.key;
   const compare = (a, b) => {
     const x = key(a), y = key(b);
-    if (x === "" || y === "") return (x === "") - (y === "");  // what is missing stands last either way
+    if (x === "" || y === "") return (x === "") - (y === "");  // missing values come last in either order
     const order = isNaN(x) || isNaN(y) ? x.localeCompare(y) : Number(x) - Number(y);
     return up ? order : -order;
   };
   [...body.rows].sort(compare).forEach(row => body.append(row));
 }));
 """
+
+_HINT = (
+    "<p class='small'>In the figures: point at a mark for its trial and recipe; click on an entry of the legend to "
+    "see it alone; drag to move, Shift and the wheel to zoom, double click to reset.</p>"
+)
 
 
 def write_page(study: FrozenStudy, charts: Sequence[Chart], verdict: Sequence[str] = ()) -> str:
@@ -51,11 +55,13 @@ def write_page(study: FrozenStudy, charts: Sequence[Chart], verdict: Sequence[st
         charts: Its figures.
         verdict: What its winner is worth on other seeds, one sentence each.
     """
+    answer = answer_of(study)
     parts = [
         f"<h1>{escape(study.name)}</h1>",
-        _answer(study),
+        _answer(answer),
         _list("Verdict", verdict),
-        _list("To heed", study.warnings),
+        _list("Warnings", [*answer.warnings, *answer.stability]),
+        _HINT if charts else "",
         *map(_figure, charts[:1]),
         _comparison(study),
         *map(_figure, charts[1:]),
@@ -64,7 +70,7 @@ def write_page(study: FrozenStudy, charts: Sequence[Chart], verdict: Sequence[st
         f"<p class='small'>{_searched(study)} Written by opttune {escape(__version__)}.</p>",
     ]
     head = f"<meta charset='utf-8'><title>{escape(study.name)}: opttune</title><style>{_STYLE}</style>"
-    scripts = f"<script>{plotly_script()}</script>"
+    scripts = f"<script>{library_script()}</script>"
     body = "\n".join(part for part in parts if part)
     return (
         f"<!doctype html>\n<html lang='en'><head>{head}{scripts}</head>\n<body>\n{body}\n"
@@ -72,21 +78,14 @@ def write_page(study: FrozenStudy, charts: Sequence[Chart], verdict: Sequence[st
     )
 
 
-def _answer(study: FrozenStudy) -> str:
-    best, config, baseline = study.best, study.config, study.baseline
-    if best is None or best.recipe is None:
-        return "<p class='answer'><b>No trial came through.</b></p>"
-    against = ""
-    if baseline is not None:
-        value = "no value" if baseline.value is None else f"{baseline.value:.5g}"
-        against = f" against {value} of the module as it came ({escape(study.origin.replaced)})"
-    call = recipe_call(config, best.recipe, str(config.best_recipe_path))
-    length = ", ".join(f"{name}={value}" for name, value in config.length.items())
-    use = f"trainer = Trainer({length}, callbacks=[opttune.{call}])"
+def _answer(answer: Answer) -> str:
+    if answer.best is None:
+        return f"<p class='answer'><b>{NO_ANSWER}</b></p>"
+    against = f", against a baseline of {escape(answer.baseline_words)}" if answer.baseline else ""
     return (
-        f"<p class='answer'><b>{escape(config.monitor)} {best.value:.5g}</b>{against}, with trial {best.number}:<br>"
-        f"{escape(str(best.recipe))}</p>"
-        f"<pre>{escape(write_yaml(best.recipe.to_dict()).rstrip())}</pre><pre>{escape(use)}</pre>"
+        f"<p class='answer'><b>{escape(answer.result)}</b> with {answer.trial}{against}:<br>"
+        f"{escape(str(answer.recipe))}</p><pre>{escape(answer.recipe_yaml)}</pre>"
+        f"<pre>trainer = {escape(answer.trainer_call())}</pre>"
     )
 
 

@@ -1,16 +1,25 @@
 """The charts of recipes: the schedules of the best, and which fields mattered."""
 
+import warnings
+
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import TrialState
+
 from opttune.build.schedule import multiplier
 from opttune.catalog.lookup import find_schedule
 from opttune.report.chart import PALETTE, Chart, Panel, Series
-from opttune.report.colours import optimizer_colours
-from opttune.report.importance import field_importances
+from opttune.report.trials import optimizer_colours
 from opttune.study.frozen_study import FrozenStudy
 from opttune.trial_record import TrialRecord
 
 _TOP = 5
 _MOST_POINTS = 400
 _MOST_FIELDS = 15
+_LEAST_TRIALS = 6
+"""Fewer finished trials say nothing. Chosen by hand."""
+_LEAST_SHARE = 0.005
+"""Fields with a smaller share are left out. Chosen by hand."""
 
 
 def schedules(study: FrozenStudy) -> Chart | None:
@@ -34,13 +43,13 @@ def importances(study: FrozenStudy) -> Chart | None:
     found = list(field_importances(study.study, study.config.mode).items())[:_MOST_FIELDS]
     if not found:
         return None
-    found.reverse()
     colours = optimizer_colours(study)
-    colour = [colours.get(name.split(".")[0], "#555555") for name, _ in found]
-    bars = [
-        Series("", [share], [row], "bars", colour[row], labels=[f"{name}: {share:.0%}"])
-        for row, (name, share) in enumerate(found)
-    ]
+    bars = []
+    for name, share in found:
+        optimizer = name.split(".")[0]
+        kind = optimizer if optimizer in colours else "any optimizer"
+        label = f"{name}: {share:.0%}"
+        bars.append(Series(kind, [share], [name], "spans", colours.get(kind, "#555555"), labels=[label], width=15.0))
     panel = Panel("share of the importance", "", bars, rows=[name for name, _ in found])
     count = sum(record.value is not None for record in study.records)
     return Chart(
@@ -51,6 +60,41 @@ def importances(study: FrozenStudy) -> Chart | None:
         f"{'With so few trainings it is a hint at most.' if count < 20 else ''}".strip(),
         [panel],
     )
+
+
+def field_importances(study: optuna.Study, mode: str) -> dict[str, float]:
+    """Return how much each field that was sampled mattered for being among the best, the most important first.
+
+    The measure is PED-ANOVA [1], as Optuna computes it: how much a field's distribution among the best tenth of the
+    trials differs from its distribution among all. A field of one optimizer counts among the trials that had it. The
+    shares sum to 1.
+
+    Args:
+        study: The study.
+        mode: `min` or `max`.
+
+    Returns:
+        Name of a sampled field -> its share; empty where too few trials finished, or nothing varied.
+
+    References:
+        [1] Watanabe, Bansal, Hutter. PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary
+        Subspaces. IJCAI 2023. https://arxiv.org/abs/2304.10255
+    """
+    finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state is TrialState.COMPLETE]
+    if len(finished) < _LEAST_TRIALS or len({trial.value for trial in finished}) < 2:
+        return {}
+    sign = 1.0 if mode == "min" else -1.0
+
+    def target(trial: optuna.trial.FrozenTrial) -> float:
+        return sign * (trial.value or 0.0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=target)
+        except (ValueError, RuntimeError):  # fields that never varied
+            return {}
+    return {name: share for name, share in found.items() if share >= _LEAST_SHARE}
 
 
 def _curve(study: FrozenStudy, record: TrialRecord, colour: str) -> Series:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from math import ceil, isfinite
 
-from opttune.report.chart import GREEN, GREY, INK, NO_VALUE, RED, Chart, Panel, Rule, Series, is_steep, room_for
-from opttune.report.colours import optimizer_colours, shown_recipe
+from opttune.report.chart import GREEN, GREY, INK, RED, Chart, Panel, Rule, Series, is_steep, room_for
+from opttune.report.trials import how_it_ended, optimizer_colours, trial_label
 from opttune.space.warmup import longest_warmup
 from opttune.study.frozen_study import FrozenStudy
 from opttune.trial_record import TrialRecord
@@ -65,12 +65,11 @@ def ladder(study: FrozenStudy) -> Chart | None:
         own = [record for record in begun if how_it_ended(record) == kind]
         if not own:
             continue
-        x = [value for record in own for value in (0.0, record.steps / study.total_steps, NO_VALUE)]
-        y = [value for record in own for value in (record.number, record.number, NO_VALUE)]
         ends = [record.steps / study.total_steps for record in own]
-        labels = [shown_recipe(record) for record in own]
-        series.append(Series("", x, y, "line", colour, width=2.0, opacity=0.6))
-        series.append(Series(name, ends, [float(r.number) for r in own], "dots", colour, labels=labels))
+        numbers = [float(record.number) for record in own]
+        labels = [trial_label(record) for record in own]
+        series.append(Series(name, ends, numbers, "dots", colour, labels=labels))
+        series.append(Series(name, ends, numbers, "spans", colour, labels=labels, width=2.0, opacity=0.6))
     rungs = study.config.ladder.steps(study.total_steps, longest_warmup(study.space))[:-1]
     rules = [Rule(step / study.total_steps, f"rung {step:,}", is_upright=True) for step in rungs]
     panel = Panel(f"share of the full length of {study.total_steps:,} steps", "trial", series, rules=rules)
@@ -80,22 +79,6 @@ def ladder(study: FrozenStudy) -> Chart | None:
         "At a rung the trials are compared, and those that are not among the better are paused.",
         [panel],
     )
-
-
-def how_it_ended(record: TrialRecord) -> str:
-    """Return how a trial ended, as one of five words.
-
-    Example:
-        >>> how_it_ended(TrialRecord(0, "waiting", None, None, None))
-        'waits'
-    """
-    if record.value is not None:
-        return "finished"
-    if record.outcome is None:
-        return "waits"
-    if record.outcome.reason.is_divergence:
-        return "diverged"
-    return "left behind" if record.outcome.reason.has_value or record.state == "pruned" else "failed"
 
 
 def _shown(study: FrozenStudy) -> list[TrialRecord]:
@@ -127,16 +110,13 @@ def _panel(study: FrozenStudy, shown: Sequence[TrialRecord], curves: Mapping[int
     top = _top(list(curves.values()), points) if is_cut else room_for(points, log=False)[1]
     colours = optimizer_colours(study)
     series: list[Series] = []
-    named: set[str] = set()
     for record in reversed(shown):
         curve = [(step, value) for step, value in curves[record.number] if isfinite(value)]
         if not curve or record.recipe is None:
             continue
         name = record.recipe.optimizer.name
         is_best = study.best is not None and record.number == study.best.number
-        legend = "" if name in named else name
-        named.add(name)
-        series.append(_line(legend, curve, colours[name], record, is_best=is_best))
+        series.append(_line(name, curve, colours[name], record, is_best=is_best))
         series += _marks(record, curve, top)
     log = is_steep([value for value in points if value <= top])
     return Panel("optimizer step", y_label, series, y_log=log, y_range=(_bottom(points, top, log=log), top))
@@ -145,23 +125,23 @@ def _panel(study: FrozenStudy, shown: Sequence[TrialRecord], curves: Mapping[int
 def _line(name: str, curve: Curve, colour: str, record: TrialRecord, *, is_best: bool) -> Series:
     stride = ceil(len(curve) / _MOST_POINTS)
     steps, values = zip(*(*curve[:-1:stride], curve[-1]), strict=True)
-    labels = [shown_recipe(record)]
+    labels = [trial_label(record)]
     width, opacity = (3.0, 1.0) if is_best else (1.1, 0.65)
     return Series(name, steps, values, "line", colour, labels=labels, width=width, opacity=opacity)
 
 
 def _marks(record: TrialRecord, curve: Curve, top: float) -> list[Series]:
     """Return the marks of a curve: where it was paused, and where it was stopped before its end."""
-    marks = []
-    label = [shown_recipe(record)]
+    label = [trial_label(record)]
     end = how_it_ended(record)
-    for pause in record.pauses if end != "left behind" else record.pauses[:-1]:
-        marks.append(Series("", [pause.steps], [min(_at(curve, pause.steps), top)], "squares", GREY, labels=label))
+    pauses = record.pauses if end != "left behind" else record.pauses[:-1]
+    paused = [pause.steps for pause in pauses]
+    marks = [Series("paused", [step], [min(_at(curve, step), top)], "squares", GREY, labels=label) for step in paused]
     last = min(curve[-1][1], top)
     if end == "diverged":
-        marks.append(Series("", [record.steps], [last], "crosses", RED, labels=label))
+        marks.append(Series("diverged", [record.steps], [last], "crosses", RED, labels=label))
     elif end == "left behind":
-        marks.append(Series("", [record.steps], [last], "triangles", GREY, labels=label))
+        marks.append(Series("left behind", [record.steps], [last], "triangles", GREY, labels=label))
     return marks
 
 

@@ -5,14 +5,12 @@ from pathlib import Path
 
 from opttune.confirming.verdict import study_verdict
 from opttune.errors import InputError
-from opttune.report.bowl import value_over_lr
 from opttune.report.chart import Chart
+from opttune.report.draw import save_chart
 from opttune.report.page import write_page
-from opttune.report.png import save_png
-from opttune.report.progress import best_over_cost, equal_cost
 from opttune.report.recipes import importances, schedules
 from opttune.report.training import LOSS, Curves, ladder, learning_curves
-from opttune.report.verdict import verdict_chart
+from opttune.report.values import best_over_cost, equal_cost, value_over_lr, verdict_chart
 from opttune.shared_folder import write_whole
 from opttune.study.frozen_study import FrozenStudy
 from opttune.tracking.address import resolve_tracking_uri
@@ -42,7 +40,7 @@ def write_report(study: FrozenStudy, path: str | Path, tracking_uri: str | None 
         write_whole(page, write_page(study, charts, verdict.sentences if verdict else ()))
         pictures = [page.parent / f"{chart.name}.png" for chart in charts]
         for chart, picture in zip(charts, pictures, strict=True):
-            save_png(chart, picture)
+            save_chart(chart, picture)
     except OSError as err:
         raise InputError(f"cannot write the report to {page.parent}: {err.strerror or err}.") from None
     return [page, *pictures]

@@ -17,9 +17,8 @@ from opttune.storages.find_study import StudyLocation, find_study
 from opttune.storages.records import ANSWERED, CONFIRMED, ORIGIN, PARENT_KEY, SPACE, SPEC, STATUS
 from opttune.storages.study_store import StudyStore
 from opttune.study.config import SearchConfig, read_mode
-from opttune.study.diagnostics import edge_warnings, stability
 from opttune.study.metadata import StudyMetadata
-from opttune.study.selection import best_record, expected_values, luck_warning
+from opttune.study.selection import best_record, expected_values
 from opttune.trial_record import TrialRecord
 
 
@@ -75,7 +74,7 @@ class FrozenStudy:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The trial with the best value; None where none came through."""
+        """The trial with the best value; None where none finished with one."""
         return best_record(self.records, self.config.mode)
 
     @property
@@ -86,14 +85,6 @@ class FrozenStudy:
         valued = [record for record in self.records if record.number in expected]
         return sorted(valued, key=lambda record: (sign * expected[record.number], record.number))
 
-    @property
-    def warnings(self) -> list[str]:
-        """Where the best stands at an edge, whether luck had a part, which optimizers diverged; a sentence each."""
-        best = self.best
-        edges = edge_warnings(best.recipe, self.space) if best and best.recipe else []
-        luck = luck_warning(self.records, best, self.config.monitor, self.config.mode) if best else ""
-        return [*edges, *([luck] if luck else []), *stability(self.records)]
-
     def recipe_of(self, number: int | None) -> tuple[TrialRecord, Recipe]:
         """Return a trial and its recipe.
 
@@ -101,11 +92,13 @@ class FrozenStudy:
             number: Its number; None for the best.
 
         Raises:
-            InputError: There is no such trial, or none came through.
+            InputError: There is no such trial, or none finished with a value.
         """
         record = self.best if number is None else next((r for r in self.records if r.number == number), None)
         if record is None or record.recipe is None:
-            what = "no trial of it came through" if number is None else f"it has no trial {number} with a recipe"
+            what = (
+                "no trial of it finished with a value" if number is None else f"it has no trial {number} with a recipe"
+            )
             raise InputError(f"STUDY: {self.name}: {what}.")
         return record, record.recipe
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from opttune.job import Role
 from opttune.recipe import Recipe
-from opttune.study.config import SearchConfig, recipe_call
+from opttune.study.answer import NO_ANSWER, Answer, answer_of
+from opttune.study.config import SearchConfig
 from opttune.study.frozen_study import FrozenStudy
 from opttune.trial_record import TrialRecord
 
@@ -14,7 +15,7 @@ _LONGEST = 7_800
 
 
 def write_note(study: FrozenStudy, verdict: Sequence[str] = ()) -> str:
-    """Return the note in Markdown: what won, against what, how to use it, what to heed, and the table of trials.
+    """Return the note in Markdown: what won, against what, how to use it, warnings, and the table of trials.
 
     Args:
         study: The search.
@@ -24,16 +25,16 @@ def write_note(study: FrozenStudy, verdict: Sequence[str] = ()) -> str:
         note = _note(study, verdict, most_rows)
         if len(note) <= _LONGEST:
             break
-    # what is cut is how the space was chosen
+    # the end says how the space was chosen: the least important part
     return note[:_LONGEST]
 
 
 def _note(study: FrozenStudy, verdict: Sequence[str], most_rows: int) -> str:
-    config = study.config
+    config, answer = study.config, answer_of(study)
     parts = [
-        _answer(study),
+        _answer(answer),
         _section("Verdict", _bullets(verdict)),
-        _section("What to heed", _bullets(study.warnings)),
+        _section("Warnings", _bullets([*answer.warnings, *answer.stability])),
         _section("Trials", _table(config, study.records, most_rows)),
         _section("Cost", _cost(study)),
         _section("What was searched", f"{_searched(study)}\n\n{_bullets(config.space_notes)}".strip()),
@@ -42,7 +43,7 @@ def _note(study: FrozenStudy, verdict: Sequence[str], most_rows: int) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    r"""Return a text of somebody else's that Markdown takes for plain words, on one line.
+    r"""Return a user's text such that Markdown takes it for plain words, on one line.
 
     Example:
         >>> escape_markdown("a|b <script> `x`")
@@ -60,24 +61,15 @@ def _bullets(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {escape_markdown(sentence)}" for sentence in sentences)
 
 
-def _answer(study: FrozenStudy) -> str:
-    best, config, baseline = study.best, study.config, study.baseline
-    if best is None or best.recipe is None:
-        return "**No trial came through.**"
-    against = ""
-    if baseline is not None:
-        value = "no value" if baseline.value is None else f"{baseline.value:.5g}"
-        against = f" against {value} of the module as it came ({escape_markdown(study.origin.replaced)})"
-    use = f"trainer = Trainer({_arguments(config)}, callbacks=[{recipe_call(config, best.recipe, 'best_recipe.yaml')}])"
+def _answer(answer: Answer) -> str:
+    if answer.best is None:
+        return f"**{NO_ANSWER}**"
+    against = f", against a baseline of {escape_markdown(answer.baseline_words)}" if answer.baseline else ""
     return (
-        f"**{escape_markdown(config.monitor)} {best.value:.5g}**{against}, with trial {best.number}:\n\n"
-        f"`{escape_markdown(str(best.recipe))}`\n\n"
-        f"```python\nfrom opttune import RecipeCallback\n{use}\ntrainer.fit(model, ...)\n```"
+        f"**{escape_markdown(answer.result)}** with {answer.trial}{against}:\n\n"
+        f"`{escape_markdown(str(answer.recipe))}`\n\n"
+        f"```python\nimport opttune\ntrainer = {answer.trainer_call('best_recipe.yaml')}\ntrainer.fit(model, ...)\n```"
     )
-
-
-def _arguments(config: SearchConfig) -> str:
-    return ", ".join(f"{name}={value}" for name, value in config.length.items())
 
 
 def _searched(study: FrozenStudy) -> str:

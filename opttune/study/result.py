@@ -10,6 +10,7 @@ import pandas as pd
 
 from opttune.recipe import Recipe
 from opttune.storages.records import read_trial
+from opttune.study.answer import Answer
 from opttune.study.config import SearchConfig
 from opttune.trial_record import TrialRecord
 
@@ -19,38 +20,58 @@ class SearchResult:
     """What a search gives back.
 
     Attributes:
-        best_recipe: The recipe with the best value; None where no trial came through. Where the best trials were
-            trained on a second seed, the one that is best over both.
-        best_value: Its value on the search's own seed.
-        baseline_value: What the module reached as it came, at the same length and seed; None where that was
-            not tried or gave no value.
+        answer: How the search ended.
         trials: One row a trial: `number, state, reason, value, steps, steps_spent, rung` and a column for each
             field of the recipes. `steps_spent` is what the whole search had spent when the row was reached.
         steps_spent: Optimizer steps of the whole search.
         study: The Optuna study.
         run_id: MLflow's id of the parent run; None where MLflow could not be reached.
-        warnings: What the user should know, one sentence each.
-        stability: For each optimizer of which trials diverged, how many did and up to which learning rate it
-            stayed stable, one sentence each.
-        replaced: The optimizer that the module came with, in words.
+        warnings: What the user should know of the search and its answer, one sentence each.
         budget_steps: Optimizer steps that the whole search may spend.
         config: What the search was told.
         write_report: What `report` calls.
     """
 
-    best_recipe: Recipe | None
-    best_value: float | None
-    baseline_value: float | None
+    answer: Answer
     trials: pd.DataFrame
     steps_spent: int
     study: optuna.Study
     run_id: str | None
     warnings: tuple[str, ...]
-    stability: tuple[str, ...]
-    replaced: str
     budget_steps: int
     config: SearchConfig
     write_report: Callable[[str | Path | None], Path] = field(repr=False)
+
+    @property
+    def best_recipe(self) -> Recipe | None:
+        """The recipe with the best value, over both seeds where the best trials were trained on a second one.
+
+        None where no trial finished with a value.
+        """
+        return self.answer.recipe
+
+    @property
+    def best_value(self) -> float | None:
+        """Its value on the search's own seed."""
+        return self.answer.value
+
+    @property
+    def baseline_value(self) -> float | None:
+        """The value of the user's own optimizer, at the same length and seed.
+
+        None where it was not trained or gave no value.
+        """
+        return self.answer.baseline_value
+
+    @property
+    def replaced(self) -> str:
+        """The optimizer that the module came with, in words."""
+        return self.answer.replaced
+
+    @property
+    def stability(self) -> tuple[str, ...]:
+        """For each optimizer of which trials diverged, how many did and up to which rate it stayed stable."""
+        return self.answer.stability
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report: one HTML file that opens offline, and a picture of each of its figures.

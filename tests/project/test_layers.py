@@ -42,18 +42,17 @@ OWNERS = {
     "filelock": {"integration", "runtime", "storages", "tracking"},
     "lightning": {"integration", "trainer", "training"},
     "lightning_fabric": {"training"},
-    "matplotlib": {"cli", "report"},
     "mlflow": {"tracking"},
     "numpy": {"algorithms", "integration", "runtime", "training"},
     "optuna": {"algorithms", "integration", "report", "runtime", "space", "storages", "study"},
     "pandas": {"study"},
-    "plotly": {"report"},
     "pytorch_lightning": {"trainer"},
     "ray": {"engines"},
     "rich": {"cli", "confirming", "runtime"},
     "scipy": {"confirming"},
     "sqlalchemy": {"storages"},
     "torch": {"build", "engines", "guard", "trainer", "training"},
+    "vl_convert": {"report"},
     "yaml": {"yaml_text"},
 }
 # the decisions of a search are functions of values: they touch neither devices, files, servers nor stored studies
@@ -68,7 +67,7 @@ DEVICES_AND_STORAGES = (
 )
 FILE_SYSTEM = ("os", "io", "pathlib", "shutil", "tempfile", "glob", "subprocess", "socket")
 LIGHT = ("opttune", "opttune.cli", "opttune.catalog", "opttune.space.parse")
-HEAVY = {"torch", "matplotlib", "plotly", "scipy", "mlflow", "optuna", "lightning", "pytorch_lightning"}
+HEAVY = {"torch", "vl_convert", "scipy", "mlflow", "optuna", "lightning", "pytorch_lightning"}
 
 
 def module_name(path: Path) -> str:

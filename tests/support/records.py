@@ -9,6 +9,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
+from opttune.confirming.candidates import choose_candidates
 from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
@@ -165,3 +166,18 @@ def full_study(**settings: Any) -> FrozenStudy:
     """Make a study with trials that ended in every way, for the charts."""
     left = record(5, None, lr=1e-4, reason=StopReason.PRUNED, steps=10, pauses=[(10, 3.0)])
     return stored([*RECORDS, left], **settings)
+
+
+def confirmed_study() -> FrozenStudy:
+    """Make the same with a verdict on three seeds."""
+    candidates = choose_candidates(full_study(), top=2)
+    runs = [
+        make_run(
+            TrainingJob(candidate.recipe, seed, Role.CONFIRMATION),
+            Outcome(StopReason.COMPLETED, 0.1 * place + 0.01 * seed, 100, 100, 1.0),
+        )
+        for place, candidate in enumerate(candidates)
+        for seed in (1, 2, 3)
+    ]
+    confirmed = {"candidates": [one.to_dict() for one in candidates], "seeds": [1, 2, 3]}
+    return full_study(confirmed=confirmed, runs=runs)

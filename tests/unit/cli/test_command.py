@@ -1,11 +1,8 @@
-"""Arguments that several commands take."""
-
 import argparse
 
 import pytest
 
-from opttune.cli.command import DONE, add_command
-from opttune.cli.study import add_study, add_tracking_uri
+from opttune.cli.command import DONE, add_command, add_study, add_tracking_uri
 
 
 def test_every_command_has_json_debug_and_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:

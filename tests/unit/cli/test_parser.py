@@ -28,7 +28,7 @@ def test_help_and_listings_load_nothing_heavy(arguments: list[str], tmp_path: Pa
     code = (
         "import sys\nfrom opttune.cli import main\n"
         f"try: main({arguments!r})\nexcept SystemExit: pass\n"
-        "heavy = {'torch', 'matplotlib', 'mlflow', 'optuna', 'lightning', 'pytorch_lightning'}\n"
+        "heavy = {'torch', 'vl_convert', 'mlflow', 'optuna', 'lightning', 'pytorch_lightning'}\n"
         "print('heavy:', *heavy & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=command_env(), check=True)

@@ -1,8 +1,10 @@
-from opttune.report.chart import NO_VALUE, is_steep, room_for
+from math import nan
+
+from opttune.report.chart import is_steep, room_for
 
 
 def test_a_logarithmic_axis_is_for_values_above_0_that_are_far_apart() -> None:
-    assert is_steep([1e-3, NO_VALUE, 1.0])
+    assert is_steep([1e-3, nan, 1.0])
     assert not is_steep([-1.0, 100.0])
     assert not is_steep([])
 

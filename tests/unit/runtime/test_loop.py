@@ -153,7 +153,7 @@ def test_three_trials_that_fail_alike_end_the_search(tmp_path: Path) -> None:
     assert found.best_recipe is None
     assert "the last 3 trials failed alike: RuntimeError: no third step" in found.warnings[0]
     assert Tracked(tmp_path).parent.info.status == "FINISHED"
-    assert "No trial came through" in Tracked(tmp_path).parent.data.tags["mlflow.note.content"]
+    assert "No trial finished with a value" in Tracked(tmp_path).parent.data.tags["mlflow.note.content"]
 
 
 def test_errors_that_differ_by_a_number_alone_are_alike(tmp_path: Path) -> None:

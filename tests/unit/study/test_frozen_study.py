@@ -50,17 +50,10 @@ def test_trials_are_ranked_by_their_value_in_the_direction_of_the_mode() -> None
 
 def test_a_trial_that_is_not_there_is_named() -> None:
     study = stored([record(0)])
-    with pytest.raises(InputError, match=r"STUDY: study: no trial of it came through\."):
+    with pytest.raises(InputError, match=r"STUDY: study: no trial of it finished with a value\."):
         study.recipe_of(None)
     with pytest.raises(InputError, match="it has no trial 5 with a recipe"):
         study.recipe_of(5)
-
-
-def test_the_edges_of_the_space_and_divergences_are_to_be_heeded() -> None:
-    study = stored([record(0, 0.2, lr=0.099), record(1, lr=0.1)])
-
-    assert study.warnings[0].startswith("the best lr 0.099 lies at the upper edge")
-    assert study.warnings[1].startswith("adamw: 1 of 2 trials diverged")
 
 
 def test_a_search_that_began_nothing_is_refused(tmp_path: Path) -> None:

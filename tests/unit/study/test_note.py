@@ -11,7 +11,7 @@ def table_rows(note: str) -> list[str]:
 def test_the_answer_stands_first_with_what_it_is_measured_against() -> None:
     note = write_note(stored([record(0, 0.8), record(1, 0.4)]))
 
-    assert note.startswith("**val_loss 0.4** against 2.5 of the module as it came (SGD(lr=0.0001)), with trial 1:")
+    assert note.startswith("**val_loss 0.4** with trial 1, against a baseline of 2.5 with SGD(lr=0.0001):")
     assert "adamw(lr=0.002)" in note
 
 
@@ -53,15 +53,15 @@ def test_a_note_fits_into_what_mlflow_takes_with_its_table_whole() -> None:
     assert re.search(r"\.\.\. and 19\d more\.\n\n### Cost", note)
 
 
-def test_where_no_trial_came_through_the_note_says_that() -> None:
-    assert write_note(stored([record(0, None)], BASELINE)).startswith("**No trial came through.**")
+def test_where_no_trial_finished_the_note_says_that() -> None:
+    assert write_note(stored([record(0, None)], BASELINE)).startswith("**No trial finished with a value.**")
 
 
 def test_divergences_and_the_verdict_have_their_sections() -> None:
     note = write_note(stored([record(0, 0.8, lr=1e-3), record(1, None, lr=1.0)]), ["adamw beats your optimizer"])
 
     assert "### Verdict\n\n- adamw beats your optimizer" in note
-    assert "### What to heed\n\n- adamw: 1 of 2 trials diverged, from a learning rate of 1" in note
+    assert "### Warnings\n\n- adamw: 1 of 2 trials diverged, from a learning rate of 1" in note
 
 
 def test_names_of_the_users_cannot_break_out() -> None:

@@ -186,7 +186,7 @@ def test_the_searchs_page_begins_with_the_answer(browser: Any, server: MlflowSer
     page.wait_for("Description", f"val_loss {result.best_value:.5g}", "Child runs")
     page.close_assistant()
     page.click("//*[normalize-space()='Show more']")
-    page.wait_for("What to heed", "Trials", "Cost")
+    page.wait_for("Warnings", "Trials", "Cost")
     page.save("mlflow_parent")
 
     # Markdown, drawn
@@ -220,8 +220,8 @@ def test_the_report_itself_is_shown_with_its_figures(
     frame = page.until(lambda: page.find("//iframe"), "the frame of the report")
     browser.switch_to.frame(frame)
     page.wait_for("points-classifier", "Value over the learning rate", "All trials")
-    figures = "return document.querySelectorAll('.js-plotly-plot .main-svg').length"
-    page.until(lambda: browser.execute_script(figures) >= 12, "the figures")
+    figures = "return document.querySelectorAll('.vega-embed canvas').length"
+    page.until(lambda: browser.execute_script(figures) >= 6, "the figures")
     browser.switch_to.default_content()
     page.save("mlflow_report")
 

@@ -19,13 +19,13 @@ def hooks(cls):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_every_hook_that_a_part_uses_is_handed_on(part):
+def test_every_hook_that_a_part_uses_is_passed_on(part):
     assert hooks(part) <= hooks(CallbackGroup)
 
 
 def noting(calls, name):
     def note(hook):
-        return lambda self, *args: calls.append((name, hook))
+        return lambda self, *args, **kwargs: calls.append((name, hook))
 
     return type("Part", (AnyCallback,), {hook: note(hook) for hook in hooks(CallbackGroup)})()
 
@@ -47,7 +47,7 @@ def test_the_parts_are_called_in_their_order():
     ]
 
 
-def test_an_error_is_handed_on():
+def test_an_error_is_passed_on():
     calls = []
     with pytest.raises(RuntimeError, match="a bug of the user's own"):
         m.quiet_trainer(CallbackGroup(noting(calls, "one")), max_steps=9).fit(m.FailingNet(), *m.loaders())

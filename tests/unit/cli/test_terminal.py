@@ -3,12 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from opttune.cli.summary import print_preview, print_result, result_json
+from opttune.cli.terminal import print_preview, print_report, print_result, print_verdict, report_json, result_json
+from opttune.confirming.verdict import study_verdict
 from opttune.study.result import SearchResult
 from opttune.yaml_text import read_yaml
+from tests.support.records import confirmed_study, full_study, record, stored
 from tests.support.search_models import Classifier, FailsInItsThirdStep, loaders
 from tests.support.searches import TINY, WILD, make_space, run_search
 
+WRITTEN = [Path("out/report.html"), Path("out/a.png")]
 KEYS = [
     "study", "run_id", "best_value", "baseline_value", "best_recipe", "steps_spent", "budget_steps", "trials",
     "warnings",
@@ -58,8 +61,8 @@ def test_the_answer_is_printed_with_the_gain_the_recipe_and_where_to_look(
     print_result(result, None)
     shown = capsys.readouterr().out
 
-    assert f"best val_loss {result.best_value:.5g} with {result.best_recipe}" in shown
-    assert f"as it came      {result.baseline_value:.5g} with SGD(lr=0.0001)" in shown
+    assert f"best             val_loss {result.best_value:.5g} with {result.best_recipe} (trial " in shown
+    assert f"baseline         {result.baseline_value:.5g} with SGD(lr=0.0001)" in shown
     assert f"RecipeCallback({str(result.config.best_recipe_path)!r})" in shown
     assert shown.splitlines()[-1].strip() in (
         "see every trial  mlflow ui",
@@ -89,7 +92,7 @@ def test_a_search_without_a_result_says_so(nothing: SearchResult, capsys: pytest
     print_result(nothing, None)
     shown = capsys.readouterr().out
 
-    assert shown.startswith("No trial came through")
+    assert shown.startswith("No trial finished with a value. See the reasons above")
     assert "failed alike" in shown
 
 
@@ -112,3 +115,40 @@ def test_a_preview_is_a_line_for_each_thing(capsys: pytest.CaptureFixture[str]) 
         "optimizers    sgd, adamw",
         "out dir       out",
     ]
+
+
+def test_the_report_in_short_says_the_answer_the_cost_and_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(full_study(), WRITTEN)
+    shown = capsys.readouterr().out
+
+    assert "the best of 6 trials (3 finished, 1 diverged, 1 failed, 1 left behind)" in shown
+    assert "best             val_loss 0.0001 with muon(lr=0.05), linear() (trial 3)" in shown
+    assert "baseline         2.5 with SGD(lr=0.0001)" in shown
+    assert "cost             4.2 full trainings of 100 steps" in shown
+    assert "stability        adamw: 1 of 4 trials diverged" in shown
+    assert shown.rstrip().endswith("the report       out/report.html, and 1 pictures beside it")
+
+
+def test_where_no_trial_finished_the_report_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(stored([record(0, None)]), WRITTEN)
+
+    assert "No trial finished with a value." in capsys.readouterr().out
+
+
+def test_the_verdict_is_a_row_for_each_and_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    verdict = study_verdict(confirmed_study())
+    assert verdict is not None
+    print_verdict(verdict)
+    shown = capsys.readouterr().out
+
+    assert "val_loss on 3 new seeds" in shown
+    assert "3 of 3" in shown
+    assert shown.rstrip().endswith(verdict.sentences[-1])
+
+
+def test_the_json_of_a_report_holds_it() -> None:
+    plain = json.loads(json.dumps(report_json(confirmed_study(), WRITTEN), allow_nan=False, default=str))
+
+    assert (plain["report"], plain["best_trial"], plain["baseline_value"]) == ("out/report.html", 3, 2.5)
+    assert plain["verdict"]["seeds"] == [1, 2, 3]
+    assert [row["optimizer"] for row in plain["equal_cost"]] == ["adamw", "muon"]

@@ -1,0 +1,193 @@
+"""What the commands print: the end of a search, a preview, a report, a verdict; and the same as JSON."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from opttune.confirming.verdict import Verdict, plus_minus, study_verdict
+from opttune.report.recipes import field_importances
+from opttune.report.trials import how_it_ended
+from opttune.report.values import equal_cost_rows
+from opttune.study.answer import NO_ANSWER, Answer, answer_of
+from opttune.study.frozen_study import FrozenStudy
+from opttune.study.result import SearchResult, plain_rows
+from opttune.tracking.address import resolve_tracking_uri, safe_uri
+
+_MOST_ROWS_OF_SEARCH, _MOST_ROWS_OF_REPORT, _MOST_FIELDS = 5, 10, 5
+
+
+def result_json(result: SearchResult) -> dict[str, Any]:
+    """Return a result as the one JSON object that `--json` prints."""
+    return {
+        "study": result.study.study_name,
+        "run_id": result.run_id,
+        "best_value": result.best_value,
+        "baseline_value": result.baseline_value,
+        "best_recipe": result.best_recipe.to_dict() if result.best_recipe else None,
+        "steps_spent": result.steps_spent,
+        "budget_steps": result.budget_steps,
+        "trials": plain_rows(result.study),
+        "warnings": list(result.warnings),
+    }
+
+
+def print_result(result: SearchResult, tracking_uri: str | None) -> None:
+    """Print the answer, the best trials, and where to look.
+
+    Args:
+        result: What the search gave.
+        tracking_uri: MLflow's place, where the user named one.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    answer = result.answer
+    if answer.best is None:
+        lines = [f"{NO_ANSWER} See the reasons above, and in MLflow."]
+    else:
+        console.print(_best_trials(result))
+        lines = [*_answer_lines(answer), "", answer.recipe_yaml, "", f"train with it    {answer.trainer_call()}"]
+    lines.append(f"see every trial  {_where(tracking_uri)}")
+    lines += [f"stability        {sentence}" for sentence in answer.stability]
+    lines += [f"warning          {warning}" for warning in result.warnings]
+    console.print("\n".join(lines), markup=False)
+
+
+def print_preview(plain: dict[str, Any]) -> None:
+    """Print what a search would do."""
+    width = max(len(name) for name in plain) + 2
+    for name, value in plain.items():
+        lines = _preview_text(name, value).splitlines() or [""]
+        print(f"{name.replace('_', ' '):{width}}" + f"\n{'':{width}}".join(lines))
+
+
+def report_json(study: FrozenStudy, written: Sequence[Path]) -> dict[str, Any]:
+    """Return the report as JSON holds it."""
+    answer, verdict = answer_of(study), study_verdict(study)
+    return {
+        "study": study.name,
+        "report": str(written[0]),
+        "pictures": [str(path) for path in written[1:]],
+        "best_trial": answer.best.number if answer.best else None,
+        "best_value": answer.value,
+        "baseline_value": answer.baseline_value,
+        "best_recipe": answer.recipe.to_dict() if answer.recipe else None,
+        "steps_spent": study.steps_spent,
+        "verdict": verdict.to_dict() if verdict else None,
+        "equal_cost": equal_cost_rows(study),
+        "importances": field_importances(study.study, study.config.mode),
+        "trials": plain_rows(study.study),
+        "warnings": [*answer.warnings, *answer.stability],
+    }
+
+
+def print_report(study: FrozenStudy, written: Sequence[Path]) -> None:
+    """Print what the report holds, in short, and where it was written."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(_trials(study))
+    rows = equal_cost_rows(study)
+    if rows:
+        console.print(_table("the optimizers at equal cost", rows))
+    answer = answer_of(study)
+    lines = [NO_ANSWER]
+    if answer.best is not None:
+        cost = f"{study.steps_spent / study.total_steps:.1f} full trainings of {study.total_steps:,} steps"
+        lines = [*_answer_lines(answer), f"cost             {cost}"]
+    fields = list(field_importances(study.study, study.config.mode).items())[:_MOST_FIELDS]
+    if fields:
+        lines.append(f"mattered most    {', '.join(f'{name} {share:.0%}' for name, share in fields)}")
+    verdict = study_verdict(study)
+    lines += [f"verdict          {sentence}" for sentence in (verdict.sentences if verdict else ())]
+    lines += [f"stability        {sentence}" for sentence in answer.stability]
+    lines += [f"warning          {warning}" for warning in answer.warnings]
+    lines.append(f"the report       {written[0]}, and {len(written) - 1} pictures beside it")
+    console.print("\n".join(lines), markup=False)
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print a verdict: a row for each candidate, and the sentence."""
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table(title=f"{verdict.monitor} on {len(verdict.seeds)} new seeds: mean and 95% interval")
+    for name in ("candidate", "trials", "mean", "seeds", "difference to the first", "p, corrected"):
+        table.add_column(name)
+    for standing in verdict.standings:
+        spread, paired = standing.spread, standing.against
+        table.add_row(
+            Text(standing.candidate.label),
+            ", ".join(map(str, standing.candidate.numbers)),
+            plus_minus(spread.mean, spread.half_width) if spread else "no value",
+            f"{len(standing.values) - standing.failures} of {len(standing.values)}",
+            plus_minus(paired.difference.mean, paired.difference.half_width) if paired else "",
+            f"{paired.corrected_p_value:.2g}" if paired and paired.corrected_p_value is not None else "",
+        )
+    console.print(table)
+    console.print("\n".join(verdict.sentences), markup=False)
+
+
+def _preview_text(name: str, value: Any) -> str:
+    if isinstance(value, list):
+        return ("\n" if name == "why" else ", ").join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _answer_lines(answer: Answer) -> list[str]:
+    lines = [f"best             {answer.result} with {answer.recipe} ({answer.trial})"]
+    return lines + ([f"baseline         {answer.baseline_words}"] if answer.baseline else [])
+
+
+def _best_trials(result: SearchResult) -> Table:
+    table = Table(title=f"the best of {len(result.trials)} trials")
+    for name in ("trial", result.config.monitor, "optimizer", "lr", "schedule"):
+        table.add_column(name)
+    valued = result.trials.dropna(subset=["value"])
+    for row in (
+        valued.sort_values("value", ascending=result.config.mode == "min").head(_MOST_ROWS_OF_SEARCH).itertuples()
+    ):
+        table.add_row(str(row.number), f"{row.value:.5g}", str(row.optimizer), f"{row.lr:.3g}", str(row.schedule))
+    return table
+
+
+def _where(tracking_uri: str | None) -> str:
+    """Return how to look at the trials in MLflow."""
+    uri = resolve_tracking_uri(tracking_uri)
+    if uri.startswith("http"):
+        return f"open {safe_uri(uri)}"
+    # without an argument `mlflow ui` opens the database of the working folder
+    return (
+        "mlflow ui"
+        if uri == resolve_tracking_uri("sqlite:///mlflow.db")
+        else f"mlflow ui --backend-store-uri {safe_uri(uri)}"
+    )
+
+
+def _trials(study: FrozenStudy) -> Table:
+    rows = [
+        {
+            "trial": record.number,
+            study.config.monitor: record.value,
+            "optimizer": record.recipe.optimizer.name,
+            "lr": record.recipe.optimizer["lr"],
+            "schedule": record.recipe.schedule.name,
+            "steps": record.steps,
+        }
+        for record in study.ranked[:_MOST_ROWS_OF_REPORT]
+        if record.recipe is not None
+    ]
+    kinds = [how_it_ended(record) for record in study.records]
+    ended = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+    return _table(f"the best of {len(study.records)} trials ({ended})", rows)
+
+
+def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title=title)
+    for name in rows[0] if rows else ():
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
+    return table
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)

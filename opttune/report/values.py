@@ -1,0 +1,231 @@
+"""The charts of values: over the cost, by optimizer, over the learning rate, and on the seeds of the verdict."""
+
+from collections.abc import Callable, Sequence
+from math import isfinite
+
+from opttune.confirming.verdict import study_verdict
+from opttune.report.chart import GREY, INK, RED, Chart, Panel, Rule, Series, Style, is_steep, room_for
+from opttune.report.trials import baseline_value, has_diverged, optimizer_colours, trial_label
+from opttune.study.frozen_study import FrozenStudy
+from opttune.study.selection import is_better
+from opttune.trial_record import TrialRecord
+
+
+def best_over_cost(study: FrozenStudy) -> Chart | None:
+    """Draw the best value so far over what the search had spent, and every finished trial; None where none is."""
+    finished = _by_cost(study.records)
+    if not finished:
+        return None
+    values = [record.value or 0.0 for record in finished]
+    x, y = _best_so_far([(_cost(study, record), record.value or 0.0) for record in finished], study.config.mode)
+    end = study.steps_spent / study.total_steps
+    series = [Series("best so far", [*x, end], [*y, y[-1]], "steps", INK, width=2.0)]
+    for name, colour in optimizer_colours(study).items():
+        own = [record for record in finished if record.recipe and record.recipe.optimizer.name == name]
+        costs, reached = [_cost(study, record) for record in own], [record.value or 0.0 for record in own]
+        series.append(Series(name, costs, reached, "dots", colour, labels=[trial_label(record) for record in own]))
+    rules = _baseline_rules(study)
+    known = [*values, *(rule.at for rule in rules)]
+    log = is_steep(known)
+    panel = Panel(
+        f"cost so far, in full trainings of {study.total_steps:,} steps",
+        study.config.monitor,
+        [each for each in series if each.x],
+        rules=rules,
+        y_log=log,
+        y_range=room_for(known, log=log),
+        x_from_zero=True,
+    )
+    return Chart(
+        "best_over_cost",
+        "Best value over the cost of the search",
+        "Each dot is a training of the full length; the line is the best of those so far.",
+        [panel],
+    )
+
+
+def equal_cost(study: FrozenStudy) -> Chart | None:
+    """Draw what each optimizer reached for what was spent on it; None where fewer than two finished a training."""
+    lines: dict[str, tuple[list[float], list[float]]] = {}
+    costs: dict[str, float] = {}
+    for name in optimizer_colours(study):
+        own = [record for record in study.records if record.recipe and record.recipe.optimizer.name == name]
+        spent, points = 0.0, []
+        for record in sorted(own, key=lambda record: (record.steps_spent is None, record.steps_spent or 0)):
+            spent += record.steps / study.total_steps
+            if record.value is not None:
+                points.append((spent, record.value))
+        if points:
+            x, y = _best_so_far(points, study.config.mode)
+            lines[name], costs[name] = ([*x, spent], [*y, y[-1]]), spent
+    if len(lines) < 2:
+        return None
+    colours = optimizer_colours(study)
+    series = [Series(name, x, y, "steps", colours[name], width=2.0) for name, (x, y) in lines.items()]
+    series += [Series(name, x[:-1], y[:-1], "dots", colours[name]) for name, (x, y) in lines.items()]
+    values = [value for _, y in lines.values() for value in y]
+    log = is_steep(values)
+    panel = Panel(
+        f"spent on the optimizer, in full trainings of {study.total_steps:,} steps",
+        f"best {study.config.monitor}",
+        series,
+        rules=[Rule(min(costs.values()), "all have spent this", is_upright=True)],
+        y_log=log,
+        y_range=room_for(values, log=log),
+        x_from_zero=True,
+    )
+    return Chart(
+        "equal_cost",
+        "The optimizers at equal cost",
+        "What each optimizer had reached for what its own trials had cost, those that were stopped included. Read at "
+        "the vertical line: to its right only some of them were given more. One seed each; `opttune confirm` says "
+        "what is beyond noise.",
+        [panel],
+    )
+
+
+def equal_cost_rows(study: FrozenStudy) -> list[dict[str, object]]:
+    """Return a row for each optimizer: trials, cost, best value, and its value at the cost that all have spent."""
+    chart = equal_cost(study)
+    if chart is None:
+        return []
+    (panel,) = chart.panels
+    at = panel.rules[0].at
+    rows = []
+    for series in (each for each in panel.series if each.style == "steps"):
+        reached = [y for x, y in zip(series.x, series.y, strict=True) if x <= at + 1e-9]
+        own = [r for r in study.records if r.recipe and r.recipe.optimizer.name == series.name]
+        rows.append(
+            {
+                "optimizer": series.name,
+                "trials": len(own),
+                "trainings": series.x[-1],
+                "best": series.y[-1],
+                f"at {at:.1f} trainings": reached[-1] if reached else None,
+            }
+        )
+    return rows
+
+
+def value_over_lr(study: FrozenStudy) -> Chart | None:
+    """Draw each optimizer's values over its learning rates; None where no trial has a value."""
+    rules = _baseline_rules(study)
+    known = [*(record.value for record in study.records if record.value is not None), *(rule.at for rule in rules)]
+    if len(known) == len(rules):
+        return None
+    log = is_steep(known)
+    y_range = room_for(known, log=log)
+    panels = [
+        Panel(
+            "peak learning rate",
+            study.config.monitor,
+            _over_lr(
+                [r for r in study.records if r.recipe and r.recipe.optimizer.name == name], name, colour, y_range[1]
+            ),
+            title=name,
+            rules=rules,
+            x_log=True,
+            y_log=log,
+            y_range=y_range,
+        )
+        for name, colour in optimizer_colours(study).items()
+    ]
+    return Chart(
+        "value_over_lr",
+        "Value over the learning rate, for each optimizer",
+        "Dots ran the full length. Crosses at the top diverged. Rings were left behind at a rung: they show the value "
+        "there, at most that of the top. The other fields of the recipes differ as well.",
+        [panel for panel in panels if panel.series],
+    )
+
+
+def verdict_chart(study: FrozenStudy) -> Chart | None:
+    """Draw what each candidate reached on the seeds of the verdict; None where there is none."""
+    verdict = study_verdict(study)
+    if verdict is None:
+        return None
+    spreads = {each.candidate.label: each.spread for each in verdict.standings if each.spread is not None}
+    values = [
+        (value, each.candidate.label, f"seed {seed}")
+        for each in verdict.standings
+        for seed, value in each.values.items()
+        if value is not None
+    ]
+    x, y, labels = zip(*values, strict=True)
+    rows, means = list(spreads), [spread.mean for spread in spreads.values()]
+    ends = [
+        (spread.mean - (spread.half_width or 0.0), spread.mean + (spread.half_width or 0.0))
+        for spread in spreads.values()
+    ]
+    low, high = zip(*ends, strict=True)
+    name = "mean and its 95% interval"
+    panel = Panel(
+        study.config.monitor,
+        "",
+        [
+            Series("one seed", x, y, "rings", GREY, labels=labels),
+            Series(name, means, rows, "dots", INK),
+            Series(name, high, rows, "spans", INK, width=2.0, x_from=low),
+        ],
+        rows=rows,
+    )
+    return Chart(
+        "verdict",
+        f"The verdict: {len(verdict.seeds)} new seeds each",
+        f"{verdict.sentences[0]}. The comparison is by seed, so intervals that overlap may still differ.",
+        [panel],
+    )
+
+
+def _by_cost(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    finished = [record for record in records if record.value is not None and record.steps_spent is not None]
+    return sorted(finished, key=lambda record: record.steps_spent or 0)
+
+
+def _cost(study: FrozenStudy, record: TrialRecord) -> float:
+    return (record.steps_spent or 0) / study.total_steps
+
+
+def _baseline_rules(study: FrozenStudy) -> list[Rule]:
+    value = baseline_value(study)
+    return [] if value is None else [Rule(value, "baseline")]
+
+
+def _best_so_far(points: Sequence[tuple[float, float]], mode: str) -> tuple[list[float], list[float]]:
+    x: list[float] = []
+    y: list[float] = []
+    for cost, value in points:
+        if not y or is_better(value, y[-1], mode):
+            x.append(cost)
+            y.append(value)
+    return x, y
+
+
+def _over_lr(records: Sequence[TrialRecord], name: str, colour: str, top: float) -> list[Series]:
+    """Return one optimizer's trials by how they ended; what has no value, or a worse one, is drawn at the top."""
+    kinds: list[tuple[str, Style, str, Callable[[TrialRecord], bool]]] = [
+        (name, "dots", colour, lambda record: record.value is not None),
+        ("left behind at a rung", "rings", GREY, lambda record: record.value is None and _at_rung(record) is not None),
+        ("diverged", "crosses", RED, has_diverged),
+    ]
+    found = []
+    for kind, style, own_colour, belongs in kinds:
+        points = [(lr, _height(r, top), trial_label(r)) for r in records if belongs(r) and (lr := _lr(r)) > 0]
+        if points:
+            x, y, labels = zip(*points, strict=True)
+            found.append(Series(kind, x, y, style, own_colour, labels=labels))
+    return found
+
+
+def _height(record: TrialRecord, top: float) -> float:
+    value = record.value if record.value is not None else _at_rung(record)
+    return top if value is None or not isfinite(value) else min(value, top)
+
+
+def _at_rung(record: TrialRecord) -> float | None:
+    return record.pauses[-1].value if record.pauses and not has_diverged(record) else None
+
+
+def _lr(record: TrialRecord) -> float:
+    lr = record.recipe.optimizer.get("lr") if record.recipe else None
+    return float(lr) if isinstance(lr, int | float) else 0.0

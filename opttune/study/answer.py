@@ -1,0 +1,112 @@
+"""`Answer`: how a search ended, the one source of what the terminal, report, note and `SearchResult` say of it."""
+
+from dataclasses import dataclass
+
+from opttune.outcome import Outcome
+from opttune.recipe import Recipe
+from opttune.study.config import SearchConfig, recipe_call
+from opttune.study.diagnostics import edge_warnings, stability
+from opttune.study.frozen_study import FrozenStudy
+from opttune.study.selection import is_better, luck_warning
+from opttune.trial_record import TrialRecord
+from opttune.yaml_text import write_yaml
+
+NO_ANSWER = "No trial finished with a value."
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a search ended.
+
+    Attributes:
+        config: What the search was told.
+        best: The trial with the best value; None where none finished with a value.
+        baseline: The outcome of the user's own optimizer; None where it was not trained.
+        replaced: That optimizer, in words.
+        warnings: What to know before the recipe is used, one sentence each.
+        stability: For each optimizer of which trials diverged, how many did and up to which learning rate it stayed
+            stable, one sentence each.
+    """
+
+    config: SearchConfig
+    best: TrialRecord | None
+    baseline: Outcome | None
+    replaced: str
+    warnings: tuple[str, ...]
+    stability: tuple[str, ...]
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The best trial's recipe."""
+        return self.best.recipe if self.best else None
+
+    @property
+    def value(self) -> float | None:
+        """The best trial's value."""
+        return self.best.value if self.best else None
+
+    @property
+    def baseline_value(self) -> float | None:
+        """The value of the user's own optimizer; None where it was not trained, or gave none."""
+        return self.baseline.value if self.baseline else None
+
+    @property
+    def result(self) -> str:
+        """The metric and its best value, in words; empty without one."""
+        return "" if self.best is None else f"{self.config.monitor} {_shown(self.value)}"
+
+    @property
+    def trial(self) -> str:
+        """The best trial, in words; empty without one."""
+        return "" if self.best is None else f"trial {self.best.number}"
+
+    @property
+    def baseline_words(self) -> str:
+        """The baseline's value and optimizer, in words; empty where it was not trained."""
+        return f"{_shown(self.baseline_value)} with {self.replaced}" if self.baseline else ""
+
+    @property
+    def recipe_yaml(self) -> str:
+        """The recipe as its file holds it; empty without one."""
+        return write_yaml(self.recipe.to_dict()).rstrip() if self.recipe else ""
+
+    def trainer_call(self, path: str = "") -> str:
+        """Return how to train with the recipe, as Python text; empty without one.
+
+        Args:
+            path: The recipe file; empty for that in the folder of the search.
+        """
+        if self.recipe is None:
+            return ""
+        length = ", ".join(f"{name}={value}" for name, value in self.config.length.items())
+        callback = recipe_call(self.config, self.recipe, path or str(self.config.best_recipe_path))
+        return f"Trainer({length}, callbacks=[opttune.{callback}])"
+
+
+def answer_of(study: FrozenStudy) -> Answer:
+    """Return how a search ended."""
+    best = study.best
+    return Answer(
+        config=study.config,
+        best=best,
+        baseline=study.baseline,
+        replaced=study.origin.replaced,
+        warnings=tuple(_warnings(study, best)) if best is not None else (),
+        stability=tuple(stability(study.records)),
+    )
+
+
+def _warnings(study: FrozenStudy, best: TrialRecord) -> list[str]:
+    config, baseline = study.config, study.baseline
+    found = edge_warnings(best.recipe, study.space) if best.recipe else []
+    found += filter(None, [luck_warning(study.records, best, config.monitor, config.mode)])
+    if baseline is not None and not is_better(best.value, baseline.value, config.mode):
+        found.append(
+            f"no recipe beats the baseline ({config.monitor} {_shown(baseline.value)}): give a new search "
+            "(--study NAME) a larger budget, which opens more of the space, or a space of your own."
+        )
+    return found
+
+
+def _shown(value: float | None) -> str:
+    return "no value" if value is None else f"{value:.5g}"

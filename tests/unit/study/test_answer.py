@@ -1,0 +1,47 @@
+from opttune.outcome import Outcome, StopReason
+from opttune.study.answer import answer_of
+from tests.support.records import record, stored
+
+
+def test_an_answer_is_the_best_trial_beside_the_baseline() -> None:
+    answer = answer_of(stored([record(0, 0.8), record(1, 0.4)]))
+
+    assert (answer.value, answer.baseline_value) == (0.4, 2.5)
+    assert (answer.result, answer.trial) == ("val_loss 0.4", "trial 1")
+    assert answer.baseline_words == "2.5 with SGD(lr=0.0001)"
+    assert answer.recipe_yaml.startswith("optimizer: {name: adamw, lr: 0.002")
+
+
+def test_it_says_how_to_train_with_the_recipe_at_the_length_that_was_searched() -> None:
+    answer = answer_of(stored([record(0, 0.8, schedule="plateau")], length={"max_epochs": 3}))
+
+    assert answer.trainer_call("best.yaml") == (
+        "Trainer(max_epochs=3, callbacks=[opttune.RecipeCallback('best.yaml', monitor='val_loss', mode='min')])"
+    )
+    assert "RecipeCallback('out/best_recipe.yaml'" in answer.trainer_call()
+
+
+def test_the_edges_of_the_space_and_divergences_are_told() -> None:
+    answer = answer_of(stored([record(0, 0.2, lr=0.099), record(1, lr=0.1)]))
+
+    assert answer.warnings[0].startswith("the best lr 0.099 lies at the upper edge")
+    assert answer.stability[0].startswith("adamw: 1 of 2 trials diverged")
+
+
+def test_a_baseline_that_no_recipe_beats_is_a_warning() -> None:
+    (warning,) = answer_of(stored([record(0, 3.0)])).warnings
+    assert warning.startswith("no recipe beats the baseline (val_loss 2.5)")
+
+    diverged = Outcome(StopReason.BLOW_UP, None, 7, 100, 1.0)
+    answer = answer_of(stored([record(0, 3.0)], diverged))
+    assert answer.warnings == ()
+    assert answer.baseline_words == "no value with SGD(lr=0.0001)"
+
+
+def test_without_a_value_there_is_nothing_to_train_with() -> None:
+    answer = answer_of(stored([record(0, None)], None))
+
+    assert (answer.best, answer.recipe, answer.value, answer.baseline_value) == (None, None, None, None)
+    assert (answer.result, answer.trial, answer.recipe_yaml, answer.trainer_call()) == ("", "", "", "")
+    assert (answer.baseline_words, answer.warnings) == ("", ())
+    assert answer.stability[0].startswith("adamw: 1 of 1 trials diverged")
