@@ -17,8 +17,9 @@ _TOP = 5
 _MOST_POINTS = 400
 _MOST_FIELDS = 15
 _LEAST_TRIALS = 6
-"""With fewer finished trials than this, importances mean nothing."""
+"""Fewer finished trials say nothing. Chosen by hand."""
 _LEAST_SHARE = 0.005
+"""Fields with a smaller share are left out. Chosen by hand."""
 
 
 def schedules(study: FrozenStudy) -> Chart | None:

@@ -101,7 +101,7 @@ def record(
 def make_run(job: TrainingJob, outcome: Outcome | None, number: int = 0, **fields: Any) -> TrialRecord:
     """Make an auxiliary run; one without an outcome is running."""
     state = "running" if outcome is None else "complete"
-    return make_trial(number, outcome, **{"recipe": job.recipe, "state": state, "auxiliary": job, **fields})
+    return make_trial(number, outcome, recipe=job.recipe, state=state, auxiliary=job, **fields)
 
 
 def stored(
@@ -169,15 +169,15 @@ def full_study(**settings: Any) -> FrozenStudy:
 
 
 def confirmed_study() -> FrozenStudy:
-    """The same, with a verdict on three seeds."""
-    candidates, seeds = choose_candidates(full_study(), top=2), (1, 2, 3)
+    """Make the same with a verdict on three seeds."""
+    candidates = choose_candidates(full_study(), top=2)
     runs = [
         make_run(
-            TrainingJob(candidate.recipe, seed, Role.CONFIRMATION, label=candidate.label),
-            make_outcome(0.1 * place + 0.01 * seed),
+            TrainingJob(candidate.recipe, seed, Role.CONFIRMATION),
+            Outcome(StopReason.COMPLETED, 0.1 * place + 0.01 * seed, 100, 100, 1.0),
         )
         for place, candidate in enumerate(candidates)
-        for seed in seeds
+        for seed in (1, 2, 3)
     ]
-    confirmed = {"candidates": [one.to_dict() for one in candidates], "seeds": list(seeds)}
+    confirmed = {"candidates": [one.to_dict() for one in candidates], "seeds": [1, 2, 3]}
     return full_study(confirmed=confirmed, runs=runs)

@@ -1,5 +1,3 @@
-"""Arguments that several commands take."""
-
 import argparse
 
 import pytest
