@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from opttune.trainer.hooks import ReplacedHook
 from opttune.training.random_state import kept_random_state, read_random_state, set_random_state
 
 _HOOK = "train_dataloader"
@@ -25,8 +26,7 @@ class DataOrder:
     def __init__(self) -> None:
         self._places: list[_Place] = []
         self._resumed: list[dict[str, Any]] = []
-        self._source: Any = None
-        self._shadowed: Any = None
+        self._replaced: ReplacedHook | None = None
 
     def watch(self, model: Any, data: dict[str, Any]) -> dict[str, Any]:
         """Follow the train loaders, wherever they come from.
@@ -49,19 +49,14 @@ class DataOrder:
             self._places.clear()
             return self._followed(own())
 
-        self._source, self._shadowed = source, vars(source).get(_HOOK)
-        setattr(source, _HOOK, train_dataloader)
+        self._replaced = ReplacedHook(source, _HOOK, train_dataloader)
         return data
 
     def release(self) -> None:
         """Give the module or data module its own hook back."""
-        if self._source is None:
-            return
-        if self._shadowed is None:
-            delattr(self._source, _HOOK)
-        else:
-            setattr(self._source, _HOOK, self._shadowed)
-        self._source = self._shadowed = None
+        if self._replaced is not None:
+            self._replaced.restore()
+            self._replaced = None
 
     def state(self, is_mid_epoch: bool) -> list[dict[str, Any]]:
         """Return where each loader stands, as plain values and tensors."""
