@@ -31,7 +31,7 @@ def without_minimums(trainer: Any) -> tuple[tuple[Any, str, object], ...]:
 def is_mid_epoch(trainer: Any) -> bool:
     """Return whether batches of this epoch are left, in `on_train_batch_end`.
 
-    `Trainer.is_last_batch` misses the end that `limit_train_batches` sets for a stream, and no count of batches is public.
+    `Trainer.is_last_batch` misses the end that `limit_train_batches` sets for a stream; no count of batches is public.
     """
     ready = trainer.fit_loop.epoch_loop.batch_progress.current.ready
     return not trainer.is_last_batch and ready < trainer.num_training_batches

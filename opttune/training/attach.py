@@ -81,7 +81,7 @@ class RecipeAttacher(AnyCallback):
         self.bind(pl_module)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """In a resumed run, follow this fit's recipe and length from the step at which it stands."""
+        """In a resumed run, follow this fit's recipe and length from the step that it has reached."""
         if trainer.global_step == 0:
             return
         # the checkpoint brought back the options and the rate of the recipe and length that it was made with

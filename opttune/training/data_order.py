@@ -1,4 +1,4 @@
-"""Where a training stands in its data: so that one resumed in mid-epoch goes on with the batches that remain.
+"""The place of a training in its data, so that one resumed in mid-epoch continues with the batches that remain.
 
 Lightning begins a loader anew. A plain DataLoader over a dataset with a length is therefore replaced by a copy
 that remembers with what random state its epoch began, and skips what was seen by drawing its indices alone.
@@ -59,7 +59,7 @@ class DataOrder:
             self._replaced = None
 
     def state(self, is_mid_epoch: bool) -> list[dict[str, Any]]:
-        """Return where each loader stands, as plain values and tensors."""
+        """Return the place of each loader, as plain values and tensors."""
         return [place.state(is_mid_epoch) for place in self._places]
 
     def resume(self, states: list[dict[str, Any]]) -> None:
@@ -98,7 +98,7 @@ class DataOrder:
 
 
 class _Place:
-    """Where one loader stands.
+    """The place of one loader in its epoch.
 
     Attributes:
         batches: Batches that its iteration has given.

@@ -35,13 +35,13 @@ class EvalModeSwitch(AnyCallback):
     Validations, checkpoints and the end of the fit see the weights that are meant to be used.
 
     Attributes:
-        saves_as_it_stands: Whether checkpoints get the weights that it trains at instead; there and back again
+        saves_training_point: Whether checkpoints get the weights that it trains at instead; there and back again
             is not exact to the last digit.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.saves_as_it_stands = False
+        self.saves_training_point = False
         self._is_training = False
         self._replaced: ReplacedHook | None = None
 
@@ -52,7 +52,7 @@ class EvalModeSwitch(AnyCallback):
 
         # a hook of the module's: for a checkpoint of the weights alone no callback is asked
         def on_save_checkpoint(module: Any, checkpoint: dict[str, Any]) -> None:
-            if self._is_training and not self.saves_as_it_stands:
+            if self._is_training and not self.saves_training_point:
                 self._put_usable_weights(trainer, checkpoint)
             own(checkpoint)
 
@@ -91,7 +91,7 @@ class EvalModeSwitch(AnyCallback):
             self._replaced = None
 
     def _put_usable_weights(self, trainer: Any, checkpoint: dict[str, Any]) -> None:
-        """Put the weights that are meant to be used into a checkpoint, and leave the training as it stands."""
+        """Put the weights that are meant to be used into a checkpoint, and leave the training as it is."""
         optimizer = trainer.optimizers[0]
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         kept = [parameter.detach().clone() for parameter in parameters]

@@ -48,10 +48,10 @@ class PauseAndResume(AnyCallback):
         is_resumed: Whether the fit takes up a paused one, by `ckpt_path`.
         guard: The guard, which goes on with what it knew.
         order: What follows the train loaders.
-        stop: Whether somebody wants the training to end after its step.
+        stop: Asked after each step whether the training shall end.
 
     Attributes:
-        paused: Whether the training stands at the step and waits.
+        paused: Whether the training was paused at the step.
         is_stopped: Whether it was ended by `stop`: its state is that of a pause, without the validation.
     """
 
@@ -108,7 +108,7 @@ class PauseAndResume(AnyCallback):
         """Find where to pause, and prepare for going on.
 
         Raises:
-            InputError: The training stands at the step already, or beyond it.
+            InputError: The training has done that step already.
         """
         self._last_step, self._total_steps = trainer.global_step, count_steps(trainer)
         if self._until_step is not None and self._until_step >= self._total_steps:
@@ -202,7 +202,7 @@ class PauseAndResume(AnyCallback):
     def _pause(self, trainer: Any, pl_module: Any) -> None:
         # on an accelerator the last losses are still unread
         self._guard.on_train_end(trainer, pl_module)
-        if self._guard.verdict is not None or _is_stopped(trainer):
+        if self._guard.decision is not None or _is_stopped(trainer):
             return
         self.paused = True
         if self._path is not None:
@@ -215,7 +215,7 @@ class PauseAndResume(AnyCallback):
     def _save(self, trainer: Any, path: Path, switches: list[EvalModeSwitch]) -> None:
         self._is_saving = True
         for switch in switches:
-            switch.saves_as_it_stands = True
+            switch.saves_training_point = True
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._stop.held():
@@ -223,7 +223,7 @@ class PauseAndResume(AnyCallback):
         finally:
             self._is_saving = False
             for switch in switches:
-                switch.saves_as_it_stands = False
+                switch.saves_training_point = False
 
     def _restore(self, trainer: Any) -> None:
         if self._is_ending:

@@ -1,4 +1,4 @@
-"""Whether somebody wants a training to end: asked after every optimizer step."""
+"""The request that a training end, asked after every optimizer step."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from opttune.trainer.namespaces import AnyCallback
 
 
 class Stop(Protocol):
-    """Who may want a training to end."""
+    """What may ask a training to end."""
 
     @property
     def stop_requested(self) -> bool:
@@ -36,11 +36,11 @@ class StopSwitch:
 
 
 NEVER: Stop = StopSwitch()
-"""Nobody wants it."""
+"""Never asks it."""
 
 
 class HeedsOwnSigterm(AnyCallback):
-    """Keeps whoever handled SIGTERM before a fit in charge during it: Lightning would break the fit off.
+    """Keeps the SIGTERM handler that was installed before the fit; Lightning would abort the fit.
 
     Made before the fit; its handler in the fit asks by `Stop`. Of several ranks Lightning must tell all.
     """

@@ -1,4 +1,4 @@
-"""What opttune knows of Lightning's internals is in one file: a new version of Lightning is checked against that one."""
+"""What opttune knows of Lightning's internals is in one file, which a new version of Lightning is checked against."""
 
 import ast
 import re
