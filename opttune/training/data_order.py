@@ -4,6 +4,10 @@ Lightning begins a loader anew. A plain DataLoader over a dataset with a length 
 that remembers with what random state its epoch began, and skips what was seen by drawing its indices alone.
 The order is then exact, and with `num_workers=0` so are the batches. A stream, a DataLoader of a foreign
 class or a CombinedLoader is left as it is and begins anew in mid-epoch, as ever with Lightning.
+
+torchdata's StatefulDataLoader does not do it: a loader that is built already would have to be built again, `shuffle`
+gives another order under it, and a sampler of the user's own that draws from a global generator is not resumed
+exactly (tried with torchdata 0.11).
 """
 
 from collections.abc import Iterable, Iterator
@@ -117,17 +121,16 @@ class _Place:
 
     def state(self, is_mid_epoch: bool) -> dict[str, Any]:
         begun = {"start": self.start, "batches": self.batches} if is_mid_epoch else {"start": None, "batches": 0}
-        return {"generators": [generator.get_state() for generator in self.generators], **begun}
+        return {"generators": _states(self.generators), **begun}
 
     def indices(self, sampler: Iterable[Any]) -> Iterator[Any]:
         """Begin an iteration over a sampler, or go on with the paused one."""
         self.start = self.resumed["start"] if self.resumed else None
         self.batches = self.resumed["batches"] if self.resumed else 0
+        own = _states(self.generators)
         if self.start is None:
-            own = [generator.get_state() for generator in self.generators]
             self.start = {"global": read_random_state(), "generators": own}
             return iter(sampler)
-        own = [generator.get_state() for generator in self.generators]
         with kept_random_state():
             set_random_state(self.start["global"])
             _set_states(self.generators, self.start["generators"])
@@ -172,6 +175,10 @@ def _counted(batches: Iterator[Any], place: _Place) -> Iterator[Any]:
     for batch in batches:
         place.batches += 1
         yield batch
+
+
+def _states(generators: list[torch.Generator]) -> list[torch.Tensor]:
+    return [generator.get_state() for generator in generators]
 
 
 def _set_states(generators: list[torch.Generator], states: list[torch.Tensor]) -> None:

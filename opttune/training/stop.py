@@ -16,11 +16,11 @@ class Stop(Protocol):
         """Whether the training shall end after its step."""
 
     def held(self) -> AbstractContextManager[None]:
-        """Return a moment that is not broken off even where the training shall end at once: a state is written."""
+        """Return a context that is not interrupted, even where the training shall end at once: a state is written."""
 
 
 class StopSwitch:
-    """A switch that another thread turns.
+    """A request that another thread makes.
 
     Example:
         >>> switch = StopSwitch()
@@ -31,7 +31,7 @@ class StopSwitch:
         self.stop_requested = False
 
     def held(self) -> AbstractContextManager[None]:
-        """Hold nothing: the switch breaks nothing off."""
+        """Hold nothing: the switch interrupts nothing."""
         return nullcontext()
 
 
@@ -42,7 +42,7 @@ NEVER: Stop = StopSwitch()
 class HeedsOwnSigterm(AnyCallback):
     """Keeps the SIGTERM handler that was installed before the fit; Lightning would abort the fit.
 
-    Made before the fit; its handler in the fit asks by `Stop`. Of several ranks Lightning must tell all.
+    To be made before the fit. On several ranks Lightning's handler stays: it tells them all.
     """
 
     def __init__(self) -> None:
