@@ -36,7 +36,7 @@ class StopSwitch:
 
 
 NEVER: Stop = StopSwitch()
-"""Never asks it."""
+"""A request that never comes."""
 
 
 class HeedsOwnSigterm(AnyCallback):

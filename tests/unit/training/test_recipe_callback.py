@@ -179,3 +179,10 @@ def test_a_recipe_may_be_what_a_recipe_file_holds() -> None:
     plain = {"optimizer": {"name": "adamw", "lr": 3e-4}, "schedule": "cosine"}
 
     assert RecipeCallback(plain).recipe == RecipeCallback(Recipe.from_dict(plain)).recipe
+
+
+def test_the_former_name_of_the_guards_decision_still_works_and_warns():
+    callback = RecipeCallback(RECIPE)
+    with pytest.warns(DeprecationWarning, match="is now called decision"):
+        assert callback.verdict is None
+    assert callback.decision is None
