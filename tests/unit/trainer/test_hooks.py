@@ -3,7 +3,7 @@ from types import MethodType
 import pytest
 
 from opttune.trainer.hooks import ReplacedHook
-from tests.support import modules as m
+from tests.support import models as m
 
 
 @pytest.mark.parametrize("is_bound", [False, True], ids=["of the class", "bound on the instance"])

@@ -10,7 +10,7 @@ from opttune.trainer.internals import (
     validate_within_fit,
     without_minimums,
 )
-from tests.support import modules as m
+from tests.support import models as m
 
 
 class After(m.AnyCallback):
