@@ -6,7 +6,7 @@ from typing import Any
 
 from opttune.build.load import load_class
 from opttune.catalog.lookup import find_optimizer
-from opttune.engines.several import inspect_there
+from opttune.engines.multi_device import inspect_on_devices
 from opttune.planning import fix_what_the_trainer_sets
 from opttune.space.sample import default_recipe
 from opttune.space.settle import SettledSpace, settle_space
@@ -84,4 +84,4 @@ def look_at(config: SearchConfig, workload: Workload, steps: int) -> ModelInspec
         trainer={**config.trainer, **config.length},
         mode=config.mode,
     )
-    return inspect_there(attempt, workload, steps)
+    return inspect_on_devices(attempt, workload, steps)

@@ -3,8 +3,7 @@
 from math import isfinite
 
 from guard_bench.runs import Run
-from opttune.guard.rules import Guard, judge
-from opttune.guard.stall import Timing, judge_stall, stall_timing
+from opttune.guard.rules import Guard, Timing, judge, judge_stall, stall_timing
 
 RULES = ("non_finite", "blow_up", "stall")
 _EVERY_STEP_UNTIL = 200

@@ -6,7 +6,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from opttune.guard.rules import Verdict
+from opttune.guard.rules import StopDecision
 from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt, AttemptListener
 from search_bench.tables import Table
@@ -70,7 +70,9 @@ class TableEngine:
         table = self.meter.table
         value = table.value_at(row, end)
         if value is None:
-            return self._diverged(Verdict(StopReason.NON_FINITE, end, f"{attempt.monitor} is not finite at step {end}"))
+            return self._diverged(
+                StopDecision(StopReason.NON_FINITE, end, f"{attempt.monitor} is not finite at step {end}")
+            )
         listener.metrics(end, {attempt.monitor: value})
         if attempt.checkpoint is not None:
             attempt.checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +82,7 @@ class TableEngine:
         self.meter.finish(row)
         return Outcome(StopReason.COMPLETED, value, end, table.steps, 0.0)
 
-    def _diverged(self, verdict: Verdict) -> Outcome:
+    def _diverged(self, verdict: StopDecision) -> Outcome:
         return Outcome(verdict.reason, None, verdict.step, self.meter.table.steps, 0.0, verdict.message)
 
 

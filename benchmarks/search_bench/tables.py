@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opttune.guard.rules import Guard, Verdict, judge, looks_for_blow_up
+from opttune.guard.rules import Guard, StopDecision, judge, looks_for_blow_up
 from opttune.outcome import StopReason
 from opttune.space.model import Branch, Range, Space
 
@@ -82,7 +82,7 @@ class Table:
     values: Floats
     loss_steps: NDArray[np.int64]
     losses: Floats
-    _verdicts: dict[tuple[int, Guard], Verdict | None] = field(default_factory=dict, repr=False)
+    _verdicts: dict[tuple[int, Guard], StopDecision | None] = field(default_factory=dict, repr=False)
     _places: dict[tuple[Any, ...], list[tuple[float, int]]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -122,14 +122,14 @@ class Table:
         """The value of each configuration at the full length; infinite where it diverged."""
         return np.where(np.isfinite(self.values[:, -1]), self.values[:, -1], np.inf)
 
-    def verdict(self, row: int, guard: Guard) -> Verdict | None:
+    def verdict(self, row: int, guard: Guard) -> StopDecision | None:
         """Return where opttune's guard would have stopped a configuration, or None where it would not."""
         if (row, guard) not in self._verdicts:
             self._verdicts[row, guard] = _judged(self.losses[row], self.loss_steps, self.steps, guard)
         return self._verdicts[row, guard]
 
 
-def _judged(losses: Floats, loss_steps: NDArray[np.int64], total: int, guard: Guard) -> Verdict | None:
+def _judged(losses: Floats, loss_steps: NDArray[np.int64], total: int, guard: Guard) -> StopDecision | None:
     """Walk through a recorded curve as the guard would; where a step was not recorded the one before stands for it."""
     so_far: list[float] = []
     for step in range(1, total + 1):
@@ -143,7 +143,7 @@ def _judged(losses: Floats, loss_steps: NDArray[np.int64], total: int, guard: Gu
     if not guard.non_finite or not len(wrong):
         return None
     step = int(loss_steps[wrong[0]])
-    return Verdict(StopReason.NON_FINITE, step, f"the loss became {losses[wrong[0]]:g} at step {step}")
+    return StopDecision(StopReason.NON_FINITE, step, f"the loss became {losses[wrong[0]]:g} at step {step}")
 
 
 def with_lr_priors(space: Space, change: float | None) -> Space:

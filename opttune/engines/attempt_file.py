@@ -2,7 +2,7 @@
 
     workload folder   workload.json, objects.pkl      once for a search: the user's model and data
     attempt folder    attempt.json, trainer.pkl       what to train, on which workload
-                      -> messages.jsonl, outcome.json what it tells meanwhile, and what came of it
+                      -> messages.jsonl, outcome.json what it reports meanwhile, and its result
 
 Text references such as `train.py:Net` stay text. Python objects are pickled: files of one search in a folder of
 its own, written and read by this user's processes alone.
@@ -75,7 +75,7 @@ def load_workload(folder: Path) -> Workload:
 
 
 def _share_imports(folder: Path) -> dict[str, Any]:
-    """Make this process's imports find what those of a workload's writer found, and return what stands of it."""
+    """Make this process's imports find what those of a workload's writer found, and return its file's content."""
     stored: dict[str, Any] = json.loads((folder / WORKLOAD).read_text())
     sys.path.extend(path for path in stored["sys_path"] if path not in sys.path)
     return stored
@@ -139,7 +139,7 @@ def load_attempt(folder: Path) -> tuple[Attempt, Path]:
 
 
 def result_message(result: Outcome | OpttuneError) -> dict[str, Any]:
-    """Return what came of an attempt as plain values; `read_result` reads them back.
+    """Return the result of an attempt as plain values; `read_result` reads them back.
 
     Example:
         >>> read_result(result_message(InputError("no such metric")))
@@ -160,12 +160,12 @@ def read_result(message: Mapping[str, Any]) -> Outcome | OpttuneError:
 
 
 def save_result(folder: Path, result: Outcome | OpttuneError, of_rank: str = "") -> None:
-    """Write what came of an attempt; the file is there whole or not at all. A further rank's has its name."""
+    """Write the result of an attempt, whole or not at all; the file of a further rank has its number in the name."""
     write_whole(folder / f"{OUTCOME}{of_rank and f'.rank{of_rank}'}", json.dumps(result_message(result)).encode())
 
 
 def load_result(folder: Path) -> Outcome | OpttuneError | None:
-    """Return what came of an attempt; None as long as nothing has."""
+    """Return the result of an attempt; None as long as there is none."""
     path = folder / OUTCOME
     return read_result(json.loads(path.read_text())) if path.exists() else None
 
@@ -188,7 +188,7 @@ def _absolute_reference(text: str) -> str:
 
 
 def _absolute(path: Path | None) -> str | None:
-    # who trains may stand in another folder
+    # the process that trains may run in another folder
     return None if path is None else str(path.absolute())
 
 

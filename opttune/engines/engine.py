@@ -41,7 +41,7 @@ class Engine(Protocol):
         Args:
             job: A number of the caller's, by which `next_done` names it.
             attempt: What to train.
-            listener: Hears of its steps and metrics, in order, from within `next_done`.
+            listener: Takes its steps and metrics, in order, from within `next_done`.
 
         Raises:
             OpttuneError: It cannot be trained at all.

@@ -1,18 +1,25 @@
 """The engine `inline`: attempts run one after another in this process."""
 
+import gc
+import os
+import resource
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
+import torch
+
+from opttune.engines.devices import count_processes
 from opttune.engines.engine import Done
-from opttune.engines.memory import GarbageCollector
-from opttune.engines.several import run_on_several
+from opttune.engines.multi_device import run_on_devices
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome
 from opttune.training.attempt import Attempt, AttemptListener, run_attempt
-from opttune.training.devices import count_processes
 from opttune.training.stop import NEVER, Stop
 from opttune.training.workload import Workload
 
 Train = Callable[[Attempt, AttemptListener], Outcome]
+_GROWTH_BYTES = 1 << 25
 
 
 class InlineEngine:
@@ -59,14 +66,49 @@ def train_here(workload: Workload, stop: Stop = NEVER) -> Train:
         workload: The user's model and data.
         stop: Asked after each step whether the training shall end.
     """
-    sweeper = GarbageCollector()
+    collector = GarbageCollector()
 
     def train(attempt: Attempt, listener: AttemptListener) -> Outcome:
         if count_processes(attempt.trainer) > 1:
-            return run_on_several(attempt, workload, listener, stop)
+            return run_on_devices(attempt, workload, listener, stop)
         try:
             return run_attempt(attempt, workload, listener, stop)
         finally:
-            sweeper.sweep()
+            collector.collect()
 
     return train
+
+
+def rss_bytes() -> int:
+    """Return the bytes of main memory that this process holds now; the most it ever held where that is unknown.
+
+    Example:
+        >>> rss_bytes() > 1_000_000
+        True
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class GarbageCollector:
+    """Frees what trainings leave: a Trainer and its module refer to one another, and Python collects that too rarely.
+
+    A collection takes a tenth of a second, so it waits until memory has grown; on a GPU that is not seen from here.
+    """
+
+    def __init__(self) -> None:
+        self._least = rss_bytes()
+
+    def collect(self) -> None:
+        """Collect, if memory has grown."""
+        on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        if not on_gpu and rss_bytes() < self._least + _GROWTH_BYTES:
+            return
+        gc.collect()
+        if on_gpu:
+            torch.cuda.empty_cache()
+        self._least = rss_bytes()

@@ -11,7 +11,7 @@ from typing import Any
 
 from opttune.engines.attempt_file import read_result, save_attempt, save_workload
 from opttune.engines.engine import ENGINE_FOLDER, Done
-from opttune.engines.messages import hand_on
+from opttune.engines.messages import dispatch
 from opttune.engines.worker_process import WorkerProcess, take_worker
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome, StopReason
@@ -99,7 +99,7 @@ class LocalEngine:
         self._workers[place].train(folder)
 
     def next_done(self, timeout_seconds: float) -> Done | None:
-        """Hand on what the workers tell until an attempt has ended, for at most so long."""
+        """Dispatch what the workers report until an attempt has ended, for at most so long."""
         until = time.monotonic() + timeout_seconds
         while not self._ready:
             events = self._selector.select(max(0.0, until - time.monotonic()))
@@ -123,7 +123,7 @@ class LocalEngine:
         if "rss_bytes" not in message:
             if "steps" in message:
                 job.last_step = message["steps"][-1][0]
-            hand_on(message, job.listener)
+            dispatch(message, job.listener)
             return
         result = read_result(message)
         self._end(place, result)

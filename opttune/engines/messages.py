@@ -1,4 +1,4 @@
-"""What a training tells while it runs, as lines of text: from the process that trains to the one that listens."""
+"""What a training reports while it runs, as lines of text: from the process that trains to its parent."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,39 +8,39 @@ from opttune.guard.steps import StepRecord
 from opttune.training.attempt import AttemptListener
 
 
-class Teller:
-    """A listener that turns all it hears into lines.
+class MessageWriter:
+    """A listener that writes all it takes as lines of JSON.
 
     Args:
-        write: Takes one line, which ends with a newline.
+        write_line: Takes one line, which ends with a newline.
 
     Example:
-        >>> Teller(lambda line: print(line, end="")).metrics(5, {"val_loss": 0.25})
+        >>> MessageWriter(lambda line: print(line, end="")).metrics(5, {"val_loss": 0.25})
         {"metrics": [5, {"val_loss": 0.25}]}
     """
 
-    def __init__(self, write: Callable[[str], object]) -> None:
-        self._write = write
+    def __init__(self, write_line: Callable[[str], object]) -> None:
+        self._write_line = write_line
 
     def steps(self, records: list[StepRecord]) -> None:
-        """Tell the numbers of some optimizer steps."""
-        self.tell({"steps": [[record.step, record.loss, record.lr, record.grad_norm] for record in records]})
+        """Write the numbers of some optimizer steps."""
+        self.write({"steps": [[record.step, record.loss, record.lr, record.grad_norm] for record in records]})
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Tell the metrics that the module logged."""
-        self.tell({"metrics": [step, dict(values)]})
+        """Write the metrics that the module logged."""
+        self.write({"metrics": [step, dict(values)]})
 
-    def tell(self, message: Mapping[str, Any]) -> None:
-        """Tell anything else that JSON can hold; NaN and the infinities are written as Python reads them."""
-        self._write(json.dumps(message) + "\n")
+    def write(self, message: Mapping[str, Any]) -> None:
+        """Write any message that JSON can hold; NaN and the infinities are written as Python reads them."""
+        self._write_line(json.dumps(message) + "\n")
 
 
-def hand_on(message: Mapping[str, Any], listener: AttemptListener) -> None:
-    """Give a listener what a line held; other messages than a listener's are passed over.
+def dispatch(message: Mapping[str, Any], listener: AttemptListener) -> None:
+    """Give a message to a listener; messages of other kinds are ignored.
 
     Args:
-        message: A line of `Teller`, read by `json.loads`.
-        listener: Who hears it as if the training ran here.
+        message: A line of `MessageWriter`, read by `json.loads`.
+        listener: Takes it as if the training ran in this process.
     """
     if "steps" in message:
         listener.steps([StepRecord(*numbers) for numbers in message["steps"]])

@@ -18,10 +18,10 @@ from typing import Any
 from uuid import uuid4
 
 from opttune.engines.attempt_file import OBJECTS, WORKLOAD, read_result, save_workload
+from opttune.engines.devices import devices_per_trial
 from opttune.engines.engine import Done
-from opttune.engines.messages import hand_on
+from opttune.engines.messages import dispatch
 from opttune.engines.ray_task import Files, Mailbox, train_task
-from opttune.engines.shares import devices_per_trial
 from opttune.engines.worker_process import import_path
 from opttune.errors import InputError, MissingExtraError
 from opttune.outcome import Outcome, StopReason
@@ -109,26 +109,26 @@ class RayEngine:
         self._jobs[ref] = _Job(job, attempt, listener, time.monotonic())
 
     def next_done(self, timeout_seconds: float) -> Done | None:
-        """Hand on what the tasks tell until one has ended, for at most so long."""
+        """Dispatch what the tasks report until one has ended, for at most so long."""
         until = time.monotonic() + timeout_seconds
         while True:
             wait = max(0.0, min(_POLL_SECONDS, until - time.monotonic()))
             ready, _ = ray.wait(list(self._jobs), num_returns=1, timeout=wait, fetch_local=False)
-            # a task's last words are there before its end is
-            self._hand_on_all()
+            # a task's last messages arrive before its end
+            self._dispatch_all()
             if ready:
                 return self._end(ready[0])
             if time.monotonic() >= until:
                 return None
 
-    def _hand_on_all(self) -> None:
+    def _dispatch_all(self) -> None:
         jobs = {job.number: job for job in self._jobs.values()}
         for number, message in ray.get(self._mailbox.take.remote()):
             job = jobs.get(number)
             if job is not None:
                 if "steps" in message:
                     job.last_step = message["steps"][-1][0]
-                hand_on(message, job.listener)
+                dispatch(message, job.listener)
 
     def _end(self, ref: Any) -> Done:
         job = self._jobs.pop(ref)

@@ -13,7 +13,7 @@ from typing import Any
 
 from opttune.engines.attempt_file import load_workload, result_message, working_folder
 from opttune.engines.inline import train_here
-from opttune.engines.messages import Teller
+from opttune.engines.messages import MessageWriter
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome
 from opttune.training.attempt import Attempt
@@ -21,14 +21,14 @@ from opttune.training.stop import StopSwitch
 from opttune.training.workload import Workload
 
 Files = dict[str, bytes]
-"""Field of an attempt that names a file -> what stands in it."""
+"""Field of an attempt that names a file -> its contents."""
 _WRITTEN = ("checkpoint", "stop_checkpoint")
 _SEND_SECONDS = 0.2
 _WORKLOADS: dict[str, Workload] = {}
 
 
 class Mailbox:
-    """Where tasks leave what they tell, in order; an actor beside whoever runs the search."""
+    """Where tasks leave what they report, in order; an actor on the node that runs the search."""
 
     def __init__(self) -> None:
         self._messages: list[tuple[int, dict[str, Any]]] = []
@@ -60,7 +60,7 @@ def train_task(
         folder: The engine's folder, which this node may see or not.
         workload: Reference to the files that hold the user's model and data.
         state: Reference to the state to go on from; empty where the nodes see the file.
-        mailbox: Where to leave what it tells.
+        mailbox: Where to leave what it reports.
 
     Returns:
         What came of it as plain values, and the files that the search does not see from where it is.
@@ -70,7 +70,7 @@ def train_task(
     with sender.sending(), _places(attempt, Path(folder), state, get) as placed:
         try:
             result: Outcome | OpttuneError = train_here(_workload(folder, workload, get), sender.switch)(
-                placed, Teller(sender.write)
+                placed, MessageWriter(sender.write)
             )
         except OpttuneError as err:
             result = err
@@ -113,7 +113,7 @@ def _written(attempt: Attempt, placed: Attempt) -> Files:
 
 
 class _Sender:
-    """Gathers what a training tells and sends it a few times a second, without making the training wait.
+    """Gathers what a training reports and sends it a few times a second, without making the training wait.
 
     Attributes:
         switch: Turned when the search wants the training to end.
@@ -127,7 +127,7 @@ class _Sender:
         self._ended = threading.Event()
 
     def write(self, line: str) -> None:
-        """Take a line of `Teller`."""
+        """Take a line of `MessageWriter`."""
         with self._guard:
             self._lines.append(line)
 

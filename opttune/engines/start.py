@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from opttune.engines.devices import devices_per_trial, worker_environments
 from opttune.engines.engine import ENGINE_FOLDER, Engine
 from opttune.engines.inline import InlineEngine, train_here
 from opttune.engines.local import LocalEngine
-from opttune.engines.shares import devices_per_trial, worker_environments
 from opttune.shared_folder import files_in
 from opttune.training.stop import Stop
 from opttune.training.workload import Workload
@@ -23,7 +23,7 @@ def start_engine(
     stop: Stop,
     ray_address: str | None = None,
 ) -> Engine:
-    """Start an engine; to be closed by whoever asked for it.
+    """Start an engine; the caller closes it.
 
     Args:
         name: `inline`, `local` or `ray`.

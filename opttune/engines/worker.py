@@ -1,9 +1,8 @@
-"""`python -m opttune.engines.worker`: a process that trains one attempt after another, as it is told.
+"""`python -m opttune.engines.worker`: a process that trains one attempt after another, on command.
 
-Commands come on standard input, a line of JSON each: `{"train": FOLDER}`,
-`{"stop": true}`, `{"environment": {...}}`. What a training tells,
-and what came of it, goes back on standard output; what the user's own code prints goes to standard error. Where
-standard input ends, whoever gave the commands is gone: the process ends at once, with all that it has started.
+Commands come on standard input, a line of JSON each: `{"train": FOLDER}`, `{"stop": true}`, `{"environment": {...}}`.
+What a training reports, and its result, goes back on standard output; what the user's own code prints goes to standard
+error. When standard input ends, the parent process is gone: this one ends at once, with all that it has started.
 """
 
 import json
@@ -16,17 +15,16 @@ from pathlib import Path
 from typing import TextIO
 
 from opttune.engines.attempt_file import load_attempt, load_workload, result_message
-from opttune.engines.inline import Train, train_here
-from opttune.engines.memory import rss_bytes
-from opttune.engines.messages import Teller
+from opttune.engines.inline import Train, rss_bytes, train_here
+from opttune.engines.messages import MessageWriter
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome
 from opttune.training.stop import StopSwitch
 
 
 def main() -> None:
-    """Train what comes in, until nobody is there to give commands."""
-    # Ctrl-C is for whoever gives the commands
+    """Train on command until the parent process is gone."""
+    # Ctrl-C is for the parent process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -35,11 +33,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: setattr(switch, "stop_requested", True))
     folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin, folders, switch), daemon=True).start()
-    teller = Teller(out.write)
+    writer = MessageWriter(out.write)
     trains: dict[Path, Train] = {}
     while True:
-        result = _train(folders.get(), teller, switch, trains)
-        teller.tell({**result_message(result), "rss_bytes": rss_bytes()})
+        result = _train(folders.get(), writer, switch, trains)
+        writer.write({**result_message(result), "rss_bytes": rss_bytes()})
 
 
 def _listen(commands: TextIO, folders: "queue.SimpleQueue[Path]", switch: StopSwitch) -> None:
@@ -62,12 +60,14 @@ def end_with_all_it_started() -> None:
     os._exit(1)
 
 
-def _train(folder: Path, teller: Teller, switch: StopSwitch, trains: dict[Path, Train]) -> Outcome | OpttuneError:
+def _train(
+    folder: Path, writer: MessageWriter, switch: StopSwitch, trains: dict[Path, Train]
+) -> Outcome | OpttuneError:
     try:
         attempt, workload_folder = load_attempt(folder)
         if workload_folder not in trains:
             trains[workload_folder] = train_here(load_workload(workload_folder), switch)
-        return trains[workload_folder](attempt, teller)
+        return trains[workload_folder](attempt, writer)
     except OpttuneError as err:
         return err
 

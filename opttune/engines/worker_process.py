@@ -1,7 +1,8 @@
 """A worker process, seen from the process that gives it work. Nothing heavy is imported here, so it starts early.
 
-No pool of a library is used: of those, one dead process breaks all that is under way (concurrent.futures, loky), or
-none can be given devices of its own, and none tells what a training tells.
+No pool of a library is used. In those of concurrent.futures and loky one dead process breaks all that is under way;
+pebble's outlives it. But none starts each worker with devices of its own, or streams what a training reports; and to
+spawn from a user's script, all need `if __name__ == "__main__"` in it.
 """
 
 import json
@@ -116,7 +117,7 @@ def start_early(workers: int) -> None:
 
 
 def end_early() -> None:
-    """End the workers that were started early and that nobody took."""
+    """End the workers that were started early and not taken."""
     while _EARLY:
         _EARLY.pop().end()
 

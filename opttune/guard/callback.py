@@ -10,7 +10,7 @@ import torch
 
 from opttune.errors import InputError
 from opttune.guard.history import RunHistory
-from opttune.guard.rules import Guard, Verdict
+from opttune.guard.rules import Guard, StopDecision
 from opttune.guard.steps import StepGatherer, StepRecord
 from opttune.outcome import StopReason
 from opttune.trainer.early_end import EarlyEnd
@@ -25,7 +25,7 @@ _ACTIONS = ("stop", "warn")
 class GuardCallback(AnyCallback):
     """Stops a training run that cannot come to anything, in its first steps; no search needed.
 
-    A stopped run ends in good order: no validation follows, `trainer.fit` returns, `verdict` says why. With several
+    A stopped run ends in good order: no validation follows, `trainer.fit` returns, `decision` says why. With several
     devices rank 0 decides by its own losses, and all ranks stop at the same step.
 
     Args:
@@ -33,15 +33,15 @@ class GuardCallback(AnyCallback):
         action: `stop` ends the run; `warn` says what would end it, and lets it go on.
         monitor: The metric that speaks against a stall when it improves, as the module logs it in validations.
         mode: Whether that metric is to fall (`min`) or to rise (`max`).
-        listener: Called with the numbers of each step as they are read; tracking hangs on here. Who listens
-            says what is to be said: then the callback warns of nothing.
+        listener: Called with the numbers of each step as they are read, for tracking. The callback then leaves all
+            warnings to the listener.
 
     Raises:
         InputError: An argument is none of the allowed ones, or nothing is to be guarded.
 
     Example:
         >>> callback = GuardCallback(action="warn")
-        >>> callback.verdict is None
+        >>> callback.decision is None
         True
     """
 
@@ -64,7 +64,7 @@ class GuardCallback(AnyCallback):
         self._action, self._monitor, self._mode = action, monitor, mode
         self._listener = listener
         self._early_end = EarlyEnd()
-        self._handover = SpawnResult()
+        self._spawn_result = SpawnResult()
         self._reset(0, 0)
 
     def _reset(self, step: int, total_steps: int) -> None:
@@ -74,18 +74,24 @@ class GuardCallback(AnyCallback):
         self._history: RunHistory | None = None
         if self.guard is not None:
             self._history = RunHistory(self.guard, total_steps, self._mode, is_whole=step == 0)
-        self._decision = SharedDecision()
+        self._shared = SharedDecision()
         self._step = step
-        self._verdict: Verdict | None = None
-        self._found: Verdict | None = None
+        self._decision: StopDecision | None = None
+        self._found: StopDecision | None = None
 
     @property
-    def verdict(self) -> Verdict | None:
+    def decision(self) -> StopDecision | None:
         """Why the run was stopped, or, where the action is `warn`, why it should have been; else None."""
-        told = self._handover.take()
-        if told is not None:
-            self._verdict = Verdict(**{**told, "reason": StopReason(told["reason"])})
-        return self._verdict
+        left = self._spawn_result.take()
+        if left is not None:
+            self._decision = StopDecision(**{**left, "reason": StopReason(left["reason"])})
+        return self._decision
+
+    @property
+    def verdict(self) -> StopDecision | None:
+        """The former name of `decision`."""
+        warnings.warn("GuardCallback.verdict is now called decision.", DeprecationWarning, stacklevel=2)
+        return self.decision
 
     @property
     def alarms(self) -> tuple[str, ...]:
@@ -93,12 +99,12 @@ class GuardCallback(AnyCallback):
         return () if self._history is None else self._history.alarms
 
     @property
-    def flagged(self) -> Verdict | None:
-        """The verdict that was passed over, where `Guard.only_notes` is set; else None."""
+    def flagged(self) -> StopDecision | None:
+        """The decision that was passed over, where `Guard.only_notes` is set; else None."""
         return None if self._history is None else self._history.flagged
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Start anew, from the step at which a resumed run stands."""
+        """Start anew, from the step that a resumed run has reached."""
         total = trainer.estimated_stepping_batches
         self._reset(trainer.global_step, int(total) if 0 < total < float("inf") else 0)
         if _shards_gradients(trainer):
@@ -127,7 +133,7 @@ class GuardCallback(AnyCallback):
             gatherer.send()
         self._take(gatherer.take(), trainer, pl_module)
         if is_alone or is_time:
-            self._heed(trainer, self._decision.share(trainer, self._found is not None))
+            self._heed(trainer, self._shared.share(trainer, self._found is not None))
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Note the monitored metric, which may speak against a stall."""
@@ -137,7 +143,7 @@ class GuardCallback(AnyCallback):
             self._history.add_validation(float(trainer.callback_metrics[self._monitor]))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Hand on the steps that were not read yet."""
+        """Read the steps that were not read yet, and report them."""
         self._take(self._gatherer.read(), trainer, pl_module)
         self._heed(trainer, from_rank_zero(trainer, self._found is not None))
 
@@ -157,9 +163,9 @@ class GuardCallback(AnyCallback):
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Put the Trainer's settings back."""
         self._early_end.restore()
-        # who listens knows the verdict
-        if self._verdict is not None and trainer.is_global_zero and self._listener is None:
-            self._handover.leave({**asdict(self._verdict), "reason": str(self._verdict.reason)})
+        # a listener knows the decision
+        if self._decision is not None and trainer.is_global_zero and self._listener is None:
+            self._spawn_result.leave({**asdict(self._decision), "reason": str(self._decision.reason)})
 
     def _take(self, records: list[StepRecord], trainer: Any, module: Any) -> None:
         """Hand the numbers on, and find out whether the run must end."""
@@ -171,34 +177,34 @@ class GuardCallback(AnyCallback):
             return
         skips = getattr(trainer.precision_plugin, "scaler", None) is not None
         for record in records:
-            verdict = self._history.add(record, skips) or self._look_at_gradients(record, skips, module)
-            if verdict is not None and self._action == "stop":
-                self._found = verdict
+            decision = self._history.add(record, skips) or self._check_gradients(record, skips, module)
+            if decision is not None and self._action == "stop":
+                self._found = decision
                 break
-            if verdict is not None:
-                self._history.say_no_more_of(verdict.reason)
-                self._verdict = self._verdict or verdict
-                self._warn(trainer, f"would stop the training {_explained(verdict)}")
+            if decision is not None:
+                self._history.retire_rule(decision.reason)
+                self._decision = self._decision or decision
+                self._warn(trainer, f"would stop the training {_explained(decision)}")
         self._tell_news(trainer)
 
-    def _look_at_gradients(self, record: StepRecord, skips_steps: bool, module: Any) -> Verdict | None:
-        """Return a verdict where gradients that are not finite have reached the parameters; a loss may hide it."""
+    def _check_gradients(self, record: StepRecord, skips_steps: bool, module: Any) -> StopDecision | None:
+        """Return a decision where gradients that are not finite have reached the parameters; a loss may hide it."""
         norm = record.grad_norm
         if norm is None or isfinite(norm) or skips_steps or self.guard is None or not self.guard.non_finite:
             return None
         if all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters()):
             return None
         message = f"the gradients became {norm:g} at step {record.step}, and so did parameters"
-        return Verdict(StopReason.NON_FINITE, record.step, message, record.lr)
+        return StopDecision(StopReason.NON_FINITE, record.step, message, record.lr)
 
     def _heed(self, trainer: Any, stop: bool) -> None:
         """Stop where rank 0 says so."""
-        if not stop or self._verdict is not None:
+        if not stop or self._decision is not None:
             return
-        self._verdict = from_rank_zero(trainer, self._found)
+        self._decision = from_rank_zero(trainer, self._found)
         self._early_end.end(trainer, validate=False)
-        if self._verdict is not None:
-            self._warn(trainer, f"stopped the training {_explained(self._verdict)}")
+        if self._decision is not None:
+            self._warn(trainer, f"stopped the training {_explained(self._decision)}")
 
     def _tell_news(self, trainer: Any) -> None:
         if self._history is not None:
@@ -211,13 +217,13 @@ class GuardCallback(AnyCallback):
             warnings.warn(f"opttune {sentence}", stacklevel=2)
 
 
-def _explained(verdict: Verdict) -> str:
+def _explained(decision: StopDecision) -> str:
     """Return the rule, the step, the numbers, and what to try, in words."""
-    said = f"({verdict.reason}): {verdict.message}."
-    if not verdict.lr or not isfinite(verdict.lr):
+    said = f"({decision.reason}): {decision.message}."
+    if not decision.lr or not isfinite(decision.lr):
         return said
-    other = ", or a larger one if it was small for this model" if verdict.reason is StopReason.STALL else ""
-    return f"{said} The learning rate was {verdict.lr:.3g}; try {verdict.lr / 10:.3g}{other}."
+    other = ", or a larger one if it was small for this model" if decision.reason is StopReason.STALL else ""
+    return f"{said} The learning rate was {decision.lr:.3g}; try {decision.lr / 10:.3g}{other}."
 
 
 def _shards_gradients(trainer: Any) -> bool:

@@ -1,16 +1,35 @@
-"""What the guard knows of one run: the numbers that its rules are asked about, and which of them still count."""
+"""What the guard remembers of one run: its losses and validations, the rules that still count, and the alarms.
 
+An alarm ends nothing: a loss may spike, or gradients jump, without harm (`rules.py` says why).
+"""
+
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from math import isfinite
+from statistics import median
 from typing import Any
 
-from opttune.guard.alarms import Alarms
-from opttune.guard.rules import Guard, Verdict, is_blown_up, judge, looks_for_blow_up
-from opttune.guard.stall import Timing, has_stalled, judge_stall, stall_timing
+from opttune.guard.rules import (
+    NEAR_ZERO,
+    Guard,
+    StopDecision,
+    Timing,
+    has_stalled,
+    is_blown_up,
+    judge,
+    judge_stall,
+    looks_for_blow_up,
+    stall_timing,
+)
 from opttune.guard.steps import StepRecord
 from opttune.outcome import StopReason
 
+_USUAL_OF = 50
+"""The usual norm of the gradients is the median of so many steps."""
+_LEAST_NORMS = 20
+_USUAL_EVERY = 10
+"""Steps between two of these medians."""
 _LEAST_VALIDATIONS = 2
 
 
@@ -25,7 +44,7 @@ class RunHistory:
             its rising, or standing still, says nothing.
 
     Attributes:
-        flagged: The verdict that was passed over, where the settings say to note it only.
+        flagged: The decision that was passed over, where the settings say to note it only.
         news: Sentences on what stood out, since they were last taken.
 
     Example:
@@ -44,7 +63,7 @@ class RunHistory:
         self._highest_lr, self._risen_until = 0.0, 0
         self._is_waiting = False
         self._alarms = Alarms(guard)
-        self.flagged: Verdict | None = None
+        self.flagged: StopDecision | None = None
         self.news: list[str] = []
 
     @property
@@ -64,7 +83,7 @@ class RunHistory:
         if self.wants_validations:
             self._validations.append(value)
 
-    def add(self, record: StepRecord, skips_steps: bool = False) -> Verdict | None:
+    def add(self, record: StepRecord, skips_steps: bool = False) -> StopDecision | None:
         """Take an optimizer step; return why the run must end, or None.
 
         Args:
@@ -77,19 +96,19 @@ class RunHistory:
         if record.loss is None:
             return None
         self._losses.append(record.loss)
-        verdict = judge(self._losses, self._total_steps, self._rules, skips_steps, record.step)
-        verdict = verdict or self._look_for_stall(record.step)
+        decision = judge(self._losses, self._total_steps, self._rules, skips_steps, record.step)
+        decision = decision or self._look_for_stall(record.step)
         self._retire()
-        if verdict is None:
+        if decision is None:
             return None
-        verdict = replace(verdict, lr=record.lr)
-        if self._rules.only_notes and verdict.reason is not StopReason.NON_FINITE:
-            self.flagged = verdict
+        decision = replace(decision, lr=record.lr)
+        if self._rules.only_notes and decision.reason is not StopReason.NON_FINITE:
+            self.flagged = decision
             self._rules = replace(self._rules, blow_up=False, stall=False)
             return None
-        return verdict
+        return decision
 
-    def say_no_more_of(self, reason: StopReason) -> None:
+    def retire_rule(self, reason: StopReason) -> None:
         """Switch off the rule that has spoken, and those that would say less."""
         was_finite = reason is not StopReason.NON_FINITE
         self._rules = replace(
@@ -121,9 +140,9 @@ class RunHistory:
         self._is_waiting = progress["is_waiting"]
         self._alarms.go_on_from(progress["alarms"])
         flagged = progress["flagged"]
-        self.flagged = flagged and Verdict(**{**flagged, "reason": StopReason(flagged["reason"])})
+        self.flagged = flagged and StopDecision(**{**flagged, "reason": StopReason(flagged["reason"])})
 
-    def _look_for_stall(self, step: int) -> Verdict | None:
+    def _look_for_stall(self, step: int) -> StopDecision | None:
         if not self._rules.stall:
             return None
         timing = stall_timing(step, self._total_steps, self._risen_until, self._rules)
@@ -157,3 +176,90 @@ class RunHistory:
     def _say(self, sentence: str) -> None:
         if sentence:
             self.news.append(sentence)
+
+
+class Alarms:
+    """Notes spikes of the loss and jumps of the gradients, the first of each kind, and how often there was one.
+
+    Args:
+        guard: The settings.
+
+    Example:
+        >>> alarms = Alarms(Guard())
+        >>> [alarms.add(StepRecord(step, loss, 0.1, None)) for step, loss in enumerate([2.0, 1.9, 9.0, 9.5], 1)]
+        ['', '', 'the loss jumped to 9 at step 3, above 2 x the first, 2', '']
+        >>> alarms.sentences
+        ('the loss jumped to 9 at step 3, above 2 x the first, 2 (2 times)',)
+    """
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._first: float | None = None
+        self._norms: deque[float] = deque(maxlen=_USUAL_OF)
+        self._seen = 0
+        self._usual = 0.0
+        self._noted: dict[str, tuple[str, int]] = {}
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was noted, a sentence for each kind."""
+        return tuple(text if times == 1 else f"{text} ({times} times)" for text, times in self._noted.values())
+
+    def add(self, record: StepRecord) -> str:
+        """Take a step; return a sentence for the first alarm of a kind, else the empty text."""
+        if not self._guard.alarms:
+            return ""
+        return self._check_loss(record) or self._check_norm(record)
+
+    def note(self, kind: str, text: str) -> str:
+        """Note something of another kind; return the sentence where it is the first."""
+        known, times = self._noted.get(kind, (text, 0))
+        self._noted[kind] = (known, times + 1)
+        return "" if times else text
+
+    def progress(self) -> dict[str, Any]:
+        """Return what it remembers, as plain values."""
+        noted = {kind: list(entry) for kind, entry in self._noted.items()}
+        return {
+            "first": self._first,
+            "norms": list(self._norms),
+            "seen": self._seen,
+            "usual": self._usual,
+            "noted": noted,
+        }
+
+    def go_on_from(self, progress: Mapping[str, Any]) -> None:
+        """Take up what `progress` gave."""
+        self._first, self._seen, self._usual = progress["first"], progress["seen"], progress["usual"]
+        self._norms = deque(progress["norms"], maxlen=_USUAL_OF)
+        self._noted = {kind: (text, times) for kind, (text, times) in progress["noted"].items()}
+
+    def _check_loss(self, record: StepRecord) -> str:
+        loss = record.loss
+        if loss is None or not isfinite(loss):
+            return ""
+        if self._first is None:
+            self._first = loss
+        ratio = self._guard.spike_ratio
+        # near or below zero a ratio says nothing
+        if self._first <= NEAR_ZERO or loss <= ratio * self._first:
+            return ""
+        text = f"the loss jumped to {loss:.4g} at step {record.step}, above {ratio:g} x the first, {self._first:.4g}"
+        return self.note("spike", text)
+
+    def _check_norm(self, record: StepRecord) -> str:
+        norm = record.grad_norm
+        if norm is None or not isfinite(norm):
+            return ""
+        ratio, usual = self._guard.grad_norm_ratio, self._usual
+        is_jump = len(self._norms) >= _LEAST_NORMS and norm > ratio * usual > 0
+        self._norms.append(norm)
+        self._seen += 1
+        if len(self._norms) >= _LEAST_NORMS and self._seen % _USUAL_EVERY == 0:
+            self._usual = median(self._norms)
+        if not is_jump:
+            return ""
+        text = (
+            f"the gradients' norm jumped to {norm:.4g} at step {record.step}, above {ratio:g} x the usual {usual:.4g}"
+        )
+        return self.note("grad_norm", text)

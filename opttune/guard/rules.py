@@ -1,22 +1,37 @@
-"""The guard's rules: pure decisions on the losses so far.
+"""The guard's rules: pure decisions on the losses and validations so far.
 
 With `L0` the first loss and `m` the median of the last `W = max(8, 20% of the steps so far)` losses:
 
 - non-finite: a loss that is NaN or infinite ends the run at once;
 - runaway: the median of the last three losses above `900 L0`, or of the last nine above `30 L0`, ends it in its
   first steps, looked at in every step up to 20% of the length; a catapult does not rise as high, or is down before;
-- blow-up: `m > 1.5 L0` at two checks in a row ends it. Checks stand `max(8 steps, 1%)` of the length apart, from
+- blow-up: `m > 1.5 L0` at two checks in a row ends it. The checks are `max(8 steps, 1%)` of the length apart, from
   `max(10 steps, 1%)` to 20% of the length; one spike, or a rise that comes down again, ends nothing.
-  Where `L0` is near or below zero, `m - L0 > max(0.5 |L0|, 10 MAD of the first W losses)` takes its place.
+  Where `L0` is near or below zero, `m - L0 > max(0.5 |L0|, 10 MAD of the first W losses)` takes its place;
+- stall: once, at 10% of the length (at least 20 steps) and not before 5% of it have passed since the learning rate
+  last rose, `m > 0.995 L0`, also with the median of the last three for `m`, ends the run, unless a validation was
+  better than the first by 2%. A loss that is far above the first is blow-up's to judge: it may be a catapult, and the
+  check waits until it is down. A loss that is noised, smoothed or mixed may stay level while the model learns, so
+  that without two validations nothing is ended: the check waits for the second one, until half of the length.
 
 Of a training of unknown length only the first 18 losses are looked at for runaway and blow-up. Losses that a
-GradScaler let pass are no part of any median. The rule for a loss that does not fall stands in `stall.py`.
+GradScaler let pass are no part of any median.
+
+Why a rise alone ends nothing: at learning rates above the edge of stability the loss first rises, the curvature falls,
+and the run then converges, often better (the catapult: Lewkowycz et al. 2020, arXiv 2003.02218); PaLM's loss spiked
+about 20 times and recovered (Chowdhery et al. 2022, arXiv 2204.02311). That a loss far above its start is infeasible
+is the practice of Google's tuning playbook. The thresholds were chosen on recorded runs, own ones, DeepOBS's
+(Schneider et al. 2019) and AlgoPerf's (Dahl et al. 2023), and are reported on the problems that none was chosen on:
+`benchmarks/guard.py` prints both; `docs/guard.md` has the figures. The runaway rule's form is this project's own.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from math import inf, isfinite
 from statistics import median
+from typing import Any
 
 from opttune.errors import InputError
 from opttune.outcome import StopReason
@@ -122,12 +137,12 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class StopDecision:
     """Why a run must end.
 
     Attributes:
         reason: Which rule.
-        step: The optimizer step, counted from 1, at which it struck.
+        step: The optimizer step, counted from 1, at which it decided.
         message: One sentence with the numbers.
         lr: The learning rate of that step; None where it is not known.
     """
@@ -140,7 +155,7 @@ class Verdict:
 
 def judge(
     losses: Sequence[float], total_steps: int, guard: Guard, skips_steps: bool = False, step: int | None = None
-) -> Verdict | None:
+) -> StopDecision | None:
     """Decide after an optimizer step whether the run must end.
 
     Args:
@@ -151,7 +166,7 @@ def judge(
         step: The step of the last loss, where some step before gave none; else their number.
 
     Returns:
-        The verdict, or None where the run goes on.
+        The decision, or None where the run goes on.
 
     Example:
         >>> judge([2.3, 2.2, float("nan")], 100, Guard()).message
@@ -169,7 +184,7 @@ def judge(
 
 def looks_for_blow_up(count: int, total_steps: int, guard: Guard) -> bool:
     """Return whether a rising loss can still end a run with so many losses; if not, only the last ones matter."""
-    # in a very short run the two first checks are looked at even where they lie beyond the share
+    # a very short run gets its first two checks even where they lie beyond the share
     last = max(guard.blow_up_until_fraction * total_steps, _first_check(total_steps) + _check_distance(total_steps))
     return guard.blow_up and count <= last
 
@@ -177,7 +192,7 @@ def looks_for_blow_up(count: int, total_steps: int, guard: Guard) -> bool:
 _RUNAWAY_STEPS, _LATEST = 9, 3
 
 
-def _judge_runaway(losses: Sequence[float], guard: Guard, step: int) -> Verdict | None:
+def _judge_runaway(losses: Sequence[float], guard: Guard, step: int) -> StopDecision | None:
     first, latest = next(filter(isfinite, losses)), latest_median(losses)
     highest = guard.runaway_ratio * first
     if len(losses) <= _LATEST or first <= NEAR_ZERO:
@@ -188,10 +203,10 @@ def _judge_runaway(losses: Sequence[float], guard: Guard, step: int) -> Verdict 
             # not high enough, not for long enough, or a catapult on its way down
             return None
         latest = recent
-    return Verdict(StopReason.BLOW_UP, step, f"the loss ran away from {first:.4g} to {latest:.4g} by step {step}")
+    return StopDecision(StopReason.BLOW_UP, step, f"the loss ran away from {first:.4g} to {latest:.4g} by step {step}")
 
 
-def _judge_blow_up(losses: Sequence[float], total_steps: int, guard: Guard, step: int) -> Verdict | None:
+def _judge_blow_up(losses: Sequence[float], total_steps: int, guard: Guard, step: int) -> StopDecision | None:
     distance = _check_distance(total_steps)
     since_first = len(losses) - _first_check(total_steps)
     if since_first < distance or since_first % distance:
@@ -205,15 +220,15 @@ def _judge_blow_up(losses: Sequence[float], total_steps: int, guard: Guard, step
         f"its median was {recent_median(before, guard):.4g} at step {step - distance} "
         f"and {recent_median(now, guard):.4g} at step {step}"
     )
-    return Verdict(StopReason.BLOW_UP, step, message)
+    return StopDecision(StopReason.BLOW_UP, step, message)
 
 
-def _judge_non_finite(losses: Sequence[float], guard: Guard, skips_steps: bool, step: int) -> Verdict | None:
+def _judge_non_finite(losses: Sequence[float], guard: Guard, skips_steps: bool, step: int) -> StopDecision | None:
     allowed = guard.allowed_skipped_steps if skips_steps else 0
     recent = losses[-allowed - 1 :]
     if not guard.non_finite or len(recent) <= allowed or any(isfinite(loss) for loss in recent):
         return None
-    return Verdict(StopReason.NON_FINITE, step, f"the loss became {losses[-1]:g} at step {step}")
+    return StopDecision(StopReason.NON_FINITE, step, f"the loss became {losses[-1]:g} at step {step}")
 
 
 def _first_check(total_steps: int) -> int:
@@ -221,12 +236,12 @@ def _first_check(total_steps: int) -> int:
 
 
 def _check_distance(total_steps: int) -> int:
-    # no loss stands in the medians of two checks in a row
+    # no loss is part of the medians of two checks in a row
     return max(8, total_steps // 100)
 
 
 def is_blown_up(losses: Sequence[float], guard: Guard) -> bool:
-    """Return whether the median loss, of finite losses, stands far above the first."""
+    """Return whether the median loss, of finite losses, is far above the first."""
     first, recent = losses[0], recent_median(losses, guard)
     if first > NEAR_ZERO:
         return recent > guard.blow_up_ratio * first
@@ -237,7 +252,7 @@ def is_blown_up(losses: Sequence[float], guard: Guard) -> bool:
 
 
 NEAR_ZERO = 0.01
-"""Below this first loss a ratio says nothing: a log-likelihood passes zero on its way down."""
+"""Below this first loss a ratio means nothing: a log-likelihood passes zero on its way down."""
 
 
 def latest_median(losses: Sequence[float]) -> float:
@@ -250,3 +265,100 @@ def recent_median(losses: Sequence[float], guard: Guard) -> float:
     """Return the median of the last `W` losses."""
     window = max(guard.window_steps, round(guard.window_fraction * len(losses)))
     return median(losses[-window:])
+
+
+_LEAST_STEPS = 20
+"""Fewer do not tell whether a loss falls."""
+
+
+class Timing(Enum):
+    """Whether this is the moment to look for a stall."""
+
+    EARLY = "early"
+    DUE = "due"
+    LATE = "late"
+
+
+def stall_timing(step: int, total_steps: int, risen_until: int, guard: Guard) -> Timing:
+    """Say whether a stall is looked for after an optimizer step.
+
+    Args:
+        step: The step, counted from 1.
+        total_steps: Optimizer steps of the full length; 0 where it is unknown, of which none is looked for.
+        risen_until: The step with the highest learning rate so far: a warmup's end.
+        guard: The settings.
+
+    Example:
+        >>> stall_timing(100, 1000, 60, Guard()), stall_timing(110, 1000, 60, Guard())
+        (<Timing.EARLY: 'early'>, <Timing.DUE: 'due'>)
+    """
+    if not guard.stall or step > guard.stall_until_fraction * total_steps:
+        return Timing.LATE
+    earliest = max(_LEAST_STEPS, guard.stall_from_fraction * total_steps)
+    after_warmup = risen_until + guard.stall_after_warmup_fraction * total_steps
+    return Timing.EARLY if step < max(earliest, after_warmup) else Timing.DUE
+
+
+def has_stalled(losses: Sequence[float], guard: Guard) -> bool:
+    """Return whether the loss is where it began, or not far above.
+
+    Example:
+        >>> has_stalled([2.3, 2.31, 2.3], Guard()), has_stalled([2.3, 2.1, 1.9], Guard())
+        (True, False)
+    """
+    finite = list(filter(isfinite, losses))
+    if not finite or is_blown_up(finite, guard):
+        return False
+    limit = finite[0] - (1 - guard.stall_ratio) * abs(finite[0])
+    return min(recent_median(finite, guard), latest_median(finite)) > limit
+
+
+def has_improved(validations: Sequence[float], mode: str, guard: Guard) -> bool:
+    """Return whether some validation was better than the first by the share that speaks against a stall.
+
+    Args:
+        validations: The monitored metric at each validation.
+        mode: Whether it is to fall (`min`) or to rise (`max`).
+        guard: The settings.
+
+    Example:
+        >>> has_improved([2.3, 2.2], "min", Guard()), has_improved([0.1, 0.1001], "max", Guard())
+        (True, False)
+    """
+    first = validations[0]
+    gains = [first - value if mode == "min" else value - first for value in validations[1:]]
+    finite = [gain for gain in gains if isfinite(gain)]
+    return bool(finite) and max(finite) > 0 and max(finite) >= guard.stall_veto_fraction * abs(first)
+
+
+def judge_stall(
+    losses: Sequence[float], validations: Sequence[float], mode: str, guard: Guard, step: int
+) -> StopDecision | None:
+    """Decide, at the moment that `stall_timing` gives, whether the run must end.
+
+    Args:
+        losses: The loss of every step so far.
+        validations: The monitored metric at each validation so far, at least two.
+        mode: Whether it is to fall (`min`) or to rise (`max`).
+        guard: The settings.
+        step: The step.
+
+    Example:
+        >>> judge_stall([2.3] * 50, [2.3, 2.29], "min", Guard(), 50).message
+        'the loss did not fall: its median was 2.3 at step 50, the first 2.3; nor did a validation improve by 2%'
+    """
+    if not has_stalled(losses, guard) or has_improved(validations, mode, guard):
+        return None
+    finite = list(filter(isfinite, losses))
+    message = (
+        f"the loss did not fall: its median was {recent_median(finite, guard):.4g} at step {step}, "
+        f"the first {finite[0]:.4g}; nor did a validation improve by {guard.stall_veto_fraction:.0%}"
+    )
+    return StopDecision(StopReason.STALL, step, message)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Verdict":
+        warnings.warn("opttune.guard.rules.Verdict is now called StopDecision.", DeprecationWarning, stacklevel=2)
+        return StopDecision
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -28,8 +28,7 @@ from opttune.trainer.ranks import from_rank_zero, of_all_ranks
 from opttune.trainer.spawn_result import SpawnResult
 from opttune.training.attach import RecipeAttacher
 from opttune.training.callbacks import CallbackGroup
-from opttune.training.conclusion import Conclusion, agreed, conclude, guarded_fields
-from opttune.training.finish import FinishWithValidation
+from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
 
@@ -174,9 +173,9 @@ class TrialCallback(CallbackGroup):
             self._end(trainer, *agreed(trainer, lambda: self._how_it_ended(trainer)))
 
     def _how_it_ended(self, trainer: Any) -> Conclusion:
-        if self._guard.verdict is None and self._pruning.message:
+        if self._guard.decision is None and self._pruning.message:
             return StopReason.PRUNED, None, self._pruning.message
-        return conclude(trainer, self._guard.verdict, self._monitor, self._finish.total_steps)
+        return conclude(trainer, self._guard.decision, self._monitor, self._finish.total_steps)
 
     def _end(self, trainer: Any, reason: StopReason, value: float | None, message: str, trace: str = "") -> None:
         seconds = time.monotonic() - self._started

@@ -5,6 +5,7 @@ An exception out of a hook would make loggers report a failure; `should_stop` en
 
 from typing import Any
 
+from opttune.trainer.internals import without_minimums
 from opttune.trainer.namespaces import NAMESPACES
 
 _EARLY_STOPPING = tuple(namespace.callbacks.EarlyStopping for namespace in NAMESPACES)
@@ -22,7 +23,7 @@ class EarlyEnd:
 
         Args:
             trainer: The Trainer that is fitting, in `on_train_batch_end`.
-            validate: Whether a validation shall follow, wherever the epoch stands.
+            validate: Whether a validation shall follow, at whatever batch of its epoch.
         """
         if validate:
             every = trainer.check_val_every_n_epoch
@@ -32,9 +33,8 @@ class EarlyEnd:
         else:
             self._set(trainer, "limit_val_batches", 0)
             self._need_no_metric(trainer)
-        # Lightning waits for the minimums before it heeds should_stop
-        self._set(trainer.fit_loop, "min_epochs", 0)
-        self._set(trainer.fit_loop.epoch_loop, "min_steps", None)
+        for owner, name, value in without_minimums(trainer):
+            self._set(owner, name, value)
         trainer.should_stop = True
 
     def restore(self) -> None:
@@ -44,7 +44,7 @@ class EarlyEnd:
             setattr(owner, name, value)
 
     def _need_no_metric(self, trainer: Any) -> None:
-        """Keep those who monitor a metric from raising because the validation that logs it never came."""
+        """Keep callbacks and schedules that monitor a metric from raising: no validation logs it."""
         for callback in trainer.callbacks:
             if isinstance(callback, _EARLY_STOPPING):
                 self._set(callback, "strict", False)
@@ -55,7 +55,7 @@ class EarlyEnd:
 
     def _set(self, owner: Any, name: str, value: object) -> None:
         before = getattr(owner, name)
-        # the one who really changes it puts it back, in whatever order the others do
+        # of several that end one fit, only the one that changes a setting restores it
         if before != value:
             self._changed.append((owner, name, before))
             setattr(owner, name, value)

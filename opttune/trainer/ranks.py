@@ -63,7 +63,7 @@ def _send(tensor: torch.Tensor) -> None:
     """Fill a tensor with rank 0's."""
     sent = torch.distributed.broadcast(tensor, src=0, async_op=True)
     sent.wait()
-    # whoever lets go of the exchange last frees its tensor, for which a thread of gloo's would need the interpreter;
+    # the last to release the exchange frees its tensor, for which a thread of gloo's would need the interpreter;
     # in a process that ends right after its last exchange it comes too late, and the process is aborted
     _SENT.append(sent)
 

@@ -22,7 +22,7 @@ class Transfer:
 
     @property
     def has_arrived(self) -> bool:
-        """Whether reading them makes nobody wait; of an accelerator that does not tell, it never is."""
+        """Whether reading them takes no waiting; always false for an accelerator that does not tell."""
         if self._event is not None:
             return bool(self._event.query())  # type: ignore[no-untyped-call]
         return self._numbers.device.type == "cpu"

@@ -14,6 +14,7 @@ from opttune.catalog.check import check_recipe, with_defaults
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.errors import ModelError, RecipeError
 from opttune.recipe import Recipe
+from opttune.trainer.hooks import ReplacedHook
 from opttune.trainer.namespaces import AnyCallback
 from opttune.training.own_optimizer import OwnOptimizer, ask_own_optimizer
 
@@ -50,8 +51,7 @@ class RecipeAttacher(AnyCallback):
         self._total_steps = 0
         self._group_options: list[dict[str, Any]] = []
         self._trainer_settings: list[tuple[str, Any]] = []
-        self._bound: Any = None
-        self._shadowed: Any = None
+        self._bound: ReplacedHook | None = None
 
     @property
     def replaced(self) -> str:
@@ -65,15 +65,12 @@ class RecipeAttacher(AnyCallback):
         """
         if self._bound is not None:
             return
-        # LightningCLI binds one on the instance, too; it comes back afterwards
-        self._shadowed = vars(module).get(_HOOK)
         own = getattr(module, _HOOK)
 
         def configure_optimizers(module: Any) -> dict[str, Any]:
             return self._configure(module, ask_own_optimizer(own))
 
-        self._bound = module
-        setattr(module, _HOOK, MethodType(configure_optimizers, module))
+        self._bound = ReplacedHook(module, _HOOK, MethodType(configure_optimizers, module))
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Put the recipe in place."""
@@ -84,7 +81,7 @@ class RecipeAttacher(AnyCallback):
         self.bind(pl_module)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """In a resumed run, follow this fit's recipe and length from the step at which it stands."""
+        """In a resumed run, follow this fit's recipe and length from the step that it has reached."""
         if trainer.global_step == 0:
             return
         # the checkpoint brought back the options and the rate of the recipe and length that it was made with
@@ -160,13 +157,9 @@ class RecipeAttacher(AnyCallback):
     def _undo(self, trainer: Any) -> None:
         while self._trainer_settings:
             setattr(trainer, *self._trainer_settings.pop())
-        if self._bound is None:
-            return
-        if self._shadowed is None:
-            delattr(self._bound, _HOOK)
-        else:
-            setattr(self._bound, _HOOK, self._shadowed)
-        self._bound = self._shadowed = None
+        if self._bound is not None:
+            self._bound.restore()
+            self._bound = None
 
 
 def refuse_untunable(trainer: Any, module: Any) -> None:

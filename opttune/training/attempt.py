@@ -20,10 +20,9 @@ from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.trainer.namespaces import NAMESPACES, AnyCallback, trainer_class
 from opttune.training.attach import RecipeAttacher
-from opttune.training.conclusion import Conclusion, agreed, conclude, guarded_fields
 from opttune.training.data_order import DataOrder
+from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields
 from opttune.training.errors import raise_if_disk_is_full, reason_of
-from opttune.training.finish import FinishWithValidation
 from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
@@ -44,13 +43,23 @@ _CONTRADICTED = (("enable_checkpointing", "Checkpoint"), ("enable_progress_bar",
 
 
 class AttemptListener(Protocol):
-    """Who wants to hear of a training while it runs; nothing here may block."""
+    """Takes what a training reports while it runs; nothing here may block."""
 
     def steps(self, records: list[StepRecord]) -> None:
         """Take the numbers of some optimizer steps."""
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Take the metrics that the module logged, after a validation."""
+
+
+class NullListener:
+    """A listener that ignores everything."""
+
+    def steps(self, records: list[StepRecord]) -> None:
+        """Ignore them."""
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Ignore them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,7 @@ class Attempt:
         until_step: Pause after this optimizer step; None, or at least the full length, trains to the end. The
             schedule is that of the full length in any case.
         resume_from: The checkpoint of a paused attempt with the same recipe and seed, to go on from.
-        stop_checkpoint: Where to save the state where somebody stops it in between; None does not save.
+        stop_checkpoint: Where to save the state where it is stopped in between; None does not save.
     """
 
     recipe: Recipe | None
@@ -91,7 +100,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
     Args:
         attempt: What to train.
         workload: The user's model and data.
-        listener: Hears of steps and metrics.
+        listener: Takes steps and metrics.
         stop: Asked after each step whether the training shall end; it does so with its state saved.
 
     Returns:
@@ -138,7 +147,7 @@ class TrainingRun:
 
     Args:
         attempt: What to train.
-        listener: Hears of steps and metrics.
+        listener: Takes steps and metrics.
         stop_at_step: End after this optimizer step, before the first for 0; None runs the full length.
         stop: Asked after each step whether the training shall end.
     """
@@ -218,7 +227,7 @@ class TrainingRun:
         return conclusion
 
     def interrupted(self) -> Conclusion:
-        """Return how a fit ended that somebody stopped; keep its state where it was saved."""
+        """Return how a stopped fit ended; keep its state where it was saved."""
         # after SIGTERM Lightning raises SystemExit even so
         if self._pause.paused and self._pause.is_stopped:
             self._keep_part(self.attempt.stop_checkpoint)
@@ -226,7 +235,7 @@ class TrainingRun:
 
     def _conclude(self) -> Conclusion:
         paused, monitor = self._pause.paused, self.attempt.monitor
-        return conclude(self.trainer, self._guard.verdict, monitor, self.total_steps, paused)
+        return conclude(self.trainer, self._guard.decision, monitor, self.total_steps, paused)
 
     def _keep_part(self, path: Path | None) -> None:
         if path is not None and self._part is not None and self.trainer.is_global_zero:

@@ -1,9 +1,13 @@
-"""Where a training stands in its data: so that one resumed in mid-epoch goes on with the batches that remain.
+"""The place of a training in its data, so that one resumed in mid-epoch continues with the batches that remain.
 
 Lightning begins a loader anew. A plain DataLoader over a dataset with a length is therefore replaced by a copy
 that remembers with what random state its epoch began, and skips what was seen by drawing its indices alone.
 The order is then exact, and with `num_workers=0` so are the batches. A stream, a DataLoader of a foreign
 class or a CombinedLoader is left as it is and begins anew in mid-epoch, as ever with Lightning.
+
+torchdata's StatefulDataLoader does not do it: a loader that is built already would have to be built again, `shuffle`
+gives another order under it, and a sampler of the user's own that draws from a global generator is not resumed
+exactly (tried with torchdata 0.11).
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,6 +18,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from opttune.trainer.hooks import ReplacedHook
 from opttune.training.random_state import kept_random_state, read_random_state, set_random_state
 
 _HOOK = "train_dataloader"
@@ -25,8 +30,7 @@ class DataOrder:
     def __init__(self) -> None:
         self._places: list[_Place] = []
         self._resumed: list[dict[str, Any]] = []
-        self._source: Any = None
-        self._shadowed: Any = None
+        self._replaced: ReplacedHook | None = None
 
     def watch(self, model: Any, data: dict[str, Any]) -> dict[str, Any]:
         """Follow the train loaders, wherever they come from.
@@ -49,22 +53,17 @@ class DataOrder:
             self._places.clear()
             return self._followed(own())
 
-        self._source, self._shadowed = source, vars(source).get(_HOOK)
-        setattr(source, _HOOK, train_dataloader)
+        self._replaced = ReplacedHook(source, _HOOK, train_dataloader)
         return data
 
     def release(self) -> None:
         """Give the module or data module its own hook back."""
-        if self._source is None:
-            return
-        if self._shadowed is None:
-            delattr(self._source, _HOOK)
-        else:
-            setattr(self._source, _HOOK, self._shadowed)
-        self._source = self._shadowed = None
+        if self._replaced is not None:
+            self._replaced.restore()
+            self._replaced = None
 
     def state(self, is_mid_epoch: bool) -> list[dict[str, Any]]:
-        """Return where each loader stands, as plain values and tensors."""
+        """Return the place of each loader, as plain values and tensors."""
         return [place.state(is_mid_epoch) for place in self._places]
 
     def resume(self, states: list[dict[str, Any]]) -> None:
@@ -103,7 +102,7 @@ class DataOrder:
 
 
 class _Place:
-    """Where one loader stands.
+    """The place of one loader in its epoch.
 
     Attributes:
         batches: Batches that its iteration has given.
@@ -122,17 +121,16 @@ class _Place:
 
     def state(self, is_mid_epoch: bool) -> dict[str, Any]:
         begun = {"start": self.start, "batches": self.batches} if is_mid_epoch else {"start": None, "batches": 0}
-        return {"generators": [generator.get_state() for generator in self.generators], **begun}
+        return {"generators": _states(self.generators), **begun}
 
     def indices(self, sampler: Iterable[Any]) -> Iterator[Any]:
         """Begin an iteration over a sampler, or go on with the paused one."""
         self.start = self.resumed["start"] if self.resumed else None
         self.batches = self.resumed["batches"] if self.resumed else 0
+        own = _states(self.generators)
         if self.start is None:
-            own = [generator.get_state() for generator in self.generators]
             self.start = {"global": read_random_state(), "generators": own}
             return iter(sampler)
-        own = [generator.get_state() for generator in self.generators]
         with kept_random_state():
             set_random_state(self.start["global"])
             _set_states(self.generators, self.start["generators"])
@@ -177,6 +175,10 @@ def _counted(batches: Iterator[Any], place: _Place) -> Iterator[Any]:
     for batch in batches:
         place.batches += 1
         yield batch
+
+
+def _states(generators: list[torch.Generator]) -> list[torch.Tensor]:
+    return [generator.get_state() for generator in generators]
 
 
 def _set_states(generators: list[torch.Generator], states: list[torch.Tensor]) -> None:

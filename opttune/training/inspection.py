@@ -1,26 +1,45 @@
-"""Look at a model and its data before a search: can it be tuned, how long is it, what does it log?"""
+"""Inspect a model and its data before a search: can it be tuned, how long is it, what does it log?"""
 
 import traceback
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from lightning.pytorch.utilities import CombinedLoader
 
 from opttune.build.module_facts import read_facts
 from opttune.errors import ModelError, OpttuneError
-from opttune.guard.steps import StepRecord
 from opttune.space.facts import ModelFacts
 from opttune.trainer.namespaces import NAMESPACES
-from opttune.training.attempt import Attempt, TrainingRun
-from opttune.training.data_facts import DataFacts, read_data
-from opttune.training.isolation import isolated
+from opttune.training.attempt import Attempt, NullListener, TrainingRun
+from opttune.training.isolation import isolated, quiet_lightning
 from opttune.training.metrics import read_monitor
 from opttune.training.own_optimizer import OwnOptimizer
 from opttune.training.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
+class DataFacts:
+    """One loader.
+
+    Attributes:
+        purpose: What it is for.
+        dataset: The class of its dataset, or of the loader where it has none.
+        samples: Samples in it; None where they are not known, as of an IterableDataset.
+        batch_size: Samples of a batch; None where the loader does not tell.
+        batches: Batches of an epoch; None where they are not known.
+    """
+
+    purpose: Literal["training", "validation"]
+    dataset: str
+    samples: int | None
+    batch_size: int | None
+    batches: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInspection:
-    """What a look at a model showed.
+    """What an inspection found.
 
     Attributes:
         model_name: The class of the model.
@@ -48,7 +67,7 @@ class ModelInspection:
     data: tuple[DataFacts, ...] = ()
 
 
-def survey(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
+def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
     """Set a model up for a recipe and train at most a few steps, to find in seconds what is wrong.
 
     Args:
@@ -60,14 +79,14 @@ def survey(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
     Raises:
         OpttuneError: The model cannot be tuned, fails in its first steps, or does not log the metric.
     """
-    run = TrainingRun(attempt, _Deaf(), stop_at_step=steps)
+    run = TrainingRun(attempt, NullListener(), stop_at_step=steps)
     with isolated(attempt.seed):
         try:
             run.fit(workload)
         except OpttuneError:
             raise
         except Exception as err:
-            raise ModelError(f"{workload.name} fails when it is set up for training: {_place(err)}") from err
+            raise ModelError(f"{workload.name} fails when it is set up for training: {_located(err)}") from err
     if steps:
         read_monitor(run.trainer.callback_metrics, attempt.monitor)
     model = run.trainer.lightning_module
@@ -86,6 +105,39 @@ def survey(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
     )
 
 
+def read_data(trainer: Any) -> tuple[DataFacts, ...]:
+    """Return what the loaders hold that a Trainer has trained and validated with."""
+    loaders = {"training": trainer.train_dataloader, "validation": trainer.val_dataloaders}
+    with quiet_lightning():
+        return tuple(
+            _facts(purpose, loader)  # type: ignore[arg-type]
+            for purpose, given in loaders.items()
+            if given is not None
+            for loader in CombinedLoader(given).flattened
+        )
+
+
+def _facts(purpose: Literal["training", "validation"], loader: Any) -> DataFacts:
+    dataset = getattr(loader, "dataset", loader)
+    batch_size = getattr(loader, "batch_size", None)
+    if batch_size is None:
+        batch_size = getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
+    return DataFacts(
+        purpose=purpose,
+        dataset=type(dataset).__name__,
+        samples=_length(dataset) if dataset is not loader else None,
+        batch_size=batch_size if isinstance(batch_size, int) else None,
+        batches=_length(loader),
+    )
+
+
+def _length(thing: Any) -> int | None:
+    # an iterable one has none, and says so in its own way
+    with suppress(Exception):
+        return len(thing)
+    return None
+
+
 def _has_own_groups(own: OwnOptimizer, model: Any) -> bool:
     groups = own.groups or ()
     held = sum(len(list(group["params"])) for group in groups)
@@ -101,19 +153,9 @@ def _summary(model: Any) -> str:
         return f"no summary: {type(err).__name__}: {err}"
 
 
-class _Deaf:
-    """A listener that needs to hear nothing."""
-
-    def steps(self, records: list[StepRecord]) -> None:
-        pass
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        pass
-
-
-def _place(err: Exception) -> str:
+def _located(err: Exception) -> str:
     """Return an error with the place in the user's code that it came from."""
-    frame = traceback.extract_tb(err.__traceback__)[-1]
-    theirs = [f for f in traceback.extract_tb(err.__traceback__) if "site-packages" not in f.filename]
-    frame = theirs[-1] if theirs else frame
+    frames = traceback.extract_tb(err.__traceback__)
+    theirs = [frame for frame in frames if "site-packages" not in frame.filename]
+    frame = (theirs or frames)[-1]
     return f"{type(err).__name__}: {err} ({frame.filename}:{frame.lineno})"

@@ -1,4 +1,4 @@
-"""What the module logs: handed on after each validation, and read at the end."""
+"""What the module logs: reported after each validation, and read at the end."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from opttune.trainer.namespaces import AnyCallback
 
 
 class MetricsReporter(AnyCallback):
-    """Hands on the metrics that the module logged: after each validation, and after each training epoch the rest.
+    """Reports the metrics that the module logged: after each validation, and after each training epoch the rest.
 
     Args:
         report: Called with the optimizer step and the metrics by name.
@@ -21,26 +21,26 @@ class MetricsReporter(AnyCallback):
         self._of_validation: set[str] = set()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Hand on what is known after a validation, but for means over a training epoch that still goes on."""
+        """Report what is known after a validation, without means over a training epoch that has not ended."""
         if not trainer.sanity_checking:
             values = read_metrics(trainer.callback_metrics)
             self._of_validation |= values.keys() - self._of_training
-            self._hand_on(trainer, values, self._of_validation)
+            self._report_some(trainer, values, self._of_validation)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Hand on what the last training epoch gave: the first moment at which all of it is there."""
-        self._hand_on_training(trainer)
+        """Report what the last training epoch gave: only now all of it is there."""
+        self._report_training(trainer)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Hand on what the last training epoch gave."""
-        self._hand_on_training(trainer)
+        """Report what the last training epoch gave."""
+        self._report_training(trainer)
 
-    def _hand_on_training(self, trainer: Any) -> None:
+    def _report_training(self, trainer: Any) -> None:
         values = read_metrics(trainer.callback_metrics)
         self._of_training |= values.keys() - self._of_validation
-        self._hand_on(trainer, values, self._of_training)
+        self._report_some(trainer, values, self._of_training)
 
-    def _hand_on(self, trainer: Any, values: Mapping[str, float], names: set[str]) -> None:
+    def _report_some(self, trainer: Any, values: Mapping[str, float], names: set[str]) -> None:
         chosen = {name: value for name, value in values.items() if name in names}
         if chosen:
             self._report(trainer.global_step, chosen)

@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from opttune.catalog.info import OptimizerInfo
 from opttune.errors import ModelError
+from opttune.trainer.hooks import ReplacedHook
 from opttune.trainer.namespaces import AnyCallback
 
 
@@ -34,15 +35,15 @@ class EvalModeSwitch(AnyCallback):
     Validations, checkpoints and the end of the fit see the weights that are meant to be used.
 
     Attributes:
-        saves_as_it_stands: Whether checkpoints get the weights that it trains at instead; there and back again
+        saves_training_point: Whether checkpoints get the weights that it trains at instead; there and back again
             is not exact to the last digit.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.saves_as_it_stands = False
+        self.saves_training_point = False
         self._is_training = False
-        self._saves: Any = None
+        self._replaced: ReplacedHook | None = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Go to the point at which it trains; a checkpoint brought back the other."""
@@ -51,12 +52,11 @@ class EvalModeSwitch(AnyCallback):
 
         # a hook of the module's: for a checkpoint of the weights alone no callback is asked
         def on_save_checkpoint(module: Any, checkpoint: dict[str, Any]) -> None:
-            if self._is_training and not self.saves_as_it_stands:
+            if self._is_training and not self.saves_training_point:
                 self._put_usable_weights(trainer, checkpoint)
             own(checkpoint)
 
-        self._saves = pl_module
-        pl_module.on_save_checkpoint = MethodType(on_save_checkpoint, pl_module)
+        self._replaced = ReplacedHook(pl_module, "on_save_checkpoint", MethodType(on_save_checkpoint, pl_module))
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Validate the weights that are meant to be used."""
@@ -85,13 +85,13 @@ class EvalModeSwitch(AnyCallback):
         self._is_training = False
 
     def _end(self, trainer: Any) -> None:
-        if self._saves is not None:
+        if self._replaced is not None:
             self._evaluate(trainer)
-            del self._saves.on_save_checkpoint
-            self._saves = None
+            self._replaced.restore()
+            self._replaced = None
 
     def _put_usable_weights(self, trainer: Any, checkpoint: dict[str, Any]) -> None:
-        """Put the weights that are meant to be used into a checkpoint, and leave the training as it stands."""
+        """Put the weights that are meant to be used into a checkpoint, and leave the training as it is."""
         optimizer = trainer.optimizers[0]
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         kept = [parameter.detach().clone() for parameter in parameters]
@@ -117,7 +117,7 @@ class GraphKeeper(AnyCallback):
         super().__init__()
         self._name = name
         self._open = ExitStack()
-        self._bound: Any = None
+        self._replaced: ReplacedHook | None = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse what gives it a wrong curvature.
@@ -142,8 +142,7 @@ class GraphKeeper(AnyCallback):
                 warnings.filterwarnings("ignore", message="Using backward.. with create_graph=True")
                 loss.backward(*args, create_graph=_needs_graph(optimizer), **kwargs)
 
-        self._bound = pl_module
-        pl_module.backward = MethodType(backward, pl_module)
+        self._replaced = ReplacedHook(pl_module, "backward", MethodType(backward, pl_module))
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Let attention take the kernel that has a second derivative."""
@@ -164,9 +163,9 @@ class GraphKeeper(AnyCallback):
 
     def _undo(self) -> None:
         self._open.close()
-        if self._bound is not None:
-            del self._bound.backward
-            self._bound = None
+        if self._replaced is not None:
+            self._replaced.restore()
+            self._replaced = None
 
 
 def _needs_graph(optimizer: Any) -> bool:

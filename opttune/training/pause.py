@@ -17,6 +17,17 @@ import torch
 
 from opttune.errors import InputError
 from opttune.guard.callback import GuardCallback
+from opttune.trainer.hooks import ReplacedHook
+from opttune.trainer.internals import (
+    begin_epoch,
+    count_epoch_as_unfinished,
+    end_resumption,
+    is_mid_epoch,
+    limit_steps,
+    reload_epochs,
+    set_reload_epochs,
+    validate_within_fit,
+)
 from opttune.trainer.namespaces import AnyCallback
 from opttune.trainer.ranks import of_all_ranks
 from opttune.training.attach import count_steps
@@ -37,10 +48,10 @@ class PauseAndResume(AnyCallback):
         is_resumed: Whether the fit takes up a paused one, by `ckpt_path`.
         guard: The guard, which goes on with what it knew.
         order: What follows the train loaders.
-        stop: Whether somebody wants the training to end after its step.
+        stop: Asked after each step whether the training shall end.
 
     Attributes:
-        paused: Whether the training stands at the step and waits.
+        paused: Whether the training was paused at the step.
         is_stopped: Whether it was ended by `stop`: its state is that of a pause, without the validation.
     """
 
@@ -85,7 +96,7 @@ class PauseAndResume(AnyCallback):
                 "a training is resumed from the checkpoint of a paused one, got a checkpoint of another kind."
             )
         self._resumed = checkpoint[_KEY]
-        self._counters = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]
+        self._counters = {"loops": checkpoint["loops"]}
         if len(self._resumed["order"]) != trainer.world_size:
             raise InputError(
                 f"a training that was paused on {len(self._resumed['order'])} devices goes on on as many, "
@@ -97,7 +108,7 @@ class PauseAndResume(AnyCallback):
         """Find where to pause, and prepare for going on.
 
         Raises:
-            InputError: The training stands at the step already, or beyond it.
+            InputError: The training has done that step already.
         """
         self._last_step, self._total_steps = trainer.global_step, count_steps(trainer)
         if self._until_step is not None and self._until_step >= self._total_steps:
@@ -109,17 +120,17 @@ class PauseAndResume(AnyCallback):
         if self._resumed is None:
             return
         if not self._resumed["is_mid_epoch"]:
-            _begin_an_epoch(trainer)
+            begin_epoch(trainer)
         own = pl_module.on_train_start
 
         # the last hook before the training begins: all others may draw random numbers
         @wraps(own)
         def on_train_start() -> None:
-            del pl_module.on_train_start
+            replaced.restore()
             own()
             self._go_on(trainer)
 
-        pl_module.on_train_start = on_train_start
+        replaced = ReplacedHook(pl_module, "on_train_start", on_train_start)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """With the first batch a resumed training is one like any other."""
@@ -127,9 +138,7 @@ class PauseAndResume(AnyCallback):
             return
         self._resumed = None
         self._order.settle()
-        # Lightning steps no plateau schedule at the end of an epoch that it thinks is resumed
-        trainer.fit_loop.on_iteration_done()
-        trainer.fit_loop.epoch_loop.on_load_checkpoint(self._counters)
+        end_resumption(trainer, self._counters)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Make the step the last one. `should_stop` stays free to tell whether the user's callbacks stop, too."""
@@ -142,11 +151,8 @@ class PauseAndResume(AnyCallback):
                 return
             self.is_stopped, self._until_step = True, trainer.global_step
         self._is_ending = True
-        self._is_mid_epoch = not trainer.is_last_batch and (
-            trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches
-        )
-        self._max_steps = trainer.fit_loop.epoch_loop.max_steps
-        trainer.fit_loop.epoch_loop.max_steps = self._until_step
+        self._is_mid_epoch = is_mid_epoch(trainer)
+        self._max_steps = limit_steps(trainer, self._until_step)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Note that there was one."""
@@ -167,16 +173,14 @@ class PauseAndResume(AnyCallback):
         if not self._is_saving:
             return
         if self._is_mid_epoch:
-            # counted as one that has ended, as it is saved in the hook of its end
-            for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
-                counts["processed"] -= 1
+            count_epoch_as_unfinished(checkpoint)
         checkpoint[_KEY] = {
             "is_mid_epoch": self._is_mid_epoch,
             # of every rank, in their order
             "random": of_all_ranks(trainer, read_random_state()),
             "order": of_all_ranks(trainer, self._order.state(self._is_mid_epoch)),
             "guard": self._guard.progress(),
-            "reloads": [getattr(loop, name) for loop, name in _reloads(trainer)],
+            "reloads": reload_epochs(trainer),
         }
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
@@ -190,8 +194,7 @@ class PauseAndResume(AnyCallback):
     def _go_on(self, trainer: Any) -> None:
         if self._resumed is None:
             return
-        for (loop, name), epoch in zip(_reloads(trainer), self._resumed["reloads"], strict=True):
-            setattr(loop, name, epoch)
+        set_reload_epochs(trainer, self._resumed["reloads"])
         self._guard.go_on_from(self._resumed["guard"])
         set_random_state(self._resumed["random"][trainer.global_rank])
         self._order.set_generators()
@@ -199,7 +202,7 @@ class PauseAndResume(AnyCallback):
     def _pause(self, trainer: Any, pl_module: Any) -> None:
         # on an accelerator the last losses are still unread
         self._guard.on_train_end(trainer, pl_module)
-        if self._guard.verdict is not None or _is_stopped(trainer):
+        if self._guard.decision is not None or _is_stopped(trainer):
             return
         self.paused = True
         if self._path is not None:
@@ -207,14 +210,12 @@ class PauseAndResume(AnyCallback):
             self._save(trainer, self._path, switches)
         # the user's callbacks may look for its metrics in their hook at the end of the epoch
         if not self.is_stopped and self._validated_at < trainer.global_step and trainer.enable_validation:
-            trainer.validating = True
-            trainer.fit_loop.epoch_loop.val_loop.run()
-            trainer.training = True
+            validate_within_fit(trainer)
 
     def _save(self, trainer: Any, path: Path, switches: list[EvalModeSwitch]) -> None:
         self._is_saving = True
         for switch in switches:
-            switch.saves_as_it_stands = True
+            switch.saves_training_point = True
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._stop.held():
@@ -222,12 +223,12 @@ class PauseAndResume(AnyCallback):
         finally:
             self._is_saving = False
             for switch in switches:
-                switch.saves_as_it_stands = False
+                switch.saves_training_point = False
 
     def _restore(self, trainer: Any) -> None:
         if self._is_ending:
             self._is_ending = False
-            trainer.fit_loop.epoch_loop.max_steps = self._max_steps
+            limit_steps(trainer, self._max_steps)
 
 
 def resume_arguments(trainer: Any, path: Path | None) -> dict[str, Any]:
@@ -262,23 +263,7 @@ def _is_plain(path: Path) -> bool:
     return True
 
 
-def _begin_an_epoch(trainer: Any) -> None:
-    """Tell the loops that nothing is under way; with max_steps Lightning would run an empty epoch first."""
-    fit_loop = trainer.fit_loop
-    fit_loop.on_iteration_done()
-    fit_loop.epoch_loop.restarting = False
-    fit_loop.epoch_loop.on_iteration_done()
-
-
-def _reloads(trainer: Any) -> list[tuple[Any, str]]:
-    """Return where Lightning counts for `reload_dataloaders_every_n_epochs`; its checkpoints leave that out."""
-    loop = trainer.fit_loop
-    places = [(loop, "_last_train_dl_reload_epoch"), (loop.epoch_loop.val_loop, "_last_val_dl_reload_epoch")]
-    return [(owner, name) for owner, name in places if hasattr(owner, name)]
-
-
 def _is_stopped(trainer: Any) -> bool:
     """Return whether a callback of the user's has ended the training, and may."""
-    loop = trainer.fit_loop
-    epochs, steps = loop.min_epochs or 0, loop.epoch_loop.min_steps or 0
+    epochs, steps = trainer.min_epochs or 0, trainer.min_steps or 0
     return bool(trainer.should_stop) and trainer.current_epoch >= epochs and trainer.global_step >= steps

@@ -1,5 +1,6 @@
-"""`RecipeCallback`: the door for training with what a search found."""
+"""`RecipeCallback`: the entry point for training with what a search found."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,12 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from opttune.build.schedule import Mode
 from opttune.catalog.lookup import find_optimizer
 from opttune.guard.callback import GuardCallback
-from opttune.guard.rules import Guard, Verdict
+from opttune.guard.rules import Guard, StopDecision
 from opttune.recipe import Recipe
 from opttune.space.recipe_file import load_recipe
 from opttune.training.attach import RecipeAttacher
 from opttune.training.callbacks import CallbackGroup
-from opttune.training.finish import FinishWithValidation
+from opttune.training.ending import FinishWithValidation
 from opttune.training.modes import quirk_callbacks
 
 
@@ -21,7 +22,7 @@ class RecipeCallback(CallbackGroup):
     """Trains a module with a recipe in place of its own optimizer and schedule.
 
     The module's code stays as it is, and after `trainer.fit` its own `configure_optimizers` is back. The
-    training ends with a validation, wherever its epoch stands. With the seed of a search
+    training ends with a validation, at whatever batch. With the seed of a search
     (`seed_everything(seed, workers=True)` before the module is made) it reaches the trial's value again.
 
     Args:
@@ -65,9 +66,15 @@ class RecipeCallback(CallbackGroup):
         return self._attacher.recipe
 
     @property
-    def verdict(self) -> Verdict | None:
+    def decision(self) -> StopDecision | None:
         """Why the guard stopped the run, or None."""
-        return None if self._guard is None else self._guard.verdict
+        return None if self._guard is None else self._guard.decision
+
+    @property
+    def verdict(self) -> StopDecision | None:
+        """The former name of `decision`."""
+        warnings.warn("RecipeCallback.verdict is now called decision.", DeprecationWarning, stacklevel=2)
+        return self.decision
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Say what was replaced."""

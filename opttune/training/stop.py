@@ -1,4 +1,4 @@
-"""Whether somebody wants a training to end: asked after every optimizer step."""
+"""The request that a training end, asked after every optimizer step."""
 
 import signal
 import threading
@@ -9,18 +9,18 @@ from opttune.trainer.namespaces import AnyCallback
 
 
 class Stop(Protocol):
-    """Who may want a training to end."""
+    """What may ask a training to end."""
 
     @property
     def stop_requested(self) -> bool:
         """Whether the training shall end after its step."""
 
     def held(self) -> AbstractContextManager[None]:
-        """Return a moment that is not broken off even where the training shall end at once: a state is written."""
+        """Return a context that is not interrupted, even where the training shall end at once: a state is written."""
 
 
 class StopSwitch:
-    """A switch that another thread turns.
+    """A request that another thread makes.
 
     Example:
         >>> switch = StopSwitch()
@@ -31,18 +31,18 @@ class StopSwitch:
         self.stop_requested = False
 
     def held(self) -> AbstractContextManager[None]:
-        """Hold nothing: the switch breaks nothing off."""
+        """Hold nothing: the switch interrupts nothing."""
         return nullcontext()
 
 
 NEVER: Stop = StopSwitch()
-"""Nobody wants it."""
+"""A request that never comes."""
 
 
 class HeedsOwnSigterm(AnyCallback):
-    """Keeps whoever handled SIGTERM before a fit in charge during it: Lightning would break the fit off.
+    """Keeps the SIGTERM handler that was installed before the fit; Lightning would abort the fit.
 
-    Made before the fit; its handler in the fit asks by `Stop`. Of several ranks Lightning must tell all.
+    To be made before the fit. On several ranks Lightning's handler stays: it tells them all.
     """
 
     def __init__(self) -> None:

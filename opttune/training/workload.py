@@ -81,7 +81,7 @@ def _rewound(data: Any) -> Any:
         return {name: _rewound(loader) for name, loader in data.items()}
     if is_data_module(data):
         return _copied(data, {})
-    # of a subclass nobody knows what a copy costs
+    # what a copy of a subclass costs is unknown
     if type(data) is not DataLoader:
         return data
     return _copied(data, {id(data.dataset): data.dataset, id(data._iterator): None})

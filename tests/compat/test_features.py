@@ -2,29 +2,18 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from opttune.errors import OpttuneError
 from opttune.outcome import StopReason
 from opttune.recipe import Part, Recipe
-from opttune.training.attempt import Attempt, run_attempt
-from opttune.training.inspection import survey
+from opttune.training.attempt import Attempt, NullListener, run_attempt
+from opttune.training.inspection import inspect_model
 from opttune.training.workload import Workload
 from tests.compat.features import FEATURES, Feature
 
 RECIPE = Recipe(Part("adamw", {"lr": 1e-2}), Part("cosine"))
-
-
-class Deaf:
-    """A listener that needs to hear nothing."""
-
-    def steps(self, records: Any) -> None:
-        pass
-
-    def metrics(self, step: int, values: Any) -> None:
-        pass
 
 
 @pytest.mark.parametrize("row", FEATURES, ids=lambda row: row.words)
@@ -37,11 +26,11 @@ def test_a_feature_works_or_is_refused(row: Feature, tmp_path: Path, monkeypatch
         warnings.simplefilter("ignore")
         if row.refused:
             with pytest.raises(OpttuneError, match=row.refused):
-                survey(attempt, workload, steps=1)
+                inspect_model(attempt, workload, steps=1)
             return
-        looked = survey(attempt, workload, steps=1)
-        outcome = run_attempt(attempt, workload, Deaf())
+        inspection = inspect_model(attempt, workload, steps=1)
+        outcome = run_attempt(attempt, workload, NullListener())
     assert outcome.reason is StopReason.COMPLETED, outcome.message
-    assert outcome.steps == looked.total_steps > 1
+    assert outcome.steps == inspection.total_steps > 1
     assert outcome.value is not None
     assert (tmp_path / "end.ckpt").exists()

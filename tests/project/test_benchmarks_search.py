@@ -14,7 +14,7 @@ from opttune.guard.rules import Guard
 from opttune.outcome import StopReason
 from opttune.recipe import Part, Recipe
 from opttune.space.model import Branch, Choice, Range, Space
-from opttune.training.attempt import Attempt
+from opttune.training.attempt import Attempt, NullListener
 
 STEPS = 100
 RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -43,14 +43,6 @@ def table(bench: Any) -> Any:
     return bench("search_bench.tables").Table(
         "own/tiny", Space("tiny", branches), rows, STEPS, eval_steps, values, np.arange(1, STEPS + 1), losses
     )
-
-
-class Deaf:
-    def steps(self, records: Any) -> None:
-        pass
-
-    def metrics(self, step: int, values: Any) -> None:
-        pass
 
 
 class RungAttempt:
@@ -103,8 +95,8 @@ def test_a_full_training_pays_its_length_and_a_diverged_one_the_steps_until_the_
         Recipe(Part("adamw", {"lr": 1e-2})), "val_loss", 0, guard=Guard(), checkpoint=tmp_path / "folder" / "a.ckpt"
     )
 
-    outcome = engine(good, Deaf())
-    diverged = engine(Attempt(Recipe(Part("adamw", {"lr": 1.0})), "val_loss", 0, guard=Guard()), Deaf())
+    outcome = engine(good, NullListener())
+    diverged = engine(Attempt(Recipe(Part("adamw", {"lr": 1.0})), "val_loss", 0, guard=Guard()), NullListener())
 
     assert (outcome.reason, outcome.value, outcome.steps) == (StopReason.COMPLETED, 1.0, STEPS)
     assert (diverged.reason, diverged.value, diverged.steps) == (StopReason.NON_FINITE, None, 6)
@@ -119,8 +111,8 @@ def test_a_resumed_training_pays_only_what_lies_beyond_its_checkpoint(bench: Any
     meter = engine_module.Meter(table)
     engine = engine_module.TableEngine(meter)
 
-    paused = engine(RungAttempt(1e-2, 10, tmp_path / "a.ckpt"), Deaf())
-    resumed = engine(RungAttempt(1e-2, None, tmp_path / "b.ckpt", tmp_path / "a.ckpt"), Deaf())
+    paused = engine(RungAttempt(1e-2, 10, tmp_path / "a.ckpt"), NullListener())
+    resumed = engine(RungAttempt(1e-2, None, tmp_path / "b.ckpt", tmp_path / "a.ckpt"), NullListener())
 
     assert (str(paused.reason), paused.value, paused.steps) == ("paused", table.values[2, 0], 10)
     assert (resumed.reason, resumed.value, resumed.steps) == (StopReason.COMPLETED, 1.0, STEPS)

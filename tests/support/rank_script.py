@@ -51,7 +51,7 @@ def guard(strategy: str, folder: Path, times: int) -> list[Any]:
     for _ in range(times):
         callback = opttune.GuardCallback()
         trainer(strategy, callback, Ended(folder / "ended")).fit(RankAlone(), *m.loaders())
-        found.append(callback.verdict and [callback.verdict.reason, callback.verdict.step])
+        found.append(callback.decision and [callback.decision.reason, callback.decision.step])
     return found
 
 
@@ -63,8 +63,8 @@ def recipe(strategy: str, folder: Path, times: int) -> list[Any]:
         callback, fitted = opttune.RecipeCallback(recipe, guard=True), None
         fitted = trainer(strategy, callback, Ended(folder / "ended"))
         fitted.fit(net(), *m.loaders())
-        verdict = callback.verdict
-        found.append([float(fitted.callback_metrics.get("val_loss", -1)), verdict and verdict.step])
+        decision = callback.decision
+        found.append([float(fitted.callback_metrics.get("val_loss", -1)), decision and decision.step])
     return found
 
 

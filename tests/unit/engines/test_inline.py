@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from opttune.engines.inline import InlineEngine, train_here
+from opttune.engines.inline import GarbageCollector, InlineEngine, rss_bytes, train_here
 from opttune.errors import MonitorError, OpttuneError
 from opttune.outcome import Outcome, StopReason
 from opttune.space.sample import default_recipe
@@ -68,3 +68,34 @@ def test_what_was_not_begun_is_forgotten() -> None:
     engine.close()
 
     assert engine.next_done(0.0) is None
+
+
+MEGABYTE = 2**20
+
+
+def test_what_is_held_counts_and_what_is_given_back_does_not() -> None:
+    before = rss_bytes()
+    held = torch.ones(100 * MEGABYTE // 4)
+    meanwhile = rss_bytes()
+    del held
+
+    assert meanwhile - before > 90 * MEGABYTE
+    assert rss_bytes() < meanwhile - 90 * MEGABYTE
+
+
+class Holding:
+    """Two that hold one another, and much memory."""
+
+    def __init__(self) -> None:
+        self.other = self
+        self.held = torch.ones(100 * MEGABYTE // 4)
+
+
+def test_what_holds_itself_is_given_back() -> None:
+    collector = GarbageCollector()
+    before = rss_bytes()
+    for _ in range(5):
+        Holding()
+        collector.collect()
+
+    assert rss_bytes() < before + 50 * MEGABYTE

@@ -1,21 +1,21 @@
 import json
 from math import inf, isnan, nan
 
-from opttune.engines.messages import Teller, hand_on
+from opttune.engines.messages import MessageWriter, dispatch
 from opttune.guard.steps import StepRecord
 from tests.support.listeners import RecordingListener
 
 
-def test_what_is_told_is_heard_as_if_the_training_ran_here() -> None:
+def test_a_listener_takes_what_was_written_as_if_the_training_ran_here() -> None:
     listener, lines = RecordingListener(), list[str]()
-    teller = Teller(lines.append)
+    writer = MessageWriter(lines.append)
     records = [StepRecord(1, 0.1, 1e-3, None), StepRecord(2, None, 1e-3, 0.30000000000000004)]
-    teller.steps(records)
-    teller.metrics(2, {"val_loss": 0.25, "worst": inf})
-    teller.tell({"resident_mb": 12})
+    writer.steps(records)
+    writer.metrics(2, {"val_loss": 0.25, "worst": inf})
+    writer.write({"resident_mb": 12})
     for line in lines:
         assert line.endswith("\n")
-        hand_on(json.loads(line), listener)
+        dispatch(json.loads(line), listener)
 
     assert listener.records == records
     assert listener.reports == [(2, {"val_loss": 0.25, "worst": inf})]
@@ -23,7 +23,7 @@ def test_what_is_told_is_heard_as_if_the_training_ran_here() -> None:
 
 def test_a_loss_that_is_nan_arrives_as_nan() -> None:
     listener, lines = RecordingListener(), list[str]()
-    Teller(lines.append).steps([StepRecord(1, nan, 1e-3, nan)])
-    hand_on(json.loads(lines[0]), listener)
+    MessageWriter(lines.append).steps([StepRecord(1, nan, 1e-3, nan)])
+    dispatch(json.loads(lines[0]), listener)
 
     assert isnan(listener.records[0].loss or 0.0)

@@ -28,7 +28,7 @@ class OtherNan(m.OtherNet):
 def test_a_loss_that_becomes_nan_ends_the_training_at_once(namespace, net):
     with pytest.warns(UserWarning, match=TOLD):
         callback, watch, trainer = guarded_fit(net(), namespace=namespace)
-    assert (callback.verdict.reason, callback.verdict.step) == (StopReason.NON_FINITE, 7)
+    assert (callback.decision.reason, callback.decision.step) == (StopReason.NON_FINITE, 7)
     assert (trainer.global_step, watch.validated_at, watch.validation_batches) == (7, [], 0)
     assert (trainer.state.finished, trainer.limit_val_batches) == (True, 1.0)
 
@@ -75,7 +75,7 @@ def test_a_rate_of_1000_is_stopped_within_3_percent_of_the_steps(net, optimizer,
     model = net()
     model.optimizer = optimizer
     callback, watch, trainer = guarded_fit(model)
-    assert callback.verdict.reason.is_divergence
+    assert callback.decision.reason.is_divergence
     assert trainer.global_step <= 12
     assert trainer.global_step not in watch.validated_at
 
@@ -83,7 +83,7 @@ def test_a_rate_of_1000_is_stopped_within_3_percent_of_the_steps(net, optimizer,
 @pytest.mark.filterwarnings(STOPPED)
 def test_after_the_stop_nothing_is_validated_though_an_epoch_was():
     callback, watch, _ = guarded_fit(m.ScriptedNet([*[0.7] * 10, float("nan")]))
-    assert callback.verdict.step == 11
+    assert callback.decision.step == 11
     assert (watch.validated_at, watch.validation_batches) == ([8], 2)
 
 
@@ -91,7 +91,7 @@ def test_after_the_stop_nothing_is_validated_though_an_epoch_was():
 def test_a_catapult_and_a_single_spike_are_not_stopped(scaled):
     losses = [2.0, 4.0, 6.0, 5.0, 3.0, 2.0, *[1.5] * 20, 2e5, *[1.4] * 20]
     callback, _, trainer = guarded_fit(m.ScriptedNet([scaled * loss for loss in losses]), max_steps=60)
-    assert (callback.verdict, trainer.global_step) == (None, 60)
+    assert (callback.decision, trainer.global_step) == (None, 60)
 
 
 class Catapult(m.Net):
@@ -117,21 +117,21 @@ def test_a_real_catapult_with_a_large_rate_and_a_warmup_is_not_stopped():
     losses = [record.loss for record in records]
     assert max(losses) > 20 * losses[0]
     assert losses[-1] < 1e-4 * losses[0]
-    assert (callback.verdict, trainer.global_step) == (None, 200)
+    assert (callback.decision, trainer.global_step) == (None, 200)
 
 
 def test_a_log_likelihood_that_crosses_zero_is_not_stopped():
     callback, _, trainer = guarded_fit(m.ScriptedNet([0.5 - 0.05 * step for step in range(60)]), max_steps=60)
-    assert (callback.verdict, trainer.global_step) == (None, 60)
+    assert (callback.decision, trainer.global_step) == (None, 60)
 
 
 @pytest.mark.filterwarnings(STOPPED)
 def test_a_training_of_unknown_length_is_guarded():
     settings = {"max_steps": -1, "max_epochs": -1, "data": (m.stream_loader(), m.val_loader())}
     callback, _, trainer = guarded_fit(m.ScriptedNet([*[0.7] * 30, float("nan")]), **settings)
-    assert (callback.verdict.step, trainer.global_step) == (31, 31)
+    assert (callback.decision.step, trainer.global_step) == (31, 31)
     callback, _, trainer = guarded_fit(m.ScriptedNet([0.7, 500.0]), **settings)
-    assert callback.verdict.step == 10
+    assert callback.decision.step == 10
 
 
 @pytest.mark.filterwarnings(STOPPED)
@@ -193,12 +193,12 @@ def test_a_step_without_a_loss_is_passed_over():
     records = []
     callback, _, _ = guarded_fit(m.SkippingNet(), listener=records.extend, max_steps=20)
     assert [record.loss is None for record in records] == [False, True] * 10
-    assert callback.verdict is None
+    assert callback.decision is None
 
 
 def test_a_module_that_steps_its_optimizer_itself_is_let_be():
     callback, _, trainer = guarded_fit(m.ManualNet(), max_steps=20)
-    assert (callback.verdict, trainer.global_step) == (None, 20)
+    assert (callback.decision, trainer.global_step) == (None, 20)
 
 
 def test_the_sanity_check_is_not_part_of_the_training():
@@ -212,19 +212,19 @@ def test_a_resumed_training_is_guarded_against_what_is_not_finite(tmp_path):
     _, _, trainer = guarded_fit(m.ScriptedNet([0.1]), max_steps=16)
     trainer.save_checkpoint(tmp_path / "at.ckpt")
     callback, _, trainer = guarded_fit(m.ScriptedNet([*[5.0] * 9, float("nan")]), ckpt_path=tmp_path / "at.ckpt")
-    assert callback.verdict.message == "the loss became nan at step 26"
+    assert callback.decision.message == "the loss became nan at step 26"
     # how the loss began is not known any more, so that its rising says nothing
     callback, _, trainer = guarded_fit(m.ScriptedNet([0.1, *[5.0] * 90]), ckpt_path=tmp_path / "at.ckpt", max_steps=60)
-    assert (callback.verdict, trainer.global_step) == (None, 60)
+    assert (callback.decision, trainer.global_step) == (None, 60)
 
 
 @pytest.mark.filterwarnings(STOPPED)
 def test_a_second_fit_is_judged_anew():
     guard = GuardCallback()
     m.quiet_trainer(guard, max_steps=20).fit(m.NanAtStep7(), *m.loaders())
-    assert guard.verdict is not None
+    assert guard.decision is not None
     m.quiet_trainer(guard, max_steps=20).fit(m.Net(), *m.loaders())
-    assert guard.verdict is None
+    assert guard.decision is None
 
 
 def test_of_a_long_training_only_the_losses_still_needed_are_kept():
@@ -281,7 +281,7 @@ def test_to_warn_is_not_to_stop():
         "opttune would stop the training (blow_up)",
         "opttune would stop the training (non_finite)",
     ]
-    assert callback.verdict.reason is StopReason.BLOW_UP
+    assert callback.decision.reason is StopReason.BLOW_UP
 
 
 @pytest.mark.parametrize(("argument", "value"), [("action", "shout"), ("mode", "best")])
@@ -303,7 +303,7 @@ def test_a_spike_and_a_jump_of_the_gradients_are_noted_and_stop_nothing():
 
     losses = [2.0] * 10 + [1.0] * 20 + [9.0] + [1.0] * 50
     callback, _, trainer = guarded_fit(Jumping(losses), guard=Guard(watch_grad_norm=True), max_steps=60)
-    assert (callback.verdict, trainer.global_step) == (None, 60)
+    assert (callback.decision, trainer.global_step) == (None, 60)
     assert "at step 31, above 2 x the first" in callback.alarms[0]
     assert callback.alarms[1].startswith("the gradients' norm jumped to")
     assert "at step 41, above 10 x the usual" in callback.alarms[1]
@@ -323,8 +323,8 @@ def test_parameters_that_are_not_finite_stop_it_though_the_loss_hides_it():
 
     guard = Guard(watch_grad_norm=True)
     callback, _, trainer = guarded_fit(Hiding(), guard=guard, max_steps=30)
-    assert callback.verdict.reason is StopReason.NON_FINITE
-    assert callback.verdict.message == "the gradients became nan at step 6, and so did parameters"
+    assert callback.decision.reason is StopReason.NON_FINITE
+    assert callback.decision.message == "the gradients became nan at step 6, and so did parameters"
     assert trainer.global_step == 6
 
 
@@ -339,13 +339,13 @@ def test_gradients_that_the_module_mends_itself_stop_nothing():
                 parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
 
     callback, _, trainer = guarded_fit(Mending(lr=0.1), guard=Guard(watch_grad_norm=True), max_steps=30)
-    assert (callback.verdict, trainer.global_step) == (None, 30)
+    assert (callback.decision, trainer.global_step) == (None, 30)
 
 
 def test_what_is_only_noted_stops_nothing_but_what_is_not_finite():
     guard = Guard(only_notes=True)
     callback, _, trainer = guarded_fit(m.ScriptedNet([0.7, *[5.0] * 99]), guard=guard, max_steps=100)
-    assert (callback.verdict, trainer.global_step) == (None, 100)
+    assert (callback.decision, trainer.global_step) == (None, 100)
     assert (callback.flagged.reason, callback.flagged.step) == (StopReason.BLOW_UP, 18)
     assert callback.alarms[0].startswith("let go on as a check, though the loss rose from 0.7 and stayed up")
     with pytest.warns(UserWarning, match="opttune stopped the training"):
@@ -353,7 +353,7 @@ def test_what_is_only_noted_stops_nothing_but_what_is_not_finite():
     assert trainer.global_step == 7
 
 
-def test_the_rate_at_which_it_died_is_part_of_the_verdict():
+def test_the_rate_at_which_it_died_is_part_of_the_decision():
     with pytest.warns(UserWarning, match="opttune stopped"):
         callback, *_ = guarded_fit(m.NanAtStep7())
-    assert callback.verdict.lr == pytest.approx(1e-4)
+    assert callback.decision.lr == pytest.approx(1e-4)

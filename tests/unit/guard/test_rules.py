@@ -8,17 +8,27 @@ import pandas as pd
 import pytest
 
 from opttune.errors import InputError
-from opttune.guard.rules import Guard, judge, looks_for_blow_up
+from opttune.guard.rules import (
+    Guard,
+    StopDecision,
+    Timing,
+    has_improved,
+    has_stalled,
+    judge,
+    judge_stall,
+    looks_for_blow_up,
+    stall_timing,
+)
 from opttune.outcome import StopReason
 
 GUARD = Guard()
 RECORDED = Path(__file__).parents[4] / "shared" / "data"
 
 
-def first_verdict(losses, total, guard=GUARD, skips_steps=False):
+def first_decision(losses, total, guard=GUARD, skips_steps=False):
     """Judge a whole curve step by step, as a training does."""
-    verdicts = (judge(losses[:step], total, guard, skips_steps) for step in range(1, len(losses) + 1))
-    return next((verdict for verdict in verdicts if verdict), None)
+    decisions = (judge(losses[:step], total, guard, skips_steps) for step in range(1, len(losses) + 1))
+    return next((decision for decision in decisions if decision), None)
 
 
 def falling(total, first=2.0, last=0.2):
@@ -29,46 +39,46 @@ def falling(total, first=2.0, last=0.2):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("step", [1, 7, 350])
 def test_a_loss_that_is_not_finite_ends_the_run_at_once(value, step):
-    verdict = first_verdict([*[0.7] * (step - 1), value], 400)
-    assert (verdict.reason, verdict.step) == (StopReason.NON_FINITE, step)
-    assert verdict.message == f"the loss became {value:g} at step {step}"
+    decision = first_decision([*[0.7] * (step - 1), value], 400)
+    assert (decision.reason, decision.step) == (StopReason.NON_FINITE, step)
+    assert decision.message == f"the loss became {value:g} at step {step}"
 
 
 def test_a_loss_that_falls_is_never_stopped():
     for total in (5, 20, 100, 400, 3000):
-        assert first_verdict(falling(total), total) is None
+        assert first_decision(falling(total), total) is None
 
 
 def test_a_loss_that_runs_away_is_stopped_at_the_tenth_step():
-    verdict = first_verdict([2.0, *[50.0] * 4, 70.0, *[90.0] * 20], 400)
-    assert (verdict.reason, verdict.step) == (StopReason.BLOW_UP, 10)
-    assert verdict.message == "the loss ran away from 2 to 70 by step 10"
+    decision = first_decision([2.0, *[50.0] * 4, 70.0, *[90.0] * 20], 400)
+    assert (decision.reason, decision.step) == (StopReason.BLOW_UP, 10)
+    assert decision.message == "the loss ran away from 2 to 70 by step 10"
 
 
 def test_a_loss_that_runs_far_away_is_stopped_at_the_fourth_step():
     # as of a network that dies, and stands at the loss of guessing from then on
-    verdict = first_verdict([2.0, 1e6, 1e9, 5e3, *[2.3] * 396], 400)
-    assert (verdict.reason, verdict.step) == (StopReason.BLOW_UP, 4)
-    assert verdict.message == "the loss ran away from 2 to 1e+06 by step 4"
+    decision = first_decision([2.0, 1e6, 1e9, 5e3, *[2.3] * 396], 400)
+    assert (decision.reason, decision.step) == (StopReason.BLOW_UP, 4)
+    assert decision.message == "the loss ran away from 2 to 1e+06 by step 4"
 
 
 def test_a_loss_that_ran_away_and_comes_down_is_benign():
     # a real catapult rises to a hundred times the first loss and is down within ten steps
     rise = [0.06, 0.4, 3.0, 9.0, 8.0, 7.0, 5.0, 2.5, 1.0, 0.5, 0.2, 0.1]
-    assert first_verdict(rise + falling(400, first=0.06, last=0.01), 400) is None
+    assert first_decision(rise + falling(400, first=0.06, last=0.01), 400) is None
 
 
 def test_a_loss_that_rises_and_stays_up_is_stopped_at_the_second_check():
-    verdict = first_verdict([2.0, *[4.0] * 399], 400)
-    assert (verdict.reason, verdict.step) == (StopReason.BLOW_UP, 18)
-    assert verdict.message == ("the loss rose from 2 and stayed up: its median was 4 at step 10 and 4 at step 18")
+    decision = first_decision([2.0, *[4.0] * 399], 400)
+    assert (decision.reason, decision.step) == (StopReason.BLOW_UP, 18)
+    assert decision.message == ("the loss rose from 2 and stayed up: its median was 4 at step 10 and 4 at step 18")
 
 
 @pytest.mark.parametrize("total", [100, 400, 3000])
 def test_an_early_rise_that_comes_down_is_benign(total):
     # a catapult: three times the first loss at its top, down again within a few steps
     rise = [2.0, 3.0, 5.0, 6.0, 5.5, 5.0, 4.5, 4.0, 3.5, 3.0, 2.5]
-    assert first_verdict(rise + falling(total)[len(rise) :], total) is None
+    assert first_decision(rise + falling(total)[len(rise) :], total) is None
 
 
 @pytest.mark.parametrize("step", [1, 3, 12, 40, 200, 399])
@@ -76,59 +86,59 @@ def test_an_early_rise_that_comes_down_is_benign(total):
 def test_a_single_spike_is_benign(step, height):
     losses = falling(400)
     losses[step] = height
-    assert first_verdict(losses, 400) is None
+    assert first_decision(losses, 400) is None
 
 
 @pytest.mark.parametrize("first", [0.5, 0.005, 0.0, -0.4])
 def test_a_log_likelihood_that_falls_through_zero_is_not_stopped(first):
     noise = random.Random(0)
     losses = [first - 0.02 * i + noise.uniform(-0.05, 0.05) for i in range(400)]
-    assert first_verdict(losses, 400) is None
+    assert first_decision(losses, 400) is None
 
 
 def test_a_loss_below_zero_that_rises_and_stays_up_is_stopped():
     noise = random.Random(0)
     losses = [-1.0 + noise.uniform(-0.01, 0.01), *(2.0 + noise.uniform(-0.01, 0.01) for _ in range(399))]
-    assert first_verdict(losses, 400).reason is StopReason.BLOW_UP
+    assert first_decision(losses, 400).reason is StopReason.BLOW_UP
 
 
 def test_a_loss_near_zero_that_is_noisy_is_not_stopped():
     noise = random.Random(0)
-    assert first_verdict([noise.gauss(0, 1) for _ in range(400)], 400) is None
+    assert first_decision([noise.gauss(0, 1) for _ in range(400)], 400) is None
 
 
 def test_a_rise_after_a_fifth_of_the_length_is_not_looked_for():
-    assert first_verdict([*[2.0] * 80, *[40.0] * 320], 400) is None
-    assert first_verdict([*[2.0] * 40, *[40.0] * 360], 400) is not None
+    assert first_decision([*[2.0] * 80, *[40.0] * 320], 400) is None
+    assert first_decision([*[2.0] * 40, *[40.0] * 360], 400) is not None
 
 
 def test_a_very_short_run_is_still_looked_at_twice():
-    assert first_verdict([2.0, *[4.0] * 19], 20).step == 18
+    assert first_decision([2.0, *[4.0] * 19], 20).step == 18
 
 
 def test_of_a_run_of_unknown_length_only_the_first_losses_are_looked_at():
-    assert first_verdict([2.0, *[4.0] * 19], 0).step == 18
-    assert first_verdict([*[2.0] * 18, *[400.0] * 400], 0) is None
-    assert first_verdict([*[2.0] * 400, math.nan], 0).step == 401
+    assert first_decision([2.0, *[4.0] * 19], 0).step == 18
+    assert first_decision([*[2.0] * 18, *[400.0] * 400], 0) is None
+    assert first_decision([*[2.0] * 400, math.nan], 0).step == 401
 
 
 def test_under_a_grad_scaler_five_skipped_steps_in_a_row_are_let_pass():
-    assert first_verdict([2.0, *[math.inf] * 5, 2.0, *[math.nan] * 5, 1.9, 1.8], 400, skips_steps=True) is None
-    verdict = first_verdict([2.0, 1.9, *[math.inf] * 6], 400, skips_steps=True)
-    assert (verdict.reason, verdict.step) == (StopReason.NON_FINITE, 8)
+    assert first_decision([2.0, *[math.inf] * 5, 2.0, *[math.nan] * 5, 1.9, 1.8], 400, skips_steps=True) is None
+    decision = first_decision([2.0, 1.9, *[math.inf] * 6], 400, skips_steps=True)
+    assert (decision.reason, decision.step) == (StopReason.NON_FINITE, 8)
 
 
 def test_a_run_may_begin_with_skipped_steps():
     begun = [math.nan, math.inf, 2.0, math.nan, 1.9, 1.8]
-    assert first_verdict(begun + falling(400)[6:], 400, skips_steps=True) is None
-    assert first_verdict(begun + [4.0] * 394, 400, skips_steps=True).reason is StopReason.BLOW_UP
+    assert first_decision(begun + falling(400)[6:], 400, skips_steps=True) is None
+    assert first_decision(begun + [4.0] * 394, 400, skips_steps=True).reason is StopReason.BLOW_UP
 
 
 def test_what_is_switched_off_ends_nothing():
     rising, broken = [2.0, *[400.0] * 399], [2.0, math.nan, 1.9]
-    assert first_verdict(rising, 400, Guard.finite_only()) is None
-    assert first_verdict(broken, 400, Guard.finite_only()).step == 2
-    assert first_verdict(broken, 400, replace(GUARD, non_finite=False)) is None
+    assert first_decision(rising, 400, Guard.finite_only()) is None
+    assert first_decision(broken, 400, Guard.finite_only()).step == 2
+    assert first_decision(broken, 400, replace(GUARD, non_finite=False)) is None
 
 
 def test_the_step_that_is_told_counts_those_without_a_loss():
@@ -186,10 +196,10 @@ def test_of_the_best_quarter_of_our_recorded_runs_none_is_stopped(table):
     recorded = np.load(RECORDED / "own" / f"{table}.npz")
     order = np.argsort(np.nan_to_num(recorded["val_loss"][:, -1], nan=np.inf))
     best = recorded["train_loss"][order[: len(order) // 4]]
-    assert [run for run, curve in enumerate(best) if first_verdict(curve.tolist(), 300)] == []
+    assert [run for run, curve in enumerate(best) if first_decision(curve.tolist(), 300)] == []
     # the rules are no idle ones: they do stop the worst
     worst = recorded["train_loss"][order[-20:]]
-    assert sum(first_verdict(curve.tolist(), 300) is not None for curve in worst) >= 15
+    assert sum(first_decision(curve.tolist(), 300) is not None for curve in worst) >= 15
 
 
 @needs_recordings
@@ -213,3 +223,84 @@ def _stopped_in_replay(curve, total):
     distance = max(1, total // 100)
     looked_at = {*range(1, 201), *range(max(10, distance), len(losses), distance)}
     return any(judge(losses[:step], total, GUARD) for step in sorted(looked_at))
+
+
+@pytest.mark.parametrize(
+    ("step", "risen_until", "timing"),
+    [
+        (99, 1, Timing.EARLY),
+        (100, 1, Timing.DUE),
+        (100, 60, Timing.EARLY),
+        (110, 60, Timing.DUE),
+        (300, 300, Timing.EARLY),
+        (500, 1, Timing.DUE),
+        (501, 1, Timing.LATE),
+    ],
+)
+def test_it_is_looked_for_from_a_tenth_of_the_length_and_after_the_warmup(step, risen_until, timing):
+    assert stall_timing(step, 1000, risen_until, GUARD) is timing
+
+
+def test_of_a_training_of_unknown_length_it_is_not_looked_for():
+    assert stall_timing(100, 0, 1, GUARD) is Timing.LATE
+    assert stall_timing(100, 1000, 1, Guard.finite_only()) is Timing.LATE
+
+
+@pytest.mark.parametrize(
+    ("losses", "stalled"),
+    [
+        ([2.0] * 50, True),
+        ([2.0, *[1.995] * 49], True),
+        ([2.0, *[1.98] * 49], False),
+        ([2.0, *[2.9] * 49], True),
+        # blow-up's to judge
+        ([2.0, *[3.1] * 49], False),
+        ([-1.0, *[-1.004] * 49], True),
+        ([-1.0, *[-1.2] * 49], False),
+        ([0.0, *[-0.1] * 49], False),
+        ([0.0, *[0.0] * 49], False),
+        ([0.1, *[0.1] * 49], True),
+        ([math.nan, 2.0, *[1.0] * 48], False),
+        ([math.nan], False),
+    ],
+)
+def test_a_loss_has_stalled_that_has_not_fallen_by_half_a_percent(losses, stalled):
+    assert has_stalled(losses, GUARD) is stalled
+
+
+@pytest.mark.parametrize(
+    ("values", "mode", "improved"),
+    [
+        ([2.0, 1.97], "min", False),
+        ([2.0, 1.95], "min", True),
+        ([2.0, 1.9, 5.0], "min", True),
+        ([2.0, 3.0], "min", False),
+        ([0.10, 0.11], "max", True),
+        ([0.10, 0.1001], "max", False),
+        ([-5.0, -5.2], "min", True),
+        ([0.0, 0.01], "max", True),
+        ([0.0, 0.0], "max", False),
+        ([2.0, math.nan], "min", False),
+        ([math.nan, 2.0], "min", False),
+    ],
+)
+def test_a_validation_has_improved_by_two_percent_of_the_first(values, mode, improved):
+    assert has_improved(values, mode, GUARD) is improved
+
+
+def test_the_decision_names_the_numbers():
+    decision = judge_stall([2.0] * 50, [2.0, 1.99], "min", GUARD, 50)
+    assert (decision.reason, decision.step) == (StopReason.STALL, 50)
+    assert decision.message == (
+        "the loss did not fall: its median was 2 at step 50, the first 2; nor did a validation improve by 2%"
+    )
+    assert judge_stall([2.0] * 50, [2.0, 1.9], "min", GUARD, 50) is None
+    assert judge_stall([2.0, *[1.0] * 49], [2.0, 2.0], "min", GUARD, 50) is None
+
+
+def test_the_former_name_of_a_decision_still_works_and_warns():
+    with pytest.warns(DeprecationWarning, match="is now called StopDecision"):
+        from opttune.guard.rules import Verdict
+    assert Verdict is StopDecision
+    with pytest.raises(ImportError):
+        from opttune.guard.rules import Nothing  # noqa: F401

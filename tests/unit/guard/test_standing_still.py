@@ -29,7 +29,7 @@ class Standing(m.ScriptedNet):
 def test_a_loss_that_stands_still_is_stopped_at_a_tenth_of_the_length(fit_settings):
     with pytest.warns(UserWarning, match=r"\(stall\): the loss did not fall: .* or a larger one if it was small"):
         callback, watch, trainer = guarded_fit(Standing([0.7]), **fit_settings)
-    assert (callback.verdict.reason, callback.verdict.step, trainer.global_step) == (StopReason.STALL, 20, 20)
+    assert (callback.decision.reason, callback.decision.step, trainer.global_step) == (StopReason.STALL, 20, 20)
     assert watch.validated_at == [8, 16]
 
 
@@ -38,21 +38,21 @@ def test_a_validation_that_improves_speaks_against_a_stall(mode, values):
     callback, watch = GuardCallback(mode=mode), m.Watch()
     trainer = m.quiet_trainer(callback, watch, max_steps=60)
     trainer.fit(Standing(values), *m.loaders())
-    assert (callback.verdict, trainer.global_step) == (None, 60)
+    assert (callback.decision, trainer.global_step) == (None, 60)
 
 
 @pytest.mark.filterwarnings("ignore:opttune notes that the loss had not fallen by step 20")
 def test_without_two_validations_a_stall_is_only_noted():
     for settings in ({"limit_val_batches": 0}, {"check_val_every_n_epoch": 20}):
         callback, _, trainer = guarded_fit(Standing([0.7]), max_steps=200, **settings)
-        assert (callback.verdict, trainer.global_step) == (None, 200)
+        assert (callback.decision, trainer.global_step) == (None, 200)
         assert callback.alarms == ("the loss had not fallen by step 20",)
 
 
 @pytest.mark.filterwarnings(STOPPED, "ignore:opttune notes that the loss had not fallen by step 20")
 def test_a_stall_waits_for_the_second_validation():
     callback, _, trainer = guarded_fit(Standing([0.7]), max_steps=200, check_val_every_n_epoch=3)
-    assert (callback.verdict.step, trainer.global_step) == (49, 49)
+    assert (callback.decision.step, trainer.global_step) == (49, 49)
 
 
 def test_a_stall_is_not_looked_for_while_the_rate_rises():
@@ -64,6 +64,6 @@ def test_a_stall_is_not_looked_for_while_the_rate_rises():
 
     # the loss falls between the tenth of the length and the end of the warmup
     callback, _, trainer = guarded_fit(Warming([0.7], [0.7] * 40 + [0.5] * 160), max_steps=200)
-    assert (callback.verdict, trainer.global_step) == (None, 200)
+    assert (callback.decision, trainer.global_step) == (None, 200)
     with pytest.warns(UserWarning, match="the loss did not fall: its median was 0.7 at step 60"):
         guarded_fit(Warming([0.7]), max_steps=200)

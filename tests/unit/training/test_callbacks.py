@@ -6,7 +6,7 @@ from opttune.guard.callback import GuardCallback
 from opttune.trainer.namespaces import AnyCallback
 from opttune.training.attach import RecipeAttacher
 from opttune.training.callbacks import CallbackGroup
-from opttune.training.finish import FinishWithValidation
+from opttune.training.ending import FinishWithValidation
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import EvalModeSwitch, GraphKeeper
 from tests.support import models as m

@@ -4,7 +4,7 @@ from opttune import Recipe
 from opttune.errors import ModelError, MonitorError
 from opttune.recipe import Part
 from opttune.training.attempt import Attempt
-from opttune.training.inspection import survey
+from opttune.training.inspection import inspect_model
 from opttune.training.workload import Workload
 from tests.support import models as m
 
@@ -13,7 +13,7 @@ RECIPE = Recipe(Part("adamw", {"lr": 0.01}))
 
 def look(model=m.Net, data=m.loaders, steps=2, monitor="val_loss", **trainer):
     attempt = Attempt(RECIPE, monitor, 3, {"max_steps": 20, "accelerator": "cpu", **trainer})
-    return survey(attempt, Workload(model, data), steps)
+    return inspect_model(attempt, Workload(model, data), steps)
 
 
 class Counting(m.Net):

@@ -11,7 +11,7 @@ from opttune.guard.rules import Guard
 from opttune.outcome import StopReason
 from opttune.recipe import Part
 from opttune.space.recipe_file import save_recipe
-from opttune.training.attempt import Attempt, run_attempt
+from opttune.training.attempt import Attempt, NullListener, run_attempt
 from opttune.training.workload import Workload
 from tests.support import models as m
 
@@ -21,14 +21,6 @@ RECIPE = Recipe(
     gradient_clip_norm=0.5,
     accumulate_grad_batches=2,
 )
-
-
-class Deaf:
-    def steps(self, records):
-        pass
-
-    def metrics(self, step, values):
-        pass
 
 
 class Dropping:
@@ -59,7 +51,7 @@ def best_recipe(tmp_path):
 @pytest.mark.usefixtures("_kept_seed")
 def test_it_reaches_the_value_of_the_attempt_again_exactly(best_recipe, namespace, net, length, sanity):
     attempt = Attempt(RECIPE, "val_loss", seed=11, trainer={"accelerator": "cpu", **length})
-    outcome = run_attempt(attempt, Workload(net, m.Data if namespace is pl else m.loaders), Deaf())
+    outcome = run_attempt(attempt, Workload(net, m.Data if namespace is pl else m.loaders), NullListener())
     seed_everything(11, workers=True, verbose=False)
     model, trainer = (
         net(),
@@ -150,7 +142,7 @@ def test_it_guards_only_where_it_is_told_to():
         callback = RecipeCallback(recipe, guard=guard)
         with pytest.warns(UserWarning, match=r"opttune stopped the training \(blow_up\): the loss ran away"):
             _, trainer = fit(callback, m.ScriptedNet(losses))
-        assert (trainer.global_step, callback.verdict.step) == (10, 10)
+        assert (trainer.global_step, callback.decision.step) == (10, 10)
 
 
 def test_a_model_that_cannot_be_tuned_is_refused():
@@ -187,3 +179,10 @@ def test_a_recipe_may_be_what_a_recipe_file_holds() -> None:
     plain = {"optimizer": {"name": "adamw", "lr": 3e-4}, "schedule": "cosine"}
 
     assert RecipeCallback(plain).recipe == RecipeCallback(Recipe.from_dict(plain)).recipe
+
+
+def test_the_former_name_of_the_guards_decision_still_works_and_warns():
+    callback = RecipeCallback(RECIPE)
+    with pytest.warns(DeprecationWarning, match="is now called decision"):
+        assert callback.verdict is None
+    assert callback.decision is None

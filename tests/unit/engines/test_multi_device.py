@@ -16,7 +16,7 @@ import torch
 
 from opttune import Guard
 from opttune.engines.attempt_file import OUTCOME, save_result
-from opttune.engines.several import _result_of, inspect_there, run_on_several
+from opttune.engines.multi_device import _result_of, inspect_on_devices, run_on_devices
 from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt
 from opttune.training.stop import StopSwitch
@@ -58,10 +58,10 @@ class Waits(m.Net):
 def test_a_training_that_was_paused_in_mid_epoch_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     workload, whole, paused = Workload(pauses.Net, pauses.loaders), tmp_path / "whole.ckpt", tmp_path / "paused.ckpt"
     listeners = RecordingListener(), RecordingListener()
-    expected = run_on_several(replace(ATTEMPT, checkpoint=whole), workload, listeners[0])
+    expected = run_on_devices(replace(ATTEMPT, checkpoint=whole), workload, listeners[0])
     # an epoch is four steps of both ranks
-    first = run_on_several(replace(ATTEMPT, checkpoint=paused, until_step=6), workload, listeners[1])
-    second = run_on_several(replace(ATTEMPT, checkpoint=paused, resume_from=paused), workload, listeners[1])
+    first = run_on_devices(replace(ATTEMPT, checkpoint=paused, until_step=6), workload, listeners[1])
+    second = run_on_devices(replace(ATTEMPT, checkpoint=paused, resume_from=paused), workload, listeners[1])
 
     assert (first.reason, first.steps, second.reason) == (StopReason.PAUSED, 6, StopReason.COMPLETED)
     assert listeners[1].records == listeners[0].records
@@ -75,7 +75,7 @@ def test_a_training_that_was_paused_in_mid_epoch_goes_on_as_if_it_had_not_been(t
 def test_a_rank_that_is_killed_ends_the_trial_as_failed(tmp_path: Path) -> None:
     started = time.monotonic()
     attempt = replace(ATTEMPT, checkpoint=tmp_path / "end.ckpt")
-    outcome = run_on_several(attempt, Workload(Dies, m.loaders), RecordingListener())
+    outcome = run_on_devices(attempt, Workload(Dies, m.loaders), RecordingListener())
     assert (outcome.reason, outcome.value) == (StopReason.FAILED, None)
     assert outcome.traceback
     assert time.monotonic() - started < 200
@@ -84,14 +84,14 @@ def test_a_rank_that_is_killed_ends_the_trial_as_failed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_error_of_any_rank_is_told() -> None:
-    outcome = run_on_several(ATTEMPT, Workload(Raises, m.loaders), RecordingListener())
+    outcome = run_on_devices(ATTEMPT, Workload(Raises, m.loaders), RecordingListener())
     assert (outcome.reason, outcome.message) == (StopReason.FAILED, "RuntimeError: a bug of the second rank's")
 
 
 @pytest.mark.slow
 def test_the_guard_stops_all_ranks() -> None:
     listener = RecordingListener()
-    outcome = run_on_several(replace(ATTEMPT, recipe=None), Workload(m.NanAtStep7, m.loaders), listener)
+    outcome = run_on_devices(replace(ATTEMPT, recipe=None), Workload(m.NanAtStep7, m.loaders), listener)
     assert (outcome.reason, outcome.steps) == (StopReason.NON_FINITE, 10)
     assert outcome.message == "the loss became nan at step 7"
     assert outcome.stopped_lr == pytest.approx(1e-4)
@@ -103,14 +103,14 @@ def test_who_stops_it_does_not_wait_for_its_end() -> None:
     switch = StopSwitch()
     threading.Timer(8, lambda: setattr(switch, "stop_requested", True)).start()
     attempt = replace(ATTEMPT, trainer={**TWO, "max_steps": 10_000})
-    outcome = run_on_several(attempt, Workload(Waits, m.loaders), RecordingListener(), switch)
+    outcome = run_on_devices(attempt, Workload(Waits, m.loaders), RecordingListener(), switch)
     assert (outcome.reason, outcome.value) == (StopReason.INTERRUPTED, None)
 
 
 @pytest.mark.slow
 def test_a_look_at_a_model_sees_the_steps_of_both_ranks() -> None:
     attempt = replace(ATTEMPT, trainer={**TWO, "max_steps": -1, "max_epochs": 3})
-    looked = inspect_there(attempt, Workload(m.Net, m.loaders), steps=1)
+    looked = inspect_on_devices(attempt, Workload(m.Net, m.loaders), steps=1)
     assert (looked.total_steps, looked.replaced) == (3 * m.BATCHES // 2, "SGD(lr=0.0001)")
 
 
@@ -130,7 +130,7 @@ def test_the_command_searches_on_two_ranks(tmp_path: Path) -> None:
 
 def test_on_one_device_a_look_is_taken_here() -> None:
     attempt = replace(ATTEMPT, trainer={"max_steps": 14, "accelerator": "cpu"})
-    assert inspect_there(attempt, Workload(m.Net, m.loaders), steps=0).total_steps == 14
+    assert inspect_on_devices(attempt, Workload(m.Net, m.loaders), steps=0).total_steps == 14
 
 
 def test_the_first_to_fail_is_heard(tmp_path: Path) -> None:

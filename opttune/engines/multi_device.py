@@ -1,4 +1,4 @@
-"""Train on several devices: each attempt, and each look at a model, in a process that Lightning runs for every rank."""
+"""Train, or inspect a model, on several devices: in a process that Lightning runs again for every further rank."""
 
 import json
 import os
@@ -22,17 +22,16 @@ from opttune.engines.attempt_file import (
     save_attempt,
     save_workload,
 )
-from opttune.engines.messages import hand_on
-from opttune.engines.parent_watchdog import PARENT_PIPE
+from opttune.engines.devices import count_processes, in_processes_of_their_own
+from opttune.engines.messages import dispatch
+from opttune.engines.rank_process import INSPECTION, PARENT_PIPE
 from opttune.errors import ModelError, OpttuneError
 from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt, AttemptListener
-from opttune.training.devices import count_processes, in_processes_of_their_own
-from opttune.training.inspection import ModelInspection, survey
+from opttune.training.inspection import ModelInspection, inspect_model
 from opttune.training.stop import NEVER, Stop
 from opttune.training.workload import Workload
 
-SURVEY = "survey.pkl"
 _LOG = "output.txt"
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 5.0
@@ -41,21 +40,21 @@ _OF_A_TRAINING = _OF_A_RANK | {"RANK", "WORLD_SIZE", "PL_GLOBAL_SEED"}
 _LAST_LINES = 40
 
 
-def run_on_several(attempt: Attempt, workload: Workload, listener: AttemptListener, stop: Stop = NEVER) -> Outcome:
+def run_on_devices(attempt: Attempt, workload: Workload, listener: AttemptListener, stop: Stop = NEVER) -> Outcome:
     """Train one recipe on several devices and say what came of it, as `run_attempt` does on one.
 
     Args:
         attempt: What to train.
         workload: The user's model and data.
-        listener: Hears of steps and metrics.
-        stop: Asked again and again whether the training shall end; what it did since its last rung is lost.
+        listener: Takes steps and metrics.
+        stop: Asked repeatedly whether the training shall end; what it did since its last rung is lost.
 
     Raises:
         OpttuneError: The model cannot be tuned, the metric is not there, or something cannot be sent to a process.
     """
     started = time.monotonic()
     last = _LastStep(listener)
-    with _folder_of(attempt, workload) as folder, _process("attempt_process", folder) as process:
+    with _folder_of(attempt, workload) as folder, _process("train", folder) as process:
         try:
             was_stopped = _follow(process, folder, last, stop)
         except KeyboardInterrupt:
@@ -71,19 +70,19 @@ def run_on_several(attempt: Attempt, workload: Workload, listener: AttemptListen
     return replace(result, seconds=time.monotonic() - started)
 
 
-def inspect_there(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
-    """Look at a model as `survey` does, on the devices that it is trained on."""
+def inspect_on_devices(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
+    """Inspect a model as `inspect_model` does, on the devices that it is trained on."""
     if count_processes(attempt.trainer) == 1:
         try:
-            return survey(attempt, workload, steps)
+            return inspect_model(attempt, workload, steps)
         except SystemExit:
             # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
-    with _folder_of(attempt, workload) as folder, _process("survey_process", folder, str(steps)) as process:
+    with _folder_of(attempt, workload) as folder, _process("inspect", folder, str(steps)) as process:
         process.wait()
-        if (folder / SURVEY).exists():
-            looked: ModelInspection = pickle.loads((folder / SURVEY).read_bytes())
-            return looked
+        if (folder / INSPECTION).exists():
+            inspection: ModelInspection = pickle.loads((folder / INSPECTION).read_bytes())
+            return inspection
         result = _result_of(folder)
         if isinstance(result, OpttuneError):
             raise result
@@ -104,13 +103,13 @@ def _folder_of(attempt: Attempt, workload: Workload) -> Iterator[Path]:
 
 
 @contextmanager
-def _process(module: str, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a module of this package on a folder; at the end no process of it is left."""
+def _process(task: str, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run `rank_process` on a folder; at the end none of its processes is left."""
     environment = {name: value for name, value in os.environ.items() if name not in _OF_A_TRAINING} | {PARENT_PIPE: "1"}
     if "SLURM_JOB_ID" in environment:
-        # Lightning's word for a job whose tasks are not the ranks of a training
+        # Lightning's name for a job whose tasks are not the ranks of a training
         environment["SLURM_JOB_NAME"] = "interactive"
-    command = [sys.executable, "-m", f"opttune.engines.{module}", str(folder), *arguments]
+    command = [sys.executable, "-m", "opttune.engines.rank_process", task, str(folder), *arguments]
     with (folder / _LOG).open("wb") as log:
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
@@ -129,16 +128,16 @@ def _process(module: str, folder: Path, *arguments: str) -> Iterator["subprocess
 
 
 def _follow(process: "subprocess.Popen[bytes]", folder: Path, listener: AttemptListener, stop: Stop) -> bool:
-    """Hand on what the training tells until it ends; return whether somebody stopped it before."""
+    """Dispatch what the training reports until it ends; return whether it was stopped before."""
     (folder / MESSAGES).touch()
     with (folder / MESSAGES).open(encoding="utf-8") as stream:
         read = _line_reader(stream)
         while process.poll() is None:
-            _hand_on_all(read, listener)
+            _dispatch_all(read, listener)
             if stop.stop_requested:
                 return True
             time.sleep(_POLL_SECONDS)
-        _hand_on_all(read, listener)
+        _dispatch_all(read, listener)
     return False
 
 
@@ -157,9 +156,9 @@ def _line_reader(stream: IO[str]) -> Callable[[], str | None]:
     return read
 
 
-def _hand_on_all(read: Callable[[], str | None], listener: AttemptListener) -> None:
+def _dispatch_all(read: Callable[[], str | None], listener: AttemptListener) -> None:
     while (line := read()) is not None:
-        hand_on(json.loads(line), listener)
+        dispatch(json.loads(line), listener)
 
 
 def _result_of(folder: Path) -> Outcome | OpttuneError | None:
@@ -184,10 +183,10 @@ def _tail(folder: Path) -> str:
 
 
 class _LastStep:
-    """A listener that hands on, and remembers how far the training is.
+    """A listener that passes everything on, and remembers how far the training is.
 
     Attributes:
-        step: The last optimizer step that was heard of.
+        step: The last optimizer step that was reported.
     """
 
     def __init__(self, listener: AttemptListener) -> None:

@@ -1,16 +1,19 @@
-"""What each worker of a machine gets: its devices and its share of the cores."""
+"""The devices and cores of trainings: what each worker gets, and how many processes one training needs."""
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import lightning.pytorch
 import torch
 
 from opttune.engines.worker_process import share_threads
 from opttune.errors import InputError
+from opttune.training.isolation import quiet_lightning
 
 _CUDA = "CUDA_VISIBLE_DEVICES"
 _ON_CUDA = ("auto", "gpu", "cuda")
+_ABOUT_DEVICES = ("accelerator", "devices", "num_nodes", "strategy", "plugins")
 
 
 def worker_environments(workers: int, trainer: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -72,3 +75,47 @@ def visible_devices(trainer: Mapping[str, Any]) -> list[str]:
     count = torch.cuda.device_count()
     named = [name.strip() for name in os.environ.get(_CUDA, "").split(",") if name.strip()]
     return named[:count] if named else [str(number) for number in range(count)]
+
+
+def count_processes(arguments: Mapping[str, Any]) -> int:
+    """Return how many processes train together under a Trainer of these arguments; a search's default is one.
+
+    Raises:
+        InputError: They lie on several machines.
+
+    Example:
+        >>> count_processes({"max_steps": 3}), count_processes({"devices": 2, "accelerator": "cpu"})
+        (1, 2)
+    """
+    if arguments.get("num_nodes", 1) != 1:
+        raise InputError(
+            f"a search trains on the devices of one machine, got num_nodes={arguments['num_nodes']!r}: leave it out. "
+            "RecipeCallback trains on several machines with what was found."
+        )
+    given = {name: arguments[name] for name in _ABOUT_DEVICES if name in arguments}
+    if "devices" not in given:
+        return 1
+    try:
+        with quiet_lightning():
+            trainer = lightning.pytorch.Trainer(**given, logger=False, enable_checkpointing=False)
+    except Exception:  # the Trainer of the training says in its own words what is wrong
+        return 1
+    return int(trainer.world_size)
+
+
+def in_processes_of_their_own(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a Trainer's arguments for a process that may be run again for each rank.
+
+    A strategy that spawns its processes is exchanged for the one that trains alike in processes of their own: those
+    could not tell what they found.
+
+    Example:
+        >>> in_processes_of_their_own({"devices": 2, "strategy": "ddp_spawn_find_unused_parameters_true"})["strategy"]
+        'ddp_find_unused_parameters_true'
+    """
+    strategy = arguments.get("strategy")
+    if not isinstance(strategy, str):
+        return dict(arguments)
+    for name in ("ddp_spawn", "ddp_fork", "ddp_notebook"):
+        strategy = strategy.replace(name, "ddp")
+    return {**arguments, "strategy": strategy}

@@ -1,0 +1,116 @@
+"""`python -m opttune.engines.rank_process train FOLDER` or `... inspect FOLDER STEPS`: one rank of a training.
+
+Under Lightning's strategy `ddp` each further rank runs the same command again: all read the attempt of the same
+folder, and the first alone writes into it. What the training reports goes into `messages.jsonl` line by line, its
+result into `outcome.json`; an inspection goes into `inspection.pkl`.
+"""
+
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from opttune.engines.attempt_file import MESSAGES, load_attempt, load_workload, save_result
+from opttune.engines.messages import MessageWriter
+from opttune.errors import OpttuneError
+from opttune.outcome import Outcome, StopReason
+from opttune.training.attempt import run_attempt
+from opttune.training.inspection import inspect_model
+
+PARENT_PIPE = "OPTTUNE_PARENT_PIPE"
+"""Environment variable that says that the parent process holds standard input open."""
+INSPECTION = "inspection.pkl"
+DONE, FAILED, USAGE = 0, 1, 2
+
+
+def main(arguments: list[str]) -> int:
+    """Train the attempt of a folder, or inspect its model.
+
+    Args:
+        arguments: `train` and the folder; or `inspect`, the folder and the optimizer steps to train.
+
+    Returns:
+        The exit code: 0, whatever the result; for a further rank of a training 1 where it failed, so that Lightning
+        ends the ranks that wait for it.
+    """
+    match arguments:
+        case ["train", folder]:
+            return _train(Path(folder))
+        case ["inspect", folder, steps]:
+            return _inspect(Path(folder), int(steps))
+    print("usage: python -m opttune.engines.rank_process train FOLDER | inspect FOLDER STEPS", file=sys.stderr)
+    return USAGE
+
+
+def _train(folder: Path) -> int:
+    attempt, workload_folder = load_attempt(folder)
+    result: Outcome | OpttuneError
+    with _message_writer(folder) as writer:
+        try:
+            result = run_attempt(attempt, load_workload(workload_folder), writer)
+        except OpttuneError as err:
+            result = err
+    if _is_first_rank():
+        save_result(folder, result)
+    elif isinstance(result, OpttuneError) or result.reason is StopReason.FAILED:
+        save_result(folder, result, of_rank=os.environ.get("LOCAL_RANK", ""))
+        return FAILED
+    return DONE
+
+
+def _inspect(folder: Path, steps: int) -> int:
+    attempt, workload_folder = load_attempt(folder)
+    try:
+        inspection = inspect_model(attempt, load_workload(workload_folder), steps)
+    except OpttuneError as err:
+        if _is_first_rank():
+            save_result(folder, err)
+        return DONE
+    if _is_first_rank():
+        (folder / INSPECTION).write_bytes(pickle.dumps(inspection))
+    return DONE
+
+
+def _is_first_rank() -> bool:
+    """Return whether this process writes for all ranks of its training.
+
+    By the variables that Lightning sets for the ranks it starts, and not by a scheduler's: under `srun` several
+    searches may run that each are the first of their own trainings.
+    """
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK"))
+
+
+@contextmanager
+def _message_writer(folder: Path) -> Iterator[MessageWriter]:
+    if not _is_first_rank():
+        yield MessageWriter(lambda line: None)
+        return
+    # line by line: the parent process reads along
+    with (folder / MESSAGES).open("a", encoding="utf-8", buffering=1) as stream:
+        yield MessageWriter(stream.write)
+
+
+def watch_parent() -> None:
+    """Kill this process and its group as soon as the parent process is gone, however that ended.
+
+    Standard input ends with the parent. Without `PARENT_PIPE` standard input is something else: nothing is watched.
+    """
+    if os.environ.get(PARENT_PIPE):
+        threading.Thread(
+            target=_kill_at_end_of, args=(sys.stdin.fileno(),), name="opttune-parent-watchdog", daemon=True
+        ).start()
+
+
+def _kill_at_end_of(descriptor: int) -> None:
+    while os.read(descriptor, 1024):
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    watch_parent()
+    sys.exit(main(sys.argv[1:]))

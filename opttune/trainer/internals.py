@@ -1,0 +1,95 @@
+"""All that opttune knows of Lightning's internals.
+
+Every function says which public way is missing. Tried on Lightning 2.6.6 and on 2.5.0, the lowest version that
+`pyproject.toml` allows; `.ci/run` tests both, by way of `.ci/lowest_versions.py`. No other file of opttune touches the
+Trainer's loops or a private attribute of Lightning's: `tests/project/test_lightning_internals.py` checks it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def limit_steps(trainer: Any, steps: int) -> int:
+    """End the fit after so many optimizer steps, and return the limit until now.
+
+    `Trainer.max_steps` is read-only; `Trainer.should_stop` would hide whether a callback of the user's stops the fit.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    before: int = loop.max_steps
+    loop.max_steps = steps
+    return before
+
+
+def without_minimums(trainer: Any) -> tuple[tuple[Any, str, object], ...]:
+    """Return the owner, name and value of each setting without which `should_stop` ends the fit at once.
+
+    `Trainer.min_epochs` and `Trainer.min_steps` are read-only.
+    """
+    return (trainer.fit_loop, "min_epochs", 0), (trainer.fit_loop.epoch_loop, "min_steps", None)
+
+
+def is_mid_epoch(trainer: Any) -> bool:
+    """Return whether batches of this epoch are left, in `on_train_batch_end`.
+
+    `Trainer.is_last_batch` misses the end that `limit_train_batches` sets for a stream; no count of batches is public.
+    """
+    ready = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return not trainer.is_last_batch and ready < trainer.num_training_batches
+
+
+def begin_epoch(trainer: Any) -> None:
+    """Make a resumed fit begin with a new epoch.
+
+    With `max_steps` Lightning takes every checkpoint for one in mid-epoch, and would run an empty epoch first.
+    """
+    trainer.fit_loop.on_iteration_done()
+    trainer.fit_loop.epoch_loop.restarting = False
+    trainer.fit_loop.epoch_loop.on_iteration_done()
+
+
+def end_resumption(trainer: Any, checkpoint: Mapping[str, Any]) -> None:
+    """Make a resumed fit one like any other, at its first batch.
+
+    Until the epoch's end Lightning thinks of it as resumed, and then steps no plateau schedule.
+    """
+    trainer.fit_loop.on_iteration_done()
+    trainer.fit_loop.epoch_loop.on_load_checkpoint(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"])
+
+
+def count_epoch_as_unfinished(checkpoint: Mapping[str, Any]) -> None:
+    """Correct a checkpoint that is saved in `on_train_epoch_end` while batches of the epoch are left.
+
+    Lightning has counted the epoch as processed before it calls the hook.
+    """
+    for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+        counts["processed"] -= 1
+
+
+def validate_within_fit(trainer: Any) -> None:
+    """Run a validation in `on_train_epoch_end` or `on_train_end`.
+
+    `Trainer.validate` would end the fit; Lightning's own validations come only where its settings say so.
+    """
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True
+
+
+def reload_epochs(trainer: Any) -> list[Any]:
+    """Return the epochs at which the loaders were last made.
+
+    `reload_dataloaders_every_n_epochs` counts from there, and Lightning's checkpoints leave it out.
+    """
+    return [getattr(loop, name) for loop, name in _reload_counters(trainer)]
+
+
+def set_reload_epochs(trainer: Any, epochs: Sequence[Any]) -> None:
+    """Set what `reload_epochs` gave."""
+    for (loop, name), epoch in zip(_reload_counters(trainer), epochs, strict=True):
+        setattr(loop, name, epoch)
+
+
+def _reload_counters(trainer: Any) -> list[tuple[Any, str]]:
+    loop = trainer.fit_loop
+    counters = [(loop, "_last_train_dl_reload_epoch"), (loop.epoch_loop.val_loop, "_last_val_dl_reload_epoch")]
+    return [(owner, name) for owner, name in counters if hasattr(owner, name)]

@@ -1,0 +1,120 @@
+"""The end of a fit: it comes with a validation, and gives the reason, the value and a sentence."""
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+from opttune.errors import OpttuneError
+from opttune.guard.callback import GuardCallback
+from opttune.guard.rules import StopDecision
+from opttune.outcome import StopReason
+from opttune.trainer.early_end import EarlyEnd
+from opttune.trainer.namespaces import AnyCallback
+from opttune.trainer.ranks import from_rank_zero
+from opttune.training.attach import count_steps
+from opttune.training.metrics import read_monitor
+
+Conclusion = tuple[StopReason, float | None, str]
+"""Why a fit ended, its value where there is one, and a sentence where it did not run its full length."""
+
+
+class FinishWithValidation(AnyCallback):
+    """Makes the last step of a training be followed by a validation.
+
+    A Trainer that reaches `max_steps` in mid-epoch runs none by itself.
+
+    Args:
+        stop_at_step: End after this optimizer step, or before the first for 0; None for the full length.
+
+    Attributes:
+        total_steps: Optimizer steps of the full length, once the training has begun.
+    """
+
+    def __init__(self, stop_at_step: int | None = None) -> None:
+        super().__init__()
+        self.total_steps = 0
+        self._stop_at_step = stop_at_step
+        self._early_end = EarlyEnd()
+
+    @property
+    def _last_step(self) -> int:
+        return self.total_steps if self._stop_at_step is None else min(self._stop_at_step, self.total_steps)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Find where the end is; with `stop_at_step=0` it is here."""
+        self.total_steps = count_steps(trainer)
+        if self._last_step == 0:
+            self._early_end.end(trainer, validate=False)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """After the last step, end with a validation; after a stop by the guard there is none."""
+        if trainer.global_step >= self._last_step:
+            self._early_end.end(trainer, validate=True)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Put the Trainer's settings back."""
+        self._early_end.restore()
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Put the Trainer's settings back."""
+        self._early_end.restore()
+
+
+def conclude(
+    trainer: Any, decision: StopDecision | None, monitor: str, total_steps: int, paused: bool = False
+) -> Conclusion:
+    """Say how a fit that raised nothing ended.
+
+    Args:
+        trainer: The Trainer, after its fit.
+        decision: The guard's, where it ended the run.
+        monitor: The metric whose value counts.
+        total_steps: Optimizer steps of the full length.
+        paused: Whether it was paused at a rung.
+
+    Returns:
+        Why it ended, the value where there is one, and a sentence where it did not run its full length.
+
+    Raises:
+        MonitorError: The metric was never logged.
+    """
+    if decision is not None:
+        return decision.reason, None, decision.message
+    value = read_monitor(trainer.callback_metrics, monitor)
+    if not isfinite(value):
+        return StopReason.NON_FINITE, None, f"{monitor} was {value:g} at the end"
+    if paused:
+        return StopReason.PAUSED, value, f"paused after {trainer.global_step} of {total_steps} steps"
+    if trainer.global_step < total_steps:
+        return StopReason.EARLY_STOPPED, value, f"ended after {trainer.global_step} of {total_steps} steps"
+    return StopReason.COMPLETED, value, ""
+
+
+def guarded_fields(guard: GuardCallback) -> dict[str, Any]:
+    """Return what the guard noted of a fit, as fields of an outcome."""
+    decision, flagged = guard.decision, guard.flagged
+    return {
+        "alarms": "; ".join(guard.alarms),
+        "flagged": "" if flagged is None else str(flagged.reason),
+        "stopped_lr": None if decision is None else decision.lr,
+    }
+
+
+def agreed(trainer: Any, decide: Callable[[], Conclusion]) -> Conclusion:
+    """Return rank 0's conclusion on every rank; metrics that are not synchronised differ between them.
+
+    Raises:
+        OpttuneError: As rank 0 has it.
+    """
+    found: Conclusion | OpttuneError | None = None
+    if trainer.is_global_zero:
+        try:
+            found = decide()
+        except OpttuneError as err:
+            if trainer.world_size == 1:
+                raise
+            found = err
+    told = from_rank_zero(trainer, found)
+    if isinstance(told, OpttuneError) or told is None:
+        raise told or OpttuneError("the first rank has found nothing out")
+    return told
