@@ -53,7 +53,6 @@ OWNERS = {
     "sqlalchemy": {"storages"},
     "vl_convert": {"report"},
     "torch": {"build", "engines", "guard", "trainer", "training"},
-    "vl_convert": {"report"},
     "yaml": {"yaml_text"},
 }
 # the decisions of a search are functions of values: they touch neither devices, files, servers nor stored studies

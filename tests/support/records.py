@@ -101,7 +101,7 @@ def record(
 def make_run(job: TrainingJob, outcome: Outcome | None, number: int = 0, **fields: Any) -> TrialRecord:
     """Make an auxiliary run; one without an outcome is running."""
     state = "running" if outcome is None else "complete"
-    return make_trial(number, outcome, recipe=job.recipe, state=state, auxiliary=job, **fields)
+    return make_trial(number, outcome, **{"recipe": job.recipe, "state": state, "auxiliary": job, **fields})
 
 
 def stored(
