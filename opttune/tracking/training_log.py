@@ -11,7 +11,7 @@ from opttune.tracking.study_run import StudyRun
 from opttune.tracking.thinning import Thinning
 
 _WIDTH = 20
-"""Characters of MLflow's column of names."""
+"""Width of MLflow's column of names, in characters."""
 
 
 class TrainingLog:
@@ -61,15 +61,15 @@ class TrainingLog:
         self._run.tags({"opttune.state": "paused", "opttune.steps": outcome.steps, "opttune.rung": f"{share:.2f}"})
 
     def leave(self) -> None:
-        """Write no more of it: another process trains it."""
+        """Stop writing: another process trains the trial."""
         self._run.training_ends()
 
     def end(self, outcome: Outcome, seconds: float | None = None) -> None:
         """Write how it ended.
 
         Args:
-            outcome: What came of it.
-            seconds: Wall time of all its parts; None where the training did not come to an end.
+            outcome: The trial's outcome.
+            seconds: Wall time of all its parts; None if the training did not end.
         """
         if seconds is not None:
             self._run.log(outcome.steps, cost_metrics(outcome, seconds), always=True)
@@ -108,20 +108,20 @@ STEP_METRICS = ("train/loss", "optim/lr", "optim/grad_norm")
 
 
 def step_metrics(record: StepRecord) -> dict[str, float]:
-    """Return a step's metrics under the names that they have for every optimizer."""
+    """Return a step's metrics, under the same names for every optimizer."""
     values = zip(STEP_METRICS, (record.loss, record.lr, record.grad_norm), strict=True)
     return {name: value for name, value in values if value is not None}
 
 
 def recipe_params(recipe: Recipe) -> dict[str, object]:
-    """Return a recipe's fields as params, and `log10_lr`: the axes of MLflow's compare page are linear."""
+    """Return a recipe's fields as params, and `log10_lr`, since the axes of MLflow's compare page are linear."""
     lr = recipe.optimizer.get("lr")
     logarithm = {"log10_lr": log10(lr)} if isinstance(lr, int | float) and lr > 0 else {}
     return {**recipe.flat(), **logarithm}
 
 
 def cost_metrics(outcome: Outcome, seconds: float) -> dict[str, float]:
-    """Return what a training cost.
+    """Return the cost metrics of a training.
 
     Example:
         >>> from opttune.outcome import StopReason

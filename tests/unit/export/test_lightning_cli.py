@@ -67,7 +67,7 @@ def test_what_a_recipe_settles_stands_in_the_config_and_callbacks_are_added() ->
     assert "precision" not in plain["trainer"]
     (callback,) = plain["trainer"]["callbacks+"]
     assert Recipe.from_dict(callback["init_args"]["recipe_or_path"]) == recipe
-    assert notes == ("the config needs opttune where it is used: RecipeCallback does the work.",)
+    assert notes == ("the config needs opttune where it is used, for RecipeCallback.",)
 
 
 def test_an_optimizer_that_bounds_its_steps_itself_is_not_clipped() -> None:

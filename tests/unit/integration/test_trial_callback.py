@@ -192,7 +192,7 @@ def test_parameters_of_the_users_own_stand_beside_the_spaces() -> None:
 def test_a_mode_against_the_studys_direction_is_refused(direction: str, mode: str) -> None:
     study = optuna.create_study(direction=StudyDirection[direction.upper()])
 
-    with pytest.raises(InputError, match=rf"mode='{mode}' does not go with the study's direction \({direction}\)"):
+    with pytest.raises(InputError, match=rf"mode='{mode}' contradicts the study's direction \({direction}\)"):
         TrialCallback(study.ask(), SPACE, mode=mode)
 
 
