@@ -137,7 +137,7 @@ def test_a_key_without_a_line_has_the_line_of_the_one_above() -> None:
     assert document.line(("missing",)) == 1
 
 
-def test_a_section_stands_on_one_line_below_the_header() -> None:
+def test_a_section_is_on_one_line_below_the_header() -> None:
     text = write_yaml({"optimizer": {"name": "adamw", "lr": 1e-5}, "precision": None}, header="Best of 3.\n\nTrain on.")
 
     assert text == "# Best of 3.\n#\n# Train on.\noptimizer: {name: adamw, lr: 1.0e-05}\nprecision: null\n"

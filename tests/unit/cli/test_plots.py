@@ -51,7 +51,7 @@ def test_a_schedule_that_takes_a_warmup_is_drawn_with_one_as_well(tmp_path: Path
     assert len(without) == 1
 
 
-def test_all_schedules_with_a_curve_stand_in_one_picture(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_all_schedules_with_a_curve_are_in_one_picture(tmp_path: Path, drawn: list[Figure]) -> None:
     plot_all_schedules(tmp_path / "all.png", steps=20)
 
     assert [axes.get_title(loc="left") for axes in drawn[0].axes if axes.get_visible()] == CURVES
@@ -78,7 +78,7 @@ def test_what_cannot_be_drawn_or_written_is_refused(tmp_path: Path) -> None:
         plot_schedule("linear", tmp_path / "nowhere" / "a.png")
     with pytest.raises(InputError, match=">= 1, got 0"):
         plot_all_schedules(tmp_path / "a.png", steps=0)
-    with pytest.raises(RecipeError, match="no curve of its own"):
+    with pytest.raises(RecipeError, match="it has no curve"):
         plot_schedule("plateau", tmp_path / "a.png")
     with pytest.raises(UnknownNameError, match="Did you mean 'linear'"):
         plot_schedule("linaer", tmp_path / "a.png")

@@ -41,9 +41,7 @@ def options(*arguments: str) -> argparse.Namespace:
         (["search", "--", "-m.py:Net"], ["search", "--", "-m.py:Net"], []),
     ],
 )
-def test_what_stands_behind_the_dashes_goes_to_a_project(
-    arguments: list[str], own: list[str], project: list[str]
-) -> None:
+def test_arguments_after_the_dashes_go_to_a_project(arguments: list[str], own: list[str], project: list[str]) -> None:
     assert split_arguments(arguments) == (own, project)
 
 

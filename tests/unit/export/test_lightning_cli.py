@@ -56,7 +56,7 @@ trainer:
 """
 
 
-def test_what_a_recipe_settles_stands_in_the_config_and_callbacks_are_added() -> None:
+def test_the_settings_of_a_recipe_are_in_the_config_and_callbacks_are_added() -> None:
     recipe = Recipe(Part("adamw", {"lr": 1e-3}), gradient_clip_norm=0.5, accumulate_grad_batches=2)
     text, notes = lightning_cli_text(recipe, USE)
     plain = read_yaml(text).data
