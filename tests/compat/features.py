@@ -152,7 +152,7 @@ FEATURES = (
     Feature("`EarlyStopping`", trainer={"callbacks": [EarlyStopping("val_loss")]}),
     Feature(
         "`LearningRateMonitor`", trainer={"callbacks": [LearningRateMonitor()]}, refused="has no logger",
-        note="leave it out: MLflow has each step's rate of every trial; opttune leaves it out of a LightningCLI project",
+        note="leave it out: MLflow has the rate of every step; in a LightningCLI project opttune leaves it out",
     ),
     Feature("`StochasticWeightAveraging`", trainer={"callbacks": [StochasticWeightAveraging(1e-2)]},
             length={"max_epochs": 2}),

@@ -47,8 +47,12 @@ INSTEAD = list(WORDS.values())
 # the value that outside programs read
 STORED = re.compile(r"OUTRANKED = \"outranked\"|StopReason\.OUTRANKED")
 
-CHECKED = ("opttune/**/*.py", "docs/*.md", "docs/*.in", "docs/*.py", "README.md", "search_spaces/*.yaml",
-           "examples/**/*.py", "examples/**/*.yaml", "examples/*.ipynb", "benchmarks/**/*.py")  # fmt: skip
+CHECKED = (
+    "README.md", "CHANGELOG.md", "docs/*.md", "docs/*.in", "docs/*.py", "opttune/**/*.py", "search_spaces/*.yaml",
+    "examples/**/*.py", "examples/**/*.yaml", "examples/*.ipynb", "benchmarks/**/*.py",
+)  # fmt: skip
+OLDER_ENTRIES = "<!-- words are checked above this line"
+"""The line of CHANGELOG.md below which entries keep their words."""
 NOT_YET_CLEAN: tuple[str, ...] = (
     "benchmarks/search_bench/ours.py",
     "opttune/algorithms/__init__.py",
@@ -236,8 +240,8 @@ def found_in(line: str) -> list[str]:
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the numbered lines of a file; of a notebook those of its cells."""
-    text = path.read_text(encoding="utf-8")
+    """Yield the numbered lines of a file: of a notebook those of its cells, of the changelog the new ones."""
+    text = path.read_text(encoding="utf-8").partition(OLDER_ENTRIES)[0]
     if path.suffix == ".ipynb":
         text = "".join(line for cell in json.loads(text)["cells"] for line in [*cell["source"], "\n"])
     yield from enumerate(text.splitlines(), 1)
