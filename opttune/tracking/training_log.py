@@ -1,4 +1,4 @@
-"""What a training writes to MLflow, in the search's words."""
+"""Write a training to its MLflow run."""
 
 from collections.abc import Mapping
 from math import log10
@@ -15,14 +15,14 @@ _WIDTH = 20
 
 
 class TrainingLog:
-    """Writes one training to a run of its own under the search's run.
+    """Writes one training to a separate child run of the search's run.
 
     Args:
         parent: The search's run.
         job: What is trained.
         total_steps: Optimizer steps of the full length; longer curves are thinned.
-        key: Under which key tracking knows the run.
-        is_resumed: Whether the run was begun earlier and is continued.
+        key: The run's key in tracking.
+        is_resumed: Whether the run exists and is continued.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class TrainingLog:
         self._run.log(step, own, always=True)
 
     def begin(self, *, is_resumed: bool) -> None:
-        """Write that it is trained from now on.
+        """Write that the training is running.
 
         Args:
-            is_resumed: Whether it was paused.
+            is_resumed: Whether it was paused before.
         """
         if is_resumed:
             self._run.tags({"opttune.state": "running"})
