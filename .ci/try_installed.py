@@ -23,4 +23,4 @@ result = json.loads(done.stdout.splitlines()[-1])
 problems = [warning for warning in result["warnings"] if "MLflow" in warning]
 assert result["best_value"] < result["baseline_value"], result
 assert not problems, problems
-print(f"{environment.name}: val_loss {result['best_value']:.4f} against {result['baseline_value']:.4f} as it came")
+print(f"{environment.name}: val_loss {result['best_value']:.4f}, baseline {result['baseline_value']:.4f}")

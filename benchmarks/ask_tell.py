@@ -1,7 +1,7 @@
 """How long does a search take to decide, with many trials in its study?
 
-Fills a journal file with finished trials of a made-up training, then times asking for a recipe and telling what came
-of it, as a search does.
+Fills a journal file with finished trials of a made-up training, then times how long a search takes to ask for a recipe
+and to tell its outcome.
 
     python benchmarks/ask_tell.py --trials 1000
 """

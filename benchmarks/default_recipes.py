@@ -1,8 +1,8 @@
 """Which optimizer's default recipe is the best in a short training from scratch?
 
-Trains, at full length, the default recipe of each optimizer that `auto` may take, on three modules of `examples/` and
-at several lengths, and prints each validation loss over that of AdamW's default: the geometric mean over the seeds, and
-the least and the largest. The modules are others than those of `search.py live`, the data partly the same.
+Trains the default recipe of each optimizer that `auto` may choose, at full length, on three modules of `examples/` and
+at several lengths. Prints each validation loss divided by that of AdamW's default: the geometric mean over the seeds,
+the smallest and the largest. The modules differ from those of `search.py live`; the data are partly the same.
 
     python benchmarks/default_recipes.py --lengths 200 400 1000
 """
@@ -32,7 +32,7 @@ from opttune.space.auto import choose_space
 from opttune.space.sample import default_parameters, sample_recipe
 
 BUDGET = 100.0
-"""So much pays for all optimizers that suit."""
+"""A budget that allows every suitable optimizer."""
 MODULES: Mapping[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "digits": (digits.DigitsClassifier, digits.digits_loaders),
     "cnn": (cnn.DigitsCnn, cnn.loaders),

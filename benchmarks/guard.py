@@ -2,15 +2,15 @@
 
     python benchmarks/guard.py                 # needs ../shared/data; pyarrow and scipy
 
-Replayed are 1,664 own runs of 300 steps, 856 of DeepOBS and 2,774 of AlgoPerf, with the functions that a training
-asks. Thresholds are chosen on one part of the problems and reported on the others (`guard_bench/runs.py` names them).
-The defaults were written with figures of all three sources in view, so that the choice on the first part is shown
-beside them: where both agree, the second part is data that no threshold was chosen on. The form of the runaway rule,
-three losses beside nine, was settled after a first look at DeepOBS's second part.
+Replays 1,664 runs of our own of 300 steps, 856 of DeepOBS and 2,774 of AlgoPerf with the guard's own functions.
+Thresholds are chosen on one part of the problems and reported on the others (`guard_bench/runs.py` names them). The
+defaults were written with figures of all three sources in view, so the choice on the first part is shown beside them:
+if both agree, no threshold was chosen on the second part. The form of the runaway rule, three losses beside nine, was
+chosen after a first look at DeepOBS's second part.
 
 For each rule and each share of the length: failures caught by then, top-decile and top-quarter runs of each problem
 killed by then with the upper 95% bound (Clopper-Pearson), and the share of all steps that it saves. A loss that is
-not finite is noticed at the first step that was recorded so; of AlgoPerf one point of 1,000 stands for a step.
+not finite is noticed at the first such recorded step; for AlgoPerf, each of 1,000 points counts as a step.
 """
 
 import argparse

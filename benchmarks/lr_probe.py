@@ -1,6 +1,6 @@
-"""Would a learning-rate probe tell more of the best rates than the priors do?
+"""Would a learning-rate probe find the best rates better than the priors do?
 
-A probe trains a copy of the model for a tenth of the length while the rate climbs from the low end of its range to the
+A probe trains a copy of the model for a tenth of the length while the rate rises from the low end of its range to the
 high end, and reads the best rate off the smoothed loss. Here every optimizer that `auto` would search on six small
 tasks is probed, and the best rate is looked up by a sweep of full trainings. Each rule has one factor between what it
 reads and what it suggests; the factor is fitted on the tasks that the search was developed on and reported on the
@@ -9,7 +9,7 @@ first optimizer has shown, which is what the search learns from its trials witho
 
     python benchmarks/lr_probe.py --out lr_probe.jsonl
 
-Printed: how far a suggestion lies from the best rate (decades), and by what share the loss at the end is worse there.
+Prints the distance of each suggestion from the best rate, in decades, and by what share the final loss is worse there.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def steepest(probed: Probed) -> float:
 
 
 def edge(probed: Probed) -> float:
-    """Return the rate from which on the smoothed loss stands above its first values."""
+    """Return the rate from which the smoothed loss stays above its first values."""
     smoothed = probed.smoothed
     above = np.flatnonzero(smoothed > 1.5 * smoothed[:3].mean())
     return probed.ramp[int(above[0]) if len(above) else len(smoothed) - 1]
@@ -111,7 +111,7 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
-    parser.add_argument("--out", type=Path, required=True, help="JSON lines; what stands there is not run again")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines; what the file holds is not run again")
     options = parser.parse_args()
     torch.set_num_threads(1)
     done = {(one.task, one.optimizer) for one in _read(options.out)}
@@ -151,7 +151,7 @@ def _with_rate(recipe: Recipe, rate: float) -> Recipe:
 
 
 def _ramp(task: LiveTask, recipe: Recipe, ramp: np.ndarray, seed: int) -> list[float]:
-    """Train while the rate climbs, and return the losses, NaN from the first that is no number on."""
+    """Train while the rate rises, and return the losses; from the first non-finite one on they are NaN."""
     torch.manual_seed(seed)
     model = task.model()
     optimizer = build_optimizer(recipe, model, len(ramp))

@@ -1,18 +1,18 @@
-"""What opttune costs a training step, beside what people use today.
+"""What opttune costs per training step, compared with what people use today.
 
-Each round trains every variant once, in random order, in one process. Printed is the median time of a variant over the
-rounds as a multiple of plain Lightning's, with a 95% interval (rounds drawn again 2,000 times) and the range of the
-ratios within a round; on a machine that others load, that of the processor's time says more. Where the processor's own
-speed changes from second to second, many short rounds say more than a few long ones.
+Each round trains every variant once, in random order, in one process. For each variant the benchmark prints the median
+time over the rounds as a multiple of plain Lightning's, with a 95% interval (2,000 bootstrap samples of the rounds) and
+the range of the ratios within a round. On a busy machine, the ratios of the processor time are more reliable. If the
+processor's speed changes from second to second, many short rounds are more reliable than a few long ones.
 
     pip install optuna-integration
     python benchmarks/overhead.py --steps 400 --rounds 7
     python benchmarks/overhead.py --steps 200 --rounds 40 --size short --only guard guard_and_tracking
 
-Variants: plain Lightning; the guard alone; guard and tracking of every step's loss, learning rate and gradient norm
-in MLflow; the same and the rest of a trial, as `TrialCallback` does it; Optuna's pruning callback with Lightning's
-MLFlowLogger at its default (every 50 steps), and at every step. All that writes to MLflow writes to sqlite; what is
-still on its way when the training has ended is delivered outside of the timed stretch.
+Variants: plain Lightning; the guard alone; the guard, with every step's loss, learning rate and gradient norm in
+MLflow; the whole work of `TrialCallback`; Optuna's pruning callback with Lightning's MLFlowLogger at its default
+(every 50 steps), and at every step. MLflow writes to sqlite. What is not delivered at the end of a training is
+delivered outside the measured time.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Where are learning rates best in short trainings, and how much does a prior that knows it help?
+"""Which learning rates are best in short trainings, and how much does a prior help that knows them?
 
 Reads recorded runs: two full factorials of 300 steps (`own/`) and DeepOBS's sweeps at constant rates (`deepobs/`).
 

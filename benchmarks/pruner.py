@@ -103,7 +103,7 @@ def read_algoperf(folder: Path) -> list[Run]:
             share, best = ends.loc[run]
             hit = share < 0.97 and best <= target
             if share < 0.97 and not hit:
-                continue  # it broke off, and nobody knows how it would have ended
+                continue  # it broke off: its final value is unknown
             warmup = float((json.loads(own.hparams.iloc[0]) or {}).get("warmup_factor", 0.0))
             score = share - 1e9 if hit else best if np.isfinite(best) else np.inf
             group = f"{version} {rules} {workload} {own.submission.iloc[0]}"

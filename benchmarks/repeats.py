@@ -1,8 +1,8 @@
-"""Does it pay to train the finalists of a search on a second seed before one is handed out?
+"""Does it pay to train the best trials of a search on a second seed before the search returns one?
 
-A search picks the best of its trainings, and a part of what made it the best is luck: its seed. Here the finalists of
-real searches are trained on further seeds. A strategy looks at some of them and hands one out. Its regret is by how
-much the mean of that one, on the seeds that nobody has looked at, lies above the lowest such mean, as a share of it.
+A search picks the best of its trainings, and a part of what made it the best is luck: its seed. Here the best trials of
+real searches are trained on further seeds. A strategy compares some of them and returns one. Its regret is the excess
+of that one's mean, on seeds that the strategy has not seen, over the lowest such mean, as a share of the latter.
 
     python benchmarks/repeats.py run --tasks mlp cnn --seeds 0,1 --out repeats.jsonl
     python benchmarks/repeats.py report repeats.jsonl
@@ -26,19 +26,19 @@ from search_bench.tasks import TASKS
 import opttune
 from opttune.storages.records import read_trial
 
-FINALISTS = 5
+CANDIDATES = 5
 NEW_SEEDS = 6
 BUDGET = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finalists:
+class Candidates:
     """The best trials of one search, and what they give on other seeds.
 
     Attributes:
         task: What was trained.
         seed: Of the search.
-        found: The value of each finalist in the search, the best first.
+        found: The value of each trial in the search, the best first.
         again: The values of each on the new seeds.
     """
 
@@ -52,10 +52,10 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    run = commands.add_parser("run", help="search, and train the finalists again")
+    run = commands.add_parser("run", help="search, and train the best trials again")
     run.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     run.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2])
-    run.add_argument("--out", type=Path, required=True, help="JSON lines; what stands there is not run again")
+    run.add_argument("--out", type=Path, required=True, help="JSON lines; what the file holds is not run again")
     run.set_defaults(run=_run)
     report = commands.add_parser("report", help="show what was run")
     report.add_argument("files", nargs="+", type=Path)
@@ -71,16 +71,16 @@ def _run(options: argparse.Namespace) -> None:
         for task in options.tasks:
             if (task, seed) not in done:
                 with options.out.open("a") as file:
-                    file.write(json.dumps(asdict(train_finalists(task, seed))) + "\n")
+                    file.write(json.dumps(asdict(train_candidates(task, seed))) + "\n")
     print(write_report(_read([options.out])))
 
 
-def _read(paths: Sequence[Path]) -> list[Finalists]:
+def _read(paths: Sequence[Path]) -> list[Candidates]:
     lines = [line for path in paths if path.exists() for line in path.read_text().splitlines()]
-    return [Finalists(**json.loads(line)) for line in lines]
+    return [Candidates(**json.loads(line)) for line in lines]
 
 
-def train_finalists(name: str, seed: int) -> Finalists:
+def train_candidates(name: str, seed: int) -> Candidates:
     """Search a task, and train the best trials on new seeds."""
     task, own_seed = TASKS[name], crc32(f"{name}/{seed}".encode()) % 2**31
     with TemporaryDirectory(prefix="opttune-repeats-") as folder:
@@ -97,13 +97,13 @@ def train_finalists(name: str, seed: int) -> Finalists:
             progress=False,
         )
         records = [read_trial(trial) for trial in result.study.trials]
-    best = sorted((record.value, record.number) for record in records if record.value is not None)[:FINALISTS]
+    best = sorted((record.value, record.number) for record in records if record.value is not None)[:CANDIDATES]
     recipes = [records[number].recipe for _, number in best]
     again = [[final_loss(task, recipe, own_seed + 1 + k) for k in range(NEW_SEEDS)] for recipe in recipes if recipe]
-    return Finalists(name, seed, [value for value, _ in best], again)
+    return Candidates(name, seed, [value for value, _ in best], again)
 
 
-def _means(found: Finalists, top: int, repeats: int, seeds: Sequence[int]) -> list[float]:
+def _means(found: Candidates, top: int, repeats: int, seeds: Sequence[int]) -> list[float]:
     return [
         float(np.mean([found.found[one], *(found.again[one][seed] for seed in seeds[:repeats])])) for one in range(top)
     ]
@@ -117,10 +117,10 @@ STRATEGIES: dict[str, tuple[int, int]] = {
     "top 3, two more": (3, 2),
     "top 5, one more seed": (5, 1),
 }
-"""Name -> how many finalists are looked at, and on how many further seeds."""
+"""Name -> number of best trials that are compared, and number of further seeds."""
 
 
-def regrets(found: Finalists, top: int, repeats: int) -> Iterator[float]:
+def regrets(found: Candidates, top: int, repeats: int) -> Iterator[float]:
     """Yield the regret of a strategy for each choice of the seeds that it looks at."""
     table, top = np.array(found.again), min(top, len(found.again))
     for seen in combinations(range(table.shape[1]), repeats):
@@ -130,11 +130,11 @@ def regrets(found: Finalists, top: int, repeats: int) -> Iterator[float]:
         yield float(held[chosen] / held.min() - 1)
 
 
-def write_report(records: Sequence[Finalists]) -> str:
+def write_report(records: Sequence[Candidates]) -> str:
     """Return the regret of each strategy: over all tasks, and by task."""
     tasks = list(dict.fromkeys(one.task for one in records))
     rows = [["strategy", "trainings", "mean regret [95%]", *tasks]]
-    average: Callable[[Finalists, int, int], float] = lambda one, top, repeats: float(  # noqa: E731
+    average: Callable[[Candidates, int, int], float] = lambda one, top, repeats: float(  # noqa: E731
         np.mean(list(regrets(one, top, repeats)))
     )
     for name, (top, repeats) in STRATEGIES.items():

@@ -1,4 +1,4 @@
-"""Run examples in their full size and keep what they print, for the docs.
+"""Run examples in their full size and store their output for the docs.
 
 python benchmarks/run_examples.py                 # all
 python benchmarks/run_examples.py cnn.py lstm.py  # some

@@ -1,14 +1,14 @@
-"""How a search scales with its workers: the loop, the engine and the books of it.
+"""How a search scales with its workers: its loop, its engine and its study.
 
     python benchmarks/scale.py simulated [--workers 64 512] [--seconds 300]
     python benchmarks/scale.py real [--workers 1 2 4]
 
-*simulated*: attempts sleep instead of training, for a cost of an optimizer step that is drawn for each attempt. While
-all sleep the clock is put forward, so that hours take minutes; what the driver does takes its real time, during which
-workers that have ended wait (with `--busy-machine` its time on the processor). Reported are the share of the workers'
-time in which they slept, over the whole search and until the last attempt was begun, the time of the driver for each
-attempt (all that it does between two ends), and how much the study has grown.
-*real*: small trainings in worker processes of this machine; trainings a minute against those of one worker.
+*simulated*: attempts sleep instead of training; the cost of an optimizer step is drawn for each attempt. While all
+sleep, the clock is advanced, so that hours take minutes. The driver takes its real time (with `--busy-machine` its
+processor time), during which finished workers wait. Reported are the share of the workers' time that they slept, over
+the whole search and until the last attempt started, the driver's time per attempt (everything between two ends), and
+the growth of the study.
+*real*: small trainings in worker processes of this machine, in trainings per minute compared with one worker.
 """
 
 import argparse
@@ -107,7 +107,7 @@ class SleepingWorkers:
         return Done(job, outcome)
 
     def stop(self) -> None:
-        """Nobody stops them."""
+        """Do nothing: a search never stops them."""
 
     def close(self) -> None:
         """Nothing is left of them."""
@@ -126,7 +126,7 @@ def simulate(
 
     Args:
         workers: How many.
-        attempts: Attempts in all, about: the budget is that of so many.
+        attempts: About the number of attempts in all; it sets the budget.
         seconds_a_training: What a full training takes.
         counts_processor_time: Whether the driver's time is that on the processor.
     """

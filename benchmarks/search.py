@@ -1,18 +1,18 @@
-"""opttune's search against what people use, at equal cost in optimizer steps.
+"""Compare opttune's search with what people use, at equal cost in optimizer steps.
 
 On recorded trainings (a search takes a second; the tables are described in `search_bench/tables.py`, and
 `record_table.py` records two more in some minutes):
 
     python benchmarks/search.py replay --out replay.json --plot replay.png
 
-On real trainings of small tasks (a search takes a minute; what is done is kept, a further call goes on; needs
+On real trainings of small tasks (a search takes a minute; finished ones are kept, and a further call continues; needs
 `pip install optuna-integration scikit-learn`):
 
     python benchmarks/search.py live --tasks mlp cnn --seeds 0,1,2 --jobs 2 --out live.jsonl
     python benchmarks/search.py report --from live.jsonl more.jsonl --plot live.png
 
-Where a threshold of the search is chosen and where it is reported is fixed in `search_bench/tables.py` and
-`search_bench/tasks.py`.
+`search_bench/tables.py` and `search_bench/tasks.py` fix on which data thresholds are chosen and on which they are
+reported.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     real.add_argument("--seeds", type=_seeds, default=range(5), help="a count, or numbers: 0,1,2 (default: 5)")
     real.add_argument("--budget", type=float, default=BUDGET, help=f"full trainings (default: {BUDGET:g})")
     real.add_argument("--jobs", type=int, default=1, help="processes")
-    real.add_argument("--out", type=Path, required=True, help="JSON lines; what stands there is not run again")
+    real.add_argument("--out", type=Path, required=True, help="JSON lines; what the file holds is not run again")
     real.add_argument("--plot", type=Path, help="PNG file")
     real.set_defaults(run=_live)
     report = commands.add_parser("report", help="on live searches that were run before")

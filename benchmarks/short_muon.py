@@ -1,8 +1,8 @@
 """Which learning rate and momentum suit Muon in short trainings from scratch?
 
-Trains Muon's default recipe with other rates and momenta on modules of `examples/`, and prints each validation loss
-over that of the customary 0.02 and 0.95: the geometric mean over the seeds, and the least and the largest. The modules
-are others than those of `search.py live`, the data partly the same.
+Trains Muon's default recipe with other rates and momenta on modules of `examples/`. Prints each validation loss divided
+by that of the customary 0.02 and 0.95: the geometric mean over the seeds, the smallest and the largest. The modules
+differ from those of `search.py live`; the data are partly the same.
 
     python benchmarks/short_muon.py
 """

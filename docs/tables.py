@@ -1,4 +1,4 @@
-"""Write the pages of the docs that are tables: of the catalog, of the spaces, of what was tested, of the examples.
+"""Write the pages of the docs that are made of tables: the catalog, the spaces, compatibility and the examples.
 
 python docs/tables.py
 """
@@ -57,7 +57,7 @@ def optimizers_page() -> str:
 
 
 def _kinds() -> Iterable[Sequence[str]]:
-    """Yield what `auto` takes for each kind of module."""
+    """Yield what `auto` chooses for each kind of module."""
     for plan in KINDS:
         picks = [f"[`{pick.optimizer}`](spaces.md#{pick.space})" for pick in plan.picks]
         words = plan.words.replace("of {trainable:,} trained parameters ", "")
@@ -65,13 +65,13 @@ def _kinds() -> Iterable[Sequence[str]]:
 
 
 def _reasons() -> Iterable[Sequence[str]]:
-    """Yield why `auto` takes an optimizer of a space, each once."""
+    """Yield why `auto` chooses an optimizer of a space, each once."""
     for pick in sorted({pick for plan in KINDS for pick in plan.picks}, key=lambda pick: (pick.optimizer, pick.space)):
         yield f"`{pick.optimizer}`", f"[{pick.space}](spaces.md#{pick.space})", pick.why
 
 
 def spaces_page() -> str:
-    """Return the page on spaces: how to write one, and those that ship with opttune with their sources."""
+    """Return the page on spaces: how to write one, and the shipped ones with their sources."""
     parts = []
     for name in space_names():
         space = load_space(name)
@@ -92,8 +92,8 @@ def compatibility_page() -> str:
     features = [(row.words, _verdict(row.refused), row.note) for row in FEATURES]
     return (
         WRITTEN
-        + "# What works\n\nEach row is a test that runs with every change: the module is searched, or trained with a "
-        + "recipe, through the real Trainer; a refusal is compared with the words here.\n\n"
+        + "# What works\n\nEach row is a test that runs with every change: it searches with the module, or trains it "
+        + "with a recipe, in the real Trainer. For a refusal, it compares the message with the text here.\n\n"
         + "## Published modules\n\nModules of packages on PyPI, unchanged, with their own data modules or loaders.\n\n"
         + table(("module", "package", "field", "written for", "searched", "note"), published)
         + "\n## What a module or its Trainer may use\n\n"
@@ -102,7 +102,7 @@ def compatibility_page() -> str:
 
 
 def examples_page() -> str:
-    """Return the page on the examples, with what their full size printed."""
+    """Return the page on the examples, with the output of their full size."""
     figures = json.loads((DOCS / "figures" / "examples.json").read_text())
     parts = []
     for name, figure in figures.items():
@@ -114,7 +114,7 @@ def examples_page() -> str:
 
 
 def _size(source: str) -> str:
-    """Return an example's full size: what its options are where none is given."""
+    """Return an example's full size: the defaults of its options."""
     options = re.findall(r'"--([a-z-]+)", type=\w+, default=([\d.]+)', source)
     return f"Full size: {', '.join(f'{name} {value}' for name, value in options)}.\n\n" if options else ""
 

@@ -58,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
 
     result = opttune.search(DigitsCnn, loaders, space="vision_sgd", max_steps=options.max_steps, budget=options.budget)
-    print(f"val_loss {result.best_value:.4f} against {result.baseline_value:.4f} as it came, {result.replaced}")
+    print(f"val_loss {result.best_value:.4f}, baseline {result.baseline_value:.4f} with {result.replaced}")
     print(result.best_recipe)
 
 

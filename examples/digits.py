@@ -1,4 +1,4 @@
-"""Handwritten digits: a small classifier whose own optimizer is a poor choice, and what opttune makes of it.
+"""Handwritten digits: a small classifier whose own optimizer is a poor choice, and a search for a better one.
 
 From the command line, which is the main job:
 
@@ -64,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
 
     result = opttune.search(DigitsClassifier, digits_loaders, max_steps=options.max_steps, budget=options.budget)
-    print(f"val_loss {result.best_value:.4f} against {result.baseline_value:.4f} as it came")
+    print(f"val_loss {result.best_value:.4f}, baseline {result.baseline_value:.4f}")
     print(result.best_recipe)
 
     # train once more with the winner: the same seed and length give the same value

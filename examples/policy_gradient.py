@@ -24,7 +24,7 @@ class Poles:
         self.up = torch.ones(POLES)
 
     def push(self, right: torch.Tensor) -> torch.Tensor:
-        """Push each cart, and return 1 for each pole that still stands."""
+        """Push each cart, and return 1 for each pole that is still up."""
         _, speed, angle, spin = self.state.unbind(1)
         force = 20.0 * right - 10.0
         pushed = (force + 0.05 * spin**2 * angle.sin()) / 1.1
@@ -56,11 +56,11 @@ class PolicyGradient(lightning.LightningModule):
         logs, rewards = self.episode()
         to_come = rewards.flip(0).cumsum(0).flip(0)
         advantage = (to_come - to_come.mean(1, keepdim=True)) / (to_come.std() + 1e-6)
-        standing = torch.cat((torch.ones_like(rewards[:1]), rewards[:-1]))
-        return -(logs * advantage * standing).sum() / standing.sum()
+        was_up = torch.cat((torch.ones_like(rewards[:1]), rewards[:-1]))
+        return -(logs * advantage * was_up).sum() / was_up.sum()
 
     def validation_step(self, batch, batch_idx):
-        # the same poles for all
+        # the same poles in every validation
         with torch.random.fork_rng():
             torch.manual_seed(1)
             self.log("mean_return", self.episode()[1].sum(0).mean(), batch_size=1)
@@ -90,7 +90,7 @@ def main() -> None:
         budget=options.budget,
         guard=False,  # the loss of a policy gradient says nothing of how well it does
     )
-    print(f"mean_return {result.best_value:.1f} of {HORIZON} against {result.baseline_value:.1f} as it came")
+    print(f"mean_return {result.best_value:.1f} of {HORIZON}, baseline {result.baseline_value:.1f}")
     print(result.best_recipe)
 
 

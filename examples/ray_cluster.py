@@ -1,4 +1,4 @@
-"""Trainings as tasks of a Ray cluster: here one that starts on this machine, with two trainings at a time.
+"""Trainings as tasks of a Ray cluster: here a cluster on this machine, with two trainings at a time.
 
 pip install 'opttune[ray]'
 python examples/ray_cluster.py                            # a cluster on this machine
@@ -32,7 +32,7 @@ def main() -> None:
     )
     states = result.trials["state"].value_counts().to_dict()
     print(f"{len(result.trials)} trials on {options.workers} workers: {states}")
-    print(f"val_loss {result.best_value:.4f} against {result.baseline_value:.4f} as it came, {result.replaced}")
+    print(f"val_loss {result.best_value:.4f}, baseline {result.baseline_value:.4f} with {result.replaced}")
     print(result.best_recipe)
 
 

@@ -4,14 +4,14 @@
     ├── SpaceError          a space file or a range in it is wrong
     ├── RecipeError         a recipe holds a setting that cannot be used
     ├── UnknownNameError    no optimizer, schedule or space of that name
-    ├── ModelError          the model or its data cannot be tuned as they are
+    ├── ModelError          the model or its data cannot be tuned
     ├── MonitorError        the monitored metric was never logged
     ├── MissingExtraError   a package of an extra (`pip install 'opttune[...]'`) is not installed
     ├── StudyError          the stored study belongs to another search
-    ├── DiskFullError       nothing more can be written
+    ├── DiskFullError       the disk is full
     └── InputError          any other argument that cannot be used
 
-Each message says where, what is wrong, what was got, and what is allowed or how to mend it.
+Each message names the place, the problem, the value that was given, and what is allowed or how to fix it.
 """
 
 from collections.abc import Iterable
@@ -35,15 +35,15 @@ class UnknownNameError(OpttuneError, ValueError):
 
 
 class ModelError(OpttuneError, ValueError):
-    """The model or its data cannot be tuned as they are."""
+    """The model or its data cannot be tuned; the message says why."""
 
 
 class MonitorError(OpttuneError, RuntimeError):
-    """The monitored metric was never logged, or is no number."""
+    """The monitored metric was never logged, or is not a number."""
 
 
 class MissingExtraError(OpttuneError, ImportError):
-    """A package is not installed that comes with an extra; the message says what to install."""
+    """A package of an extra is not installed; the message says what to install."""
 
 
 class StudyError(OpttuneError, ValueError):
@@ -51,7 +51,7 @@ class StudyError(OpttuneError, ValueError):
 
 
 class DiskFullError(OpttuneError, OSError):
-    """Nothing more can be written; what is there stays."""
+    """The disk is full; files that were written before are kept."""
 
 
 class InputError(OpttuneError, ValueError):
@@ -75,7 +75,7 @@ def one_of(allowed: Iterable[str], got: str = "") -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as messages show it: on one line, cut at 100 characters.
+    """Return a value for a message: on one line, cut at 100 characters.
 
     Example:
         >>> shown({"lr": "fast"})
@@ -83,6 +83,6 @@ def shown(value: object) -> str:
     """
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a whole number of thousands of digits; nesting without end
+    except (ValueError, RecursionError):  # an integer of thousands of digits; endless nesting
         return f"a huge {type(value).__name__}"
     return text if len(text) <= 100 else text[:97] + "..."

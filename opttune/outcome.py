@@ -10,34 +10,34 @@ from opttune.recipe import is_number
 
 
 class StopReason(StrEnum):
-    """Why a training run ended; the texts are what MLflow and the tables show."""
+    """Why a training run ended; MLflow and the tables show these texts."""
 
     COMPLETED = "completed"
     """It ran its full length."""
     EARLY_STOPPED = "early_stopped"
-    """A callback of the user's own (EarlyStopping, say) ended it; its value counts."""
+    """One of the user's callbacks (EarlyStopping, say) ended it; its value counts."""
     NON_FINITE = "non_finite"
     """The loss, or the monitored value at the end, was NaN or infinite."""
     BLOW_UP = "blow_up"
     """The loss rose far above its first values and stayed there."""
     STALL = "stall"
-    """The loss had not fallen after the warmup, nor had the validations improved."""
+    """The loss had not fallen after the warmup, and no validation had improved."""
     PAUSED = "paused"
-    """It reached a rung of the search and waits there with its state saved; its value is the metric at that rung."""
+    """It waits at a rung of the search with its state saved; its value is the metric at that rung."""
     OUTRANKED = "outranked"
-    """It was paused at a rung and others went on; it is never resumed. Its value is the metric at that rung."""
+    """It was paused at a rung and not promoted; it is never resumed. Its value is the metric at that rung."""
     PRUNED = "pruned"
     """The user's own Optuna pruner ended it."""
     OUT_OF_MEMORY = "out_of_memory"
     """The device or the machine had too little memory for it; the same recipe would fail again."""
     FAILED = "failed"
-    """The user's code, or the library under it, raised an error."""
+    """The user's code, or a library that it calls, raised an error."""
     INTERRUPTED = "interrupted"
-    """Somebody stopped the search; the trial is taken up again when the search goes on."""
+    """The search was stopped; the trial resumes when the search does."""
 
     @property
     def has_value(self) -> bool:
-        """Whether a run that ended so has a value, of a finished training or at a rung."""
+        """Whether a run that ended for this reason has a value, at its full length or at a rung."""
         return self.counts or self in (StopReason.PAUSED, StopReason.OUTRANKED)
 
     @property
@@ -47,12 +47,12 @@ class StopReason(StrEnum):
 
     @property
     def is_divergence(self) -> bool:
-        """Whether the loss left all bounds: a smaller learning rate would have helped."""
+        """Whether the loss diverged: a smaller learning rate would have helped."""
         return self in (StopReason.NON_FINITE, StopReason.BLOW_UP)
 
     @property
     def is_infeasible(self) -> bool:
-        """Whether nothing can come of the recipe: it diverges, stands still, or needs more memory than there is."""
+        """Whether the recipe cannot work: it diverges, stalls, or needs more memory than there is."""
         return self.is_divergence or self in (StopReason.STALL, StopReason.OUT_OF_MEMORY)
 
 
@@ -62,17 +62,17 @@ class Outcome:
 
     Attributes:
         reason: Why the run ended.
-        value: The monitored metric at the end, or at the rung of a paused run; None where it did not get there.
+        value: The monitored metric at the end, or at the rung of a paused run; None where the run reached neither.
         steps: Optimizer steps done.
         total_steps: Optimizer steps of the full length.
         seconds: Wall time of the run.
         message: One sentence on the stop, with its numbers; empty for a completed run.
         traceback: The error's traceback for a failed run, else empty.
-        replaced: The optimizer that the module came with, in words; empty where it kept its own.
+        replaced: The module's own optimizer, in words, where a recipe replaced it; else empty.
         groups: Table of the optimizer's parameter groups in Markdown; empty where the module kept its own.
         state_bytes: Bytes of the optimizer's state at the end; 0 also where none was built.
-        alarms: What stood out in the training and ended nothing, a sentence each; empty where nothing did.
-        flagged: The reason for which the guard would have ended the run, where it was let go on as a check.
+        alarms: What the guard noticed without ending the run, one sentence each; empty where it noticed nothing.
+        flagged: Why the guard would have ended the run, where it let the run continue as a check; else empty.
         stopped_lr: The learning rate at which the guard ended the run; None where it did not.
 
     Raises:
@@ -119,7 +119,7 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Outcome":
-        """Make an outcome of what `to_dict` gave.
+        """Make an outcome from what `to_dict` returned.
 
         Raises:
             InputError: A field is unknown, missing or of the wrong kind.

@@ -1,4 +1,4 @@
-"""Where a search's result comes from: the commit of the user's code, the versions it ran with, and its data."""
+"""Where a search's result comes from: the commit of the user's code, the package versions, and the data."""
 
 import inspect
 import json
@@ -22,14 +22,14 @@ _GIT_SECONDS = 5.0
 
 
 def source_tags(model: Any) -> dict[str, str]:
-    """Return MLflow's own tags for the source of a run: the file of the model, and the commit that it stands at.
+    """Return MLflow's own tags for the source of a run: the model's file and its commit.
 
     Args:
         model: The user's model, its class or factory.
 
     Returns:
         `mlflow.source.name` and, in a git repository, `mlflow.source.git.commit` and `opttune.git_changes`, which
-        says whether files were changed since. Nothing for a model that stands in no file.
+        says whether files were changed since. Empty for a model that was defined in no file.
     """
     path = _source_file(model)
     if path is None:
@@ -46,7 +46,7 @@ def source_tags(model: Any) -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a result depends on, by name of a param.
+    """Return the versions that a result depends on, by the names of their params.
 
     Example:
         >>> versions()["opttune_version"] == __version__
@@ -62,14 +62,14 @@ def versions() -> dict[str, str]:
 
 
 def datasets(workload: Workload, data: Sequence[DataFacts]) -> list[dict[str, str]]:
-    """Return what MLflow takes for datasets: name, digest, source and profile, and what each is for.
+    """Return the fields of MLflow's datasets: name, digest, source, profile and context.
 
     Args:
-        workload: The user's model and data; the name of the data, or of a model that has its own, names the datasets.
+        workload: The user's model and data; the datasets are named after the data, or after a model that has its own.
         data: What the loaders hold.
     """
     has_name = hasattr(workload.data, "__name__") or is_data_module(workload.data)
-    # loaders in a pair have none
+    # a pair of loaders has no name
     given = workload.data if has_name else workload.model
     name = given.__name__ if hasattr(given, "__name__") else type(given).__name__
     source = {"file": str(_source_file(given) or "unknown"), "reference": workload.data_reference}

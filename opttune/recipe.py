@@ -1,8 +1,8 @@
 """`Recipe`: the frozen settings of one training run.
 
-Goes in: a mapping as it stands in a recipe file. Comes out: a value that can be compared, hashed,
-pickled and written back without loss. Whether an optimizer takes an option is the catalog's to say
-(`opttune.catalog.check_recipe`); here stands what holds for every recipe.
+A recipe is made from the mapping in a recipe file. It can be compared, hashed, pickled and written back
+without loss. The checks here hold for every recipe; `opttune.catalog.check_recipe` checks whether the
+optimizer and the schedule take its options.
 """
 
 from collections.abc import Iterator, Mapping
@@ -48,7 +48,7 @@ class Part(Mapping[str, Value]):
             # `name` is the key under which a recipe file holds the part's own name
             if not isinstance(key, str) or key == "name":
                 raise RecipeError(f"recipe: {name}: {shown(key)} cannot be an option's name.")
-        # lr first, for those who read the file; else by name, so that equal parts compare equal
+        # lr first, for readers of the file; else by name, so that equal parts compare equal
         keys = sorted(options, key=lambda key: (key != "lr", key))
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "pairs", tuple((key, _plain(f"{name}.{key}", options[key])) for key in keys))
@@ -66,7 +66,7 @@ class Part(Mapping[str, Value]):
         return len(self.pairs)
 
     def replaced(self, **options: Value) -> "Part":
-        """Return a copy with some options set anew."""
+        """Return a copy with some options changed."""
         return Part(self.name, {**dict(self.pairs), **options})
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,14 +81,14 @@ class Part(Mapping[str, Value]):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The settings of one training run: optimizer, schedule and what belongs to them.
+    """The settings of one training run: optimizer, schedule, parameter groups and clipping.
 
     Attributes:
         optimizer: Name and options of the optimizer; `lr` is the peak learning rate.
         schedule: Name and options of the learning-rate schedule.
         groups: How the parameters are split into groups.
         gradient_clip_norm: Largest allowed norm of all gradients together, > 0; None does not clip.
-        accumulate_grad_batches: Batches to an optimizer step, >= 1.
+        accumulate_grad_batches: Batches per optimizer step, >= 1.
         precision: Lightning's precision (`"bf16-mixed"`, say); None leaves the Trainer's.
 
     Raises:
@@ -125,11 +125,11 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any], where: str = "recipe") -> "Recipe":
-        """Make a recipe of the mapping that a recipe file holds.
+        """Make a recipe from the mapping in a recipe file.
 
         Args:
             settings: Sections as in a recipe file; `optimizer` is required, the rest has defaults.
-            where: What to name in errors: the file, say.
+            where: The place that errors name, such as the file.
 
         Raises:
             RecipeError: A section is unknown or of the wrong kind.
@@ -140,7 +140,7 @@ class Recipe:
             raise RecipeError(where + str(err).removeprefix("recipe")) from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the mapping that a recipe file holds; `from_dict` reads it back without loss."""
+        """Return the mapping for a recipe file; `from_dict` reads it back without loss."""
         return {
             "optimizer": self.optimizer.to_dict(),
             "schedule": self.schedule.to_dict(),
@@ -151,10 +151,9 @@ class Recipe:
         }
 
     def flat(self) -> dict[str, Value]:
-        """Return one plain value a field, as in tables and in MLflow's params.
+        """Return one plain value per field, for tables and MLflow's params.
 
-        The names of the two parts stand under `optimizer` and `schedule`; a tuple such as `betas` becomes
-        `beta1`, `beta2`.
+        `optimizer` and `schedule` are the names of the two parts; a tuple such as `betas` becomes `beta1`, `beta2`.
 
         Example:
             >>> Recipe(Part("adamw", {"lr": 1e-3, "betas": (0.9, 0.99)})).flat()["beta2"]
@@ -210,7 +209,7 @@ def _plain(option: str, value: object) -> Value:
 
 
 def _exact(value: bool | int | float | str | None) -> bool | int | float | str | None:
-    """Return the plain value behind NumPy's floats, enums of text and the like, which YAML does not take."""
+    """Return the plain value of a NumPy float, a string enum or the like, which YAML cannot write."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):

@@ -11,17 +11,16 @@ from opttune.errors import RecipeError, one_of, shown
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    r"""What holds for the parameters whose names match.
+    r"""Factors for the parameters whose names match.
 
     Attributes:
         match: Regular expression, searched anywhere in a parameter's name (`^backbone\.` starts with it).
         lr_mult: Factor of the learning rate, >= 0.
         weight_decay_mult: Factor of the weight decay, >= 0.
-        as_matrix: Whether an optimizer that is for matrices only (Muon) takes them; None leaves it to the
-            kind of layer.
+        as_matrix: Whether an optimizer for matrices only (Muon) trains them; None decides by the kind of layer.
 
     Raises:
-        RecipeError: The expression is not one, or a factor is out of range.
+        RecipeError: The expression is invalid, or a factor is out of range.
     """
 
     match: str
@@ -47,7 +46,7 @@ class Rule:
 
     @classmethod
     def from_dict(cls, section: object) -> "Rule":
-        """Make a rule of the mapping that a recipe file holds.
+        """Make a rule from its mapping in a recipe file.
 
         Raises:
             RecipeError: A key is unknown, `match` is missing, or a value is wrong.
@@ -59,7 +58,7 @@ class Rule:
         return cls(**section)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the mapping that a recipe file holds."""
+        """Return the rule's mapping for a recipe file."""
         factors = {"lr_mult": self.lr_mult, "weight_decay_mult": self.weight_decay_mult}
         role = {} if self.as_matrix is None else {"as_matrix": self.as_matrix}
         return {"match": self.match, **factors, **role}
@@ -74,13 +73,13 @@ class Groups:
     """How the parameters are split into groups.
 
     Attributes:
-        no_decay_norm_bias: Whether norms, biases and other one-dimensional parameters go without weight decay.
-        no_decay_embeddings: Whether embeddings do as well.
-        layer_decay: Factor in (0, 1] from each layer's learning rate to that of the layer below it, the last
-            layer having the full rate; None for one rate.
-        rules: Factors for parameters by name; the first rule that matches holds.
-        lora_plus_ratio: Learning rate of LoRA's B matrices as a multiple of the others' (LoRA+), > 0; None for
-            one rate.
+        no_decay_norm_bias: Whether norms, biases and other one-dimensional parameters get no weight decay.
+        no_decay_embeddings: Whether embeddings get no weight decay either.
+        layer_decay: Factor in (0, 1] from each layer's learning rate to that of the layer below it. The last
+            layer has the full rate. None gives all layers one rate.
+        rules: Factors for parameters by name; the first rule that matches applies.
+        lora_plus_ratio: Learning rate of LoRA's B matrices as a multiple of the others' (LoRA+), > 0; None gives
+            both one rate.
 
     Raises:
         RecipeError: A value is of the wrong kind or out of range.
@@ -111,7 +110,7 @@ class Groups:
 
     @classmethod
     def from_dict(cls, section: object) -> "Groups":
-        """Make groups of the mapping that a recipe file holds.
+        """Make groups from the groups section of a recipe file.
 
         Raises:
             RecipeError: A key is unknown or a value is wrong.
@@ -136,7 +135,7 @@ class Groups:
         }
 
     def flat(self) -> dict[str, bool | float | str | None]:
-        """Return one plain value a field, as in tables; the rules stand in one text.
+        """Return one plain value per field, as in tables; the rules are joined into one text.
 
         Example:
             >>> Groups(rules=(Rule("^head", lr_mult=10),)).flat()["rules"]
@@ -146,7 +145,7 @@ class Groups:
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether a value is a number that every part of opttune can hold: finite, within 64 bits, no bool.
+    """Return whether a value is a number that every part of opttune can store: finite, within 64 bits, not a bool.
 
     Example:
         >>> is_number(3e-4), is_number(True), is_number(float("inf")), is_number(10**400)
@@ -165,7 +164,7 @@ def _check_number(name: str, value: object, low: float, above: bool = False, hig
 
 
 def refuse_unknown(section: Mapping[Any, Any], allowed: Iterable[str], where: str) -> None:
-    """Refuse a mapping with a key that is not allowed, naming the nearest."""
+    """Refuse a mapping with a key that is not allowed, and name the nearest one that is."""
     for key in section:
         if key not in allowed:
             hint = one_of(allowed, key if isinstance(key, str) else "")

@@ -1,4 +1,4 @@
-"""`path/file.py:name` and `package.module:name` -> the object itself."""
+"""Load the object that `path/file.py:name` or `package.module:name` refers to."""
 
 import sys
 import traceback
@@ -13,16 +13,16 @@ from opttune.errors import InputError, one_of
 
 
 def load_reference(reference: str, what: str) -> Any:
-    """Load what a reference names.
+    """Load the object that a reference names.
 
     A file's folder is put on `sys.path`, as Python does for a script, so that its own imports work.
 
     Args:
         reference: `path/file.py:name` or `package.module:name`.
-        what: What to call it in errors: `MODEL` or `DATA`.
+        what: Its name in errors: `MODEL` or `DATA`.
 
     Raises:
-        InputError: There is no such file, module or name, or it fails when it is imported.
+        InputError: There is no such file, module or name, or the import fails.
     """
     place, colon, name = reference.rpartition(":")
     if not colon or not place or not name:
@@ -36,7 +36,7 @@ def load_reference(reference: str, what: str) -> Any:
 
 
 def absolute_reference(reference: str) -> str:
-    """Return a reference that holds in any folder, where it is one of a file.
+    """Return a reference whose file, if it names one, is found from any folder.
 
     Example:
         >>> absolute_reference("/models/net.py:Net"), absolute_reference("package.module:name")
@@ -57,9 +57,9 @@ def _load_file(path: Path, what: str) -> ModuleType:
         return sys.modules[name]
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise InputError(f"{what}: {path} is no Python file.")
+        raise InputError(f"{what}: {path} is not a Python file.")
     module = module_from_spec(spec)
-    # dataclasses and pickle look a class's module up by name
+    # dataclasses and pickle look up a class's module by name
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -70,7 +70,7 @@ def _load_file(path: Path, what: str) -> ModuleType:
 
 
 def _module_name(path: Path) -> str:
-    """Return the file's own name; a second `train.py`, or a `random.py`, gets one that is free."""
+    """Return the file's stem, or a unique name where that is taken: by another `train.py`, or for a `random.py`."""
     known = sys.modules.get(path.stem)
     taken = known is not None and getattr(known, "__file__", None) != str(path)
     if taken or path.stem in sys.stdlib_module_names:
@@ -79,7 +79,7 @@ def _module_name(path: Path) -> str:
 
 
 def _load_module(name: str, what: str) -> ModuleType:
-    # the command's own folder comes first on sys.path, not the user's
+    # the first entry of sys.path is the folder of the command, not the user's working folder
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
@@ -93,6 +93,6 @@ def _load_module(name: str, what: str) -> ModuleType:
 
 
 def describe_error(err: BaseException) -> str:
-    """Return an error of the user's code on one line, with the place that it came from."""
+    """Return an error of the user's code on one line, with its file and line."""
     frame = traceback.extract_tb(err.__traceback__)[-1]
     return f"{type(err).__name__}: {' '.join(str(err).split())} ({frame.filename}:{frame.lineno})"

@@ -1,4 +1,4 @@
-"""Files in folders that other processes write, read and clear at the same time."""
+"""Files in folders that other processes read, write and delete from at the same time."""
 
 import os
 from contextlib import suppress
@@ -7,17 +7,17 @@ from uuid import uuid4
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
-    """Write a file beside its place and move it there in one step; an earlier one of that name is replaced.
+    """Replace a file atomically: write a temporary file beside it, then rename that one.
 
-    Who reads it sees the earlier one or this one, each whole. A kill in the middle leaves the earlier one, and beside
-    it a file that ends in `.part`.
+    A reader sees the old file or the new one, never a part. A kill in between leaves the old file, and beside it
+    one that ends in `.part`.
 
     Args:
-        path: Where to; its folder must exist.
+        path: The file; its folder must exist.
         data: What to write, a text as UTF-8.
 
     Raises:
-        OSError: It cannot be written; nothing is left of it.
+        OSError: The file cannot be written; the old one is unchanged.
 
     Example:
         >>> import tempfile
@@ -27,7 +27,7 @@ def write_whole(path: Path, data: str | bytes) -> None:
         >>> path.read_text(), len(list(path.parent.iterdir()))
         ('second', 1)
     """
-    # a name of its own, as others may be writing the same file
+    # a unique name: other processes may be writing the same file
     part = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")
     try:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -38,10 +38,9 @@ def write_whole(path: Path, data: str | bytes) -> None:
 
 
 def files_in(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what lies in a folder, by name.
+    """Return the entries of a folder, sorted by name.
 
-    Nothing does where it cannot be looked into, as with `Path.glob`, nor where it has just been removed; there
-    `Path.glob` may raise.
+    The list is empty where the folder cannot be read, or was removed meanwhile; `Path.glob` may raise for the latter.
 
     Example:
         >>> files_in(Path("never/made"))
@@ -55,7 +54,7 @@ def files_in(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove a folder unless something lies in it.
+    """Remove a folder if it is empty.
 
     Example:
         >>> remove_empty(Path("never/made"))

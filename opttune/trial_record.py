@@ -66,7 +66,7 @@ class TrialRecord:
 
     @cached_property
     def steps(self) -> int:
-        """Optimizer steps that it had done at its end, or at its last rung."""
+        """Optimizer steps done at its end, or at its last rung."""
         last = self.last
         return last.steps if last else 0
 
@@ -82,8 +82,8 @@ class TrialRecord:
 
     @property
     def seconds(self) -> float:
-        """Wall time of its training, the parts before its pauses included."""
-        # one that was outranked has trained nothing since its last pause
+        """Wall time of its training, including the parts before its pauses."""
+        # a trial that was not promoted has not trained since its last pause
         ended = self.outcome if self.outcome and self.outcome.reason is not StopReason.OUTRANKED else None
         return sum(pause.seconds for pause in self.pauses) + (ended.seconds if ended else 0.0)
 
@@ -104,12 +104,12 @@ class TrialRecord:
 
     @cached_property
     def is_running(self) -> bool:
-        """Whether it is trained just now, as far as the study knows."""
+        """Whether a process trains it, as far as the study knows."""
         return self.outcome is None and self.state == "running"
 
     @property
     def rung(self) -> float | None:
-        """The highest share of the full length at which it was compared with others; None where it reached none."""
+        """The highest share of the full length at which it was compared with other trials; None before the first."""
         if self.value is not None:
             return 1.0
         return self.pauses[-1].steps / self.pauses[-1].total_steps if self.pauses else None

@@ -1,7 +1,7 @@
-"""YAML in and out: the one owner of PyYAML.
+"""Read and write YAML; the only module that uses PyYAML.
 
-Reading keeps the line of every key, takes `1e-4` for the number that it is (PyYAML takes it for text),
-takes only `true` and `false` for booleans, and refuses repeated keys, aliases and tags.
+The reader keeps the line of every key and reads `1e-4` as a number, which PyYAML reads as text. Only `true` and
+`false` are booleans. Repeated keys, aliases and tags are refused.
 """
 
 import re
@@ -15,22 +15,22 @@ import yaml
 from opttune.errors import shown
 
 MAX_DEPTH = 20
-"""How many mappings and lists may stand in each other; no file of opttune's comes near."""
+"""How deep mappings and lists may be nested; opttune's own files stay far below it."""
 
 Path = tuple[str, ...]
 
 
 class YamlTextError(ValueError):
-    """The text is no YAML that opttune reads; the message starts with the line."""
+    """The text is not YAML that opttune reads; the message starts with the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a YAML text holds, and on which line each key stands.
+    """The content of a YAML text, and the line of each key.
 
     Attributes:
         data: Plain mappings, lists and scalars.
-        lines: Path of keys -> line, counted from 1.
+        lines: Path of keys -> line number, counted from 1.
     """
 
     data: Any
@@ -93,22 +93,22 @@ def read_yaml(text: str) -> Document:
 def write_yaml(data: Mapping[str, Any], header: str = "", *, in_blocks: bool = False) -> str:
     """Write a mapping of plain values; `header` becomes comment lines above it.
 
-    Inner mappings stand on one line each, as in the documentation; floats keep every digit.
+    Inner mappings take one line each, as in the documentation; floats keep every digit.
 
     Args:
         data: What to write.
         header: Lines of a comment.
-        in_blocks: Whether mappings and lists that hold others are spread over lines.
+        in_blocks: Whether nested mappings and lists are spread over several lines.
     """
     comment = "".join(f"# {_printable(line)}".rstrip() + "\n" for line in header.splitlines())
     flow = None if in_blocks else True
     node: Any = _Dumper(StringIO(), default_flow_style=flow, sort_keys=False).represent_data(data)
-    node.flow_style = not data  # each key on a line of its own; {} where there is none
+    node.flow_style = not data  # one line per key; {} for an empty mapping
     return comment + yaml.serialize(node, Dumper=_Dumper, width=10**6)
 
 
 def inline_yaml(value: object) -> str:
-    """Write a value of a document as it would stand on one line of the file.
+    """Write a value as it would appear on one line of a YAML file.
 
     Example:
         >>> inline_yaml({"choices": [True, None, 1e-5]})
@@ -119,7 +119,7 @@ def inline_yaml(value: object) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper whose texts and numbers read back as what they were, here and by YAML 1.1 readers."""
+    """SafeDumper whose texts and numbers read back unchanged, here and with YAML 1.1 readers."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -134,13 +134,13 @@ def _write_float(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
 
 
 def _write_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    # in quotes of the other kind, a line break would be a blank line
+    # in single quotes, a line break would become a blank line
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if "\n" in value else None)
 
 
 _Dumper.add_representer(float, _write_float)
 _Dumper.add_representer(str, _write_text)
-# text that this reader would take for a number needs quotes, though it is text to YAML 1.1
+# text that this reader would read as a number needs quotes, although it is text in YAML 1.1
 _Dumper.add_implicit_resolver(*_FLOAT_RULE)
 
 
@@ -185,7 +185,7 @@ def _convert_mapping(node: yaml.MappingNode, path: Path, lines: dict[Path, int])
             raise YamlTextError(f"{line}: a key must be a plain word.")
         key = str(key_node.value)
         if key in result:
-            raise YamlTextError(f"{line}: key {key!r} stands here a second time (first: line {lines[*path, key]}).")
+            raise YamlTextError(f"{line}: key {key!r} is repeated (first: line {lines[*path, key]}).")
         lines[*path, key] = line
         result[key] = _convert(value_node, (*path, key), lines)
     return result

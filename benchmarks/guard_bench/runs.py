@@ -25,7 +25,7 @@ REPORT = {
 FAILED_ABOVE = 0.98
 """A run has failed whose last (AlgoPerf: best) validation is above this share of where it began, or not finite."""
 GRID = 1000
-"""AlgoPerf logs every 1 to 500 steps; its curves are read at so many points of the length, which stand for steps."""
+"""AlgoPerf logs every 1 to 500 steps; its curves are read at this many points, which count as steps."""
 _HIGHER = ("accuracy", "bleu", "ssim", "mean_average_precision")
 _METRICS = ("mean_average_precision", "bleu", "ssim", "wer", "accuracy", "ctc_loss", "loss")
 

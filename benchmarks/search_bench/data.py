@@ -98,6 +98,6 @@ def python_text(window: int = 33, vocabulary: int = 96) -> tuple[Tensor, Tensor]
         cut = len(windows) * 9 // 10
         train.append(windows[:cut])
         val.append(windows[cut:])
-    # so many that an epoch has fifty steps of 16
+    # enough for an epoch of fifty steps of 16
     order = torch.randperm(len(torch.cat(train)), generator=torch.Generator().manual_seed(0))[:800]
     return torch.cat(train)[order], torch.cat(val)[:200]

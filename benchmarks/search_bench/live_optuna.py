@@ -31,7 +31,7 @@ from search_bench.tasks import LiveTask, Task
 from search_bench.with_optuna import OPTUNA, OptunaMethod
 
 TRIALS = 25
-"""As many trials is what people run; a method that prunes goes on until the budget is spent as well."""
+"""The number of trials that people usually run; a method that prunes continues until the budget is spent."""
 
 
 def auto_space(task: LiveTask, budget: float = BUDGET) -> Space:

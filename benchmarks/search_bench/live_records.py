@@ -1,4 +1,4 @@
-"""The records of live searches: one JSON line each, so that files can be gone on with and put together."""
+"""The records of live searches: one JSON line each, so that files can be continued and concatenated."""
 
 import json
 from collections.abc import Iterable

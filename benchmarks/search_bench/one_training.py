@@ -18,7 +18,7 @@ def final_loss(task: LiveTask, recipe: Recipe, seed: int) -> float:
 
 
 class NoListener:
-    """Hears of a training, and needs nothing of it."""
+    """A listener that ignores the numbers of a training."""
 
     def steps(self, records: Sequence[StepRecord]) -> None:
         pass

@@ -39,7 +39,7 @@ OURS: Mapping[str, Mapping[str, Any]] = {
         "config": {"ladder": SuccessiveHalving(line_search=False)},
         "sampler": {"mixture": SamplerSettings(line_search=False)},
     },
-    "ours:no_finale": {"config": {"reevaluation": Reevaluation(most_candidates=0)}},
+    "ours:no_second_seeds": {"config": {"reevaluation": Reevaluation(most_candidates=0)}},
     "ours:no_model": {"sampler": {"mixture": SamplerSettings(model_share=0.0)}},
     "ours:no_learning": {"sampler": {"mixture": SamplerSettings(model_share=0.0, mutation_share=0.0)}},
     "ours_plus:no_learning": {

@@ -36,7 +36,7 @@ class Meter:
 
 
 class TableEngine:
-    """Looks each attempt up: what the guard would have stopped, what stood at a rung, what came at the end.
+    """Looks up each attempt: where the guard would have stopped it, its value at a rung and its value at the end.
 
     A checkpoint is a file that holds the step; an attempt that resumes from one pays only for what lies beyond.
 

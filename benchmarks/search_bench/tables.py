@@ -1,4 +1,4 @@
-"""Recorded trainings as tables: a space, the curve of every configuration, and where each stands among all.
+"""Recorded trainings as tables: a space, the curve of every configuration, and the rank of each.
 
 A table answers what a real training would have given, so that a search of many trainings takes a second.
 """
@@ -66,7 +66,7 @@ class Table:
     Attributes:
         name: Folder and problem, as in `DEVELOP` and `REPORT`.
         space: What varies, with the catalog's centre for such a length as each learning rate's prior.
-        rows: The recipe of each configuration, as `Recipe.flat()` names its fields; rates stand under `lr`.
+        rows: The recipe of each configuration, as `Recipe.flat()` names its fields; rates are in `lr`.
         steps: Optimizer steps of the full length.
         eval_steps: At which steps there was a validation, the last at the full length.
         values: The validation loss there, one row a configuration.
@@ -113,7 +113,7 @@ class Table:
 
     @property
     def quantiles(self) -> Floats:
-        """Where each configuration stands among all by its final value: 0 is the best, 1 the worst."""
+        """The quantile of each configuration's final value: 0 is the best, 1 the worst."""
         final = self.final_values
         return np.array([(final < value).sum() for value in final]) / (len(final) - 1)
 
@@ -130,7 +130,7 @@ class Table:
 
 
 def _judged(losses: Floats, loss_steps: NDArray[np.int64], total: int, guard: Guard) -> StopDecision | None:
-    """Walk through a recorded curve as the guard would; where a step was not recorded the one before stands for it."""
+    """Walk through a recorded curve as the guard would; a step without a record has the loss of the one before."""
     so_far: list[float] = []
     for step in range(1, total + 1):
         if not looks_for_blow_up(step, total, guard):

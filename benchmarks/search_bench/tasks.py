@@ -1,4 +1,4 @@
-"""Six small tasks of different kinds, each trained in seconds, each with a poor optimizer of its own."""
+"""Six small tasks of different kinds, each trained in seconds and each with a poor optimizer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -156,7 +156,7 @@ class LiveTask:
     Attributes:
         model: Makes the model.
         data: Makes the loaders.
-        epochs: The full length: whole epochs, so that a validation stands at its end.
+        epochs: The full length: whole epochs, so that it ends with a validation.
         steps: The same in optimizer steps.
     """
 

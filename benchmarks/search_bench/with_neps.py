@@ -68,7 +68,7 @@ def replay_neps(table: Table, budget: float, seed: int, method: str) -> Meter:
 
 
 def run_neps(task: LiveTask, space: Space, method: str, seed: int, budget: float) -> list[Trained]:
-    """Search a real task with PriorBand and return its trials; what goes on does so from its saved state.
+    """Search a real task with PriorBand and return its trials; continued trials resume from their saved states.
 
     opttune's own training runs the recipes, with its guard, so that a training which diverges costs little.
     """

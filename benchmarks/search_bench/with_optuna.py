@@ -2,7 +2,7 @@
 
 `random`, `tpe`, `tpe_median` and `tpe_hyperband` search the space as people write it, with one learning rate for all
 optimizers. The expert's (`expert_median`, `expert_hyperband`) search the conditional space that opttune has, with TPE
-multivariate by group; an expert also ends a training whose loss is NaN. A training of the others goes on
+multivariate by group; an expert also ends a training whose loss is NaN. A training of the others continues
 with NaN until a pruner ends it, and a trial whose value is NaN is a failed one to Optuna, which learns nothing of it.
 """
 
@@ -30,8 +30,8 @@ class OptunaMethod:
 
     Attributes:
         sampler: Makes the sampler of a seed.
-        pruner: Makes the pruner for trainings of so many validations.
-        conditional: Whether each optimizer has a learning rate of its own.
+        pruner: Makes the pruner for a number of validations per training.
+        conditional: Whether each optimizer has its own learning rate.
         stops_nan: Whether a training whose validation loss is NaN is ended at once.
     """
 

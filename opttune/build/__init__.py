@@ -1,1 +1,1 @@
-"""Recipe + parameters -> torch objects."""
+"""Build torch's optimizer and scheduler from a recipe and a module's parameters."""

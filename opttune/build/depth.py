@@ -1,9 +1,9 @@
-"""How deep in a module each parameter stands, for learning rates that fall from the output to the input.
+"""The depth of each parameter in a module, for learning rates that fall from the output to the input.
 
-Layers are counted in the order in which they were registered. A layer is a block of a stack (a child of a
-`Sequential` or `ModuleList`, or one of several siblings of the same class), a module of torch's own, or a
-module without children; whatever only wraps such layers is looked into. Norms count with the layer before
-them, embeddings lie at the bottom.
+Layers are counted in the order of their registration. A layer is a block of a stack (a child of a `Sequential` or
+`ModuleList`, or one of several siblings of the same class), a module of torch's own, or a module without children.
+Modules that only wrap such layers are not layers themselves. A norm has the depth of the layer before it;
+embeddings have depth 0.
 """
 
 import re
@@ -80,7 +80,7 @@ def _is_wrapper(module: nn.Module, is_block: bool) -> bool:
 
 
 def _is_stack(module: nn.Module) -> bool:
-    """Whether it is a list in which blocks of one class repeat."""
+    """Whether the module is a list with repeated blocks of one class."""
     if not isinstance(module, _LISTS):
         return False
     blocks = Counter(type(child) for child in module.children() if _has_children(child))

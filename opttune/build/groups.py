@@ -18,13 +18,13 @@ _LORA_B = re.compile(r"(^|[._])lora_(embedding_)?B([._]|$)")
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What sets a group of parameters apart.
+    """The factors of a group of parameters.
 
     Attributes:
-        name: Its name in tables.
+        name: The group's name in tables.
         lr: Factor of the learning rate.
         weight_decay: Factor of the weight decay.
-        is_matrix: Whether an optimizer that is for matrices only takes it.
+        is_matrix: Whether an optimizer for matrices only trains the group itself.
     """
 
     name: str
@@ -52,17 +52,17 @@ def plan_groups(
 
     Args:
         module: The module.
-        groups: How to split. The factors of all that applies to a parameter are multiplied.
-        split_matrices: Whether hidden matrices go to groups of their own (Muon).
-        own_groups: The parameter groups of the optimizer that the module came with. The ratios of their
-            learning rates to the largest stay, a group without weight decay beside others that have one stays
-            without, and parameters in none of them stay out.
+        groups: How to split. All factors that apply to a parameter are multiplied.
+        split_matrices: Whether hidden matrices get separate groups (Muon).
+        own_groups: The parameter groups of the module's own optimizer. The ratios of their learning rates to the
+            largest one are kept. Where only some of them have weight decay, the others stay without. Parameters
+            in none of them are not trained.
 
     Returns:
-        The groups in the order of their first parameter; each trainable parameter is in exactly one.
+        The groups in the order of their first parameter; each trained parameter is in exactly one.
 
     Raises:
-        ModelError: No parameter is trainable, or a rule (or `lora_plus_ratio`) holds for none.
+        ModelError: No parameter is trainable, or a rule (or `lora_plus_ratio`) matches none.
 
     Example:
         >>> [(plan.scale.name, plan.names) for plan in plan_groups(nn.Linear(4, 2), Groups())]
@@ -86,13 +86,13 @@ def plan_groups(
 
 
 class _OwnGroups:
-    """The groups that the module's own optimizer had: what each parameter's rate was, beside the largest."""
+    """The parameter groups of the module's own optimizer: each parameter's rate relative to the largest."""
 
     def __init__(self, groups: Sequence[Mapping[str, Any]] | None) -> None:
         self.given = groups is not None
         groups = groups or []
         given = [group.get("initial_lr", group.get("lr")) for group in groups]
-        # one that finds its rates itself has none, and no ratios between them
+        # an optimizer that finds its rates itself has none, so there are no ratios
         rates = [float(rate) for rate in given if is_number(rate)]
         rates = rates if len(rates) == len(groups) else [1.0] * len(groups)
         decays = [float(group.get("weight_decay", 0.0)) for group in groups]

@@ -1,7 +1,7 @@
 """LAMB after You et al. 2019, arxiv.org/abs/1904.00962.
 
 pytorch_optimizer's class corrects the bias of the first moment alone, which makes its first steps ten times too
-long, and bounds the norm of a weight tensor by 10; here stands the paper's formula.
+long, and it bounds the norm of a weight tensor by 10. This class follows the paper's formula.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 
 class Lamb(Optimizer):
-    """AdamW's update, scaled for each tensor to its own norm.
+    """AdamW's update, scaled for each tensor by the tensor's norm.
 
     With `r = m_hat / (sqrt(v_hat) + eps)`, bias-corrected as in Adam::
 
@@ -25,7 +25,7 @@ class Lamb(Optimizer):
 
     Args:
         params: Parameters or groups of them.
-        lr: Learning rate, > 0: the share of its own norm by which a tensor moves.
+        lr: Learning rate, > 0: the length of a tensor's step as a share of its norm.
         betas: Decay rates of `m` and `v`, in [0, 1).
         eps: Added to the denominator, > 0.
         weight_decay: Weight decay, >= 0.

@@ -1,4 +1,4 @@
-"""Load what a row of the catalog names by dotted text."""
+"""Load the classes and functions that rows of the catalog name by dotted path."""
 
 from importlib import import_module
 from typing import Any
@@ -8,7 +8,7 @@ from opttune.errors import MissingExtraError
 
 
 def load_object(path: Any) -> Any:
-    """Return what stands at `"package.module.name"`; anything that is no text is returned as it is.
+    """Return the object at `"package.module.name"`; return anything that is not text unchanged.
 
     Example:
         >>> load_object("math.sqrt")(4.0)
@@ -24,7 +24,7 @@ def load_class(info: OptimizerInfo) -> Any:
     """Return the class of an optimizer.
 
     Raises:
-        MissingExtraError: It comes with an extra that is not installed.
+        MissingExtraError: Its extra is not installed.
     """
     try:
         return load_object(info.class_path)

@@ -1,4 +1,4 @@
-"""What is read off a module: for optimizers that are built on it, and for the choice of a space."""
+"""Facts read from a module, for optimizers that are built from it and for the choice of a space."""
 
 import re
 
@@ -32,7 +32,7 @@ def attention_width(module: nn.Module) -> int:
 
 
 def attention_heads(module: nn.Module) -> int:
-    """Return the attention heads of the first module that tells them; 1 where none does, or they do not fit.
+    """Return the number of attention heads of the first module that has such an attribute; 1 where none fits.
 
     Example:
         >>> attention_heads(nn.MultiheadAttention(8, 2))
@@ -50,12 +50,12 @@ def attention_heads(module: nn.Module) -> int:
 
 
 def read_facts(module: nn.Module) -> ModelFacts:
-    """Read off a module what the choice of a space wants to know.
+    """Read the facts that the choice of a space depends on.
 
-    Layers are told by their classes and those that they derive from, so that other libraries' count too.
+    Layers are recognized by the names of their classes and base classes, so that those of other libraries count too.
 
     Args:
-        module: The module as it is before training.
+        module: The module before training.
 
     Example:
         >>> facts = read_facts(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3)))
@@ -81,7 +81,7 @@ def read_facts(module: nn.Module) -> ModelFacts:
 
 
 def _size(parameter: nn.Parameter) -> int:
-    # a lazy layer knows its size after its first batch only
+    # a lazy layer has no size before its first batch
     return 0 if isinstance(parameter, UninitializedParameter) else parameter.numel()
 
 
@@ -90,6 +90,6 @@ def _any(pattern: re.Pattern[str], names: set[str]) -> bool:
 
 
 def _has_origin(part: nn.Module) -> bool:
-    """Return whether Hugging Face's `from_pretrained` made it: only then its configuration names an origin."""
+    """Return whether Hugging Face's `from_pretrained` made it; its configuration then names the origin."""
     origin = getattr(getattr(part, "config", None), "_name_or_path", "")
     return isinstance(origin, str) and origin != ""

@@ -29,19 +29,18 @@ def build_optimizer(
 
     Args:
         recipe: The settings.
-        module: The module; its layers say what is a norm, an embedding, the output.
+        module: The module; its layers tell which parameters are norms, embeddings or the output.
         total_steps: Optimizer steps of the full length, >= 1.
-        own_groups: The parameter groups of the optimizer that the module came with, whose ratios are to stay
-            (see `plan_groups`).
+        own_groups: The parameter groups of the module's own optimizer, whose ratios are kept (see `plan_groups`).
 
     Returns:
         One torch optimizer, whose groups hold the peak learning rate.
 
     Raises:
         RecipeError: The optimizer does not take an option of the recipe.
-        ModelError: No parameter is trainable, a rule holds for none, or the optimizer cannot have groups with
-            learning rates of their own.
-        MissingExtraError: The optimizer comes with an extra that is not installed.
+        ModelError: No parameter is trainable, a rule matches none, or the optimizer works with one learning rate
+            and the groups have several.
+        MissingExtraError: The optimizer's extra is not installed.
 
     Example:
         >>> from opttune.recipe import Part
@@ -71,7 +70,7 @@ def build_optimizer(
 def optimizer_arguments(
     recipe: Recipe, info: OptimizerInfo, module: nn.Module | None, total_steps: Any
 ) -> dict[str, Any]:
-    """Return all arguments of an optimizer's class but the parameters.
+    """Return all arguments of an optimizer's class except the parameters.
 
     Args:
         recipe: The settings.
@@ -103,7 +102,7 @@ def _torch_group(plan: GroupPlan, arguments: Mapping[str, Any], info: OptimizerI
 
 
 def _settle_groups(optimizer: Optimizer, groups: Sequence[Mapping[str, Any]]) -> None:
-    """Give the groups that an optimizer made of the module the rates and decays that were planned."""
+    """Set the planned learning rates and decays in the groups that an optimizer made from the module."""
     planned = {id(parameter): group for group in groups for parameter in group["params"]}
     kept = [group for group in optimizer.param_groups if all(id(p) in planned for p in group["params"])]
     for group in kept:
@@ -119,8 +118,8 @@ class GroupRow:
     Attributes:
         group: Name of the group.
         tensors: Parameter tensors in it.
-        parameters: Numbers in those tensors.
-        lr: Peak learning rate; 0 for parameters that no group holds.
+        parameters: Total number of elements in those tensors.
+        lr: Peak learning rate; 0 for parameters in no group.
         weight_decay: Weight decay.
     """
 
@@ -132,7 +131,7 @@ class GroupRow:
 
 
 def describe_groups(optimizer: Optimizer, module: nn.Module) -> list[GroupRow]:
-    """Return the table of an optimizer's groups, and what of the module none of them holds.
+    """Return the table of an optimizer's groups, with a last row for parameters in no group.
 
     Example:
         >>> from opttune.recipe import Part
@@ -174,7 +173,7 @@ def groups_table(rows: Sequence[GroupRow]) -> str:
 
 
 def state_bytes(optimizer: Optimizer) -> int:
-    """Return the bytes of the tensors in an optimizer's state, those in lists and mappings included.
+    """Return the bytes of all tensors in an optimizer's state, including those in lists and mappings.
 
     Example:
         >>> import torch

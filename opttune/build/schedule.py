@@ -1,8 +1,8 @@
-"""A recipe's schedule as a function of the optimizer step, and the torch scheduler around it.
+"""A recipe's schedule as a function of the optimizer step, and the torch scheduler that applies it.
 
-A shape (`opttune.build.shapes`) maps `progress` in [0, 1] over the part after the warmup to a factor of the
-peak learning rate. `multiplier` puts the linear warmup in front. Factors multiply every group's own rate, so
-that the ratios between groups survive.
+A shape (`opttune.build.shapes`) maps the `progress` of the part after the warmup, in [0, 1], to a factor of the
+peak learning rate. `multiplier` puts the linear warmup in front. The factor multiplies each group's rate, so that
+the ratios between groups are kept.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def multiplier(schedule: Part, total_steps: int) -> Callable[[int], float]:
 
     Raises:
         UnknownNameError: The catalog has no such schedule.
-        RecipeError: The schedule follows the monitor and has no curve of its own.
+        RecipeError: The schedule follows the monitored metric, not a curve.
 
     Example:
         >>> factor = multiplier(Part("linear", {"warmup_fraction": 0.2}), total_steps=10)
@@ -46,7 +46,7 @@ def multiplier(schedule: Part, total_steps: int) -> Callable[[int], float]:
     """
     info = find_schedule(schedule.name)
     if info.follows_monitor:
-        raise RecipeError(f"schedule {info.name!r} follows the monitored metric: it has no curve of its own.")
+        raise RecipeError(f"schedule {info.name!r} follows the monitored metric: it has no curve.")
     options: dict[str, Any] = dict(with_defaults(schedule, info))
     shape: Callable[..., float] = load_object(info.shape)
     warmup_steps: int = round(options.pop("warmup_fraction", 0.0) * total_steps)
@@ -68,11 +68,11 @@ def build_scheduler(schedule: Part, optimizer: Optimizer, total_steps: int, mode
         schedule: Name and options, from a recipe.
         optimizer: Its groups' rates are the peak rates.
         total_steps: Optimizer steps of the full length, >= 1.
-        mode: Whether the monitored metric is to fall or to rise; for a schedule that follows it.
+        mode: Whether to minimize or maximize the monitored metric; for a schedule that follows it.
 
     Returns:
         A `LambdaLR`, whose state holds only the step count: a run resumed with another length follows the new
-        length's schedule. For a schedule that follows the monitor a scheduler of torch's own, to be stepped
+        length's schedule. For a schedule that follows the monitored metric, torch's own scheduler, to be stepped
         with the metric instead.
     """
     info = find_schedule(schedule.name)
@@ -84,14 +84,14 @@ def build_scheduler(schedule: Part, optimizer: Optimizer, total_steps: int, mode
 def scheduler_config(
     schedule: Part, optimizer: Optimizer, total_steps: int, monitor: str, mode: Mode = "min"
 ) -> dict[str, Any]:
-    """Return what a `configure_optimizers` gives to Lightning under `lr_scheduler`.
+    """Return what `configure_optimizers` returns to Lightning under `lr_scheduler`.
 
     Args:
         schedule: Name and options, from a recipe.
         optimizer: Its groups' rates are the peak rates.
         total_steps: Optimizer steps of the full length, >= 1.
-        monitor: Metric for a schedule that follows it; Lightning looks it up at the end of each epoch.
-        mode: Whether that metric is to fall or to rise.
+        monitor: Metric for a schedule that follows it; Lightning reads it at the end of each epoch.
+        mode: Whether to minimize or maximize that metric.
 
     Example:
         >>> import torch
@@ -118,11 +118,11 @@ def reduce_on_plateau(
 
     Args:
         optimizer: Its groups' rates are the peak rates.
-        mode: Whether the metric is to fall or to rise.
-        decay_factor: What each drop leaves of the rate, in (0, 1).
-        patience_checks: Checks without improvement that are let pass, >= 0.
-        improvement_fraction: Relative improvement that counts, >= 0.
-        final_lr_fraction: Share of each group's peak rate below which it does not go.
+        mode: Whether to minimize or maximize the metric.
+        decay_factor: Factor of the rate at each drop, in (0, 1).
+        patience_checks: Checks without improvement before a drop, >= 0.
+        improvement_fraction: Smallest relative improvement that counts, >= 0.
+        final_lr_fraction: Lowest rate, as a share of each group's peak rate.
     """
     return ReduceLROnPlateau(
         optimizer,
@@ -136,6 +136,6 @@ def reduce_on_plateau(
 
 def _build_on_monitor(schedule: Part, info: ScheduleInfo, optimizer: Optimizer, mode: Mode) -> LRScheduler:
     for group in optimizer.param_groups:
-        group.setdefault("initial_lr", group["lr"])  # as every other scheduler does: the peak stays known
+        group.setdefault("initial_lr", group["lr"])  # other schedulers set it too: it records the peak
     build: Callable[..., LRScheduler] = load_object(info.shape)
     return build(optimizer, mode, **with_defaults(schedule, info))

@@ -1,12 +1,12 @@
 """The schedules' shapes: pure functions from progress to a factor of the peak learning rate.
 
-`progress`, `u` in the formulas, is the share of the steps after the warmup that are done, in [0, 1]. `f` is
-`final_lr_fraction`, the factor at the end. Which options a schedule has stands in `opttune.catalog.schedules`.
+`progress`, `u` in the formulas, is the finished share of the steps after the warmup, in [0, 1]. `f` is
+`final_lr_fraction`, the factor at the end. `opttune.catalog.schedules` lists the options of each schedule.
 """
 
 from math import cos, floor, pi
 
-_ROUNDING = 1e-9  # a bound that is met exactly in real numbers must not be missed by a rounding error
+_ROUNDING = 1e-9  # a rounding error must not miss a bound that is met exactly in real numbers
 
 
 def constant(progress: float) -> float:
@@ -89,7 +89,7 @@ def warmup_stable_decay(
 
 
 def inverse_sqrt(progress: float, timescale_fraction: float = 0.1) -> float:
-    """Return `1 / sqrt(1 + u / t)`: after `t` the rate is 1 / sqrt(2), with no end in sight.
+    """Return `1 / sqrt(1 + u / t)`: after `t` the rate is 1 / sqrt(2).
 
     With `w` warmup steps of `T`, `t = w / (T - w)` gives the Transformer's `sqrt(w / step)`.
 
@@ -121,12 +121,12 @@ def exponential(progress: float, final_lr_fraction: float = 0.01) -> float:
 
 
 def step(progress: float, drop_count: int = 2, decay_factor: float = 0.1) -> float:
-    """Return `g^floor(u (n + 1))`, `n` times at most: drops that lie equally far apart.
+    """Return `g^floor(u (n + 1))` with an exponent of at most `n`: equally spaced drops.
 
     Args:
         progress: `u`, in [0, 1].
         drop_count: `n`, >= 1.
-        decay_factor: `g`, what each drop leaves of the rate, in (0, 1].
+        decay_factor: `g`, the factor of the rate at each drop, in (0, 1].
 
     Example:
         >>> [round(step(u), 9) for u in (0.0, 0.34, 0.67, 1.0)]
@@ -136,12 +136,12 @@ def step(progress: float, drop_count: int = 2, decay_factor: float = 0.1) -> flo
 
 
 def multistep(progress: float, milestones: tuple[float, ...] = (0.3, 0.6, 0.9), decay_factor: float = 0.1) -> float:
-    """Return `g` to the power of how many milestones are at or before `u`.
+    """Return `g^n`, where `n` is the number of milestones at or before `u`.
 
     Args:
         progress: `u`, in [0, 1].
         milestones: Shares of the steps after the warmup, each in (0, 1).
-        decay_factor: `g`, what each drop leaves of the rate, in (0, 1].
+        decay_factor: `g`, the factor of the rate at each drop, in (0, 1].
 
     Example:
         >>> [round(multistep(u), 9) for u in (0.0, 0.3, 0.7, 1.0)]
@@ -177,7 +177,7 @@ def cyclical(progress: float, cycle_count: int = 4, low_lr_fraction: float = 0.1
         progress: `u`, in [0, 1]; `k + x = n u`.
         cycle_count: `n`, triangles in all, >= 1.
         low_lr_fraction: `l`, the factor at the foot of each, in [0, 1].
-        cycle_decay: `d`, what is left of the height from one to the next, in (0, 1].
+        cycle_decay: `d`, the factor of the height from one to the next, in (0, 1].
 
     Example:
         >>> [round(cyclical(u), 9) for u in (0.0, 0.125, 0.25, 1.0)]

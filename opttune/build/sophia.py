@@ -1,7 +1,7 @@
 """SophiaH: Sophia with Hutchinson's estimate of the Hessian, after Liu et al. 2023, arxiv.org/abs/2305.14342.
 
-pytorch_optimizer's class divides lr and weight decay by another unit (its lr is the paper's over gamma, its
-decay is multiplied by that lr), so that the paper's settings do not carry over; here they do.
+pytorch_optimizer's class scales both differently (its lr is the paper's divided by gamma, and its decay is multiplied
+by that lr), so that the paper's settings do not carry over. With this class they do.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,18 +15,18 @@ from opttune.errors import ModelError
 
 
 class SophiaH(Optimizer):
-    """Momentum over the Hessian's diagonal, each weight's step bounded by the learning rate.
+    """Momentum divided by the Hessian's diagonal, with each weight's step bounded by the learning rate.
 
-    With `m` the running mean of the gradients, `h` that of the estimates `u * (H u)`, `u` normal, renewed every
-    `update_period` steps::
+    `m` is the running mean of the gradients. `h` is the running mean of the estimates `u * (H u)` with normal `u`,
+    renewed every `update_period` steps::
 
-        theta < -(1 - lr * weight_decay) * theta
-        theta < -theta - lr * clip(m / max(gamma * h, eps), -1, 1)
+        theta = (1 - lr * weight_decay) * theta
+        theta = theta - lr * clip(m / max(gamma * h, eps), -1, 1)
 
-    The noise `u` is a function of the step alone, so that a resumed run goes on as it would have.
+    The noise `u` depends on the step alone, so that a resumed run equals an uninterrupted one.
 
-    On the steps where `needs_graph_now` is true the backward pass must keep the gradients' graph
-    (`create_graph=True`). The step lets go of that graph.
+    On steps where `needs_graph_now` is true, the backward pass must keep the gradients' graph
+    (`create_graph=True`). The step frees that graph.
 
     Args:
         params: Parameters or groups of them.
@@ -82,7 +82,7 @@ class SophiaH(Optimizer):
             group["step"] += 1
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    parameter.grad = parameter.grad.detach()  # lets go of the graph
+                    parameter.grad = parameter.grad.detach()  # frees the graph
                     self._update(parameter, parameter.grad, group)
         return loss
 
@@ -96,7 +96,7 @@ class SophiaH(Optimizer):
     def _estimate_hessian(self) -> None:
         pairs = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
         parameters = [parameter for parameter, _ in pairs]
-        # a gradient that depends on no parameter has no graph, and no part in the Hessian
+        # a gradient that depends on no parameter has no graph and adds nothing to the Hessian
         curved = [index for index, (p, _) in enumerate(pairs) if p.grad.requires_grad]
         if not curved:
             raise ModelError(

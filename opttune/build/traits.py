@@ -1,4 +1,4 @@
-"""What each trainable parameter of a module is: a norm, a bias, an embedding, the output, a matrix."""
+"""The kind of each trainable parameter of a module: norm, bias, embedding, output or hidden matrix."""
 
 import re
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ _WEIGHT_OWNERS = (*_OUTPUTS, *_EMBEDDINGS, nn.MultiheadAttention, nn.RNNBase)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trait:
-    """One trainable parameter and what it is.
+    """One trainable parameter and its kind.
 
     Attributes:
         name: Its name in the module.
         parameter: The parameter.
-        is_norm_or_bias: It belongs to a norm, is named `bias`, or has at most one dimension and is no weight of
-            a layer that multiplies by matrices.
-        is_embedding: It belongs to an embedding, or stands for one (`pos_embed`, `cls_token`).
+        is_norm_or_bias: It belongs to a norm, is named `bias`, or has at most one dimension and is not the weight
+            of a layer that multiplies by matrices.
+        is_embedding: It belongs to an embedding, or acts as one (`pos_embed`, `cls_token`).
         is_output: It belongs to the linear or convolutional layer that was registered last.
     """
 
@@ -43,7 +43,7 @@ class Trait:
 
 
 def parameter_traits(module: nn.Module) -> list[Trait]:
-    """Return what each trainable parameter is, in the order of `module.named_parameters()`.
+    """Return the kind of each trainable parameter, in the order of `module.named_parameters()`.
 
     Raises:
         ModelError: No parameter is trainable.
@@ -82,11 +82,11 @@ def _trait(name: str, parameter: Parameter, owners: list[nn.Module], last: nn.Mo
 
 
 def _is_flat(parameter: Parameter, leaf: str, owners: list[nn.Module]) -> bool:
-    # FSDP flattens matrices: there a weight's layer tells what its dimensions no longer do
+    # FSDP flattens matrices: the layer, not the number of dimensions, tells that a weight is a matrix
     is_weight = "weight" in leaf and any(isinstance(owner, _WEIGHT_OWNERS) for owner in owners)
     return parameter.ndim <= 1 and not is_weight
 
 
 def _is_norm(module: nn.Module) -> bool:
-    # libraries bring norms of their own: LlamaRMSNorm, T5LayerNorm, LayerNorm2d
+    # libraries define further norms: LlamaRMSNorm, T5LayerNorm, LayerNorm2d
     return isinstance(module, _NORMS) or bool(_NORM_CLASS.search(type(module).__name__))

@@ -1,7 +1,7 @@
 """The catalog: one frozen row for each optimizer and each schedule.
 
-Adding one is adding a row (or calling `register_optimizer` / `register_schedule`); the spaces, the
-command's listings and the contract tests pick it up.
+To add one, add a row, or call `register_optimizer` or `register_schedule`. The spaces, the command's listings and
+the contract tests pick it up.
 """
 
 from opttune.catalog.check import check_recipe

@@ -1,4 +1,4 @@
-"""Hold a recipe against the catalog: does its optimizer take what it sets?"""
+"""Check a recipe against the catalog: do its optimizer and schedule take its options?"""
 
 from opttune.catalog.info import Info
 from opttune.catalog.lookup import find_optimizer, find_schedule
@@ -11,7 +11,7 @@ def check_recipe(recipe: Recipe, where: str = "recipe") -> None:
 
     Args:
         recipe: The recipe to check.
-        where: What to name in errors: the file, say.
+        where: The place that errors name, such as the file.
 
     Raises:
         UnknownNameError: No such optimizer or schedule.

@@ -1,4 +1,4 @@
-"""The types of the catalog's rows: frozen data, no behaviour beyond checking a value."""
+"""The types of the catalog's rows: frozen data, with no behaviour beyond checking a value."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,16 +26,16 @@ class OptionInfo:
 
     Attributes:
         name: Its name in recipes, spaces and, for an optimizer, in the class's constructor.
-        default: The value that a recipe without it uses; its length is that of a `floats` option.
-        kind: What it holds.
+        default: The value for recipes that do not set it; its length is that of a `floats` option.
+        kind: The type of its value.
         low: Least allowed value.
         high: Largest allowed value; None for no limit.
-        excluded: Allowed range without its ends: `"low"`, `"high"`, `"both"`, or `""` where both belong to it.
+        excluded: Which ends of the range are not allowed: `"low"`, `"high"`, `"both"`, or `""` for none.
         choices: The allowed texts of a `text` option.
         optional: Whether null is allowed.
         needs: Another option that must not be zero where this one is set.
-        any_length: Whether a `floats` option may hold any number of numbers, one at least.
-        search: Where to search it, one entry for each of `fields`; empty where nobody should.
+        any_length: Whether a `floats` option may hold any number of numbers, at least one.
+        search: Where to search it, one entry for each of `fields`; empty for an option that is not worth searching.
         help: One line on what it does.
     """
 
@@ -54,7 +54,7 @@ class OptionInfo:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The names under which a space varies it: `betas` of two is `beta1`, `beta2`.
+        """The names under which a space varies it: two `betas` are `beta1` and `beta2`.
 
         Example:
             >>> OptionInfo("betas", (0.9, 0.999), "floats").fields
@@ -66,7 +66,7 @@ class OptionInfo:
 
     @property
     def searchable(self) -> dict[str, Search]:
-        """Field -> where to search it, for those of `fields` that are worth it."""
+        """Field -> where to search it, for those of `fields` that are worth searching."""
         return {name: search for name, search in zip(self.fields, self.search, strict=False) if search is not None}
 
     def check(self, value: Value, where: str) -> None:
@@ -132,11 +132,11 @@ class OptionInfo:
 
 @dataclass(frozen=True, slots=True)
 class MatricesOnly:
-    """How one optimizer object takes matrices on one way and all other parameters on another.
+    """How one optimizer object treats matrices in one way and all other parameters in another.
 
     Attributes:
         flag: Key of a parameter group that says whether it holds matrices.
-        rest_lr: Constructor argument with the learning rate of the other parameters.
+        rest_lr: Constructor argument for the learning rate of the other parameters.
     """
 
     flag: str
@@ -149,31 +149,32 @@ class OptimizerInfo:
 
     Attributes:
         name: Its name in recipes and spaces, lower case.
-        class_path: The class, or where it stands (`"torch.optim.AdamW"`), imported when it is first built.
+        class_path: The class, or its dotted path (`"torch.optim.AdamW"`), imported when it is first built.
         summary: One line on what it is.
         options: What a recipe may set; the first is `lr`.
         source: The paper or the reference code.
         code: The reference code, where it is not the class itself.
-        fixed: Constructor arguments that every recipe uses, such as decoupled weight decay.
+        fixed: Constructor arguments that are the same for every recipe, such as decoupled weight decay.
         tied: Constructor argument -> option whose value it takes as well.
         lr_ratios: Constructor argument -> option; the argument gets `lr` times the option's value.
-        from_module: Option -> function of the module (dotted text) that gives its value where it is null.
-        total_steps_option: Constructor argument that takes the optimizer steps of the full length.
-        state_bytes: Bytes of state a parameter in float32, measured on the MLP 32-256-256-10 with norms.
-        matrices_only: Set where only matrices are for the optimizer proper (Muon).
-        takes_model: Whether the class is built on the module itself and makes its own groups.
-        one_lr: Whether it works with one learning rate only: groups with rates of their own are refused.
+        from_module: Option -> dotted path of a function; where the option is null, its value is the function's
+            result for the module.
+        total_steps_option: Constructor argument for the optimizer steps of the full length.
+        state_bytes: Bytes of state per parameter in float32, measured on the MLP 32-256-256-10 with norms.
+        matrices_only: Set for an optimizer that itself trains matrices only (Muon).
+        takes_model: Whether the class takes the module itself and makes its own groups.
+        one_lr: Whether it works with one learning rate only: groups with different rates are refused.
         fixed_lr: Whether it finds the step size itself, so that `lr` is not searched.
-        own_schedule: Whether it does a schedule's work itself: after the warmup the rate should stay constant.
+        own_schedule: Whether it replaces a schedule: after the warmup the rate should stay constant.
         own_clipping: Whether it bounds its gradients or updates itself, so that clipping by norm is left off.
-        needs_eval_mode_switch: Whether `optimizer.train()` / `.eval()` must be switched around validation,
+        needs_eval_mode_switch: Whether `optimizer.train()` and `.eval()` must be called around validation,
             checkpoints and the end of the training.
         needs_create_graph: Whether it differentiates the gradients, so that the backward pass must keep their
-            graph (`create_graph=True`). A class that has `needs_graph_now` says for each step whether it does.
+            graph (`create_graph=True`). A class with `needs_graph_now` says for each step whether it does.
         weights_only_unsafe: Whether its state holds Python objects, so that `torch.load(weights_only=True)`
             refuses a checkpoint with it.
-        extra: Extra of the package that brings the class; empty where it always comes along.
-        advice: What somebody who chooses it should know, in a sentence or two.
+        extra: Extra of opttune that installs the class's package; empty where the package is always installed.
+        advice: What to know before choosing it, in a sentence or two.
     """
 
     name: str
@@ -212,14 +213,14 @@ class ScheduleInfo:
 
     Attributes:
         name: Its name in recipes and spaces, lower case.
-        shape: A function `shape(progress, **options) -> factor` over the part after the warmup, with
-            `progress` in [0, 1], factor 1 = the peak learning rate; or where it stands, as dotted text.
+        shape: A function `shape(progress, **options) -> factor` for the part after the warmup, with
+            `progress` in [0, 1] and factor 1 = the peak learning rate; or its dotted path.
         summary: One line on what it is.
         options: What a recipe may set; `warmup_fraction` among them puts a linear warmup in front.
         source: The paper or the reference code.
-        follows_monitor: Whether it has no curve of its own but waits on the monitored metric. Then `shape` is
-            a function `shape(optimizer, mode, **options) -> torch scheduler` instead.
-        advice: What somebody who chooses it should know, in a sentence or two.
+        follows_monitor: Whether it follows the monitored metric instead of a curve. Then `shape` is a function
+            `shape(optimizer, mode, **options) -> torch scheduler`.
+        advice: What to know before choosing it, in a sentence or two.
     """
 
     name: str
@@ -240,7 +241,7 @@ Info = OptimizerInfo | ScheduleInfo
 
 
 def searched_fields(info: Info) -> dict[str, Search]:
-    """Return where each field of a row is searched, for those that are worth it.
+    """Return where to search each field of a row that is worth searching.
 
     Example:
         >>> from opttune.catalog.lookup import find_optimizer

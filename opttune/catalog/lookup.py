@@ -33,7 +33,7 @@ class _Shelf(Generic[Row]):
 
     def find(self, name: str) -> Row:
         if name not in self.rows:
-            # only now: what a package brings may be slow to import
+            # only when needed: a plugin may be slow to import
             self._add_plugins()
         if name not in self.rows:
             raise UnknownNameError(
@@ -58,7 +58,7 @@ _SCHEDULES: _Shelf[ScheduleInfo] = _Shelf("schedule", SCHEDULES)
 
 
 def find_optimizer(name: str) -> OptimizerInfo:
-    """Return the optimizer of that name.
+    """Return the optimizer with this name.
 
     Raises:
         UnknownNameError: There is none; the message names the nearest.
@@ -71,7 +71,7 @@ def find_optimizer(name: str) -> OptimizerInfo:
 
 
 def find_schedule(name: str) -> ScheduleInfo:
-    """Return the schedule of that name.
+    """Return the schedule with this name.
 
     Raises:
         UnknownNameError: There is none; the message names the nearest.
@@ -117,14 +117,14 @@ def register_optimizer(info: OptimizerInfo) -> None:
 
 
 def registered_rows() -> tuple[Info, ...]:
-    """Return the optimizers and schedules that were registered beside those that ship with opttune."""
+    """Return the optimizers and schedules that do not ship with opttune."""
     shipped = {id(row) for row in (*OPTIMIZERS, *SCHEDULES)}
     rows: tuple[Info, ...] = (*_OPTIMIZERS.rows.values(), *_SCHEDULES.rows.values())
     return tuple(row for row in rows if id(row) not in shipped)
 
 
 def add_missing(rows: Iterable[Info]) -> None:
-    """Register rows that another process had registered, where their names are free."""
+    """Register rows from another process, except those whose names are taken here."""
     for row in rows:
         if isinstance(row, OptimizerInfo) and row.name not in _OPTIMIZERS.rows:
             _OPTIMIZERS.add(row)

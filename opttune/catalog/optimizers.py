@@ -1,4 +1,4 @@
-"""The optimizers: one row each. Defaults are the authors' own where the class's differ."""
+"""The optimizers: one row each. Defaults are those of the authors where the class has others."""
 
 from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.optimizers_8bit import EIGHT_BIT_OPTIMIZERS

@@ -26,7 +26,7 @@ EIGHT_BIT_OPTIMIZERS = (
     OptimizerInfo(
         name="lion_8bit",
         class_path="bitsandbytes.optim.Lion8bit",
-        summary="Lion with its state in 8 bits: one byte a weight",
+        summary="Lion with its state in 8 bits: one byte per weight",
         options=(LION_LR, LION_BETAS, o.decoupled_decay(0.1)),
         source="Chen et al. 2023, arxiv.org/abs/2302.06675; Dettmers et al. 2021, arxiv.org/abs/2110.02861",
         code="github.com/bitsandbytes-foundation/bitsandbytes",

@@ -1,4 +1,4 @@
-"""Descendants of Adam: other moments, other averages, less memory."""
+"""Variants of Adam: other moments, other averages, less memory."""
 
 from opttune.catalog import options as o
 from opttune.catalog.info import OptimizerInfo, OptionInfo
@@ -90,21 +90,21 @@ ADAPTIVE_OPTIMIZERS = (
         source="Yuan et al. 2024, arxiv.org/abs/2411.10438",
         code="github.com/AGI-Arena/MARS",
         fixed={"weight_decouple": True},
-        # the class moves one-dimensional parameters by AdamW with settings of their own, whatever lr is
+        # the class trains one-dimensional parameters with AdamW, whose settings do not follow lr by themselves
         tied={"lr_1d": "lr", "weight_decay_1d": "weight_decay"},
         state_bytes=12.0,
     ),
     OptimizerInfo(
         name="adam_mini",
         class_path="pytorch_optimizer.AdamMini",
-        summary="AdamW with one second moment a block of weights instead of one a weight: half of the memory",
+        summary="AdamW with one second moment per block of weights instead of per weight: half of the memory",
         options=(
             o.adam_like_lr(1e-3, "Adam-mini README: the same values as AdamW"),
             o.betas(0.9, 0.999),
             o.eps(1e-8),
             o.decoupled_decay(0.1),
             OptionInfo("num_embeds", None, "int", low=1, optional=True, help="width of the transformer"),
-            OptionInfo("num_heads", None, "int", low=1, optional=True, help="attention heads a layer"),
+            OptionInfo("num_heads", None, "int", low=1, optional=True, help="attention heads per layer"),
         ),
         source="Zhang et al. 2024, arxiv.org/abs/2406.16793",
         code="github.com/zyushun/Adam-mini",
@@ -114,12 +114,12 @@ ADAPTIVE_OPTIMIZERS = (
         },
         takes_model=True,
         state_bytes=4.0,
-        advice="It tells embeddings, queries and keys by the names of the parameters (embed, q_proj, wk, ...).",
+        advice="It recognizes embeddings, queries and keys by the names of the parameters (embed, q_proj, wk, ...).",
     ),
     OptimizerInfo(
         name="came",
         class_path="pytorch_optimizer.CAME",
-        summary="Adafactor with momentum, trusting an update less where it was unsteady",
+        summary="Adafactor with momentum; unsteady updates count less",
         options=(
             o.lr(2e-4, 1e-5, 3e-2, 2e-4, f"CAME README: 2e-4; {o.SHORT_RUNS}", short_centre=3e-3),
             o.betas(0.9, 0.999, 0.9999),

@@ -5,7 +5,7 @@ from opttune.catalog.info import OptimizerInfo, OptionInfo
 from opttune.catalog.ranges import SearchChoices, SearchRange
 
 _CODE = "github.com/facebookresearch/schedule_free"
-_AVERAGED = "The weights to validate and to save are an average: it is switched over to them around both."
+_AVERAGED = "The weights to validate and to save are an average: opttune switches to them for both."
 
 FREE_OPTIMIZERS = (
     OptimizerInfo(
@@ -53,9 +53,9 @@ FREE_OPTIMIZERS = (
     OptimizerInfo(
         name="prodigy",
         class_path="pytorch_optimizer.Prodigy",
-        summary="AdamW that finds its own learning rate; d_coef is what is left to tune",
+        summary="AdamW that finds its own learning rate; only d_coef is left to tune",
         options=(
-            o.fixed_lr(1.0, "factor of the rate that it finds; leave it at 1 and set d_coef"),
+            o.fixed_lr(1.0, "factor of the rate that Prodigy finds; leave it at 1 and set d_coef"),
             OptionInfo(
                 "d_coef",
                 1.0,

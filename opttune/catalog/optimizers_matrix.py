@@ -1,4 +1,4 @@
-"""Optimizers that treat a weight as the matrix that it is: Muon, SOAP and the Shampoos."""
+"""Optimizers that treat a weight as a matrix: Muon, SOAP and the Shampoos."""
 
 from opttune.catalog import options as o
 from opttune.catalog.info import MatricesOnly, OptimizerInfo, OptionInfo
@@ -12,7 +12,7 @@ MATRIX_OPTIMIZERS = (
     OptimizerInfo(
         name="muon",
         class_path="pytorch_optimizer.Muon",
-        summary="momentum made orthogonal for the hidden matrices, AdamW for all else, in one optimizer",
+        summary="orthogonalized momentum for the hidden matrices, AdamW for all else, in one optimizer",
         options=(
             o.lr(
                 2e-2,
@@ -46,7 +46,9 @@ MATRIX_OPTIMIZERS = (
             o.decoupled_decay(1e-2, source=f"{_MUON_README}: 0.01; {o.MARIN}: 0 to 0.2"),
             o.switch("nesterov", True, "Nesterov's momentum"),
             OptionInfo("ns_steps", 5, "int", low=1, help="steps of the Newton-Schulz iteration"),
-            o.switch("use_adjusted_lr", False, "scale updates as AdamW's, so that lr is in AdamW's range (Moonlight)"),
+            o.switch(
+                "use_adjusted_lr", False, "scale updates like AdamW's, so that lr is in AdamW's range (Moonlight)"
+            ),
         ),
         source="Jordan 2024, kellerjordan.github.io/posts/muon",
         code=_MUON_README,
@@ -54,8 +56,8 @@ MATRIX_OPTIMIZERS = (
         lr_ratios={"adamw_lr": "adamw_lr_ratio"},
         matrices_only=MatricesOnly(flag="use_muon", rest_lr="adamw_lr"),
         state_bytes=4.21,
-        advice="Embeddings, the output layer, norms and biases go to AdamW; a groups rule with `as_matrix` overrides "
-        "what is taken for them.",
+        advice="Embeddings, the output layer, norms and biases go to AdamW; a rule in groups with `as_matrix` "
+        "overrides this.",
     ),
     OptimizerInfo(
         name="soap",
@@ -98,7 +100,7 @@ MATRIX_OPTIMIZERS = (
     OptimizerInfo(
         name="shampoo",
         class_path="pytorch_optimizer.Shampoo",
-        summary="gradients between the inverse roots of their own covariance, one for each dimension",
+        summary="gradients multiplied by inverse roots of their own covariance, one for each dimension",
         options=(
             o.lr(1e-1, 1e-3, 1.0, 1e-1, "measured: the steps start at the size of an orthogonal matrix and shrink"),
             o.momentum(0.0),
@@ -114,7 +116,7 @@ MATRIX_OPTIMIZERS = (
     OptimizerInfo(
         name="scalable_shampoo",
         class_path="pytorch_optimizer.ScalableShampoo",
-        summary="Shampoo in blocks, its steps as long as momentum SGD's (grafting)",
+        summary="Shampoo in blocks, with steps as long as momentum SGD's (grafting)",
         options=(
             o.lr(3e-2, 1e-4, 1.0, 3e-2, "grafting takes the length of SGD's steps, arxiv.org/abs/2002.11803"),
             o.betas(

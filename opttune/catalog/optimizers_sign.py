@@ -25,13 +25,13 @@ SIGN_OPTIMIZERS = (
     OptimizerInfo(
         name="lion",
         class_path="pytorch_optimizer.Lion",
-        summary="sign of a mix of momentum and gradient; lr 3 to 10 times below AdamW's, weight decay as much above",
+        summary="sign of a mix of momentum and gradient; lr 3 to 10 times below AdamW's, weight decay as far above",
         options=(LION_LR, LION_BETAS, o.decoupled_decay(0.1, high=3.0, source=f"{o.MARIN}: 0 to 1, best at 0.7")),
         source="Chen et al. 2023, arxiv.org/abs/2302.06675",
         code="github.com/google/automl/tree/master/lion",
         fixed={"weight_decouple": True},
         state_bytes=4.0,
-        advice="Its authors want batches of 64 and more.",
+        advice="Its authors recommend batches of 64 or more.",
     ),
     OptimizerInfo(
         name="sophia",
@@ -78,6 +78,7 @@ SIGN_OPTIMIZERS = (
         state_bytes=8.0,
         needs_create_graph=True,
         advice="Every update_period steps it differentiates the gradients: that step costs two to three times as "
-        "much, and fused attention must be switched to torch's math kernel. One process, and not in 16-mixed.",
+        "much, and fused attention must be switched to torch's math kernel. It trains in one process only, and not "
+        "in 16-mixed.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Optimizers of torch itself."""
+"""Optimizers that ship with torch."""
 
 from opttune.catalog import options as o
 from opttune.catalog.info import OptimizerInfo, OptionInfo
@@ -115,12 +115,12 @@ TORCH_OPTIMIZERS = (
         code="github.com/LiyuanLucasLiu/RAdam",
         fixed={"decoupled_weight_decay": True},
         state_bytes=8.0,
-        advice="Its first five steps are SGD's at the same rate and hardly move: give it no warmup.",
+        advice="Its first five steps are SGD steps at the same rate, which hardly move: give it no warmup.",
     ),
     OptimizerInfo(
         name="adafactor",
         class_path="torch.optim.Adafactor",
-        summary="Adam without momentum, its second moment kept as rows and columns: next to no state",
+        summary="Adam without momentum, its second moment kept as rows and columns: almost no state",
         options=(
             o.lr(1e-2, 1e-4, 0.3, 1e-2, f"the authors' largest relative step 1e-2, and {o.ALGOPERF}: 1e-4 to 1e-2"),
             OptionInfo(

@@ -1,4 +1,4 @@
-"""Options that many optimizers share, and where their search ranges come from."""
+"""Options that many optimizers share, with the sources of their search ranges."""
 
 from opttune.catalog.info import Ends, OptionInfo
 from opttune.catalog.ranges import Search, SearchChoices, SearchRange
@@ -9,32 +9,32 @@ MARIN = "marin optimizer sweeps, exp725_*_130M_*.py, behind arxiv.org/abs/2509.0
 PLAYBOOK = "Deep Learning Tuning Playbook, github.com/google-research/tuning_playbook"
 SHORT_RUNS = "three small tasks of 300 steps, measured: 1e-2 to 3e-2 beat 1e-3 by far"
 
-DECOUPLED = "share of the weights taken away a step, times lr (decoupled)"
+DECOUPLED = "share of the weights removed per step, times lr (decoupled)"
 COUPLED = "L2 penalty, added to the gradient"
 
 
 def lr(
     default: float, low: float, high: float, centre: float, source: str, short_centre: float | None = None
 ) -> OptionInfo:
-    """Return the learning rate, searched on a logarithmic scale from the smallest budget on."""
+    """Return the learning rate, searched on a logarithmic scale with every budget."""
     search = SearchRange(low, high, centre, "log", source, from_budget=0, short_centre=short_centre)
     return OptionInfo("lr", default, low=0, excluded="low", search=(search,), help="peak learning rate")
 
 
 def adam_like_lr(default: float, source: str) -> OptionInfo:
-    """Return the learning rate of an optimizer that takes AdamW's."""
+    """Return the learning rate of an optimizer that uses AdamW's range."""
     return lr(default, 1e-5, 1e-1, default, f"{source}; {SHORT_RUNS}", short_centre=max(default, 1e-2))
 
 
 def fixed_lr(default: float, help: str) -> OptionInfo:
-    """Return a learning rate that nobody should search."""
+    """Return a learning rate that is not searched."""
     return OptionInfo("lr", default, low=0, excluded="low", help=help)
 
 
 def betas(
     *default: float, search: tuple[Search | None, ...] = (), excluded_low: bool = False, name: str = "betas"
 ) -> OptionInfo:
-    """Return the decay rates of the running averages; those of Adam are searched where nothing else is said."""
+    """Return the decay rates of the running averages, searched in Adam's ranges unless `search` is given."""
     ends: Ends = "both" if excluded_low else "high"
     help = "decay rates of the running averages"
     return OptionInfo(name, default, "floats", 0, 1, ends, search=search or adam_beta_ranges(*default), help=help)
@@ -52,14 +52,14 @@ def adam_beta_ranges(beta1: float, beta2: float, *rest: float) -> tuple[Search |
 def decoupled_decay(
     default: float, high: float = 1.0, centre: float | None = None, source: str = f"{ALGOPERF}: 5e-3 to 1"
 ) -> OptionInfo:
-    """Return decoupled weight decay, searched by factors or exactly 0."""
+    """Return decoupled weight decay, searched on a logarithmic scale, or exactly 0."""
     return _decay(default, 1e-4, high, centre or default or 1e-2, source, DECOUPLED)
 
 
 def coupled_decay(
     default: float, source: str = f"{ALGOPERF}: 1e-7 to 5e-5 for momentum; 1e-4 to 5e-4 in ImageNet and CIFAR recipes"
 ) -> OptionInfo:
-    """Return an L2 penalty, searched by factors or exactly 0."""
+    """Return an L2 penalty, searched on a logarithmic scale, or exactly 0."""
     return _decay(default, 1e-7, 1e-2, default or 1e-4, source, COUPLED)
 
 
@@ -69,7 +69,7 @@ def _decay(default: float, low: float, high: float, centre: float, source: str, 
 
 
 def eps(default: float, search: bool = True) -> OptionInfo:
-    """Return what is added to the denominator; large values turn Adam into momentum."""
+    """Return the term added to the denominator; large values turn Adam into momentum."""
     source = f"{PLAYBOOK}: eps only with 25 trials or more, together with lr"
     ranges = (SearchRange(1e-10, 1e-3, default, "log", source),) if search else ()
     return OptionInfo("eps", default, low=0, search=ranges, help="added to the denominator")
@@ -93,6 +93,6 @@ def momentum(
 
 
 def switch(name: str, default: bool, help: str, source: str = "", needs: str = "") -> OptionInfo:
-    """Return an option that is on or off; with a source it is worth searching."""
+    """Return an option that is on or off; it is searched if it has a source."""
     search = (SearchChoices((False, True), default, source),) if source else ()
     return OptionInfo(name, default, "bool", needs=needs, search=search, help=help)

@@ -1,4 +1,4 @@
-"""Rows of the catalog from installed packages, by entry points of the groups `opttune.optimizers` and `.schedules`."""
+"""Rows from installed packages, found by the entry points `opttune.optimizers` and `opttune.schedules`."""
 
 import warnings
 from collections.abc import Iterator
@@ -10,9 +10,10 @@ _KINDS: dict[str, type[OptimizerInfo] | type[ScheduleInfo]] = {"optimizer": Opti
 
 
 def plugin_rows(kind: str) -> Iterator[tuple[Info, str]]:
-    """Yield the rows that installed packages bring, each with the name of its package.
+    """Yield the rows of installed packages, each with the name of its package.
 
-    One that cannot be loaded, or is no row, is left out with a warning: somebody else's package must not end a search.
+    An entry point that cannot be loaded, or is not a row, is left out with a warning: a third-party package must
+    not end a search.
 
     Args:
         kind: `optimizer` or `schedule`.
@@ -20,7 +21,7 @@ def plugin_rows(kind: str) -> Iterator[tuple[Info, str]]:
     for point in sorted(entry_points(group=f"opttune.{kind}s"), key=lambda point: (point.name, point.value)):
         try:
             row = point.load()
-        except Exception as err:  # whatever somebody else's code raises
+        except Exception as err:  # third-party code may raise anything
             leave_out(kind, package_of(point), f"{point.value} cannot be loaded: {type(err).__name__}: {err}")
             continue
         if isinstance(row, _KINDS[kind]):

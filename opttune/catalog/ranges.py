@@ -1,7 +1,7 @@
-"""Where an option is worth searching: how wide, around what, on which scale, and from what budget on.
+"""Where an option is worth searching: its range, centre and scale, and the budget from which it varies.
 
-A range here is wider than most trainings need and belongs to the optimizer, not to a task; the space files
-narrow it. Every range carries its source.
+A range here describes the optimizer, not a task, and is wider than most trainings need; the space files narrow it.
+Every range carries its source.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from opttune.recipe import Value
 Scale = Literal["linear", "log", "log_of_one_minus"]
 
 SHORT_STEPS = 300
-"""Length of a training, in optimizer steps, at which `short_centre` holds."""
+"""Length of a training, in optimizer steps, up to which `short_centre` applies."""
 LONG_STEPS = 30_000
-"""Length from which on `centre` holds."""
+"""Length from which `centre` applies."""
 
 _FORWARD: dict[Scale, Callable[[float], float]] = {
     "linear": lambda value: value,
@@ -37,13 +37,13 @@ class SearchRange:
     Attributes:
         low: Least value.
         high: Largest value.
-        centre: Where the prior has its mode.
-        scale: `linear`; `log` for what varies by factors; `log_of_one_minus` for decay rates near 1.
-        source: The paper, code or measurement that it comes from.
-        from_budget: Budget, in full trainings, from which on it is worth varying.
-        also: Single values beside the interval, such as an exact 0 where the scale is a logarithm.
-        short_centre: Mode for trainings of `SHORT_STEPS` steps where it differs; lengths between there and
-            `LONG_STEPS` lie between on a logarithmic scale.
+        centre: Mode of the prior.
+        scale: `linear`; `log` for values that vary by factors; `log_of_one_minus` for decay rates near 1.
+        source: The paper, code or measurement behind it.
+        from_budget: Budget, in full trainings, from which it is worth varying.
+        also: Single values outside the interval, such as an exact 0 on a logarithmic scale.
+        short_centre: Mode for trainings of `SHORT_STEPS` steps, where it differs. Between there and `LONG_STEPS`
+            the mode is interpolated over the logarithm of the length.
     """
 
     low: float
@@ -56,7 +56,7 @@ class SearchRange:
     short_centre: float | None = None
 
     def at(self, place: float) -> float:
-        """Return the value at a place in [0, 1] on the range's scale.
+        """Return the value at a position in [0, 1] on the range's scale.
 
         Example:
             >>> SearchRange(1e-4, 1e-2, 1e-3, "log", source="...").at(0.5)
@@ -68,7 +68,7 @@ class SearchRange:
         return float(f"{_BACKWARD[self.scale](low + place * (high - low)):.12g}")
 
     def place(self, value: float) -> float:
-        """Return where a value lies: 0 at `low`, 1 at `high`, beyond them outside [0, 1].
+        """Return the position of a value: 0 at `low`, 1 at `high`, outside [0, 1] beyond them.
 
         Example:
             >>> round(SearchRange(1e-4, 1e-2, 1e-3, "log", source="...").place(1e-3), 6)
@@ -78,7 +78,7 @@ class SearchRange:
         return (forward(value) - forward(self.low)) / (forward(self.high) - forward(self.low))
 
     def has_place_for(self, value: float) -> bool:
-        """Return whether the scale has a place for a value: a logarithm has none for 0.
+        """Return whether the scale is defined for a value: a logarithm is not for 0.
 
         Example:
             >>> lr = SearchRange(1e-4, 1e-2, 1e-3, "log", source="...")
@@ -111,13 +111,13 @@ class SearchRange:
 
 @dataclass(frozen=True, slots=True)
 class SearchChoices:
-    """A few values to choose among.
+    """A few values to choose from.
 
     Attributes:
         values: The values.
-        centre: The one to prefer before anything is known.
-        source: The paper, code or measurement that they come from.
-        from_budget: Budget, in full trainings, from which on it is worth varying.
+        centre: The value to prefer before any trial.
+        source: The paper, code or measurement behind them.
+        from_budget: Budget, in full trainings, from which it is worth varying.
     """
 
     values: tuple[Value, ...]

@@ -1,4 +1,4 @@
-"""The schedules: one row each; the formulas stand in `opttune.build.shapes`."""
+"""The schedules: one row each; the formulas are in `opttune.build.shapes`."""
 
 from opttune.catalog.info import OptionInfo, ScheduleInfo
 from opttune.catalog.ranges import SearchChoices, SearchRange
@@ -31,7 +31,7 @@ _DECAY_FACTOR = OptionInfo(
     high=1,
     excluded="both",
     search=(SearchRange(0.1, 0.5, 0.1, "log", "0.1 in ImageNet recipes, 0.2 for arxiv.org/abs/1605.07146", 10),),
-    help="what each drop leaves of the rate",
+    help="factor of the rate at each drop",
 )
 _CYCLES = OptionInfo(
     "cycle_count",
@@ -90,12 +90,12 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
             _floor(),
         ),
         source=f"Haegele et al. 2024, {_WSD}",
-        advice="The long flat part is the same for any length: a longer training can go on from it.",
+        advice="The long flat part is the same for any length: a longer training can continue from it.",
     ),
     ScheduleInfo(
         name="inverse_sqrt",
         shape="opttune.build.shapes.inverse_sqrt",
-        summary="one over the root of the steps, without an end in sight",
+        summary="one over the root of the steps; independent of the length",
         options=(
             WARMUP_FRACTION,
             OptionInfo(
@@ -112,7 +112,7 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
     ScheduleInfo(
         name="polynomial",
         shape="opttune.build.shapes.polynomial",
-        summary="a power of what is left, down to the floor",
+        summary="a power of the remaining share, down to the floor",
         options=(
             WARMUP_FRACTION,
             OptionInfo(
@@ -130,7 +130,7 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
     ScheduleInfo(
         name="step",
         shape="opttune.build.shapes.step",
-        summary="drops that lie equally far apart",
+        summary="equally spaced drops",
         options=(
             WARMUP_FRACTION,
             OptionInfo(
@@ -186,7 +186,7 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
     ScheduleInfo(
         name="one_cycle",
         shape="opttune.build.shapes.one_cycle",
-        summary="a cosine up to the peak, a cosine down to next to nothing; no warmup beside it",
+        summary="half a cosine up to the peak, then half a cosine down to almost zero; needs no warmup",
         options=(
             OptionInfo(
                 "rise_fraction",
@@ -206,7 +206,7 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
     ScheduleInfo(
         name="cyclical",
         shape="opttune.build.shapes.cyclical",
-        summary="triangles between a low rate and the peak; no warmup beside it",
+        summary="triangles between a low rate and the peak; needs no warmup",
         options=(
             _CYCLES,
             OptionInfo(
@@ -224,7 +224,7 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
                 high=1,
                 excluded="low",
                 search=(SearchChoices((0.5, 1.0), 1.0, "arxiv.org/abs/1506.01186: triangular and triangular2"),),
-                help="what is left of the height from one triangle to the next",
+                help="factor of the height from one triangle to the next",
             ),
         ),
         source="Smith 2015, arxiv.org/abs/1506.01186",
@@ -241,7 +241,7 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
                 1.0,
                 low=1,
                 search=(SearchChoices((1.0, 2.0), 1.0, "arxiv.org/abs/1608.03983: 1 and 2"),),
-                help="length of each cycle over the one before",
+                help="length of each cycle divided by that of the one before",
             ),
             _floor(),
         ),
@@ -259,13 +259,13 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
                 "int",
                 low=0,
                 search=(SearchChoices((2, 5, 10), 5, "torch: 10 epochs; fewer for short trainings"),),
-                help="checks of the metric without improvement that are let pass",
+                help="checks without improvement before a drop",
             ),
             OptionInfo("improvement_fraction", 1e-4, low=0, help="relative improvement that counts"),
-            OptionInfo("final_lr_fraction", 0.0, low=0, high=1, help="share of lr below which it does not go"),
+            OptionInfo("final_lr_fraction", 0.0, low=0, high=1, help="lowest rate, as a share of lr"),
         ),
         source="torch.optim.lr_scheduler.ReduceLROnPlateau",
         follows_monitor=True,
-        advice="The metric is looked up at the end of each epoch: within one epoch it never drops.",
+        advice="The metric is read at the end of each epoch, so the rate never drops within one.",
     ),
 )

@@ -11,6 +11,6 @@ TRAINING_OPTIONS = (
         optional=True,
         help="largest norm of all gradients together; null does not clip",
     ),
-    OptionInfo("accumulate_grad_batches", 1, "int", low=1, help="batches to an optimizer step"),
+    OptionInfo("accumulate_grad_batches", 1, "int", low=1, help="batches per optimizer step"),
     OptionInfo("precision", None, "text", optional=True, help="Lightning's precision; null leaves the Trainer's"),
 )

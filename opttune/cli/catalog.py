@@ -1,4 +1,4 @@
-"""`opttune spaces`, `opttune optimizers`, `opttune schedules`: what there is."""
+"""`opttune spaces`, `opttune optimizers`, `opttune schedules`: list and show what is available."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ def add_catalog(commands: Any) -> None:
     _add_spaces(commands)
     _add_kind(commands, "optimizers", _run_catalog)
     schedules = _add_kind(commands, "schedules", _run_schedules)
-    schedules.add_argument("--plot", metavar="FILE", help="draw the curve of NAME, or of all, into a picture file")
+    schedules.add_argument("--plot", metavar="FILE", help="draw the curve of NAME, or all curves, into an image file")
     schedules.add_argument("--steps", type=int, metavar="N", help="steps of the drawn training (default: 1000)")
 
 
@@ -63,7 +63,7 @@ def _run_schedules(options: argparse.Namespace) -> int:
         if options.steps is not None:
             raise InputError("--steps is the length of a drawn training: give --plot FILE as well.")
         return _run_catalog(options)
-    # torch and vl-convert come with this import
+    # this imports torch and vl-convert
     from opttune.cli.plots import DEFAULT_STEPS, plot_all_schedules, plot_schedule
 
     steps = DEFAULT_STEPS if options.steps is None else options.steps

@@ -1,4 +1,4 @@
-"""What all commands share: how one is added to the parser, how STUDY is named, the exit codes, and Ctrl-C."""
+"""What all commands share: their common options, the exit codes, and the handling of Ctrl-C."""
 
 import argparse
 import signal
@@ -16,10 +16,10 @@ def add_command(commands: Any, name: str, help: str, run: Run) -> argparse.Argum
     """Add a command, with the options that every command has.
 
     Args:
-        commands: What `add_subparsers` gave.
-        name: Its name.
+        commands: The result of `add_subparsers`.
+        name: The command's name.
         help: What it does, in one line without a full stop.
-        run: Does it, and returns the exit code.
+        run: Runs it and returns the exit code.
     """
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False
@@ -43,14 +43,13 @@ def add_tracking_uri(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tracking-uri", metavar="URI", help="MLflow (default: where the search wrote to)")
 
 
-_came: list[int] = []
+_received: list[int] = []
 
 
-def heed_interrupts() -> None:
-    """Make Ctrl-C, and the SIGTERM of a scheduler, end the command even where they come while libraries are loaded.
+def catch_interrupts() -> None:
+    """Make Ctrl-C, and a scheduler's SIGTERM, end the command even if they arrive while libraries are loaded.
 
-    Python swallows an error that is raised while it cleans up after an object, and some libraries one that is
-    raised while they are imported.
+    Python ignores an exception in a finalizer, and some libraries ignore one during their import.
     """
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
@@ -59,11 +58,11 @@ def heed_interrupts() -> None:
 
 
 def raise_if_interrupted() -> None:
-    """Raise KeyboardInterrupt where one came that was swallowed."""
-    if _came:
+    """Raise KeyboardInterrupt again if an earlier one was ignored."""
+    if _received:
         raise KeyboardInterrupt
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    _came.append(number)
+    _received.append(number)
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""`opttune confirm`: the verdict."""
+"""`opttune confirm`: train the best recipes on new seeds and compare them."""
 
 import argparse
 import json
@@ -14,16 +14,16 @@ def add_confirm(commands: Any) -> None:
     command = add_command(
         commands,
         "confirm",
-        "train the best recipes, the module as it came and AdamW's default on new seeds, and say what is beyond noise",
+        "train the best recipes, the baseline (your own optimizer) and AdamW's default on new seeds and compare them",
         _run,
     )
     add_study(command)
     add_tracking_uri(command)
     add = command.add_argument
-    add("--top", type=int, default=3, metavar="K", help="how many of the best recipes (default: 3)")
-    add("--seeds", type=int, default=5, metavar="S", help="on how many seeds, those after the search's (default: 5)")
-    add("--model", metavar="MODEL", help="as for search; needed where the search was called from Python")
-    add("--data", metavar="DATA", help="as for search; likewise")
+    add("--top", type=int, default=3, metavar="K", help="number of best recipes (default: 3)")
+    add("--seeds", type=int, default=5, metavar="S", help="number of seeds, following the search's (default: 5)")
+    add("--model", metavar="MODEL", help="as for search; needed if the search was called from Python")
+    add("--data", metavar="DATA", help="as for search, likewise")
     add("--workers", type=int, default=1, metavar="W", help="trainings at a time (default: 1)")
     add("--engine", metavar="NAME", help="where trainings run: inline, local or ray (default: inline for one worker)")
     add("--ray-address", metavar="HOST:PORT", help="a running Ray cluster (default: RAY_ADDRESS, else one here)")
@@ -37,7 +37,7 @@ def _run(options: argparse.Namespace) -> int:
     from opttune.references import load_reference
 
     trainer = None if options.trainer is None else parse_trainer(options.trainer)
-    # with --json, what the user's own code prints must not stand in standard output
+    # with --json, standard output is for the JSON alone: prints of the user's code go to standard error
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
         verdict = confirm(
             options.study,

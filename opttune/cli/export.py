@@ -1,4 +1,4 @@
-"""`opttune export`: a recipe in the form that somebody's code takes."""
+"""`opttune export`: print a recipe as a recipe file, a LightningCLI config or plain torch code."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ FORMATS = ("recipe", "lightning-cli", "python")
 
 def add_export(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "export", "print the best recipe of a search in the form that you need", _run)
+    command = add_command(commands, "export", "print the best recipe of a search in another format", _run)
     add_study(command)
     add = command.add_argument
     add(

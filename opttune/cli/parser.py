@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from opttune.cli.catalog import add_catalog
-from opttune.cli.command import BAD_INPUT, INTERRUPTED, heed_interrupts
+from opttune.cli.command import BAD_INPUT, INTERRUPTED, catch_interrupts
 from opttune.cli.confirm import add_confirm
 from opttune.cli.export import add_export
 from opttune.cli.project import split_arguments
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: What stands behind `opttune`; None takes the process's own.
+        arguments: The arguments behind `opttune`; None takes those of the process.
 
     Returns:
         The exit code.
@@ -39,19 +39,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"opttune: {err}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("opttune: stopped. Nothing finished is lost; the same command goes on from here.", file=sys.stderr)
+        print("opttune: stopped. Finished work is kept; the same command continues from here.", file=sys.stderr)
         return INTERRUPTED
     return code
 
 
 def run() -> NoReturn:
     """Run the command and end the process with its exit code."""
-    heed_interrupts()
+    catch_interrupts()
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
     if code == INTERRUPTED:
-        # where Ctrl-C came while a C library ran Python code, the interpreter would still die of the signal
+        # if Ctrl-C arrived while a C library ran Python code, the interpreter would still exit by the signal
         os._exit(code)
     sys.exit(code)
 

@@ -1,4 +1,4 @@
-"""`--config`: the arguments of a search from a LightningCLI project."""
+"""`--config`: read the arguments of a search from a LightningCLI project."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ _FLAG = "--config"
 def add_project(command: argparse.ArgumentParser) -> None:
     """Add the options that name a project."""
     add = command.add_argument
-    config = "config of a LightningCLI project, in place of MODEL and DATA; what is behind -- goes to its CLI"
+    config = "config of a LightningCLI project, instead of MODEL and DATA; arguments after -- go to its CLI"
     add(_FLAG, action="append", default=[], metavar="FILE", help=config)
     script = "script that makes the LightningCLI, or a function in it (default: the one in the folder)"
     add("--cli", default="", metavar="FILE[:NAME]", help=script)
@@ -21,7 +21,7 @@ def add_project(command: argparse.ArgumentParser) -> None:
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the command's own arguments, and those behind `--` that go to a project's CLI.
+    """Return the command's own arguments, and those after `--`, which go to a project's CLI.
 
     Example:
         >>> split_arguments(["search", "--config", "c.yaml", "--", "--model.width=8"])
@@ -40,7 +40,7 @@ def project_source(options: argparse.Namespace) -> Any:
     from opttune.project.start import CliSource, find_script
 
     configs = tuple(options.config)
-    # with MODEL the project is the LightningCLI of that class
+    # with MODEL, the project is a plain LightningCLI of that class
     script = options.cli or ("" if options.model else find_script(configs))
     return CliSource(configs, script, options.model or "", options.data or "", tuple(options.project_arguments))
 
@@ -48,12 +48,12 @@ def project_source(options: argparse.Namespace) -> Any:
 def read_project(options: argparse.Namespace) -> dict[str, Any]:
     """Return the model, data, Trainer settings, length, monitor and seed of a search, from a project's config.
 
-    What the command line says itself goes before the config.
+    The command line overrides the config.
 
     Raises:
         OpttuneError: The project cannot be started, or does not say how long a training is.
     """
-    # Lightning comes with this import
+    # this imports Lightning
     from opttune.project.read import load_project
 
     configs = options.config
@@ -64,7 +64,7 @@ def read_project(options: argparse.Namespace) -> dict[str, Any]:
     length = own_length if any(own_length.values()) else {**own_length, **project.length}
     if not any(length.values()):
         raise InputError(
-            f"{', '.join(configs)} does not say one length of a training (trainer.max_steps or trainer.max_epochs). "
+            f"{', '.join(configs)} sets no single length of a training (trainer.max_steps or trainer.max_epochs). "
             "Give --max-steps N or --max-epochs N."
         )
     monitor, mode = project.watched or (None, None)

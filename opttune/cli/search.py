@@ -20,20 +20,20 @@ def add_search(commands: Any) -> None:
     )
     add = command.add_argument
     add("model", metavar="MODEL", nargs="?",
-        help="LightningModule class, factory or instance: path/file.py:name or module:name")  # fmt: skip
-    add("data", metavar="DATA", nargs="?", help="LightningDataModule, loaders, or a factory; likewise")
+        help="LightningModule class, factory or instance: path/file.py:name or package.module:name")  # fmt: skip
+    add("data", metavar="DATA", nargs="?", help="LightningDataModule, loaders, or a factory, likewise")
     add_project(command)
     add("--space", default="auto", metavar="NAME|FILE", help="what may vary (default: auto)")
-    add("--monitor", metavar="M", help="metric whose value at the end counts (default: val_loss)")
-    add("--mode", choices=("min", "max"), help="which is better (default: min)")
+    add("--monitor", metavar="M", help="metric to optimize: its value at the end of a training (default: val_loss)")
+    add("--mode", choices=("min", "max"), help="whether lower or higher is better (default: min)")
     add("--max-steps", type=int, metavar="N", help="full length of one training in optimizer steps")
     add("--max-epochs", type=int, metavar="N", help="full length of one training in epochs")
     add("--budget", type=float, default=20.0, metavar="B", help="cost in full trainings (default: 20)")
     add("--trials", type=int, metavar="N", help="trials in all")
-    add("--timeout", type=float, metavar="S", help="begin no training after so many seconds")
+    add("--timeout", type=float, metavar="S", help="start no training after S seconds")
     add("--workers", type=int, default=1, metavar="W", help="trainings at a time (default: 1)")
     add("--engine", default="local", metavar="NAME",
-        help="where trainings run: local (worker processes, default), inline (this one), ray")  # fmt: skip
+        help="where trainings run: local (worker processes, default), inline (this process), ray")  # fmt: skip
     add("--ray-address", metavar="HOST:PORT", help="a running Ray cluster (default: RAY_ADDRESS, else one here)")
     add("--study", metavar="NAME", help="name of the study (default: <model>-<space>)")
     add("--storage", metavar="URL", help="Optuna storage (default: a journal file in the out-dir)")
@@ -42,19 +42,19 @@ def add_search(commands: Any) -> None:
     add("--seed", type=int, metavar="S", help="for the sampler, weights and data order (default: 0)")
     add("--trainer", nargs="+", action="extend", default=[], metavar="key=value", help="arguments of the Trainer")
     add("--warm-start", metavar="STUDY", help="begin with the best recipes of an earlier study: its name or folder")
-    add("--no-baseline", action="store_true", help="do not train the module as it came")
+    add("--no-baseline", action="store_true", help="do not train the baseline (your own optimizer)")
     add("--no-guard", action="store_true", help="let diverging trainings run")
-    add("--no-report", action="store_true", help="make no report at the end (opttune report makes it later)")
+    add("--no-report", action="store_true", help="write no report at the end (opttune report writes it later)")
     add("--no-thinning", action="store_true", help="write every step of curves of more than 1,000 steps to MLflow")
     add("--log-model", action="store_true", help="write the best checkpoint to MLflow")
-    add("--log-data", action="store_true", help="write what the loaders hold to MLflow, as its datasets")
+    add("--log-data", action="store_true", help="write facts of the loaders to MLflow, as its datasets")
     add("--system-metrics", action="store_true", default=None,
         help="write the load of this machine to MLflow (needs opttune[system])")  # fmt: skip
-    add("--dry-run", action="store_true", help="say what would be done and train nothing")
+    add("--dry-run", action="store_true", help="show what would be done; train nothing")
 
 
 def _run_search(options: argparse.Namespace) -> int:
-    # with --json, what the user's own code prints must not stand in standard output
+    # with --json, standard output is for the JSON alone: prints of the user's code go to standard error
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
         plain, code = _search(options)
     if options.json:
@@ -63,7 +63,7 @@ def _run_search(options: argparse.Namespace) -> int:
 
 
 def _search(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
-    """Search, or say what a search would do, and return it for `--json` with the exit code."""
+    """Search, or show what a search would do; return the result for `--json`, and the exit code."""
     from opttune.engines.worker_process import end_early, start_early
 
     if options.engine == "local" and not options.dry_run and options.workers > 0:
@@ -75,7 +75,7 @@ def _search(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
 
 
 def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    # torch, lightning and mlflow come with this import, after the cheap checks
+    # this imports torch, lightning and mlflow, after the cheap checks
     from opttune.api import run_plan
     from opttune.cli.terminal import print_preview, print_result, result_json
     from opttune.planning import make_plan
@@ -95,7 +95,7 @@ def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tupl
 
 
 def _references(options: argparse.Namespace) -> dict[str, str]:
-    """Return what the study keeps of MODEL and DATA, or of the project, so that `opttune confirm` trains them again."""
+    """Return the references of MODEL and DATA, or of the project, that the study keeps for `opttune confirm`."""
     from opttune.references import absolute_reference
 
     if options.config:
@@ -123,7 +123,7 @@ def _search_arguments(options: argparse.Namespace) -> dict[str, Any]:
     told = read_project(options) if options.config else _read_references(options)
     same = ("space", "monitor", "mode", "max_steps", "max_epochs", "budget", "trials", "timeout", "workers", "engine")
     given = {name: getattr(options, name) for name in (*same, "study", "out_dir", "seed")}
-    # what the command line does not say
+    # defaults of what the command line leaves open
     unsaid = {"monitor": "val_loss", "mode": "min", "seed": 0}
     return {
         **{name: unsaid.get(name) if value is None else value for name, value in given.items()},
@@ -144,7 +144,7 @@ def _read_references(options: argparse.Namespace) -> dict[str, Any]:
         )
     if options.cli:
         raise InputError("--cli names the script of a LightningCLI project: give --config FILE as well.")
-    # what cannot be loaded is told before heavy libraries are
+    # report what cannot be loaded before heavy libraries are imported
     load_reference(options.model, "MODEL")
     if options.data is not None:
         load_reference(options.data, "DATA")
@@ -152,7 +152,7 @@ def _read_references(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_trainer(pairs: Sequence[str]) -> dict[str, Any]:
-    """Return the arguments of the Trainer that `key=value` pairs name; values are read as YAML."""
+    """Return the Trainer arguments in `key=value` pairs; values are read as YAML."""
     from opttune.yaml_text import YamlTextError, read_yaml
 
     trainer: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""A recipe in the form that somebody's code takes."""
+"""Export a recipe as a recipe file, a LightningCLI config or plain torch code."""
 
 from opttune.export.study import Exported, export_recipe, export_study
 

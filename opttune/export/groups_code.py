@@ -1,4 +1,4 @@
-"""The code that splits a module's parameters into a recipe's groups, without opttune."""
+"""Write code that splits a module's parameters into a recipe's groups without opttune."""
 
 from collections.abc import Mapping
 from textwrap import indent
@@ -15,9 +15,9 @@ def groups_code(groups: Groups, info: OptimizerInfo, arguments: Mapping[str, Any
     """Return import lines and definitions, `parameter_groups(module)` the last of them.
 
     Args:
-        groups: How the recipe splits.
+        groups: How the recipe splits the parameters.
         info: The optimizer's row.
-        arguments: What its class is built with, as source text.
+        arguments: The arguments of its class, as source text.
     """
     imports, parts = take_out("opttune.build.traits", ["parameter_traits"])
     if groups.layer_decay is not None:

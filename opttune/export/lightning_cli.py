@@ -9,23 +9,23 @@ from opttune.yaml_text import write_yaml
 
 _HOW = (
     "python main.py fit --config config.yaml --config THIS_FILE",
-    "it needs opttune: RecipeCallback puts optimizer and schedule in place, whatever the module or the CLI set",
+    "it needs opttune: RecipeCallback replaces the optimizer and schedule of the module or the CLI",
 )
 
 
 def lightning_cli_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
-    """Return the config as YAML, and what the user should know.
+    """Return the config as YAML, and notes for the user.
 
-    It adds to the callbacks of the first config, and replaces what the recipe settles for the Trainer.
+    The config adds to the callbacks of the first config and replaces the Trainer settings that the recipe fixes.
 
     Args:
         recipe: The recipe.
-        use: Where it comes from, and what it was trained with.
+        use: Its origin and the settings of its training.
     """
     arguments: dict[str, Any] = {"recipe_or_path": recipe.to_dict()}
     if find_schedule(recipe.schedule.name).follows_monitor:
         arguments |= {"monitor": use.monitor, "mode": use.mode}
-    # an optimizer that bounds its steps itself is not clipped on top
+    # an optimizer that bounds its steps itself needs no clipping
     clip = None if find_optimizer(recipe.optimizer.name).own_clipping else recipe.gradient_clip_norm
     trainer: dict[str, Any] = {
         **use.length,
@@ -37,5 +37,5 @@ def lightning_cli_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
     }
     config = {**({} if use.seed is None else {"seed_everything": use.seed}), "trainer": trainer}
     comments = [*use.comments[: 2 if use.length else 1], *_HOW]
-    notes = ("the config needs opttune where it is used: RecipeCallback does the work.",)
+    notes = ("the config needs opttune where it is used, for RecipeCallback.",)
     return write_yaml(config, "\n".join(comments), in_blocks=True), notes

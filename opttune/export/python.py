@@ -1,4 +1,4 @@
-"""A recipe as a `configure_optimizers` in plain torch."""
+"""Write a recipe as a `configure_optimizers` in plain torch."""
 
 from collections.abc import Mapping
 from textwrap import indent
@@ -16,10 +16,10 @@ from opttune.export.use import Use
 from opttune.recipe import Part, Recipe
 
 _HORIZON = object()
-"""Stands for the number of optimizer steps, which only the Trainer knows."""
+"""Placeholder for the number of optimizer steps, which only the Trainer knows."""
 
 _SWITCHES = """
-# {name} trains at one point and is evaluated at another: these hooks of a LightningModule switch it over.
+# {name} trains one set of weights and evaluates another: these hooks of a LightningModule switch between them.
 def on_train_start(self):
     self.trainer.optimizers[0].train()
 
@@ -40,15 +40,15 @@ def on_train_end(self):
 
 
 def python_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
-    """Return a Python file with `configure_optimizers(self)` and `TRAINER`, and what the user should know.
+    """Return a Python file with `configure_optimizers(self)` and `TRAINER`, and notes for the user.
 
     Args:
         recipe: The recipe.
-        use: Where it comes from, and what it was trained with.
+        use: Its origin and the settings of its training.
 
     Raises:
-        InputError: The optimizer needs more of a training than its steps, or the module's own parameter groups
-            were kept.
+        InputError: The optimizer needs opttune during the training, or the search kept the module's own parameter
+            groups.
     """
     check_recipe(recipe)
     info = find_optimizer(recipe.optimizer.name)
@@ -76,20 +76,20 @@ def python_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
 def _refuse(info: OptimizerInfo, use: Use) -> None:
     why = ""
     if info.needs_create_graph:
-        why = "differentiates the gradients, for which the backward pass must be changed"
+        why = "differentiates the gradients, which needs a changed backward pass"
     elif info.takes_model:
-        why = "is built on the module itself and makes its own groups"
+        why = "is built from the module itself and makes its own groups"
     elif use.has_own_groups:
         raise InputError(
-            "export: the module's own optimizer has parameter groups of its own, whose ratios the search kept, and "
-            "code without opttune does not know them. Use --format recipe or lightning-cli."
+            "export: the module's own optimizer has several parameter groups. The search kept the ratios of their "
+            "learning rates, which code without opttune does not know. Use --format recipe or lightning-cli."
         )
     if why:
         raise InputError(f"export: {info.name} {why}: it needs opttune. Use --format recipe or lightning-cli.")
 
 
 def _class_code(info: OptimizerInfo) -> tuple[str, list[str], list[str], tuple[str, ...]]:
-    """Return how to call the class, import lines, definitions, and notes."""
+    """Return the name of the class, import lines, definitions, and notes."""
     path = info.class_path
     if not isinstance(path, str):
         path = f"{path.__module__}.{path.__qualname__}"
@@ -117,7 +117,7 @@ def _schedule_code(schedule: Part) -> tuple[list[str], list[str]]:
     call = ", ".join(["progress", *(f"{name}={value!r}" for name, value in options.items())])
     lines = [
         "def lr_factor(done, total_steps):",
-        '    """Return the factor of the peak learning rate after so many optimizer steps."""',
+        '    """Return the factor of the peak learning rate after `done` optimizer steps."""',
         f"    warmup_steps = round({warmup!r} * total_steps)",
         "    if done < warmup_steps:",
         "        return (done + 1) / warmup_steps",
@@ -169,7 +169,7 @@ def _trainer(recipe: Recipe, info: OptimizerInfo, use: Use) -> dict[str, Any]:
 
 
 def _docstring(recipe: Recipe, use: Use, names: str) -> str:
-    # a name of somebody else's must not end the docstring, or stand for a character
+    # names of the user's must not end the docstring or form an escape sequence
     lines = [line.replace("\\", "/").replace('"""', "'''") for line in use.comments[: 2 if use.length else 1]]
     return "\n".join(
         [

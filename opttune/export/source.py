@@ -1,4 +1,4 @@
-"""Take functions and classes out of opttune's own source, with all that they need, to stand in somebody else's code."""
+"""Copy functions and classes out of opttune's source, with all that they need, into code without opttune."""
 
 import ast
 import inspect
@@ -8,14 +8,14 @@ from importlib import import_module
 from opttune.errors import InputError
 
 _LEFT_OUT = ("ModelError", "Trait")
-"""Names of opttune's that are replaced, or taken out as well."""
+"""Names of opttune that are replaced, or copied as well."""
 _TOP = (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 
 
 def take_out(module_name: str, names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return import lines and definitions that make names of a module of opttune's work elsewhere.
+    """Return the import lines and definitions that names of an opttune module need elsewhere.
 
-    Comments and all of a docstring but its first line are left behind. Errors of opttune become `ValueError`.
+    Comments are dropped, and docstrings are cut to their first lines. opttune's errors become `ValueError`.
 
     Args:
         module_name: The module.
@@ -25,7 +25,7 @@ def take_out(module_name: str, names: Iterable[str]) -> tuple[list[str], list[st
         Import lines, and the source of each definition in the order of the module.
 
     Raises:
-        InputError: They need another part of opttune.
+        InputError: The names need another part of opttune.
 
     Example:
         >>> imports, definitions = take_out("opttune.build.shapes", ["cosine"])
@@ -85,7 +85,7 @@ def _called(alias: ast.alias) -> str:
 
 
 class _Shorten(ast.NodeTransformer):
-    """Cuts docstrings to their first line, and makes opttune's errors Python's own."""
+    """Cuts docstrings to their first lines and replaces opttune's errors by `ValueError`."""
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
         return ast.Name("ValueError", node.ctx) if node.id == "ModelError" else node

@@ -1,4 +1,4 @@
-"""Find the recipe to export, and hand it to the form that was asked for."""
+"""Find the recipe to export and write it in the requested format."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,12 @@ FORMATS = ("recipe", "lightning-cli", "python")
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A recipe in another form.
+    """A recipe in another format.
 
     Attributes:
         text: What to write to a file.
         recipe: The recipe.
-        notes: What the user should know, one sentence each.
+        notes: Notes for the user, one sentence each.
     """
 
     text: str
@@ -32,16 +32,16 @@ class Exported:
 
 
 def export_study(study: str, format: str, *, storage: str | None = None, trial: int | None = None) -> Exported:
-    """Write the best recipe of a search in another form.
+    """Write the best recipe of a search in another format.
 
     Args:
-        study: Name of a study, folder of a search, or a recipe file.
+        study: Name of a study, folder of a search, or path of a recipe file.
         format: `recipe`, `lightning-cli` or `python`.
         storage: Optuna storage URL.
-        trial: Number of the trial whose recipe is wanted; None for the best.
+        trial: Number of the trial whose recipe to export; None for the best.
 
     Raises:
-        OpttuneError: There is no such study or trial, or the recipe has no such form.
+        OpttuneError: There is no such study or trial, or the recipe cannot be written in that format.
     """
     if study.endswith((".yaml", ".yml")) and Path(study).is_file():
         return export_recipe(load_recipe(study), format, Use(source=study))
@@ -51,15 +51,15 @@ def export_study(study: str, format: str, *, storage: str | None = None, trial: 
 
 
 def export_recipe(recipe: Recipe, format: str, use: Use) -> Exported:
-    """Write a recipe in another form.
+    """Write a recipe in another format.
 
     Args:
         recipe: The recipe.
         format: `recipe`, `lightning-cli` or `python`.
-        use: Where it comes from, and what it was trained with.
+        use: Its origin and the settings of its training.
 
     Raises:
-        OpttuneError: The recipe has no such form; the message says which one it has.
+        OpttuneError: The recipe cannot be written in that format; the message names one that works.
     """
     match format:
         case "recipe":

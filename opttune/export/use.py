@@ -1,4 +1,4 @@
-"""`Use`: where an exported recipe comes from, and what it was trained with."""
+"""`Use`: the origin of an exported recipe and the settings of its training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,17 +8,17 @@ from opttune.build.schedule import Mode
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Where a recipe comes from, and what it was trained with.
+    """The origin of a recipe and the settings of its training.
 
     Attributes:
-        source: In words: a trial, or a file.
-        value: What it reached; None where that is not known.
+        source: Where the recipe comes from, in words: a trial or a file.
+        value: The value that it reached; None where that is not known.
         monitor: The metric of that value, and of a schedule that follows it.
-        mode: Whether that metric is to fall or to rise.
+        mode: Whether to minimize or maximize that metric.
         length: The full length of its training; empty where that is not known.
         seed: The seed of its training; None where that is not known.
         has_own_groups: Whether the module's own optimizer had several parameter groups, whose ratios were kept.
-        call: How to train with the recipe file, as Python text.
+        call: Python text that trains with the recipe file.
     """
 
     source: str
@@ -32,7 +32,7 @@ class Use:
 
     @property
     def comments(self) -> list[str]:
-        """What stands above an exported recipe, line by line."""
+        """The comment lines above an exported recipe."""
         reached = "" if self.value is None else f": {self.monitor} {self.value:.6g}"
         lines = [f"{self.source}{reached}"]
         if self.length:

@@ -1,4 +1,4 @@
-"""Report each validation to a trial of the user's own study, and heed its pruner; on several devices once for all."""
+"""Report each validation to a trial of the user's own study, and end the training if its pruner says so."""
 
 from collections.abc import Iterable, Sequence
 from math import isfinite
@@ -15,14 +15,14 @@ from opttune.training.metrics import read_monitor
 
 
 class PruningCallback(AnyCallback):
-    """Reports each validation to a trial and heeds the study's pruner.
+    """Reports each validation to a trial and ends the training if the study's pruner says so.
 
     Args:
-        trial: The trial; of several ranks the first one's alone is told.
+        trial: The trial; of several ranks, only the first reports to its trial.
         monitor: The metric.
 
     Attributes:
-        message: Why the pruner ended the training; empty where it did not.
+        message: Why the pruner ended the training; empty if it did not.
         last_step: The optimizer step of the last report; -1 before the first.
         reports: Step and value of each report.
     """
@@ -36,11 +36,11 @@ class PruningCallback(AnyCallback):
         self._early_end = EarlyEnd()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Report, and end the training where the pruner says so."""
+        """Report, and end the training if the pruner says so."""
         if trainer.sanity_checking:
             return
         if self._monitor not in trainer.callback_metrics:
-            # a metric of the training may still come at its epoch's end
+            # a training metric may be logged only at the end of its epoch
             if trainer.current_epoch > 0 or self._monitor.startswith("val"):
                 read_monitor(trainer.callback_metrics, self._monitor)
             return
@@ -50,21 +50,21 @@ class PruningCallback(AnyCallback):
             self._early_end.end(trainer, validate=True)
 
     def _report(self, trainer: Any) -> str:
-        """Report; return why to end the training, or the empty text."""
+        """Report; return why to end the training, or an empty text."""
         value = float(trainer.callback_metrics[self._monitor])
-        # under accumulation several validations may stand at one step; Optuna takes the first
+        # under accumulation several validations may share one step; Optuna keeps the first
         if not isfinite(value) or trainer.global_step <= self.last_step:
             return ""
         self.last_step = trainer.global_step
         self.reports.append((self.last_step, value))
         self._trial.report(value, step=self.last_step)
-        # should_stop is set already at the end of the full length: a finished trial is not pruned
+        # at the end of the full length should_stop is set already: a finished trial is not pruned
         if trainer.should_stop or not self._trial.should_prune():
             return ""
         return f"the study's pruner ended it at step {trainer.global_step}: {self._monitor} {value:.5g}"
 
     def tell_again(self, reports: Iterable[Sequence[Any]]) -> None:
-        """Take what this callback's copy in a spawned process has reported; a shared storage holds it already."""
+        """Repeat the reports of this callback's copy in a spawned process; a shared storage has them already."""
         for step, value in reports:
             self.last_step = step
             if not is_shared(self._trial):
@@ -80,23 +80,23 @@ class PruningCallback(AnyCallback):
 
 
 def is_shared(trial: optuna.trial.BaseTrial) -> bool:
-    """Return whether other processes see a trial's study."""
+    """Return whether other processes can read a trial's study."""
     return isinstance(trial, optuna.Trial) and not isinstance(trial.study._storage, InMemoryStorage)
 
 
 def refuse_further_trials(asked_themselves: Sequence[bool]) -> None:
-    """Refuse, on every rank, that ranks beyond the first train trials of a shared study.
+    """Raise an error on every rank if a rank beyond the first has asked a shared study for a trial.
 
     Args:
-        asked_themselves: For each rank whether it has asked such a study itself.
+        asked_themselves: For each rank, whether it has asked such a study itself.
 
     Raises:
-        InputError: One has.
+        InputError: A rank has.
     """
     if any(asked_themselves):
         rank = list(asked_themselves).index(True)
         raise InputError(
             f"under the strategy ddp each process runs this script, and process {rank} has asked the shared study for "
-            "a trial of its own. Give those beyond the first a study in memory: storage=URL if "
+            "another trial. Give every process beyond the first a study in memory: storage=URL if "
             "lightning.pytorch.utilities.rank_zero_only.rank == 0 else None; or train with strategy='ddp_spawn'."
         )

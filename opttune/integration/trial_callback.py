@@ -1,4 +1,4 @@
-"""`TrialCallback`: the door for an objective of the user's own, in their own Optuna study."""
+"""`TrialCallback`: opttune inside an objective of the user's own Optuna study."""
 
 import time
 import traceback
@@ -34,23 +34,24 @@ from opttune.training.modes import quirk_callbacks
 
 
 class TrialCallback(CallbackGroup):
-    """Trains one Optuna trial: samples its recipe, puts it in place, guards it, reports it, tracks it.
+    """Trains one Optuna trial: samples the recipe, attaches it, guards the training, reports and tracks it.
 
-    The validations are reported to the trial with the optimizer step, and the study's pruner is heeded. The
-    training ends in good order whatever happens; afterwards `result()` says what Optuna should hear.
+    Each validation is reported to the trial with its optimizer step, and the study's pruner may end the training.
+    The training always ends cleanly; afterwards `result()` returns the value, or raises Optuna's exception for a
+    pruned trial.
 
     Args:
-        trial: The trial of your objective, with any sampler; with `OpttuneSampler` it draws as `opttune.search`.
+        trial: The trial of your objective, with any sampler; `OpttuneSampler` draws as `opttune.search` does.
         space: What may vary: a space, the name of one that ships with opttune, or a file.
-        monitor: The metric whose value at the end counts, as the module logs it.
+        monitor: The metric to optimize, under the name by which the module logs it; its value at the end counts.
         mode: `min` or `max`; the study's direction must be the same.
-        guard: What stops a run that cannot come to anything: None or True the usual rules, False none.
-        tracking: Where MLflow is; None for `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`; False for no
-            tracking. Where the Trainer has an MLFlowLogger, its run is written to.
+        guard: Rules that stop a diverging or stalled training: None or True for the defaults, False for none.
+        tracking: Address of MLflow; None for `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`; False for no
+            tracking. If the Trainer has an MLFlowLogger, the trial is written to its run.
 
-    With several devices the first rank samples, reports and asks the pruner, and all train the same recipe. Under
-    `ddp`, where Lightning runs the script again for each rank, a study that the processes share would be asked by
-    each of them: give those beyond the first one of their own, or train with `ddp_spawn`.
+    With several devices, the first rank samples, reports and asks the pruner, and all ranks train the same recipe.
+    Under `ddp`, Lightning runs the script again for each rank, and each would ask a shared study for a trial. Give
+    every rank beyond the first a study in memory, or train with `ddp_spawn`.
 
     Example:
         >>> import optuna
@@ -75,15 +76,15 @@ class TrialCallback(CallbackGroup):
         self._outcome: Outcome | None = None
         self._told = False
         self._trial, self._monitor, self._mode = trial, monitor, checked_mode
-        self._handover = SpawnResult()
+        self._spawn_result = SpawnResult()
         recipe = sample_recipe(space if isinstance(space, Space) else load_space(space), trial)
         self._tracking = None if tracking is False else TrialTracking(trial, None if tracking is True else tracking)
         settings = Guard.of(guard) or False
-        self._guard = GuardCallback(settings, monitor=monitor, mode=mode, listener=self._hear_steps)
+        self._guard = GuardCallback(settings, monitor=monitor, mode=mode, listener=self._on_steps)
         self._finish = FinishWithValidation()
         self._pruning = PruningCallback(trial, monitor)
         self._started = 0.0
-        self._reporter = MetricsReporter(self._hear_metrics)
+        self._reporter = MetricsReporter(self._on_metrics)
         self._assemble(recipe)
 
     def _assemble(self, recipe: Recipe) -> None:
@@ -93,12 +94,12 @@ class TrialCallback(CallbackGroup):
 
     @property
     def outcome(self) -> Outcome | None:
-        """What came of the training; None before `trainer.fit`."""
-        told = self._handover.take()
-        if told is not None:
-            self._outcome = Outcome.from_dict(told["outcome"])
-            self._pruning.tell_again(told["reports"])
-            self._note_recipe(told["recipe"], self._outcome.total_steps)
+        """The training's outcome; None before `trainer.fit`."""
+        result = self._spawn_result.take()
+        if result is not None:
+            self._outcome = Outcome.from_dict(result["outcome"])
+            self._pruning.tell_again(result["reports"])
+            self._note_recipe(result["recipe"], self._outcome.total_steps)
         return self._outcome
 
     def _note_recipe(self, recipe: Mapping[str, Any], total_steps: int) -> None:
@@ -107,20 +108,20 @@ class TrialCallback(CallbackGroup):
 
     @property
     def recipe(self) -> Recipe:
-        """The sampled recipe; where the Trainer sets clipping or accumulation itself, with its values."""
+        """The sampled recipe; clipping and accumulation are the Trainer's where it sets them itself."""
         return self._attacher.recipe
 
     def result(self) -> float:
-        """Return the trial's value, or raise what tells Optuna that it was pruned; the end of an objective.
+        """Return the trial's value, to be returned by the objective, or raise `optuna.TrialPruned`.
 
         Raises:
-            optuna.TrialPruned: The study's pruner or the guard ended the run. For a run that diverged the trial
-                holds a finite bad value, so that the sampler learns from it.
+            optuna.TrialPruned: The study's pruner or the guard ended the run. A trial that diverged reports a finite
+                bad value, so that the sampler learns from it.
             InputError: `trainer.fit` has not run yet.
         """
         outcome = self.outcome
         if outcome is None:
-            raise InputError("TrialCallback.result() is there after trainer.fit(model, ...), which has not run yet.")
+            raise InputError("TrialCallback.result() needs trainer.fit(model, ...) first, which has not run yet.")
         if self._tracking is not None:
             self._tracking.settle(outcome)
         if outcome.value is not None:
@@ -128,19 +129,19 @@ class TrialCallback(CallbackGroup):
         if outcome.reason.is_infeasible and not self._told:
             self._told = True
             self._trial.set_user_attr(OUTCOME, outcome.to_dict())
-            # Optuna takes one report a step, and the last one for a pruned trial's value
+            # Optuna accepts one report per step; the last one is a pruned trial's value
             step = max(outcome.steps, self._pruning.last_step + 1)
             self._trial.report(penalty_value(outcome, self._mode, _values(self._trial)), step=step)
         raise optuna.TrialPruned(outcome.message)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Put the recipe in place; on several devices that of the first rank, which speaks for all.
+        """Attach the recipe; on several devices, all ranks attach that of the first rank.
 
         Raises:
-            InputError: A process beyond the first has asked a shared study for a trial of its own.
+            InputError: A rank beyond the first has asked a shared study for another trial.
         """
         if stage == "fit" and trainer.world_size > 1:
-            asked_itself = not (trainer.is_global_zero or self._handover.is_elsewhere) and is_shared(self._trial)
+            asked_itself = not (trainer.is_global_zero or self._spawn_result.is_elsewhere) and is_shared(self._trial)
             refuse_further_trials(of_all_ranks(trainer, asked_itself))
             recipe = Recipe.from_dict(from_rank_zero(trainer, self.recipe.to_dict()))
             if not trainer.is_global_zero:
@@ -150,7 +151,7 @@ class TrialCallback(CallbackGroup):
         self._started = time.monotonic()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Say what was replaced, tell the trial what a pruner must know, and open the run in MLflow."""
+        """Print what was replaced, store the recipe and the length in the trial, and open the run in MLflow."""
         super().on_train_start(trainer, pl_module)
         if trainer.is_global_zero:
             self._note_recipe(self.recipe.to_dict(), self._finish.total_steps)
@@ -159,7 +160,7 @@ class TrialCallback(CallbackGroup):
             self._tracking.open(trainer.loggers, self.recipe, self._finish.total_steps)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Note the error; it goes its own way to the objective."""
+        """Store the error as the outcome; Lightning raises it in the objective as well."""
         super().on_exception(trainer, pl_module, exception)
         interrupted = isinstance(exception, KeyboardInterrupt | SystemExit)
         reason = StopReason.INTERRUPTED if interrupted else StopReason.FAILED
@@ -167,7 +168,7 @@ class TrialCallback(CallbackGroup):
         self._end(trainer, reason, None, f"{type(exception).__name__}: {exception}", trace)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Note what came of the training."""
+        """Store the training's outcome."""
         super().teardown(trainer, pl_module, stage)
         if stage == "fit" and self._outcome is None:
             self._end(trainer, *agreed(trainer, lambda: self._how_it_ended(trainer)))
@@ -194,21 +195,21 @@ class TrialCallback(CallbackGroup):
         )
         if self._tracking is not None:
             self._tracking.end(self._outcome)
-            if self._handover.is_elsewhere:
+            if self._spawn_result.is_elsewhere:
                 self._tracking.settle(self._outcome)
         if trainer.is_global_zero:
-            told = {
+            result = {
                 "outcome": self._outcome.to_dict(),
                 "recipe": self.recipe.to_dict(),
                 "reports": self._pruning.reports,
             }
-            self._handover.leave(told)
+            self._spawn_result.leave(result)
 
-    def _hear_steps(self, records: list[StepRecord]) -> None:
+    def _on_steps(self, records: list[StepRecord]) -> None:
         if self._tracking is not None:
             self._tracking.steps(records)
 
-    def _hear_metrics(self, step: int, values: Mapping[str, float]) -> None:
+    def _on_metrics(self, step: int, values: Mapping[str, float]) -> None:
         if self._tracking is not None:
             self._tracking.metrics(step, values)
 
@@ -219,7 +220,7 @@ def _check_direction(trial: optuna.trial.BaseTrial, mode: str) -> None:
     directions = [direction.name.lower() for direction in trial.study.directions]
     if directions != [f"{mode}imize"]:
         raise InputError(
-            f"mode={mode!r} does not go with the study's direction ({', '.join(directions)}). "
+            f"mode={mode!r} contradicts the study's direction ({', '.join(directions)}). "
             f'Make the study with optuna.create_study(direction="{mode}imize"), or give the other mode.'
         )
 

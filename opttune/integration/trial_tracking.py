@@ -1,4 +1,4 @@
-"""Where a trial of the user's own study is written in MLflow."""
+"""Write a trial of the user's own study to MLflow."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -28,11 +28,11 @@ _LONGEST_WAIT_SECONDS = 60.0
 
 
 class TrialTracking:
-    """Writes one trial into the run of the Trainer's own MLFlowLogger, else into a child of the study's run.
+    """Writes one trial into the run of the Trainer's MLFlowLogger, else into a child of the study's run.
 
     Args:
-        trial: The trial; a `FixedTrial` belongs to no study and is written only where there is a logger.
-        tracking_uri: Where MLflow is; None for the usual place.
+        trial: The trial; a `FixedTrial` belongs to no study and is written only if there is such a logger.
+        tracking_uri: Address of MLflow; None for the default.
     """
 
     def __init__(self, trial: optuna.trial.BaseTrial, tracking_uri: str | None) -> None:
@@ -58,7 +58,7 @@ class TrialTracking:
 
     def _open_parent(self, study: optuna.Study) -> StudyRun:
         self._folder = Path("opttune_runs") / folder_name(study.study_name)
-        # trials that run side by side, in threads or processes, must not make a parent each
+        # concurrent trials, in threads or processes, must share one parent
         with _one_at_a_time(self._folder, shared=not isinstance(study._storage, InMemoryStorage)):
             key = study.user_attrs.get(PARENT_KEY)
             if key is None:
@@ -80,16 +80,16 @@ class TrialTracking:
             self._run.log(step, values, always=True)
 
     def end(self, outcome: Outcome) -> None:
-        """Write how the trial ended. A logger sets its run's state after this: `settle` has the last word."""
+        """Write how the trial ended. A logger sets its run's state after this; `settle` corrects that."""
         if self._run is None:
             return
         if self._parent is None:
-            # an objective that an error leaves never asks for the result
+            # an objective that raises never asks for the result
             if outcome.reason in (StopReason.FAILED, StopReason.INTERRUPTED):
                 self.settle(outcome)
             return
         self._run.end(outcome)
-        # the study may go on or not, nobody tells: its run is ended while no trial runs
+        # it is unknown whether the study continues: its run is ended while no trial runs
         self._parent.end("FINISHED")
         self._parent.close()
         self._run = None
@@ -97,7 +97,7 @@ class TrialTracking:
             remove_empty(folder)
 
     def settle(self, outcome: Outcome) -> None:
-        """After the fit, write the state into a logger's run."""
+        """Write the state into a logger's run, after the fit."""
         if self._run is not None:
             self._run.end(outcome)
             self._run.close()
@@ -109,7 +109,7 @@ _OPENING = threading.Lock()
 
 @contextmanager
 def _one_at_a_time(folder: Path, shared: bool) -> Iterator[None]:
-    """Let one trial of a study at a time do something: in all threads, of a shared one in all processes here."""
+    """Hold a lock among the threads of this process; for a shared study, among all processes of this machine."""
     with _OPENING, ExitStack() as stack:
         # a folder that cannot be written, or a lock that hangs, must not stop a training
         with suppress(OSError, Timeout):

@@ -1,1 +1,1 @@
-"""A LightningCLI project -> model, data and Trainer settings of a search."""
+"""Read the model, data and Trainer settings of a search from a LightningCLI project."""

@@ -1,8 +1,8 @@
-"""A LightningCLI project -> the model, the data and the Trainer settings that its own code makes of its config.
+"""Read a LightningCLI project: the model, the data and the Trainer settings that its code makes from its config.
 
-The project's script is run as `python main.py fit --config config.yaml` would run it, with one difference: its
-LightningCLI stops as soon as it has read its arguments. Classes, defaults, links between arguments, environment
-variables and the like are then what they are in the project, and each attempt has the CLI make a model and data anew.
+opttune runs the project's script as `python main.py fit --config config.yaml` would, with one difference: the
+LightningCLI stops as soon as it has read its arguments. Classes, defaults, linked arguments and environment
+variables therefore work as in the project. For each attempt the CLI makes a new model and new data.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from opttune.errors import InputError, MissingExtraError
 from opttune.project.start import CliSource, start_cli
 from opttune.trainer.namespaces import NAMESPACES
 
-# what opttune does itself in a search: each is a callback's class, of either name of Lightning
+# callbacks whose work opttune does itself in a search; both Lightning packages name them alike
 _LEFT_OUT = {
     "Checkpoint", "ProgressBar", "ModelSummary", "LearningRateMonitor", "DeviceStatsMonitor", "LearningRateFinder",
     "BatchSizeFinder",
@@ -26,21 +26,21 @@ _OURS = {
     "callbacks", "logger", "max_epochs", "max_steps", "enable_checkpointing", "enable_progress_bar",
     "enable_model_summary", "num_sanity_val_steps",
 }  # fmt: skip
-# they would end or prolong a training that has a length already
+# these would end or prolong a training whose length is fixed
 _OTHER_LENGTHS = ("min_epochs", "min_steps", "max_time")
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What a project's config says.
+    """The settings in a project's config.
 
     Attributes:
-        model: Makes a model, for a search.
-        data: Makes the data that belongs to the model made last; gives None where the model has its own.
-        trainer: Arguments of the Trainer, without what opttune does itself.
-        length: `{"max_steps": n}` or `{"max_epochs": n}`; empty where the config says neither, or both.
-        watched: The metric and mode that its callbacks watch, where they watch one; else None.
-        seed: Its `seed_everything`; None where that is no number.
+        model: Factory of the model.
+        data: Factory of the data of the latest model; returns None where the model has its own data.
+        trainer: Arguments of the Trainer, without those that opttune sets itself.
+        length: `{"max_steps": n}` or `{"max_epochs": n}`; empty where the config sets neither or both.
+        watched: The metric and mode that its callbacks watch; None where they watch none or several.
+        seed: Its `seed_everything`; None where that is not an integer.
         notes: What was found and what is left out, one sentence each.
     """
 
@@ -55,11 +55,11 @@ class Project:
 
 @dataclass(frozen=True)
 class ProjectModel:
-    """Makes the project's model anew, and with it the data; a process that gets it starts the project's CLI itself.
+    """Makes a new model of the project, and its data; each process starts the project's CLI itself.
 
     Attributes:
         source: Where the project is.
-        __name__: What to call it.
+        __name__: The name of the model's class.
     """
 
     source: CliSource
@@ -67,7 +67,7 @@ class ProjectModel:
 
     @property
     def file(self) -> Path:
-        """The project's script; its config where the config names all."""
+        """The project's script; its config where there is no script."""
         return Path(self.source.script.rpartition(":")[0] or self.source.script or self.source.configs[0]).resolve()
 
     def __call__(self) -> Any:
@@ -77,7 +77,7 @@ class ProjectModel:
 
 @dataclass(frozen=True)
 class ProjectData:
-    """Gives the data that was made with the last model.
+    """Returns the data that was made with the latest model.
 
     Attributes:
         source: Where the project is.
@@ -127,12 +127,12 @@ def load_project(source: CliSource) -> Project:
 
 
 class _OpenCli:
-    """A LightningCLI that has read its arguments and makes model, data and Trainer arguments anew when asked."""
+    """A LightningCLI that has read its arguments; each `make` makes a new model, data and Trainer arguments."""
 
     def __init__(self, cli: Any) -> None:
         self._cli = cli
         self._config = cli.config.clone()
-        # a Trainer's arguments, with all that the project adds to them
+        # instead of a Trainer: its arguments, with all that the project adds to them
         cli.trainer_class = dict
         cli.save_config_callback = None
         self.datamodule: Any = None
@@ -162,7 +162,7 @@ class _OpenCli:
         path = self._section().get("ckpt_path")
         if path:
             raise InputError(
-                f"the config says ckpt_path: {path}, and a search trains from the beginning. "
+                f"the config sets ckpt_path: {path}, but a search trains from the beginning. "
                 "Add to the command: -- --ckpt_path=null"
             )
 
@@ -171,7 +171,7 @@ _OPENED: dict[CliSource, _OpenCli] = {}
 
 
 def _open(source: CliSource) -> _OpenCli:
-    """Return the project's CLI, started once in a process."""
+    """Return the project's CLI, which is started once per process."""
     if source not in _OPENED:
         _OPENED[source] = _OpenCli(start_cli(source))
     return _OPENED[source]
@@ -188,7 +188,7 @@ def _as_list(callbacks: Any) -> list[Any]:
 
 
 def _split_callbacks(callbacks: Any) -> tuple[list[Any], list[str]]:
-    """Return the callbacks that act in a search, and the names of those whose work opttune does."""
+    """Return the callbacks that a search uses, and the names of those whose work opttune does."""
     kept, left_out = [], []
     for callback in _as_list(callbacks):
         if _LEFT_OUT & {cls.__name__ for cls in type(callback).__mro__}:
@@ -199,7 +199,7 @@ def _split_callbacks(callbacks: Any) -> tuple[list[Any], list[str]]:
 
 
 def _length(given: Mapping[str, Any]) -> dict[str, int]:
-    """Return the length that the config says, if it says one; -1 stands for no limit."""
+    """Return the length, if the config sets exactly one; -1 means no limit."""
     lengths = {name: given[name] for name in ("max_steps", "max_epochs") if given.get(name) not in (None, -1)}
     return lengths if len(lengths) == 1 and all(map(isfinite, lengths.values())) else {}
 

@@ -1,4 +1,4 @@
-"""Start a project's LightningCLI the way the project does, and stop it once it has read its arguments."""
+"""Start a project's LightningCLI as the project does, and stop it once it has read its arguments."""
 
 import json
 import sys
@@ -28,9 +28,9 @@ class CliSource:
     Attributes:
         configs: Its config files; a later one overrides an earlier one.
         script: Its script, or `path/file.py:name` of a function or class that makes the CLI when it is called;
-            empty for the LightningCLI itself.
-        model: Reference of the model's class, for the LightningCLI itself; empty where the config names it.
-        data: Reference of the LightningDataModule's class; likewise.
+            empty for a plain LightningCLI.
+        model: Reference of the model's class, for a plain LightningCLI; empty where the config names it.
+        data: Reference of the LightningDataModule's class, likewise.
         arguments: Further arguments of the project's CLI, such as `--model.width=8`.
     """
 
@@ -46,7 +46,7 @@ class CliSource:
         return " and ".join(part for part in (self.script, ", ".join(self.configs)) if part)
 
     def to_text(self) -> str:
-        """Return it as a line of text that holds in any folder."""
+        """Return the source as a line of text that is valid in any folder."""
         references = {name: absolute_reference(getattr(self, name)) for name in ("script", "model", "data")}
         if self.script.endswith(".py"):
             references["script"] = str(Path(self.script).resolve())
@@ -76,9 +76,9 @@ class _ReadyError(BaseException):
 
 
 def find_script(configs: tuple[str, ...], folder: Path | None = None) -> str:
-    """Return the project's script: the one Python file, here or beside the config, that speaks of a LightningCLI.
+    """Return the project's script: the one Python file, here or beside the config, that mentions LightningCLI.
 
-    Of several `main.py` is taken.
+    If there are several, `main.py` is taken.
 
     Args:
         configs: The config files.
@@ -88,14 +88,14 @@ def find_script(configs: tuple[str, ...], folder: Path | None = None) -> str:
         Its path; empty where there is none.
 
     Raises:
-        InputError: There are several and none is `main.py`.
+        InputError: There are several, and none is `main.py`.
     """
     for place in (folder or Path(), Path(configs[0]).parent):
         found = [path for path in sorted(place.glob("*.py")) if _CLI_NAME in path.read_text(errors="replace")]
         mains = [path for path in found if path.name == "main.py"] or found
         if len(mains) > 1:
             names = ", ".join(map(str, mains))
-            raise InputError(f"which script makes the project's {_CLI_NAME}? Say --cli FILE; there are {names}.")
+            raise InputError(f"which script makes the project's {_CLI_NAME}? Give --cli FILE; there are {names}.")
         if mains:
             return str(mains[0])
     return ""
@@ -108,10 +108,10 @@ def start_cli(source: CliSource) -> Any:
         source: Where the project is.
 
     Returns:
-        The LightningCLI, which has read its arguments and made nothing yet.
+        The LightningCLI, which has read its arguments and has made nothing yet.
 
     Raises:
-        InputError: A file is missing or wrong, or no LightningCLI is made.
+        InputError: A file is missing or wrong, or the script makes no LightningCLI.
     """
     for config in source.configs:
         if not Path(config).is_file():
@@ -120,14 +120,14 @@ def start_cli(source: CliSource) -> Any:
         return _stopped(lambda: _run(source.script), source)
     model = load_reference(source.model, "MODEL") if source.model else None
     data = load_reference(source.data, "DATA") if source.data else None
-    # a class that the config names is looked for in the working folder as well
+    # the config may name classes in the working folder
     if "" not in sys.path:
         sys.path.insert(0, "")
     own, other = (_cli_class(namespace) for namespace in NAMESPACES)
     try:
         return _stopped(lambda: own(model, data), source)
     except InputError as first:
-        # the model may be of the other name of Lightning
+        # the model may belong to the other Lightning package
         try:
             return _stopped(lambda: other(model, data), source)
         except InputError:
@@ -157,13 +157,13 @@ def _stopped(start: Callable[[], object], source: CliSource) -> Any:
 
 @contextmanager
 def _stopping_when_ready(source: CliSource) -> Iterator[None]:
-    """Make each LightningCLI that is made meanwhile read the source's arguments, and stop."""
+    """Make each new LightningCLI read the source's arguments and stop."""
     classes = [_cli_class(namespace) for namespace in NAMESPACES]
     originals = [cls.__init__ for cls in classes]
     arguments = list(sys.argv)
     for cls in classes:
         cls.__init__ = _ready_init(cls.__init__, source)
-    # as the script would see it; with more, the CLI warns that it is given arguments twice
+    # what the script would see; with more arguments, the CLI warns that it gets them twice
     sys.argv = [source.script.rpartition(":")[0] or source.script or _CLI_NAME]
     try:
         yield
@@ -182,7 +182,7 @@ def _ready_init(original: Callable[..., None], source: CliSource) -> Callable[..
 
         bound = signature(original).bind(self, *args, **kwargs)
         bound.arguments["args"] = _arguments(source, bound.arguments.get("run", True))
-        # the hook that the CLI calls once it has read its arguments
+        # the CLI calls this hook once it has read its arguments
         self.before_instantiate_classes = ready
         original(*bound.args, **bound.kwargs)
 
@@ -210,12 +210,12 @@ def _run(script: str) -> None:
         sys.path.insert(0, str(place.parent))
     main = ModuleType("__main__")
     main.__file__ = str(place)
-    # it stays: the classes in it are found, and pickled, under this name, as when Python runs the script
+    # kept: its classes are found and pickled under this name, as when Python runs the script
     sys.modules["__main__"] = main
     SourceFileLoader("__main__", str(place)).exec_module(main)
 
 
 def _parser_words(said: str) -> str:
-    """Return the error in what a parser said before it ended the process, on one line."""
+    """Return, on one line, the error that a parser printed before it ended the process."""
     _, found, words = said.rpartition("error: ")
     return " ".join(words.split()) if found else ""

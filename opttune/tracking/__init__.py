@@ -1,6 +1,6 @@
-"""What goes to MLflow: the one owner of mlflow.
+"""Write to MLflow and read from it; the only package that uses mlflow.
 
-Importing it loads mlflow, which takes more than a second.
+Importing it imports mlflow, which takes more than a second.
 """
 
 from opttune.tracking.address import resolve_tracking_uri, safe_uri

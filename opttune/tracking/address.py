@@ -1,4 +1,4 @@
-"""Where MLflow is, and how to say so without giving a password away."""
+"""The address of MLflow, and how to print it without its password."""
 
 import os
 import re
@@ -12,12 +12,12 @@ _SECRET_ARGUMENT = re.compile(r"(?i)([?&;](?:[\w-]*(?:password|passwd|token|secr
 
 
 def resolve_tracking_uri(tracking_uri: str | None) -> str:
-    """Return where MLflow is: the given address, else `MLFLOW_TRACKING_URI`, else a database in the working folder.
+    """Return MLflow's address: the given one, else `MLFLOW_TRACKING_URI`, else a database in the working folder.
 
-    The path of a sqlite database is made absolute, so that a later change of folder does not move it.
+    The path of a sqlite database is made absolute, so that it survives a change of the working folder.
 
     Raises:
-        InputError: The address is of no kind that MLflow takes.
+        InputError: MLflow does not support this kind of address.
 
     Example:
         >>> resolve_tracking_uri("http://127.0.0.1:5000")
@@ -26,8 +26,8 @@ def resolve_tracking_uri(tracking_uri: str | None) -> str:
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     if not _KNOWN.match(uri):
         raise InputError(
-            f"the tracking URI {safe_uri(uri)!r} is no address of MLflow. Write sqlite:///mlflow.db for a database, "
-            "or http://127.0.0.1:5000 for a server."
+            f"the tracking URI {safe_uri(uri)!r} is not an address of MLflow. Write sqlite:///mlflow.db for a "
+            "database, or http://127.0.0.1:5000 for a server."
         )
     path = database_path(uri)
     if path is None or path.is_absolute():
@@ -41,7 +41,7 @@ def resolve_experiment(experiment: str | None) -> str:
 
 
 def safe_uri(text: str) -> str:
-    """Mask user, password and token in every address that stands in a text.
+    """Mask user, password and token in every address in a text.
 
     Example:
         >>> safe_uri("postgresql://me:secret@host/db?sslpassword=x&sslmode=require")
@@ -61,9 +61,9 @@ def database_path(tracking_uri: str) -> Path | None:
 
 
 def artifact_folder(tracking_uri: str) -> Path | None:
-    """Return `mlruns` beside a sqlite database that lies outside the working folder, else None.
+    """Return `mlruns` beside a sqlite database outside the working folder, else None.
 
-    MLflow's own default is the working folder of whoever made the experiment, far from the database.
+    MLflow's own default is the working folder of the process that made the experiment, far from the database.
     """
     path = database_path(tracking_uri)
     if path is None:

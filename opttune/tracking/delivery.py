@@ -1,8 +1,8 @@
-"""`Delivery`: puts operations into MLflow.
+"""`Delivery`: sends operations to MLflow.
 
-Every operation may be delivered twice without harm, which is what the spool rests on: MLflow's store has
-(run, key, timestamp, step, value, is_nan) as the primary key of a metric and passes over a point that it holds;
-the same param or tag again changes nothing; a run is looked for by its tag `opttune.key` before one is created.
+Every operation may be delivered twice without harm, and the spool relies on it. The primary key of a metric in
+MLflow's store is (run, key, timestamp, step, value, is_nan), and a point that exists is skipped. Writing a param or
+tag again changes nothing. Before a run is created, it is searched for by its tag `opttune.key`.
 """
 
 import re
@@ -18,7 +18,7 @@ from opttune.tracking.server import KEY_TAG, Server, is_refusal
 
 _Entry = Metric | Param | RunTag
 
-# MLflow takes 1,000 entries a call, of them 100 params and 100 tags, in at most 1 MB
+# MLflow accepts 1,000 entries per call, at most 100 of them params and 100 tags, in at most 1 MB
 _MOST_METRICS, _MOST_TEXTS = 800, 50
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_NAME = 6000, 8000, 250
 _ARTIFACT_TRIES = 3
@@ -28,15 +28,15 @@ END_TAGS = ("opttune.state", "opttune.reason", "opttune.message", "opttune.stopp
 
 
 class Delivery:
-    """Puts operations into MLflow, batched.
+    """Sends operations to MLflow in batches.
 
     Args:
-        server: Where to.
+        server: The MLflow server or database.
         on_run: Called with a run's key and MLflow's id as soon as the run is known.
 
     Attributes:
-        refused: Entries that MLflow will never take.
-        refusal: What it said to the last of them; empty where there is none.
+        refused: Number of entries that MLflow will never accept.
+        refusal: MLflow's error for the last of them; empty where there is none.
     """
 
     def __init__(self, server: Server, on_run: Callable[[str, str], None]) -> None:
@@ -49,15 +49,15 @@ class Delivery:
         self._are_left = False
 
     def deliver(self, operations: Iterable[Operation], attempt: int = 1, *, are_left: bool = False) -> None:
-        """Deliver all operations, those of one run in their order.
+        """Deliver all operations; those of one run keep their order.
 
         Args:
             operations: What to deliver.
-            attempt: How often these were tried, this time included.
-            are_left: Whether an earlier process left them, which knew from what step on its runs had to be written.
+            attempt: How often these were tried, including this time.
+            are_left: Whether an earlier process left them; then this one does not know which steps were written.
 
         Raises:
-            Exception: MLflow cannot be reached or fails; all of the operations are to be tried again.
+            Exception: MLflow cannot be reached or fails; all of the operations must be tried again.
         """
         refused_before = self.refused
         self._are_left = are_left
@@ -89,9 +89,9 @@ class Delivery:
                 self._refuse(f"there is no run {operation.run}")
         except Exception as err:
             is_artifact = operation.kind in (Kind.ARTIFACT, Kind.TEXT)
-            # the artifact store may be down, or lack a library, while MLflow itself is well
+            # the artifact store may be down, or lack a library, while MLflow itself works
             give_up = is_refusal(err) or (is_artifact and attempt >= _ARTIFACT_TRIES)
-            # without its run everything else is lost: a refusal is believed only when it is repeated
+            # without its run everything else is lost: a refusal counts only when it is repeated
             if not give_up or (operation.kind is Kind.OPEN and attempt < _OPEN_TRIES):
                 raise
             self._refuse(str(err))
@@ -134,7 +134,7 @@ class Delivery:
         for tag in END_TAGS:
             if tag in run.data.tags:
                 client.delete_tag(run_id, tag)
-        # a training taken up from a checkpoint passes steps again that were logged before it broke off
+        # a training that resumes from a checkpoint repeats steps that were logged before the interruption
         self._last_steps[run_id] = self._read_last_steps(run)
 
     def _read_last_steps(self, run: Run) -> dict[str, int]:
@@ -197,7 +197,7 @@ class Delivery:
                 self._log_batch(run_id, entries[middle:])
 
     def _give_way(self, run_id: str, entry: _Entry, reason: str) -> None:
-        # a user's own logger may have written a param of that name, and params cannot be changed
+        # the user's logger may have written a param of that name, and params cannot be changed
         if isinstance(entry, Param) and not entry.key.startswith("opttune/"):
             self._log_batch(run_id, [Param(f"opttune/{entry.key}", entry.value)])
         else:
@@ -216,7 +216,7 @@ class Delivery:
 
 
 def _is_new(metric: Metric, last_steps: dict[str, int]) -> bool:
-    is_timed = metric.key.startswith(SYSTEM_PREFIX)  # no training passes these again
+    is_timed = metric.key.startswith(SYSTEM_PREFIX)  # a resumed training does not repeat these
     return is_timed or metric.step == 0 or metric.step > last_steps.get(metric.key, 0)
 
 

@@ -1,4 +1,4 @@
-"""How busy the machine is (processors, memory, disk, network, GPUs), written to the runs that are under way."""
+"""Write the load of the machine (processors, memory, disk, network, GPUs) to the running trainings' runs."""
 
 import os
 import threading
@@ -16,26 +16,27 @@ _SECONDS = 10.0
 
 
 def check_machine_metrics() -> None:
-    """Raise an error where this machine's load cannot be read.
+    """Raise an error if this machine's load cannot be read.
 
     Raises:
-        InputError: psutil is not installed, or the interval is no number.
+        InputError: psutil is not installed, or the interval is not a number.
     """
     _interval()
     _monitors()
 
 
 class MachineMetrics:
-    """Reads MLflow's system metrics every few seconds and writes them to all runs that are watched.
+    """Reads MLflow's system metrics every few seconds and writes them to all watched runs.
 
-    A run that ends sooner has one reading, of its end. The step of a reading is the seconds since this was made.
+    A run that ends before the first reading gets one at its end. The step of a reading is the number of seconds
+    since this object was made.
 
     Args:
-        writer: What brings them to MLflow.
-        seconds: Between two readings; None takes `MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL`, else 10.
+        writer: Writes them to MLflow.
+        seconds: Interval between two readings; None takes `MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL`, else 10.
 
     Raises:
-        InputError: psutil is not installed, or the interval is no number.
+        InputError: psutil is not installed, or the interval is not a number.
     """
 
     def __init__(self, writer: TrackingWriter, seconds: float | None = None) -> None:
@@ -43,7 +44,7 @@ class MachineMetrics:
         self._seconds = seconds or _interval()
         self._monitors = _monitors()
         self._started = time.monotonic()
-        self._read()  # a share of time is counted from the reading before
+        self._read()  # a load is measured since the previous reading
         self._watched: set[str] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -56,7 +57,7 @@ class MachineMetrics:
             self._watched.add(key)
 
     def leave(self, key: str) -> None:
-        """Write to a run for the last time, where it is watched."""
+        """Write to a watched run for the last time."""
         with self._lock:
             if key in self._watched:
                 self._watched.remove(key)
@@ -78,7 +79,7 @@ class MachineMetrics:
     def _read(self) -> list[Point]:
         values: dict[str, float] = {}
         for monitor in self._monitors:
-            # a device that does not answer must not end the reading of the others
+            # a device that does not answer must not stop the reading of the others
             with suppress(Exception):
                 monitor.collect_metrics()
                 values |= monitor.aggregate_metrics()
@@ -108,7 +109,7 @@ def _monitors() -> list[Any]:
         ) from None
     monitors: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]  # type: ignore[no-untyped-call]
     for gpus in (GPUMonitor, ROCMMonitor):
-        # there are none, or the library that reads them is not installed
+        # there is no GPU, or the library that reads it is not installed
         with suppress(Exception):
             return [*monitors, gpus()]
     return monitors

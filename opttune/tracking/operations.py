@@ -1,4 +1,4 @@
-"""`Operation`: one thing to be written to MLflow, as it stands in a line of the spool."""
+"""`Operation`: one write to MLflow, stored as one line of the spool."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 Point = tuple[str, float, int, int]
 """Metric name, value, step, time in milliseconds."""
 SYSTEM_PREFIX = "system/"
-"""What MLflow knows metrics of the machine by; their steps are seconds, not optimizer steps."""
+"""MLflow's prefix for metrics of the machine; their steps are seconds, not optimizer steps."""
 
 
 class Kind(StrEnum):
@@ -25,22 +25,22 @@ class Kind(StrEnum):
     END = "end"
     """Set the final status."""
     REOPEN = "reopen"
-    """Set it running again and take the tags of its end away."""
+    """Set it running again and remove the tags of its end."""
 
     @property
     def is_batched(self) -> bool:
-        """Whether MLflow takes many of them in one call."""
+        """Whether MLflow accepts many of them in one call."""
         return self in (Kind.METRICS, Kind.PARAMS, Kind.TAGS)
 
 
 @dataclass(slots=True)
 class Operation:
-    """One thing to be written. Not to be changed once made; not frozen, which would double its cost.
+    """One write. Treat it as immutable; a frozen dataclass would double the cost of making one.
 
     Attributes:
         kind: What to do.
         run: The run's key, or MLflow's id of it.
-        data: What the kind needs, in values that JSON knows.
+        data: The data for this kind, in values that JSON supports.
     """
 
     kind: Kind
@@ -58,7 +58,7 @@ class Operation:
 
     @classmethod
     def from_line(cls, line: bytes) -> "Operation | None":
-        """Read a line back; None where it is damaged, as by a kill in mid-write."""
+        """Read a line back; None if it is damaged, for example by a kill while it was written."""
         try:
             kind, run, data = json.loads(line)
             return cls(Kind(kind), run, data)

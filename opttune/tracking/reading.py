@@ -7,7 +7,7 @@ from mlflow.entities import Run
 from opttune.tracking.server import KEY_TAG, Server, quiet_warnings
 
 Curve = list[tuple[int, float]]
-"""Step and value, by step."""
+"""(step, value) pairs, sorted by step."""
 
 _PAGE = 500
 
@@ -18,18 +18,18 @@ def read_curves(
     """Return curves of the runs under a search's run.
 
     Args:
-        tracking_uri: Where MLflow is.
+        tracking_uri: Address of MLflow.
         parent_key: Key or id of the search's run.
         keys: Number of a trial -> key of its run.
         names: Names of metrics.
 
     Returns:
-        Number of a trial -> name -> curve; empty where MLflow cannot be reached or does not know the search.
+        Number of a trial -> name -> curve; empty if MLflow cannot be reached or does not know the search.
     """
     try:
         with quiet_warnings():
             return _read(Server(tracking_uri), parent_key, keys, names)
-    except Exception:  # MLflow raises what it likes, and a report is made without curves
+    except Exception:  # MLflow may raise anything; a report is then made without curves
         return {}
 
 

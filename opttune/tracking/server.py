@@ -1,6 +1,6 @@
-"""`Server`: one MLflow, by its client: what MLflow's own client lacks for us.
+"""`Server`: one MLflow server or database, with what opttune needs beyond MLflow's client.
 
-Nothing here is global: no tracking URI is set, no active run, no autologging.
+Nothing here is global: it sets no tracking URI, no active run and no autologging.
 """
 
 import logging
@@ -33,7 +33,7 @@ _TALKATIVE = ("mlflow", "alembic", "urllib3.connectionpool")
 
 
 class Server:
-    """One MLflow: a tracking server or a database.
+    """One MLflow tracking server or database.
 
     Args:
         tracking_uri: Its address.
@@ -57,9 +57,9 @@ class Server:
         return self._client
 
     def check(self) -> None:
-        """Raise an error where a tracking server does not answer.
+        """Raise an error if a tracking server does not answer.
 
-        MLflow's calls retry a dead server for minutes; asking first costs one round trip and fails at once.
+        MLflow's calls retry a dead server for minutes. This check costs one round trip and fails at once.
         """
         if self.tracking_uri.startswith("http"):
             how = {"max_retries": 0, "timeout": _PROBE_SECONDS, "raise_on_status": False}
@@ -69,7 +69,7 @@ class Server:
                 raise ConnectionError(f"{self.tracking_uri} answers with status {reply.status_code}")
 
     def experiment_id(self, name: str) -> str:
-        """Return the id of an experiment, made or restored where need be."""
+        """Return the id of an experiment; create or restore it if necessary."""
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
@@ -85,12 +85,12 @@ class Server:
     def _create_experiment(self, name: str) -> str:
         folder = artifact_folder(self.tracking_uri)
         location = (folder / re.sub(r"[^\w.-]", "_", name)).as_uri() if folder else None
-        # else MLflow's pages take it for one about language models
+        # without this tag, MLflow's pages treat it as an experiment with language models
         tags = {"mlflow.experimentKind": "custom_model_development"}
         return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
 
     def find_run(self, key: str, experiment_id: str | None = None) -> Run | None:
-        """Find a run by its id, else by its `opttune.key` tag; None where there is none or it is deleted."""
+        """Find a run by its id, else by its `opttune.key` tag; None if there is none or it is deleted."""
         try:
             run = self.client.get_run(key)
             if run.info.lifecycle_stage == LifecycleStage.ACTIVE:
@@ -131,8 +131,8 @@ def _no_links() -> Iterator[None]:
 
 @contextmanager
 def _sole_set_up(path: Path) -> Iterator[None]:
-    """Let one process at a time open a database: two that set it up at once leave it half migrated, and broken."""
-    # MLflow tries for minutes to open what cannot be opened
+    """Let one process at a time open a database: two that set it up at once leave it half migrated and broken."""
+    # fail at once here: MLflow would try for minutes to open a path that cannot be opened
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version")
@@ -142,7 +142,7 @@ def _sole_set_up(path: Path) -> Iterator[None]:
 
 
 def is_refusal(err: Exception) -> bool:
-    """Whether MLflow will never take it, however often it is tried; everything else counts as an outage."""
+    """Whether MLflow will refuse it on every try; every other error counts as an outage."""
     if isinstance(err, MlflowException):
         return err.error_code in _REFUSALS
     if isinstance(err, OSError):
@@ -152,7 +152,7 @@ def is_refusal(err: Exception) -> bool:
 
 @contextmanager
 def quiet_warnings() -> Iterator[None]:
-    """Hold back what MLflow's libraries warn about as a database is set up."""
+    """Suppress the warnings of MLflow's libraries while a database is set up."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -160,7 +160,7 @@ def quiet_warnings() -> Iterator[None]:
 
 @contextmanager
 def quiet_thread() -> Iterator[None]:
-    """Hold back what MLflow logs in this thread (migrations, retries); other threads are left alone."""
+    """Suppress what MLflow logs in this thread (migrations, retries); other threads are not affected."""
     thread = threading.get_ident()
 
     def from_another_thread(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""`Tracking`: what a search writes to MLflow beside the usual."""
+"""`Tracking`: what else a search writes to MLflow."""
 
 import os
 from dataclasses import dataclass
@@ -6,17 +6,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Tracking:
-    """What a search writes to MLflow beside the usual; frozen settings.
+    """What else a search writes to MLflow; frozen settings.
 
     Attributes:
         thin: Whether curves of more than 1,000 steps are thinned evenly after their first 5%; False writes every step.
-        log_model: Whether the best trial's checkpoint, optimizer state included, becomes an artifact.
-        log_data: Whether the loaders (class of the dataset, samples, batches) become MLflow's datasets of the search
-            and of each trial; their digest is made of these facts and of the name of the data, and of no sample.
+        log_model: Whether the best trial's checkpoint, including the optimizer's state, becomes an artifact.
+        log_data: Whether facts of the loaders (class of the dataset, numbers of samples and batches) become MLflow
+            datasets of the search and of each trial. Their digest covers these facts and the name of the data, not
+            the samples.
         system_metrics: Whether the load of the machine that runs the search (processors, memory, disk, network, GPUs)
-            is written to the search and, but for Ray, to the trials under way; needs `opttune[system]`. None asks
-            MLflow's own `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING`.
-        report: Whether the report and its pictures are made when the search ends.
+            is written to the search and, except with Ray, to the running trials; needs `opttune[system]`. None
+            follows MLflow's own `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING`.
+        report: Whether the report and its pictures are written when the search ends.
 
     Example:
         >>> Tracking(thin=False).log_model

@@ -1,11 +1,11 @@
-"""`Spool`: operations that wait for MLflow, in order, on disk.
+"""`Spool`: a queue on disk of operations that wait for MLflow.
 
-    <folder>/<time>-<process>.jsonl        one line an operation; the file of one writer
+    <folder>/<time>-<process>.jsonl        the file of one writer, one line per operation
     <folder>/<time>-<process>.jsonl.lock   held while that writer lives
 
-Everything goes through the file, so memory stays small however long MLflow is away, and what a killed process
-had given is delivered by the next writer of the folder. What was delivered is not recorded line by line: after
-a kill some of it is delivered again, which does no harm (see `delivery.py`).
+Everything goes through the file, so that memory stays small however long MLflow is away. The next writer of the
+folder delivers what a killed process left. Deliveries are not recorded line by line: after a kill some operations
+are delivered again, which does no harm (see `delivery.py`).
 """
 
 import os
@@ -25,17 +25,17 @@ from opttune.tracking.operations import Kind, Operation
 
 
 class Spool:
-    """A queue of operations that outlives its process. Safe between one thread that appends and one that reads.
+    """A queue of operations that outlives its process. One thread may append while another one reads.
 
     Args:
-        folder: Where the files lie; those that dead writers left come first. None keeps all in memory.
-        most_in_memory: Operations kept where the folder cannot be written; beyond, metrics are dropped.
+        folder: Folder of the files; files of dead writers come first. None keeps everything in memory.
+        most_in_memory: Operations kept in memory if the folder cannot be written; beyond that, metrics are dropped.
 
     Attributes:
-        appended: Operations taken in so far, those found in the folder included.
-        delivered: Operations done with.
+        appended: Operations added so far, including those found in the folder.
+        delivered: Operations delivered or dropped.
         lost: Operations that could not be kept.
-        reads_left: Whether the last `peek` returned what an earlier writer had left.
+        reads_left: Whether the last `peek` returned operations of an earlier writer.
     """
 
     def __init__(self, folder: Path | None, most_in_memory: int = 100_000) -> None:
@@ -60,7 +60,7 @@ class Spool:
         """Add operations at the end."""
         operations = list(operations)
         with self._guard:
-            # once some had to stay in memory, later ones queue up behind them: order is worth more
+            # once some are in memory, later ones queue behind them to keep the order
             if not self._memory and self._written(operations):
                 self.appended += len(operations)
                 return
@@ -72,7 +72,7 @@ class Spool:
                     self.appended += 1
 
     def peek(self, most: int) -> list[Operation]:
-        """Return the first operations, at most so many, leaving them in place."""
+        """Return at most the first `most` operations and leave them in the queue."""
         with self._guard:
             while self._left and self._left[0].is_read:
                 self._left.popleft().remove()
@@ -87,7 +87,7 @@ class Spool:
             return list(islice(self._memory, most))
 
     def advance(self, count: int) -> None:
-        """Take the first operations out: as many as the last `peek` returned."""
+        """Remove the first `count` operations: those that the last `peek` returned."""
         with self._guard:
             if self._reading:
                 self._reading.advance(count)
@@ -97,7 +97,7 @@ class Spool:
             self.delivered += count
 
     def close(self) -> None:
-        """Leave what waits for the next writer of the folder, and no file where nothing waits."""
+        """Leave waiting operations for the next writer of the folder; remove files with none."""
         with self._guard:
             if self._memory and self._written(list(self._memory)):
                 self._memory.clear()
@@ -110,7 +110,7 @@ class Spool:
             self._own = None
 
     def _drop(self, file: "_File") -> None:
-        """Give up a file that somebody deleted under us."""
+        """Give up a file that was deleted meanwhile."""
         self.lost += file.count
         self.delivered += file.count
         if file is self._own:
@@ -133,12 +133,12 @@ class Spool:
 
 
 class _File:
-    """One file of the spool, held by this process; `count` lines of it are not delivered yet."""
+    """One file of the spool, locked by this process; `count` of its lines are not delivered yet."""
 
     def __init__(self, path: Path, lock: FileLock) -> None:
         self.path = path
         self._lock = lock
-        # unbuffered: what a full disk did not take must not wait in a buffer to be written later
+        # unbuffered: a write that failed on a full disk must not stay in a buffer and be written later
         self._stream = path.open("r+b", buffering=0)
         self._size = path.stat().st_size
         self._done = self._next = 0
@@ -190,7 +190,7 @@ class _File:
             Path(self._lock.lock_file).unlink(missing_ok=True)
 
     def leave(self) -> None:
-        """Close the file, with the lines that were delivered cut off."""
+        """Close the file after removing the delivered lines."""
         with suppress(OSError):
             rest = self.path.with_suffix(".rest")
             with self.path.open("rb") as old, rest.open("wb") as new:
@@ -208,11 +208,11 @@ class _File:
 
 
 _NOTHING = Operation(Kind.METRICS, "", [])
-"""Stands for a damaged line, so that counts hold."""
+"""Replaces a damaged line, so that counts stay right."""
 
 
 def count_waiting(folder: Path) -> int:
-    """Return how many operations lie in a folder, those of a writer that lives included."""
+    """Return the number of operations in a folder, including those of a live writer."""
     return sum(_lines_of(path) for path in _paths_in(folder))
 
 
@@ -235,11 +235,11 @@ def _left_by_others(folder: Path) -> Iterator[_File]:
             lock.acquire(timeout=0)
             yield _File(path, lock)
         except (OSError, Timeout):
-            # its writer lives, or has just gone and taken it along
+            # its writer lives, or has just ended and removed it
             if lock.is_locked:
                 lock.release()
                 if not path.exists():
-                    # taking it has made it anew
+                    # acquiring the lock has created its file again
                     Path(lock.lock_file).unlink(missing_ok=True)
 
 

@@ -12,21 +12,21 @@ from opttune.tracking.thinning import Thinning
 from opttune.tracking.trial_run import TrialRun
 from opttune.tracking.writer import TrackingWriter
 
-# a fresh database takes seconds to set up, and must be there before workers write to it; a server answers or not
+# a new database takes seconds to set up and must exist before workers write to it; a server answers soon or never
 _SQLITE_SECONDS, _SERVER_SECONDS = 60.0, 10.0
 
 
 class StudyRun:
-    """The parent run of a search. Nothing here waits for MLflow or raises an error of its.
+    """The parent run of a search. Nothing here waits for MLflow or raises its errors.
 
     Args:
-        writer: What brings it there; closed with this.
+        writer: Writes to MLflow; closed with this run.
         key: Our key of the run, or MLflow's id of it.
         study_name: Name of the study.
         experiment: Name of the experiment.
         thins: Whether long curves of its trials are thinned.
-        machine: Writes the load of the machine to the run; closed with this.
-        trains_here: Whether the trials are trained on that machine, and have its load as well.
+        machine: Writes the load of the machine to the run; closed with this run.
+        trains_here: Whether the trials run on that machine, so that they get its load too.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class StudyRun:
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's id of the run, waited for some seconds; None while MLflow has not been reached."""
+        """MLflow's id of the run, after a wait of some seconds; None until MLflow is reached."""
         return self.writer.find_run_id(self.key)
 
     def child(
@@ -96,10 +96,10 @@ class StudyRun:
         self.writer.metrics(self.key, points)
 
     def datasets(self, datasets: Sequence[dict[str, str]]) -> None:
-        """Write what the search trains and validates on; its trials that are made later have it as well.
+        """Write the datasets of the search; trials that are made later get them too.
 
         Args:
-            datasets: Of each what MLflow's `Dataset` takes, and `context`, what it is for.
+            datasets: The arguments of MLflow's `Dataset` for each, and its purpose as `context`.
         """
         self._datasets = list(datasets)
         self.writer.datasets(self.key, self._datasets)
@@ -123,11 +123,11 @@ class StudyRun:
         self.writer.end_run(self.key, status)
 
     def flush(self, timeout_seconds: float = 30.0) -> bool:
-        """Wait until all that was given so far is delivered; tell whether it is."""
+        """Wait until everything written so far is delivered; return whether it is."""
         return self.writer.flush(timeout_seconds)
 
     def close(self, timeout_seconds: float = 10.0) -> None:
-        """Deliver what waits, for at most so long, and stop; `writer.problem` tells what could not be."""
+        """Deliver what waits, for at most `timeout_seconds`, and stop; `writer.problem` says what was not delivered."""
         self.writer.close(timeout_seconds)
 
 
@@ -142,21 +142,21 @@ def open_study_run(
     reads_machine: bool = False,
     trains_here: bool = True,
 ) -> StudyRun:
-    """Create the parent run of a study, or go on with it.
+    """Create or continue the parent run of a study.
 
-    Where MLflow cannot be reached the search goes on all the same: everything waits in the spool, under a key that
-    is made here, and the run is created as soon as MLflow answers.
+    If MLflow cannot be reached, the search continues without it: everything waits in the spool under a key that is
+    made here, and the run is created as soon as MLflow answers.
 
     Args:
-        tracking_uri: Where MLflow is.
+        tracking_uri: Address of MLflow.
         study_name: The study's name, and the run's.
-        spool_dir: Folder for what is on its way; what an earlier search left there is delivered first.
-        run_id: Id or key (`StudyRun.key`) of the study's earlier run, which is set running again; one that was
-            deleted is made anew.
+        spool_dir: Folder of the spool; what an earlier search left there is delivered first.
+        run_id: Id or key (`StudyRun.key`) of the study's earlier run, which is set running again; a deleted one is
+            created again.
         experiment: The experiment's name; None takes `MLFLOW_EXPERIMENT_NAME`, else `opttune`.
         thins: Whether long curves of its trials are thinned.
         reads_machine: Whether the load of this machine is written to the run.
-        trains_here: Whether the trials are trained on this machine, and have its load as well.
+        trains_here: Whether the trials run on this machine, so that they get its load too.
     """
     key = run_id or uuid4().hex
     experiment = resolve_experiment(experiment)

@@ -1,4 +1,4 @@
-"""Which steps of a long curve are kept."""
+"""Choose the steps of a long curve to keep."""
 
 from math import ceil
 
@@ -6,15 +6,15 @@ _WHOLE_SHARE = 0.05
 
 
 class Thinning:
-    """Keep every step of a short run, and of a long one the start whole and the rest evenly thinned.
+    """Keeps every step of a short run; of a long one, all steps of its start and an even selection of the rest.
 
-    A run of at most `most_points` steps is kept whole. Of a longer one the first 5% of the steps stay whole,
-    where a run that goes wrong shows it, the rest shares what is left (at least half) of `most_points`, and the
-    last step is always kept. So a curve has at most `most_points` points up to 10 x `most_points` steps.
+    A run of at most `most_points` steps is kept whole. Of a longer one every step of the first 5% is kept, since
+    failures show there. The rest is thinned to the remaining points, at least half of `most_points`. The last step
+    is always kept. A curve has at most `most_points` points up to 10 x `most_points` steps.
 
     Args:
-        total_steps: Steps of the full length; None where it is not known, which keeps all.
-        most_points: Points of a curve to aim at; None keeps all.
+        total_steps: Steps of the full length; None, if it is not known, keeps all.
+        most_points: Target number of points of a curve; None keeps all.
 
     Example:
         >>> keep = Thinning(total_steps=5_000).keep
@@ -34,5 +34,5 @@ class Thinning:
         self._stride = ceil((total_steps - self._whole) / left)
 
     def keep(self, step: int) -> bool:
-        """Tell whether the point of this step, counted from 0 or 1, is kept."""
+        """Return whether to keep the point of this step, counted from 0 or 1."""
         return self._stride == 1 or step <= self._whole or step % self._stride == 0 or step == self._last

@@ -1,4 +1,4 @@
-"""What a training writes to MLflow, in the search's words."""
+"""Write a training to its MLflow run."""
 
 from collections.abc import Mapping
 from math import log10
@@ -11,18 +11,18 @@ from opttune.tracking.study_run import StudyRun
 from opttune.tracking.thinning import Thinning
 
 _WIDTH = 20
-"""Characters of MLflow's column of names."""
+"""Width of MLflow's column of names, in characters."""
 
 
 class TrainingLog:
-    """Writes one training to a run of its own under the search's run.
+    """Writes one training to a separate child run of the search's run.
 
     Args:
         parent: The search's run.
         job: What is trained.
         total_steps: Optimizer steps of the full length; longer curves are thinned.
-        key: Under which key tracking knows the run.
-        is_resumed: Whether the run was begun earlier and is continued.
+        key: The run's key in tracking.
+        is_resumed: Whether the run exists and is continued.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class TrainingLog:
         self._run.log(step, own, always=True)
 
     def begin(self, *, is_resumed: bool) -> None:
-        """Write that it is trained from now on.
+        """Write that the training is running.
 
         Args:
-            is_resumed: Whether it was paused.
+            is_resumed: Whether it was paused before.
         """
         if is_resumed:
             self._run.tags({"opttune.state": "running"})
@@ -61,15 +61,15 @@ class TrainingLog:
         self._run.tags({"opttune.state": "paused", "opttune.steps": outcome.steps, "opttune.rung": f"{share:.2f}"})
 
     def leave(self) -> None:
-        """Write no more of it: another process trains it."""
+        """Stop writing: another process trains the trial."""
         self._run.training_ends()
 
     def end(self, outcome: Outcome, seconds: float | None = None) -> None:
         """Write how it ended.
 
         Args:
-            outcome: What came of it.
-            seconds: Wall time of all its parts; None where the training did not come to an end.
+            outcome: The trial's outcome.
+            seconds: Wall time of all its parts; None if the training did not end.
         """
         if seconds is not None:
             self._run.log(outcome.steps, cost_metrics(outcome, seconds), always=True)
@@ -108,20 +108,20 @@ STEP_METRICS = ("train/loss", "optim/lr", "optim/grad_norm")
 
 
 def step_metrics(record: StepRecord) -> dict[str, float]:
-    """Return a step's metrics under the names that they have for every optimizer."""
+    """Return a step's metrics, under the same names for every optimizer."""
     values = zip(STEP_METRICS, (record.loss, record.lr, record.grad_norm), strict=True)
     return {name: value for name, value in values if value is not None}
 
 
 def recipe_params(recipe: Recipe) -> dict[str, object]:
-    """Return a recipe's fields as params, and `log10_lr`: the axes of MLflow's compare page are linear."""
+    """Return a recipe's fields as params, and `log10_lr`, since the axes of MLflow's compare page are linear."""
     lr = recipe.optimizer.get("lr")
     logarithm = {"log10_lr": log10(lr)} if isinstance(lr, int | float) and lr > 0 else {}
     return {**recipe.flat(), **logarithm}
 
 
 def cost_metrics(outcome: Outcome, seconds: float) -> dict[str, float]:
-    """Return what a training cost.
+    """Return the cost metrics of a training.
 
     Example:
         >>> from opttune.outcome import StopReason

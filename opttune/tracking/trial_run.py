@@ -1,4 +1,4 @@
-"""`TrialRun`: what one trial writes to its MLflow run."""
+"""`TrialRun`: writes one trial to its MLflow run."""
 
 import time
 from collections.abc import Mapping
@@ -25,18 +25,18 @@ _STATES = {
     StopReason.FAILED: ("failed", "FAILED"),
     StopReason.INTERRUPTED: ("interrupted", "KILLED"),
 }
-"""Reason -> tag `opttune.state`, MLflow's status. MLflow draws KILLED and FAILED alike; the tag tells them apart."""
+"""Reason -> tag `opttune.state`, MLflow's status. MLflow shows KILLED and FAILED alike; the tag tells them apart."""
 
 
 class TrialRun:
-    """One trial's run in MLflow. Nothing here waits for MLflow or raises an error of its.
+    """One trial's run in MLflow. Nothing here waits for MLflow or raises its errors.
 
     Args:
-        writer: What brings it there.
+        writer: Writes to MLflow.
         key: Our key of the run, or MLflow's id of it.
         thinning: Which steps of a curve are kept; None keeps all.
-        run_id: MLflow's id where it is known already.
-        machine: Writes the load of the machine while the trial trains; None for none.
+        run_id: MLflow's id, if it is known already.
+        machine: Writes the load of the machine while the trial trains; None for no load.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class TrialRun:
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's id of the run, waited for some seconds; None while MLflow has not been reached."""
+        """MLflow's id of the run, after a wait of some seconds; None until MLflow is reached."""
         return self._run_id or self.writer.find_run_id(self.key)
 
     def params(self, params: Mapping[str, object]) -> None:
@@ -73,7 +73,7 @@ class TrialRun:
         Args:
             step: Optimizer steps done.
             values: Metric -> value; NaN is allowed.
-            always: Whether thinning leaves it alone: validation metrics, say.
+            always: Whether to write the point regardless of thinning, for example for validation metrics.
         """
         now = time.time_ns() // 1_000_000
         points: list[Point] = [(name, value, step, now) for name, value in values.items()]
@@ -84,12 +84,12 @@ class TrialRun:
             self._passed_over = points
 
     def training_begins(self) -> None:
-        """Write the load of the machine from now on, where it is wanted."""
+        """Start to write the load of the machine, if that is wanted."""
         if self._machine is not None:
             self._machine.watch(self.key)
 
     def training_ends(self) -> None:
-        """Write the load of the machine no more."""
+        """Stop writing the load of the machine."""
         if self._machine is not None:
             self._machine.leave(self.key)
 
@@ -105,13 +105,13 @@ class TrialRun:
         """Write how the trial ended, and set the run's final status.
 
         Args:
-            outcome: What the training gave.
+            outcome: The training's outcome.
             state: Tag `opttune.state`; None takes it from the outcome's reason.
         """
         self.training_ends()
         own_state, status = _STATES[outcome.reason]
         if self._passed_over:
-            # the last step of a run that stopped early, which no thinning could foresee
+            # the last step of a run that stopped early, which thinning could not know
             self.writer.metrics(self.key, self._passed_over)
             self._passed_over = []
         if outcome.value is not None and outcome.reason.counts:
@@ -135,11 +135,11 @@ class TrialRun:
         self.writer.end_run(self.key, status)
 
     def reopen(self) -> None:
-        """Set the ended run running again, without the tags of its end; steps that it holds are not written twice."""
+        """Set the ended run running again and remove the tags of its end; existing steps are not written twice."""
         self.writer.reopen_run(self.key)
 
     def close(self) -> None:
-        """Close the writer of an attached run; a child's writer is its study's to close."""
+        """Close the writer of an attached run; the study closes that of a child run."""
         if self._run_id is not None:
             self.writer.close()
 
@@ -147,18 +147,18 @@ class TrialRun:
 def attach_trial_run(
     client: MlflowClient, run_id: str, *, thinning: Thinning | None = None, spool_dir: Path | None = None
 ) -> TrialRun:
-    """Write into a run that exists already: that of the user's own MLFlowLogger.
+    """Write into an existing run, that of the user's own MLFlowLogger.
 
-    A param that the run holds with another value cannot be changed; ours is then written as `opttune/<name>`.
+    A param that exists with another value cannot be changed; ours is then written as `opttune/<name>`.
 
     Args:
-        client: The client that the run was made with.
+        client: The client that made the run.
         run_id: MLflow's id of the run.
         thinning: Which steps of a curve are kept; None keeps all.
-        spool_dir: Folder for what is on its way; None keeps it in memory.
+        spool_dir: Folder of the spool; None keeps it in memory.
 
     Returns:
-        The trial's run; to be closed with `close()`.
+        The trial's run; close it with `close()`.
     """
     writer = TrackingWriter(client.tracking_uri, spool_dir, client=client)
     return TrialRun(writer, run_id, thinning, run_id=run_id)

@@ -1,8 +1,8 @@
-"""`TrackingWriter`: takes what a training has to say and brings it to MLflow without making it wait.
+"""`TrackingWriter`: writes to MLflow in the background, so that no training waits for it.
 
-    training thread --give--> deque --gather thread--> Spool (disk) --courier thread--> Delivery --> MLflow
+    training thread --give--> deque --gather thread--> Spool (disk) --sender thread--> Delivery --> MLflow
 
-Two threads, since a call to MLflow may hang for minutes: meanwhile the other one keeps moving things to disk.
+There are two threads because a call to MLflow may hang for minutes; meanwhile the other thread keeps writing to disk.
 """
 
 import atexit
@@ -28,18 +28,18 @@ _WINDOW = 1000
 
 
 class TrackingWriter:
-    """Writes to MLflow in the background; one for a process. Nothing it is given can block or raise.
+    """Writes to MLflow in the background, one writer per process. Its methods neither block nor raise MLflow's errors.
 
-    A run is addressed by a key of ours, made before MLflow knows the run, or by MLflow's own run id.
+    A run is addressed by our key, which is made before MLflow knows the run, or by MLflow's run id.
 
     Args:
-        tracking_uri: Where MLflow is.
-        spool_dir: Folder for what is on its way; what an earlier writer left there is delivered first. None keeps
-            all in memory.
+        tracking_uri: Address of MLflow.
+        spool_dir: Folder of the spool; what an earlier writer left there is delivered first. None keeps everything
+            in memory.
         client: Client to write with; None makes one.
-        flush_seconds: How long points may gather before they are sent.
-        flush_points: How many points may gather before they are sent.
-        most_in_memory: Operations kept where the folder cannot be written.
+        flush_seconds: Longest time for which points are gathered before they are sent.
+        flush_points: Number of gathered points after which they are sent.
+        most_in_memory: Operations kept in memory if the folder cannot be written.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class TrackingWriter:
         self._process = os.getpid()
         self._threads = [
             threading.Thread(target=target, name=f"opttune-{target.__name__[1:]}", daemon=True)
-            for target in (self._gather, self._courier)
+            for target in (self._gather, self._send)
         ]
         for thread in self._threads:
             thread.start()
@@ -92,10 +92,10 @@ class TrackingWriter:
         Args:
             key: Our key of the run, or MLflow's id of an existing one.
             name: Name of a new run.
-            experiment: Name of the experiment; made where there is none.
+            experiment: Name of the experiment; created if necessary.
             tags: Tags of a new run.
-            parent: Key or id of the run that it stands under.
-            reopen: Whether a run that is found is set running again.
+            parent: Key or id of its parent run.
+            reopen: Whether to set an existing run running again.
         """
         data = {
             "name": name,
@@ -126,7 +126,7 @@ class TrackingWriter:
         self._give(Operation(Kind.TAGS, run_id, _texts(tags)))
 
     def datasets(self, run_id: str, datasets: Sequence[Mapping[str, str]]) -> None:
-        """Write what a run trains on: of each what MLflow's `Dataset` takes, and `context`, what it is for."""
+        """Write a run's datasets: the arguments of MLflow's `Dataset` for each, and its purpose as `context`."""
         self._give(Operation(Kind.DATASETS, run_id, [dict(each) for each in datasets]))
 
     def artifact(self, run_id: str, local_path: Path | str, folder: str | None = None) -> None:
@@ -147,9 +147,9 @@ class TrackingWriter:
         self._give(Operation(Kind.REOPEN, run_id, None), at_once=True)
 
     def find_run_id(self, key: str, timeout_seconds: float = 5.0) -> str | None:
-        """Return MLflow's id of a run, waiting for it so long; None while it is not known.
+        """Return MLflow's id of a run, after a wait of at most `timeout_seconds`; None until it is known.
 
-        While MLflow is away there is no waiting.
+        There is no wait while MLflow is away.
         """
         with self._changed:
             self._changed.wait_for(
@@ -158,7 +158,7 @@ class TrackingWriter:
             return self._run_ids.get(key)
 
     def flush(self, timeout_seconds: float = 30.0) -> bool:
-        """Wait until all that was given so far is delivered; tell whether it is."""
+        """Wait until everything written so far is delivered; return whether it is."""
         self._take_in()
         until = self._spool.appended
         with self._changed:
@@ -170,7 +170,7 @@ class TrackingWriter:
                 self._hurried -= 1
 
     def close(self, timeout_seconds: float = 10.0) -> None:
-        """Deliver what waits, for at most so long; the rest stays in the spool for the next writer."""
+        """Deliver what waits, for at most `timeout_seconds`; the rest stays in the spool for the next writer."""
         if self._closed or os.getpid() != self._process:
             return
         atexit.unregister(self.close)
@@ -185,22 +185,22 @@ class TrackingWriter:
                     self._changed.notify_all()
             self._wake.set()
         for thread in self._threads:
-            thread.join(timeout=0.2)  # a call that hangs in MLflow is left to die with the process
+            thread.join(timeout=0.2)  # a call that hangs in MLflow ends with the process
 
     @property
     def undelivered(self) -> int:
-        """Operations that are not in MLflow: on their way, or lost."""
+        """Number of operations that are not in MLflow: waiting or lost."""
         return self._spool.waiting + self._spool.lost + len(self._incoming)
 
     @property
     def problem(self) -> str:
-        """One line on what went wrong so far; empty where all is well."""
+        """One line on what has gone wrong so far; empty if nothing has."""
         parts = []
         if self._spool.waiting and (self._outage or self._closed):
             what = f"wait in {self.spool_dir} for the next search" if self.spool_dir else "are not delivered"
             parts.append(f"{self._spool.waiting} entries {what} ({self._outage or 'no answer in time'})")
         if self._spool.lost:
-            parts.append(f"{self._spool.lost} entries were lost for want of space")
+            parts.append(f"{self._spool.lost} entries were lost: no space")
         if self._delivery.refused:
             parts.append(f"{self._delivery.refused} entries were refused ({_one_line(self._delivery.refusal)})")
         return f"MLflow at {safe_uri(self.tracking_uri)}: {'; '.join(parts)}." if parts else ""
@@ -231,7 +231,7 @@ class TrackingWriter:
             self._points = 0
             self._spool.append(operations)
 
-    def _courier(self) -> None:
+    def _send(self) -> None:
         with quiet_thread():
             while not self._closed:
                 with self._changed:
@@ -239,9 +239,9 @@ class TrackingWriter:
                 operations = [] if self._closed else self._spool.peek(_WINDOW)
                 if not operations:
                     continue
-                self._carry(operations)
+                self._deliver(operations)
 
-    def _carry(self, operations: list[Operation]) -> None:
+    def _deliver(self, operations: list[Operation]) -> None:
         try:
             self._delivery.deliver(operations, self._attempt, are_left=self._spool.reads_left)
         except Exception as err:
@@ -271,7 +271,7 @@ class TrackingWriter:
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Write values as texts; an address in them loses its password."""
+    """Return values as texts, with passwords in addresses masked."""
     return {str(name): safe_uri(str(value)) for name, value in values.items()}
 
 

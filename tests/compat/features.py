@@ -104,7 +104,7 @@ class Clipping(Net):
 
 
 class OwnStep(Net):
-    """Steps its one optimizer in a hook of its own."""
+    """Steps its one optimizer in its own hook."""
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         optimizer.step(closure=optimizer_closure)
@@ -143,8 +143,8 @@ class SeveralTrainings(Net):
 
 
 FEATURES = (
-    Feature("callbacks of your own, with state", trainer={"callbacks": [Counting()]},
-            note="each training has its copy"),
+    Feature("your own callbacks, with state", trainer={"callbacks": [Counting()]},
+            note="each training gets a copy"),
     Feature(
         "`ModelCheckpoint`", trainer={"callbacks": [ModelCheckpoint(monitor="val_loss", dirpath="checkpoints")]},
         note="in `trainer=`; in a LightningCLI project opttune keeps the checkpoints",
@@ -152,16 +152,17 @@ FEATURES = (
     Feature("`EarlyStopping`", trainer={"callbacks": [EarlyStopping("val_loss")]}),
     Feature(
         "`LearningRateMonitor`", trainer={"callbacks": [LearningRateMonitor()]}, refused="has no logger",
-        note="leave it out: every trial's rate is in MLflow at each step; in a LightningCLI project it is left out",
+        note="leave it out: MLflow has the rate of every step; in a LightningCLI project opttune leaves it out",
     ),
     Feature("`StochasticWeightAveraging`", trainer={"callbacks": [StochasticWeightAveraging(1e-2)]},
             length={"max_epochs": 2}),
-    Feature("gradient accumulation", trainer={"accumulate_grad_batches": 2}, note="the Trainer's stays"),
+    Feature("gradient accumulation", trainer={"accumulate_grad_batches": 2}, note="the Trainer's setting is kept"),
     Feature("`GradientAccumulationScheduler`", trainer={"callbacks": [GradientAccumulationScheduler({0: 2})]},
             note="with `max_steps`"),
     Feature("`GradientAccumulationScheduler` and `max_epochs`", length={"max_epochs": 2},
             trainer={"callbacks": [GradientAccumulationScheduler({0: 2})]}, refused="miscounts its steps"),
-    Feature("clipping by norm in the Trainer", trainer={"gradient_clip_val": 0.5}, note="the Trainer's stays"),
+    Feature("clipping by norm in the Trainer", trainer={"gradient_clip_val": 0.5},
+            note="the Trainer's setting is kept"),
     Feature("clipping by value in the Trainer",
             trainer={"gradient_clip_val": 0.5, "gradient_clip_algorithm": "value"}),
     Feature("`configure_gradient_clipping`", Clipping),
@@ -171,15 +172,15 @@ FEATURES = (
     Feature("`configure_model`", LateNet),
     Feature("batch norm", Normed),
     Feature("a frozen backbone", FrozenNet, note="it stays frozen"),
-    Feature("a scheduler of its own", ScheduledNet, note="replaced, with the optimizer"),
+    Feature("its own scheduler", ScheduledNet, note="replaced, with the optimizer"),
     Feature("no `configure_optimizers`", BareNet),
-    Feature("`optimizer_step` of its own", OwnStep),
+    Feature("its own `optimizer_step`", OwnStep),
     Feature("several validation loaders", SeveralValidations, None, monitor="val_loss/dataloader_idx_0",
             note="name one in `monitor`"),
     Feature("several train loaders", SeveralTrainings, mixed_loaders),
     Feature("`val_check_interval`", trainer={"val_check_interval": 2}),
     Feature("`check_val_every_n_epoch`", trainer={"check_val_every_n_epoch": 3}, length={"max_epochs": 4},
-            note="the last step is followed by a validation all the same"),
+            note="a validation follows the last step in any case"),
     Feature("`max_epochs`", length={"max_epochs": 2}),
     Feature("`limit_train_batches`", trainer={"limit_train_batches": 2}, length={"max_epochs": 2}),
     Feature("`reload_dataloaders_every_n_epochs`", trainer={"reload_dataloaders_every_n_epochs": 1},
@@ -188,7 +189,7 @@ FEATURES = (
     Feature("an IterableDataset and `max_epochs`", Classifier, streamed, length={"max_epochs": 2},
             refused="no length"),
     Feature("metrics logged with `on_step` and `on_epoch`", Forked, monitor="val_epoch",
-            note="name the fork: `val_epoch`"),
+            note="name the variant: `val_epoch`"),
     Feature("a metric of the training epoch as monitor", Forked, monitor="loss_epoch"),
     Feature("no `validation_step`", WithoutValidation, refused="was never logged",
             note="log a metric in `training_step` and name it in `monitor`"),

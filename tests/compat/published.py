@@ -184,7 +184,7 @@ PUBLISHED = (
     ),
     Published(
         "NHITS", "neuralforecast", "time series", "pytorch_lightning", nhits, "ptl/val_loss",
-        note="train the module itself with its `TimeSeriesDataModule`; its `fit` makes a Trainer of its own",
+        note="train the module itself with its `TimeSeriesDataModule`; its `fit` makes another Trainer",
     ),
     Published("MPNN", "chemprop", "chemistry", "lightning", message_passing_network),
     Published(
@@ -199,6 +199,6 @@ PUBLISHED = (
     Published(
         "CompetitivePhysicsInformedSolver", "pina-mathlab", "physics", "lightning", competitive_solver,
         refused="uses manual optimization",
-        note="two optimizers that it steps itself",
+        note="it steps two optimizers itself",
     ),
 )  # fmt: skip

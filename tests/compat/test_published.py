@@ -1,4 +1,4 @@
-"""Modules that nobody here wrote are searched unchanged, or refused with the reason.
+"""Third-party modules are searched unchanged, or refused with the reason.
 
 They need the extra `compat`. Without it these tests are skipped, unless OPTTUNE_COMPAT is set: then a package that
 is missing fails.
@@ -56,7 +56,7 @@ def test_a_published_module_is_searched_or_refused(row: Published, tmp_path: Pat
     assert len(result.trials) >= 3
     assert result.baseline_value is not None
     assert result.best_value is not None
-    # 20 steps with a rate of its own choosing do more than those with the package's default
+    # 20 steps with a searched rate do more than those with the package's default
     assert result.best_value < result.baseline_value
 
 

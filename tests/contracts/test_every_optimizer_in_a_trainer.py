@@ -1,4 +1,4 @@
-"""Every optimizer of the catalog trains, stops and goes on through the real Trainer, by RecipeCallback."""
+"""Every optimizer of the catalog trains, stops and resumes in the real Trainer, by RecipeCallback."""
 
 import lightning.pytorch as pl
 import pytest
@@ -66,7 +66,7 @@ def test_20_steps_lower_the_loss(name, task):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch:UserWarning")
 @pytest.mark.parametrize("name", NAMES)
-def test_a_resumed_training_goes_on_as_the_uninterrupted_one(name, tmp_path):
+def test_a_resumed_training_equals_the_uninterrupted_one(name, tmp_path):
     whole, second = Wrapped("mlp"), Wrapped("mlp")
 
     class Saving(pl.Callback):

@@ -73,7 +73,7 @@ def test_groups_keep_the_ratios_of_their_rates(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CURVES)
-def test_a_loaded_scheduler_goes_on_where_it_was(name: str) -> None:
+def test_a_loaded_scheduler_continues_where_it_was(name: str) -> None:
     optimizer = sgd()
     scheduler = build_scheduler(Part(name), optimizer, TOTAL)
     rates(optimizer, scheduler, 9)

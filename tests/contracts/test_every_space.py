@@ -76,7 +76,7 @@ def test_every_range_and_choice_names_its_source(field: Range | Choice) -> None:
 
 
 @every_space
-def test_no_field_stands_twice(path: Path) -> None:
+def test_no_field_is_repeated(path: Path) -> None:
     names = [name for name, _ in read(path).parameters()]
 
     assert len(names) == len(set(names))

@@ -28,7 +28,7 @@ def probed(bench: Any, losses: list[float], **changes: Any) -> Any:
 
 
 def valley(turn: int) -> list[float]:
-    """Falls to its lowest at a step and climbs high after it."""
+    """Falls to its lowest at a step and rises far after it."""
     return [3.0 - 2.0 * step / turn if step <= turn else 1.0 + step - turn for step in range(len(RAMP))]
 
 
@@ -64,9 +64,9 @@ def test_a_rules_factor_is_fitted_on_the_tasks_for_development_alone(bench: Any)
     assert f"lowest x {1e-3 / lowest:.2g} " in report
 
 
-def test_regret_is_measured_on_seeds_that_nobody_has_looked_at(bench: Any) -> None:
+def test_regret_is_measured_on_seeds_that_the_strategy_has_not_seen(bench: Any) -> None:
     repeats = bench("repeats")
-    found = repeats.Finalists("mlp", 0, found=[1.0, 1.2], again=[[3.0, 3.0, 3.0], [1.5, 1.5, 1.5]])
+    found = repeats.Candidates("mlp", 0, found=[1.0, 1.2], again=[[3.0, 3.0, 3.0], [1.5, 1.5, 1.5]])
 
     assert list(repeats.regrets(found, top=1, repeats=0)) == [1.0]
     assert list(repeats.regrets(found, top=2, repeats=1)) == [0.0, 0.0, 0.0]
@@ -74,6 +74,6 @@ def test_regret_is_measured_on_seeds_that_nobody_has_looked_at(bench: Any) -> No
 
 def test_luck_on_the_second_seed_can_mislead_as_well(bench: Any) -> None:
     repeats = bench("repeats")
-    found = repeats.Finalists("mlp", 0, found=[1.0, 1.0], again=[[0.5, 3.0, 3.0], [1.0, 1.0, 1.0]])
+    found = repeats.Candidates("mlp", 0, found=[1.0, 1.0], again=[[0.5, 3.0, 3.0], [1.0, 1.0, 1.0]])
 
     assert list(repeats.regrets(found, top=2, repeats=1)) == [2.0, 0.0, 0.0]

@@ -46,7 +46,7 @@ def table(bench: Any) -> Any:
 
 
 class RungAttempt:
-    """An attempt that ends at a rung, or goes on from one."""
+    """An attempt that ends at a rung, or resumes from one."""
 
     def __init__(self, lr: float, until_step: int | None, checkpoint: Path, resume_from: Path | None = None) -> None:
         self.recipe = Recipe(Part("adamw", {"lr": lr}))
@@ -156,7 +156,7 @@ def test_people_ask_for_one_rate_and_an_expert_for_one_an_optimizer(bench: Any, 
     assert recipe.optimizer["lr"] == trial.params["lr"]
 
 
-def test_a_wrong_prior_is_wrong_by_so_many_decades_as_far_as_the_range_goes(bench: Any, table: Any) -> None:
+def test_a_wrong_prior_is_wrong_by_those_decades_within_the_range(bench: Any, table: Any) -> None:
     with_lr_priors = bench("search_bench.tables").with_lr_priors
     priors = [with_lr_priors(table.space, change).optimizers[0].get("lr").prior for change in (-1.5, 1.5, 3, None)]
 
@@ -182,7 +182,7 @@ def test_a_table_of_all_combinations_has_them_as_its_space(bench: Any) -> None:
     assert made.find({"optimizer": "adamw", "lr": 0.2, "schedule": "cosine", "warmup_fraction": 0.1}) == 7
 
 
-def test_no_table_and_no_task_stands_on_both_sides_of_the_split(bench: Any) -> None:
+def test_no_table_and_no_task_is_on_both_sides_of_the_split(bench: Any) -> None:
     tables, tasks = bench("search_bench.tables"), bench("search_bench.tasks")
 
     assert not set(tables.DEVELOP) & set(tables.REPORT)
@@ -215,7 +215,7 @@ def test_a_live_search_is_measured_by_when_it_reached_the_references_final_best(
     file = tmp_path / "live.jsonl"
     file.write_text(reference.to_json() + "\n" + quick.to_json() + "\n")
     assert records.read_records([file, tmp_path / "none.jsonl"]) == [reference, quick]
-    # a method of an environment of its own is shown too, last
+    # a method of another environment is shown too, last
     shown = report.write_report([made("elsewhere", (70, 0.1)), reference, made("ours", (140, 0.1))])
     rows = [line.split()[:2] for line in shown.splitlines() if line.startswith(("ours", "elsewhere"))]
     assert rows[:2] == [["ours", "0.400"], ["elsewhere", "0.200"]]

@@ -85,7 +85,7 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("line", commands())
 def test_a_command_of_the_docs_is_one_that_there_is(line: str) -> None:
     arguments, _ = split_arguments(shlex.split(re.split(r" > | &$", line)[0], comments=True))
-    # what stands for others, and what may be left out
+    # placeholders, and what may be left out
     given = [word for word in arguments if word not in ("...", "[DATA]", "[NAME]")]
     assert callable(_make_parser().parse_args(given).run)
 
@@ -114,7 +114,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     run([sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(DOCS), str(tmp_path / "site")], tmp_path)
     for name in PAGES:
         title = re.findall(r"^# (.*)$", (DOCS / name).read_text(), flags=re.MULTILINE)[0]
-        # Sphinx writes pages of its own: one of the same name would be lost
+        # Sphinx adds pages: one of the same name would be lost
         assert f"<h1>{title}<" in (tmp_path / "site" / name).with_suffix(".html").read_text(), name
     page = (tmp_path / "site" / "reference.html").read_text()
     # the signature and an argument's explanation come from the docstring

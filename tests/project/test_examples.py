@@ -1,4 +1,4 @@
-"""Each example runs, in a small size, in a folder of its own."""
+"""Each example runs, in a small size, in an empty folder."""
 
 import gzip
 import json
@@ -25,11 +25,11 @@ SMALL = {
         "found by the search",
     ),
     "own_objective.py": (["--max-steps", "30", "--trials", "2"], "val_loss"),
-    "cnn.py": (["--max-steps", "12", "--budget", "2"], "as it came, SGD(lr=0.01)"),
-    "language_model.py": (["--max-steps", "4", "--budget", "2"], "as it came, AdamW(lr=0.0003)"),
+    "cnn.py": (["--max-steps", "12", "--budget", "2"], "with SGD(lr=0.01)"),
+    "language_model.py": (["--max-steps", "4", "--budget", "2"], "with AdamW(lr=0.0003)"),
     "lstm.py": (["--max-steps", "4", "--budget", "2"], "gradients clipped at"),
     "policy_gradient.py": (["--max-steps", "3", "--budget", "2"], "mean_return"),
-    "large_batch.py": (["--max-steps", "6", "--budget", "3"], "as it came, SGD(lr=0.001)"),
+    "large_batch.py": (["--max-steps", "6", "--budget", "3"], "with SGD(lr=0.001)"),
     "ray_cluster.py": (["--max-steps", "30", "--budget", "3"], "on 2 workers"),
     "lora.py": (
         ["--max-steps", "2", "--budget", "2", "--pairs", "160", "--held-out", "32"],

@@ -31,7 +31,7 @@ def test_the_python_blocks_run_one_after_the_other(tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert "as it came" in done.stdout
+    assert "baseline" in done.stdout
 
 
 def test_the_space_parses():

@@ -46,7 +46,7 @@ def test_the_commit_is_that_of_the_users_code_and_changes_since_are_told(model: 
     assert source_tags(model)["opttune.git_changes"] == "yes"
 
 
-def test_what_stands_in_no_file_has_no_source() -> None:
+def test_a_model_in_no_file_has_no_source() -> None:
     assert source_tags(eval("lambda: 1")) == {}
     assert source_tags(7) == {}
 

@@ -98,7 +98,7 @@ def test_a_scalar_is_what_it_looks_like(text: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb:\n  a: 2\n  a: 3", "4: key 'a' stands here a second time (first: line 3)."),
+        ("a: 1\nb:\n  a: 2\n  a: 3", "4: key 'a' is repeated (first: line 3)."),
         ("a: &x 1\nb: *x", "2: aliases (*x) are not supported."),
         ("a: !!int five", "1: tags are not supported, got 'tag:yaml.org,2002:int'."),
         ("a: 1\nb: !python/name:os.system x", "2: tags are not supported, got '!python/name:os.system'."),
@@ -137,7 +137,7 @@ def test_a_key_without_a_line_has_the_line_of_the_one_above() -> None:
     assert document.line(("missing",)) == 1
 
 
-def test_a_section_stands_on_one_line_below_the_header() -> None:
+def test_a_section_is_on_one_line_below_the_header() -> None:
     text = write_yaml({"optimizer": {"name": "adamw", "lr": 1e-5}, "precision": None}, header="Best of 3.\n\nTrain on.")
 
     assert text == "# Best of 3.\n#\n# Train on.\noptimizer: {name: adamw, lr: 1.0e-05}\nprecision: null\n"

@@ -97,7 +97,7 @@ def test_ctrl_c_ends_the_command_with_130_in_seconds(stopped: tuple[Path, int, f
 
     assert code == 130
     assert seconds < 10
-    assert "the same command goes on from here" in errors
+    assert "the same command continues from here" in errors
     assert "Traceback" not in errors
 
 

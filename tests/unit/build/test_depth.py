@@ -99,7 +99,7 @@ def test_torchs_own_transformer_is_looked_into() -> None:
     assert tops(TransformerModel(), parts) == [{0}, {0}, {1}, {2}, {2}, {3}]
 
 
-def test_tied_weights_stand_where_they_stand_first() -> None:
+def test_tied_weights_have_the_depth_of_their_first_layer() -> None:
     net = nn.Module()
     net.embedding, net.body, net.head = nn.Embedding(5, 4), nn.Linear(4, 4), nn.Linear(4, 5)
     net.head.weight = net.embedding.weight

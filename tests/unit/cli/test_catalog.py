@@ -64,7 +64,7 @@ def test_schedules_are_drawn_into_a_file(name: list[str], folder: Path, capsys: 
         (["cosine", "--plot", "nowhere/a.png"], "cannot write nowhere/a.png: No such file or directory"),
         (["--plot", "nowhere/a.png"], "cannot write nowhere/a.png"),
         (["cosin", "--plot", "a.png"], "Did you mean 'cosine'"),
-        (["plateau", "--plot", "a.png"], "no curve of its own"),
+        (["plateau", "--plot", "a.png"], "it has no curve"),
         (["cosine", "--plot", "a.png", "--steps", "0"], "--steps must be a whole number >= 1, got 0"),
         (["cosine", "--steps", "5"], "give --plot FILE"),
     ],

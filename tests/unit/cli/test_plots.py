@@ -59,7 +59,7 @@ def test_what_cannot_be_drawn_or_written_is_refused(tmp_path: Path) -> None:
         plot_schedule("linear", tmp_path / "nowhere" / "a.png")
     with pytest.raises(InputError, match=">= 1, got 0"):
         plot_all_schedules(tmp_path / "a.png", steps=0)
-    with pytest.raises(RecipeError, match="no curve of its own"):
+    with pytest.raises(RecipeError, match="it has no curve"):
         plot_schedule("plateau", tmp_path / "a.png")
     with pytest.raises(UnknownNameError, match="Did you mean 'linear'"):
         plot_schedule("linaer", tmp_path / "a.png")

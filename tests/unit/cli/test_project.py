@@ -41,9 +41,7 @@ def options(*arguments: str) -> argparse.Namespace:
         (["search", "--", "-m.py:Net"], ["search", "--", "-m.py:Net"], []),
     ],
 )
-def test_what_stands_behind_the_dashes_goes_to_a_project(
-    arguments: list[str], own: list[str], project: list[str]
-) -> None:
+def test_arguments_after_the_dashes_go_to_a_project(arguments: list[str], own: list[str], project: list[str]) -> None:
     assert split_arguments(arguments) == (own, project)
 
 
@@ -62,7 +60,7 @@ def test_the_command_line_goes_before_the_config() -> None:
 
 def test_a_config_without_a_length_asks_for_one() -> None:
     Path("config.yaml").write_text(CONFIG.replace("max_epochs: 3", "max_epochs: -1"))
-    with pytest.raises(InputError, match=r"config.yaml does not say one length .* Give --max-steps N or --max-epochs"):
+    with pytest.raises(InputError, match=r"config.yaml sets no single length .* Give --max-steps N or --max-epochs"):
         read_project(options())
 
 

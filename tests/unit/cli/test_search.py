@@ -176,7 +176,7 @@ def test_a_search_ends_with_the_answer_on_standard_output(folder: Path, capsys: 
     assert len(shown.err.splitlines()) == 4
 
 
-def test_json_stands_alone_on_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_alone_on_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = small_search(folder, "--json", model="Talkative")
     shown = capsys.readouterr()
     plain = json.loads(shown.out)
@@ -188,7 +188,7 @@ def test_json_stands_alone_on_standard_output(folder: Path, capsys: pytest.Captu
     assert "best val_loss" in shown.err
 
 
-def test_where_no_trial_came_through_the_exit_code_is_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_exit_code_is_1_if_no_trial_finished(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = small_search(folder, "--json", "--no-baseline", "--budget", 10, model="FailsInItsThirdStep")
     plain = json.loads(capsys.readouterr().out)
 

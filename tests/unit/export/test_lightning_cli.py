@@ -56,7 +56,7 @@ trainer:
 """
 
 
-def test_what_a_recipe_settles_stands_in_the_config_and_callbacks_are_added() -> None:
+def test_the_settings_of_a_recipe_are_in_the_config_and_callbacks_are_added() -> None:
     recipe = Recipe(Part("adamw", {"lr": 1e-3}), gradient_clip_norm=0.5, accumulate_grad_batches=2)
     text, notes = lightning_cli_text(recipe, USE)
     plain = read_yaml(text).data
@@ -67,7 +67,7 @@ def test_what_a_recipe_settles_stands_in_the_config_and_callbacks_are_added() ->
     assert "precision" not in plain["trainer"]
     (callback,) = plain["trainer"]["callbacks+"]
     assert Recipe.from_dict(callback["init_args"]["recipe_or_path"]) == recipe
-    assert notes == ("the config needs opttune where it is used: RecipeCallback does the work.",)
+    assert notes == ("the config needs opttune where it is used, for RecipeCallback.",)
 
 
 def test_an_optimizer_that_bounds_its_steps_itself_is_not_clipped() -> None:

@@ -148,8 +148,8 @@ def test_an_optimizer_that_needs_more_than_its_steps_is_refused_with_the_way_out
         python_text(Recipe(Part(name, {"lr": 1e-3})), USE)
 
 
-def test_a_module_with_groups_of_its_own_is_refused() -> None:
-    with pytest.raises(InputError, match="parameter groups of its own"):
+def test_a_module_with_several_own_groups_is_refused() -> None:
+    with pytest.raises(InputError, match="own optimizer has several parameter groups"):
         python_text(Recipe(Part("adamw", {"lr": 1e-3})), replace(USE, has_own_groups=True))
 
 

@@ -29,7 +29,7 @@ def test_constants_come_along() -> None:
 def test_docstrings_are_cut_to_their_first_line() -> None:
     _, definitions = take_out("opttune.build.lamb", ["Lamb"])
 
-    assert "AdamW's update, scaled for each tensor to its own norm." in definitions[-1]
+    assert "AdamW's update, scaled for each tensor by the tensor's norm." in definitions[-1]
     assert "Args:" not in definitions[-1]
 
 

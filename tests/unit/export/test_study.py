@@ -40,7 +40,7 @@ def test_another_trial_may_be_asked_for(result: SearchResult, folder: Path) -> N
         export_study(str(folder / "out"), "recipe", trial=99)
 
 
-def test_a_recipe_file_may_stand_for_a_study(tmp_path: Path) -> None:
+def test_a_recipe_file_may_replace_a_study(tmp_path: Path) -> None:
     save_recipe(RECIPE, tmp_path / "mine.yaml")
     exported = export_study(str(tmp_path / "mine.yaml"), "python")
 

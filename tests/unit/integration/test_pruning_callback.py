@@ -18,7 +18,7 @@ def _quiet():
         yield
 
 
-def test_each_validation_is_reported_and_the_pruner_heeded():
+def test_each_validation_is_reported_and_the_pruner_ends_the_training():
     study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(upper=0.0))
     pruning = PruningCallback(study.ask(), "val_loss")
     trainer = m.quiet_trainer(pruning, max_steps=40)
@@ -29,7 +29,7 @@ def test_each_validation_is_reported_and_the_pruner_heeded():
     assert pruning.reports == list(study.trials[0].intermediate_values.items())
 
 
-def test_what_a_copy_has_reported_is_told_again_where_nobody_else_could_have(tmp_path: Path):
+def test_the_reports_of_a_copy_are_repeated_unless_the_storage_is_shared(tmp_path: Path):
     reports = [[4, 0.5], [8, 0.25]]
     study = optuna.create_study()
     pruning = PruningCallback(study.ask(), "val_loss")

@@ -115,7 +115,7 @@ def test_several_validations_at_one_step_under_accumulation_are_reported_once() 
 
 
 def test_before_the_fit_there_is_no_result() -> None:
-    with pytest.raises(InputError, match=r"after trainer\.fit"):
+    with pytest.raises(InputError, match=r"needs trainer\.fit"):
         TrialCallback(optuna.create_study().ask(), SPACE, tracking=False).result()
 
 
@@ -175,7 +175,7 @@ def test_the_guard_can_be_left_out() -> None:
     assert callback.outcome.steps == 30
 
 
-def test_parameters_of_the_users_own_stand_beside_the_spaces() -> None:
+def test_the_users_own_parameters_are_kept_beside_the_spaces() -> None:
     study = optuna.create_study(sampler=OpttuneSampler(SPACE, seed=0))
 
     def objective(trial: optuna.Trial) -> float:
@@ -192,7 +192,7 @@ def test_parameters_of_the_users_own_stand_beside_the_spaces() -> None:
 def test_a_mode_against_the_studys_direction_is_refused(direction: str, mode: str) -> None:
     study = optuna.create_study(direction=StudyDirection[direction.upper()])
 
-    with pytest.raises(InputError, match=rf"mode='{mode}' does not go with the study's direction \({direction}\)"):
+    with pytest.raises(InputError, match=rf"mode='{mode}' contradicts the study's direction \({direction}\)"):
         TrialCallback(study.ask(), SPACE, mode=mode)
 
 

@@ -81,7 +81,7 @@ def test_what_makes_model_and_data_can_be_sent_to_another_process() -> None:
     assert pickle.loads(pickle.dumps(loaded.data)) == loaded.data
 
 
-def test_a_checkpoint_to_go_on_from_is_refused() -> None:
+def test_a_checkpoint_to_resume_from_is_refused() -> None:
     with pytest.raises(InputError, match=r"ckpt_path: last.ckpt.*-- --ckpt_path=null"):
         load(CONFIG + "ckpt_path: last.ckpt\n")
 

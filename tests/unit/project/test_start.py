@@ -138,5 +138,5 @@ def test_of_several_scripts_main_is_taken_and_others_are_asked_about() -> None:
     Path("train.py").write_text(MAIN)
     assert find_script(("config.yaml",)) == "main.py"
     Path("main.py").rename("other.py")
-    with pytest.raises(InputError, match=r"Say --cli FILE; there are other.py, train.py"):
+    with pytest.raises(InputError, match=r"Give --cli FILE; there are other.py, train.py"):
         find_script(("config.yaml",))

@@ -152,7 +152,7 @@ def _space_or_problem(text: str) -> Space | str:
         ("", "s.yaml:1: a space must be a mapping, got None."),
         ("- adamw", "s.yaml:1: a space must be a mapping, got ['adamw']."),
         ("schedule: cosine", "s.yaml:1: there is no `optimizer:`. Write `optimizer: {adamw: {lr: {low: 1e-4, "),
-        ("a: 1\na: 2", "s.yaml:2: key 'a' stands here a second time (first: line 1)."),
+        ("a: 1\na: 2", "s.yaml:2: key 'a' is repeated (first: line 1)."),
         ("\x00", "s.yaml:1: not valid YAML: the character '\\x00' is not allowed."),
         ("optimizer: sgd\nschedul: cosine", "s.yaml:2: unknown key 'schedul' in a space. Did you mean 'schedule'?"),
         ("optimizer: [sgd]", "s.yaml:1: optimizer must be a name or a mapping of names to fields, got ['sgd']."),

@@ -72,7 +72,7 @@ def test_a_saved_recipe_starts_with_its_header_and_leaves_nothing_else_behind(tm
         ("", ":1: a recipe is a mapping that starts with `optimizer:`, got None."),
         ("- adamw", ":1: a recipe is a mapping that starts with `optimizer:`, got ['adamw']."),
         ("schedule: cosine", ":1: there is no `optimizer`. Write for example "),
-        ("optimizer: sgd\noptimizer: sgd", ":2: key 'optimizer' stands here a second time (first: line 1)."),
+        ("optimizer: sgd\noptimizer: sgd", ":2: key 'optimizer' is repeated (first: line 1)."),
         ("optimizer: sgd\nlr: 1", ":2: unknown key 'lr'. "),
         ("optimizer: sgd\n\nschedul: cosine", ":3: unknown key 'schedul'. Did you mean 'schedule'?"),
         ("schedule:\n  name: cosine\noptimizer: adamww", ":3: unknown optimizer 'adamww'. Did you mean 'adamw'?"),

@@ -39,7 +39,7 @@ def test_the_address_given_comes_before_the_environment(monkeypatch):
 
 @pytest.mark.parametrize("uri", ["nonsense://x", "mlflow.db", "localhost:5000"])
 def test_what_is_no_address_is_refused(uri):
-    with pytest.raises(InputError, match=r"is no address of MLflow\. Write sqlite:///mlflow\.db"):
+    with pytest.raises(InputError, match=r"is not an address of MLflow\. Write sqlite:///mlflow\.db"):
         resolve_tracking_uri(uri)
 
 

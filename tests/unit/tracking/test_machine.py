@@ -74,7 +74,7 @@ def test_trials_elsewhere_do_not_have_the_load_of_this_machine(uri, tmp_path, cl
     assert points(client, study.run_id, LOAD)
 
 
-def test_a_trial_that_goes_on_in_its_run_has_readings_of_both_parts(uri, tmp_path, client):
+def test_a_resumed_trial_has_readings_of_both_parts_in_its_run(uri, tmp_path, client):
     study = open_run(uri, tmp_path)
     trial = study.child(0, "#0", key="mine")
     trial.training_begins()

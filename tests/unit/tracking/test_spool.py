@@ -102,7 +102,7 @@ def test_nothing_is_left_where_nothing_waits(tmp_path, spool_in):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_next_spool_goes_on_where_the_last_one_closed(tmp_path, spool_in):
+def test_the_next_spool_continues_where_the_last_one_closed(tmp_path, spool_in):
     first = spool_in(tmp_path)
     first.append(tags("a", "b", "c"))
     first.peek(1)

@@ -62,7 +62,7 @@ def test_the_experiment_comes_from_the_environment(uri, tmp_path, client, monkey
     assert experiment.name == "mine"
 
 
-def test_a_study_goes_on_in_its_run_and_a_trial_in_its_own(study, uri, tmp_path, client):
+def test_a_study_continues_in_its_run_and_a_trial_in_its_own(study, uri, tmp_path, client):
     child = study.child("#0", tags=trial_tags(0))
     child.log(1, {"train/loss": 1.0})
     child.end(make_outcome(None, StopReason.INTERRUPTED, steps=1, total_steps=10))

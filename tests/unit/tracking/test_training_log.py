@@ -78,7 +78,7 @@ RECIPE_PARAMS = {"optimizer": "adamw", "lr": "0.0003", "schedule": "constant", "
         ),
     ],
 )
-def test_each_role_has_a_run_of_its_own_with_its_name_tags_and_params(
+def test_each_role_has_a_separate_run_with_its_name_tags_and_params(
     tracked: Tracked, name: str, tags: dict[str, str], params: dict[str, str]
 ) -> None:
     run = make_run(tracked, name)
@@ -99,7 +99,7 @@ def test_the_baseline_has_its_curves_and_cost_in_its_run_and_none_in_the_parent(
     assert tracked.parent.data.metrics == {}
 
 
-def test_a_resumed_trial_goes_on_in_its_run_and_writes_no_step_twice(tracked: Tracked) -> None:
+def test_a_resumed_trial_continues_in_its_run_and_writes_no_step_twice(tracked: Tracked) -> None:
     (run,) = tracked.children
 
     assert run.info.status == "FINISHED"

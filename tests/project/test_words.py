@@ -1,0 +1,272 @@
+"""Words that the code, the docs and the messages do not use, and what to write instead."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# pattern -> what to write instead. Identifiers are split into their words first: `as_it_came`, `AsItCame`. Case does
+# not matter. Add a word only if it has no good use anywhere: the list must stay short and raise no false alarm.
+WORDS = {
+    # private names of parts that the field has names for
+    r"climb(s|ed|er|ers|ing)?": "search policy; of a rate or a loss: rise",
+    r"ladders?": "successive halving, rungs",
+    r"ledgers?": "trial recorder",
+    r"asides?": "auxiliary run",
+    r"strangers?": "orphan",
+    r"leash(es)?": "parent watchdog",
+    r"evidence": "observation",
+    r"finales?|finalists?": "re-evaluation, top candidates",
+    r"surveys?|surveyed": "inspection",
+    r"couriers?": "sender",
+    r"tellers?": "message writer",
+    r"hand(s|ed|ing)? on": "dispatch, pass",
+    r"ears?|deaf|hears?|heard|hearing": "listener, receive",
+    r"handovers?": "spawn result",
+    r"doors?": "entry point",
+    r"hopeless": "infeasible",
+    # what users read
+    r"as it came": "baseline, your own optimizer",
+    r"heed(s|ed|ing)?": "warnings; handle, follow",
+    r"(come|comes|came|coming) through": "finish",
+    r"(come|comes|came) to anything": "diverge or stall",
+    r"outranked(?!`)": "not promoted (the stored reason stays `outranked`)",
+    # English that is translated word for word
+    r"stands?|stood|standing": "is, lies, means, appears; of a loss: stall",
+    r"nobody|somebody|whom?": "name the process: another process, no process, that",
+    r"so many": "that many, a number",
+    r"of its own": "its own, separate",
+    r"(go|goes|going|gone|went) on": "continue, resume",
+}
+PATTERN = re.compile(rf"\b(?:{'|'.join(f'(?P<w{n}>{words})' for n, words in enumerate(WORDS))})\b", re.IGNORECASE)
+INSTEAD = list(WORDS.values())
+# the value that outside programs read
+STORED = re.compile(r"OUTRANKED = \"outranked\"|StopReason\.OUTRANKED")
+
+CHECKED = (
+    "README.md", "CHANGELOG.md", "docs/*.md", "docs/*.in", "docs/*.py", "opttune/**/*.py", "search_spaces/*.yaml",
+    "examples/**/*.py", "examples/**/*.yaml", "examples/*.ipynb", "benchmarks/**/*.py",
+)  # fmt: skip
+OLDER_ENTRIES = "<!-- words are checked above this line"
+"""The line of CHANGELOG.md below which entries keep their words."""
+NOT_YET_CLEAN: tuple[str, ...] = (
+    "benchmarks/search_bench/ours.py",
+    "opttune/algorithms/__init__.py",
+    "opttune/algorithms/successive_halving.py",
+    "opttune/answer.py",
+    "opttune/api.py",
+    "opttune/cli/plots.py",
+    "opttune/cli/report_terminal.py",
+    "opttune/cli/summary.py",
+    "opttune/confirming/candidates.py",
+    "opttune/confirming/confirm.py",
+    "opttune/confirming/verdict.py",
+    "opttune/engines/attempt_file.py",
+    "opttune/engines/attempt_process.py",
+    "opttune/engines/engine.py",
+    "opttune/engines/inspection_process.py",
+    "opttune/engines/local.py",
+    "opttune/engines/memory.py",
+    "opttune/engines/messages.py",
+    "opttune/engines/parent_watchdog.py",
+    "opttune/engines/ray.py",
+    "opttune/engines/ray_task.py",
+    "opttune/engines/several.py",
+    "opttune/engines/worker.py",
+    "opttune/engines/worker_process.py",
+    "opttune/guard/__init__.py",
+    "opttune/guard/alarms.py",
+    "opttune/guard/callback.py",
+    "opttune/guard/history.py",
+    "opttune/guard/rules.py",
+    "opttune/guard/stall.py",
+    "opttune/guard/steps.py",
+    "opttune/planning.py",
+    "opttune/report/bowl.py",
+    "opttune/report/chart.py",
+    "opttune/report/interactive.py",
+    "opttune/report/page.py",
+    "opttune/report/png.py",
+    "opttune/report/progress.py",
+    "opttune/report/recipes.py",
+    "opttune/report/training.py",
+    "opttune/report/verdict.py",
+    "opttune/report/write.py",
+    "opttune/runtime/checkpoints.py",
+    "opttune/runtime/display.py",
+    "opttune/runtime/guard_audit.py",
+    "opttune/runtime/loop.py",
+    "opttune/runtime/policy.py",
+    "opttune/runtime/recorder.py",
+    "opttune/runtime/signals.py",
+    "opttune/space/auto.py",
+    "opttune/space/auto_plans.py",
+    "opttune/space/length.py",
+    "opttune/space/model.py",
+    "opttune/space/parse.py",
+    "opttune/space/sample.py",
+    "opttune/storages/leases.py",
+    "opttune/storages/open_storage.py",
+    "opttune/study/config.py",
+    "opttune/study/frozen_study.py",
+    "opttune/study/note.py",
+    "opttune/study/result.py",
+    "opttune/trainer/early_end.py",
+    "opttune/trainer/spawn_result.py",
+    "opttune/trainer/transfer.py",
+    "opttune/training/attach.py",
+    "opttune/training/attempt.py",
+    "opttune/training/callbacks.py",
+    "opttune/training/data_order.py",
+    "opttune/training/devices.py",
+    "opttune/training/errors.py",
+    "opttune/training/finish.py",
+    "opttune/training/inspection.py",
+    "opttune/training/metrics.py",
+    "opttune/training/modes.py",
+    "opttune/training/pause.py",
+    "opttune/training/recipe_callback.py",
+    "opttune/training/stop.py",
+    "opttune/training/workload.py",
+    "tests/compat/test_features.py",
+    "tests/end_to_end/interrupt/test_faults.py",
+    "tests/end_to_end/resume/test_going_on.py",
+    "tests/end_to_end/search/test_command.py",
+    "tests/end_to_end/search/test_reevaluation.py",
+    "tests/end_to_end/search/test_successive_halving.py",
+    "tests/unit/algorithms/test_draws.py",
+    "tests/unit/algorithms/test_gaussian_process.py",
+    "tests/unit/algorithms/test_line_search.py",
+    "tests/unit/algorithms/test_lr_bounds.py",
+    "tests/unit/algorithms/test_prior_shift.py",
+    "tests/unit/algorithms/test_proposal.py",
+    "tests/unit/algorithms/test_successive_halving.py",
+    "tests/unit/cli/test_report_terminal.py",
+    "tests/unit/confirming/test_candidates.py",
+    "tests/unit/confirming/test_confirm.py",
+    "tests/unit/confirming/test_verdict.py",
+    "tests/unit/engines/test_attempt_file.py",
+    "tests/unit/engines/test_attempt_process.py",
+    "tests/unit/engines/test_inline.py",
+    "tests/unit/engines/test_inspection_process.py",
+    "tests/unit/engines/test_local.py",
+    "tests/unit/engines/test_messages.py",
+    "tests/unit/engines/test_parent_watchdog.py",
+    "tests/unit/engines/test_ray.py",
+    "tests/unit/engines/test_several.py",
+    "tests/unit/engines/test_worker_process.py",
+    "tests/unit/guard/test_alarms.py",
+    "tests/unit/guard/test_callback.py",
+    "tests/unit/guard/test_history.py",
+    "tests/unit/guard/test_standing_still.py",
+    "tests/unit/integration/test_sampler.py",
+    "tests/unit/report/test_bowl.py",
+    "tests/unit/report/test_colours.py",
+    "tests/unit/report/test_page.py",
+    "tests/unit/report/test_training.py",
+    "tests/unit/runtime/test_checkpoints.py",
+    "tests/unit/runtime/test_display.py",
+    "tests/unit/runtime/test_guard_audit.py",
+    "tests/unit/runtime/test_loop.py",
+    "tests/unit/runtime/test_policy.py",
+    "tests/unit/runtime/test_progress.py",
+    "tests/unit/runtime/test_recorder.py",
+    "tests/unit/runtime/test_signals.py",
+    "tests/unit/space/test_auto.py",
+    "tests/unit/space/test_auto_plans.py",
+    "tests/unit/space/test_model.py",
+    "tests/unit/storages/test_find_study.py",
+    "tests/unit/storages/test_records.py",
+    "tests/unit/storages/test_study_store.py",
+    "tests/unit/study/test_config.py",
+    "tests/unit/study/test_frozen_study.py",
+    "tests/unit/study/test_note.py",
+    "tests/unit/study/test_result.py",
+    "tests/unit/study/test_selection.py",
+    "tests/unit/test_answer.py",
+    "tests/unit/test_api.py",
+    "tests/unit/test_outcome.py",
+    "tests/unit/trainer/test_early_end.py",
+    "tests/unit/trainer/test_namespaces.py",
+    "tests/unit/trainer/test_spawn_result.py",
+    "tests/unit/training/test_attach.py",
+    "tests/unit/training/test_attempt.py",
+    "tests/unit/training/test_callbacks.py",
+    "tests/unit/training/test_data_order.py",
+    "tests/unit/training/test_finish.py",
+    "tests/unit/training/test_metrics.py",
+    "tests/unit/training/test_modes.py",
+    "tests/unit/training/test_pause.py",
+    "tests/unit/training/test_rates.py",
+    "tests/unit/training/test_recipe_callback.py",
+    "tests/unit/training/test_stop.py",
+    "tests/unit/training/test_workload.py",
+)
+"""Files that still use such words; the list shrinks to nothing."""
+
+
+def found_in(line: str) -> list[str]:
+    """Return what is wrong with a line: each word, and what to write instead.
+
+    Example:
+        >>> found_in("def as_it_came(self):")
+        ["'as it came' -> baseline, your own optimizer"]
+    """
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", STORED.sub("", line))
+    return [f"{match[0]!r} -> {INSTEAD[int(str(match.lastgroup)[1:])]}" for match in PATTERN.finditer(words)]
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the numbered lines of a file: of a notebook those of its cells, of the changelog the new ones."""
+    text = path.read_text(encoding="utf-8").partition(OLDER_ENTRIES)[0]
+    if path.suffix == ".ipynb":
+        text = "".join(line for cell in json.loads(text)["cells"] for line in [*cell["source"], "\n"])
+    yield from enumerate(text.splitlines(), 1)
+
+
+def test_code_and_docs_use_the_words_of_the_field() -> None:
+    paths = [path for pattern in CHECKED for path in sorted(ROOT.glob(pattern))]
+    assert len(paths) > 200
+    wrong = [
+        f"{path.relative_to(ROOT)}:{number}: {found}"
+        for path in paths
+        if str(path.relative_to(ROOT)) not in NOT_YET_CLEAN
+        for number, line in [(0, path.stem), *lines_of(path)]
+        for found in found_in(line)
+    ]
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+def test_tests_are_named_in_the_words_of_the_field() -> None:
+    paths = sorted((ROOT / "tests").rglob("*.py"))
+    assert len(paths) > 100
+    wrong = [
+        f"{path.relative_to(ROOT)}:{number}: {found}"
+        for path in paths
+        if str(path.relative_to(ROOT)) not in NOT_YET_CLEAN
+        for number, line in [(0, path.stem), *lines_of(path)]
+        if number == 0 or re.match(r" *(def|class) ", line)
+        for found in found_in(line)
+    ]
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_found"),
+    [
+        ("def hand_on(self):", True),
+        ("class StandingOrder:", True),
+        ("Nobody trains it", True),
+        ("under the standard, understanding and outstanding", False),
+        ("whoever, whole, ear1y, search, clear, heart", False),
+        ('    OUTRANKED = "outranked"', False),
+        ("| `outranked` | it was not promoted |", False),
+        ("it was outranked", True),
+    ],
+)
+def test_whole_words_are_found_in_text_and_identifiers(line: str, is_found: bool) -> None:
+    assert bool(found_in(line)) is is_found
