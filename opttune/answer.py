@@ -9,7 +9,6 @@ from opttune.preview import budget_steps
 from opttune.provenance import datasets, source_tags, versions
 from opttune.recipe import Recipe
 from opttune.report import write_report
-from opttune.runtime.guard_audit import audit_warnings, read_findings
 from opttune.runtime.loop import TrainingLoop
 from opttune.shared_folder import remove_empty
 from opttune.storages.find_study import StudyLocation
@@ -56,7 +55,6 @@ def end_run(
     found = StudyLocation(loop.store.study, loop.store.storage, config.out_dir)
     study = read_study(found)
     warnings = [sentence for sentence in (loop.stopped_because, config.mode_warning) if sentence]
-    warnings += audit_warnings(config.guard, read_findings(loop.store.study))
     answer = answer_of(study)
     warnings += answer.warnings
     _write_answer(run, study)

@@ -72,7 +72,6 @@ class Outcome:
         groups: Table of the optimizer's parameter groups in Markdown; empty where the module kept its own.
         state_bytes: Bytes of the optimizer's state at the end; 0 also where none was built.
         alarms: What the guard noticed without ending the run, one sentence each; empty where it noticed nothing.
-        flagged: Why the guard would have ended the run, where it let the run continue as a check; else empty.
         stopped_lr: The learning rate at which the guard ended the run; None where it did not.
 
     Raises:
@@ -95,7 +94,6 @@ class Outcome:
     groups: str = ""
     state_bytes: int = 0
     alarms: str = ""
-    flagged: str = ""
     stopped_lr: float | None = None
 
     def __post_init__(self) -> None:
@@ -113,7 +111,7 @@ class Outcome:
             raise InputError(f"outcome: seconds must be a number >= 0, got {shown(self.seconds)}.")
         if self.stopped_lr is not None and not is_number(self.stopped_lr):
             raise InputError(f"outcome: stopped_lr must be a finite number or None, got {shown(self.stopped_lr)}.")
-        for name in ("message", "traceback", "replaced", "groups", "alarms", "flagged"):
+        for name in ("message", "traceback", "replaced", "groups", "alarms"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"outcome: {name} must be text, got {shown(getattr(self, name))}.")
 
@@ -126,6 +124,8 @@ class Outcome:
         """
         if not isinstance(fields, Mapping):
             raise InputError(f"outcome: must be a mapping, got {shown(fields)}.")
+        # studies of before 2026-12 hold what a check of the guard had found
+        fields = {name: value for name, value in fields.items() if name != "flagged"}
         for name in fields:
             if name not in cls.__dataclass_fields__:
                 raise InputError(f"outcome: unknown key {shown(name)}. {one_of(cls.__dataclass_fields__)}")

@@ -98,11 +98,6 @@ class GuardCallback(AnyCallback):
         """What stood out and ended nothing, a sentence each."""
         return () if self._history is None else self._history.alarms
 
-    @property
-    def flagged(self) -> StopDecision | None:
-        """The decision that was passed over, where `Guard.only_notes` is set; else None."""
-        return None if self._history is None else self._history.flagged
-
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Start anew, from the step that a resumed run has reached."""
         total = trainer.estimated_stepping_batches

@@ -5,7 +5,7 @@ An alarm ends nothing: a loss may spike, or gradients jump, without harm (`rules
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import isfinite
 from statistics import median
 from typing import Any
@@ -44,7 +44,6 @@ class RunHistory:
             its rising, or standing still, says nothing.
 
     Attributes:
-        flagged: The decision that was passed over, where the settings say to note it only.
         news: Sentences on what stood out, since they were last taken.
 
     Example:
@@ -63,15 +62,12 @@ class RunHistory:
         self._highest_lr, self._risen_until = 0.0, 0
         self._is_waiting = False
         self._alarms = Alarms(guard)
-        self.flagged: StopDecision | None = None
         self.news: list[str] = []
 
     @property
     def alarms(self) -> tuple[str, ...]:
         """What was noted and ended nothing, a sentence each."""
-        flagged = self.flagged
-        passed = () if flagged is None else (f"let go on as a check, though {flagged.message}",)
-        return (*passed, *self._alarms.sentences)
+        return self._alarms.sentences
 
     @property
     def wants_validations(self) -> bool:
@@ -99,14 +95,7 @@ class RunHistory:
         decision = judge(self._losses, self._total_steps, self._rules, skips_steps, record.step)
         decision = decision or self._look_for_stall(record.step)
         self._retire()
-        if decision is None:
-            return None
-        decision = replace(decision, lr=record.lr)
-        if self._rules.only_notes and decision.reason is not StopReason.NON_FINITE:
-            self.flagged = decision
-            self._rules = replace(self._rules, blow_up=False, stall=False)
-            return None
-        return decision
+        return None if decision is None else replace(decision, lr=record.lr)
 
     def retire_rule(self, reason: StopReason) -> None:
         """Switch off the rule that has spoken, and those that would say less."""
@@ -129,7 +118,6 @@ class RunHistory:
             "stall": self._rules.stall,
             "is_waiting": self._is_waiting,
             "alarms": self._alarms.progress(),
-            "flagged": None if self.flagged is None else {**asdict(self.flagged), "reason": str(self.flagged.reason)},
         }
 
     def go_on_from(self, progress: Mapping[str, Any]) -> None:
@@ -139,8 +127,6 @@ class RunHistory:
         self._rules = replace(self._rules, blow_up=progress["blow_up"], stall=progress["stall"])
         self._is_waiting = progress["is_waiting"]
         self._alarms.go_on_from(progress["alarms"])
-        flagged = progress["flagged"]
-        self.flagged = flagged and StopDecision(**{**flagged, "reason": StopReason(flagged["reason"])})
 
     def _look_for_stall(self, step: int) -> StopDecision | None:
         if not self._rules.stall:

@@ -41,7 +41,7 @@ _SHARE: tuple[Callable[[float], bool], str] = (lambda value: 0 <= value <= 1, "i
 _COUNT: tuple[Callable[[float], bool], str] = (lambda value: value >= 1, ">= 1")
 _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(("runaway_ratio", "blow_up_ratio", "spike_ratio", "grad_norm_ratio"), _RATIO),
-    **dict.fromkeys(("blow_up_until_fraction", "window_fraction", "audit_share"), _SHARE),
+    **dict.fromkeys(("blow_up_until_fraction", "window_fraction"), _SHARE),
     **dict.fromkeys(("stall_from_fraction", "stall_after_warmup_fraction", "stall_until_fraction"), _SHARE),
     **dict.fromkeys(("window_steps", "read_every_steps"), _COUNT),
     "stall_ratio": (lambda value: 0 < value <= 1, "in (0, 1]"),
@@ -79,9 +79,6 @@ class Guard:
         watch_grad_norm: Whether to take the norm of the gradients for that; tracking takes it in any case.
         read_every_steps: Steps between two readings of the losses from an accelerator, >= 1. On a CPU every
             step is read at once.
-        audit_share: Share of a search's trials in which blow-up and stall are noted and stop nothing before the
-            first rung, to find out whether they would stop good ones; in [0, 1].
-        only_notes: Whether blow-up and stall are noted and stop nothing.
 
     Raises:
         InputError: A setting is out of its range.
@@ -110,8 +107,6 @@ class Guard:
     grad_norm_ratio: float = 10.0
     watch_grad_norm: bool = False
     read_every_steps: int = 5
-    audit_share: float = 0.05
-    only_notes: bool = False
 
     def __post_init__(self) -> None:
         for name, (holds, words) in _LIMITS.items():

@@ -21,9 +21,7 @@ RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS, STOPPED_AT, HOLDER, L
 """User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused, `job` what an auxiliary
 run trains."""
 
-SPEC, SPACE, PARENT_KEY, ALIVE, AUDIT = (
-    f"opttune.{name}" for name in ("spec", "space", "mlflow_run_key", "alive", "guard_audit")
-)
+SPEC, SPACE, PARENT_KEY, ALIVE = (f"opttune.{name}" for name in ("spec", "space", "mlflow_run_key", "alive"))
 ORIGIN, OUT_DIR, STATUS, ANSWERED, CONFIRMED = (
     f"opttune.{name}" for name in ("origin", "out_dir", "status", "answered", "confirmed")
 )

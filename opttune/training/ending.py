@@ -92,12 +92,8 @@ def conclude(
 
 def guarded_fields(guard: GuardCallback) -> dict[str, Any]:
     """Return what the guard noted of a fit, as fields of an outcome."""
-    decision, flagged = guard.decision, guard.flagged
-    return {
-        "alarms": "; ".join(guard.alarms),
-        "flagged": "" if flagged is None else str(flagged.reason),
-        "stopped_lr": None if decision is None else decision.lr,
-    }
+    decision = guard.decision
+    return {"alarms": "; ".join(guard.alarms), "stopped_lr": None if decision is None else decision.lr}
 
 
 def agreed(trainer: Any, decide: Callable[[], Conclusion]) -> Conclusion:

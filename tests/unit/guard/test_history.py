@@ -66,17 +66,6 @@ def test_a_paused_history_goes_on_as_if_it_had_not_been_paused(pause, tmp_path):
     assert (decision.reason, decision.step) == (StopReason.STALL, 40)
 
 
-def test_what_was_flagged_goes_on_with_a_paused_run():
-    history = RunHistory(Guard(only_notes=True), 400)
-    assert run(history, [2.0, *[4.0] * 99]) is None
-    assert history.flagged.step == 18
-    other = RunHistory(Guard(), 400, is_whole=False)
-    other.go_on_from(history.progress())
-    assert other.flagged == history.flagged
-    # what it was let go on with is no more held against it
-    assert run(other, [4.0] * 300, start=101) is None
-
-
 def test_news_are_the_sentences_that_were_not_told_yet():
     history = RunHistory(Guard(), 400)
     run(history, [2.0, 5.0, 5.0, *falling(50)])

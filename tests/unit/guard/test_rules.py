@@ -166,7 +166,6 @@ def test_it_is_known_when_a_rise_is_no_longer_looked_for():
         ({"stall_ratio": 1.5}, r"stall_ratio must be in \(0, 1\], got 1.5"),
         ({"stall_from_fraction": -1}, r"stall_from_fraction must be in \[0, 1\], got -1"),
         ({"stall_veto_fraction": 0}, "stall_veto_fraction must be > 0, got 0"),
-        ({"audit_share": 2}, r"audit_share must be in \[0, 1\], got 2"),
         ({"spike_ratio": 1}, "spike_ratio must be > 1, got 1"),
     ],
 )
