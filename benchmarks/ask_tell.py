@@ -19,7 +19,7 @@ import optuna
 from opttune.integration.sampler import OpttuneSampler
 from opttune.outcome import Outcome, StopReason
 from opttune.runtime.policy import SearchPolicy, Spent
-from opttune.space.facts import ModelFacts
+from opttune.space.auto import ModelFacts
 from opttune.space.parse import load_space
 from opttune.space.sample import sample_recipe
 from opttune.storages.open_storage import open_storage, quiet_optuna

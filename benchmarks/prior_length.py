@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from opttune.algorithms.draws import draw_field
-from opttune.space.length import for_length
+from opttune.space.fit import for_length
 from opttune.space.model import Range
 from opttune.space.parse import load_space
 

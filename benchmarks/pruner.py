@@ -114,7 +114,7 @@ def read_algoperf(folder: Path) -> list[Run]:
 def replay(run: Run, study: optuna.Study) -> int:
     """Run a recorded run as the next trial of a study; return the steps that it took, of LENGTH."""
     trial = study.ask()
-    trial.set_user_attr("opttune.recipe", {"schedule": {"warmup_fraction": run.warmup}})
+    trial.set_user_attr("opttune.recipe", {"schedule": {"name": "constant", "warmup_fraction": run.warmup}})
     step = 0
     for step, value in run.reports:
         trial.report(value, step)

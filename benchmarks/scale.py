@@ -34,7 +34,7 @@ from opttune.runtime.loop import TrainingLoop
 from opttune.runtime.policy import SearchPolicy
 from opttune.runtime.progress import ProgressReporter
 from opttune.runtime.signals import DeferredInterrupts
-from opttune.space.facts import ModelFacts
+from opttune.space.auto import ModelFacts
 from opttune.space.parse import load_space
 from opttune.storages.open_storage import open_storage, quiet_optuna
 from opttune.storages.study_store import StudyStore

@@ -12,7 +12,7 @@ from opttune.engines.start import remove_stale_engines, start_engine
 from opttune.guard.rules import Guard
 from opttune.integration.sampler import OpttuneSampler
 from opttune.planning import make_plan
-from opttune.preview import look_at, settle, with_settled_space
+from opttune.preview import look_at, settle_for, with_settled_space
 from opttune.runtime.checkpoints import make_folder
 from opttune.runtime.display import make_reporter
 from opttune.runtime.loop import TrainingLoop
@@ -146,7 +146,7 @@ def run_plan(
         store = StudyStore(
             config.study_name, open_storage(storage, config.out_dir), config.spec, is_shared=bool(storage)
         )
-        config = with_settled_space(config, store.settle_space(settle(config, looked, earlier), looked.total_steps))
+        config = with_settled_space(config, store.settle_space(settle_for(config, looked, earlier), looked.total_steps))
         StudyMetadata.of(config, looked, mlflow_uri).keep(store.study, config.out_dir)
         store.study.sampler = OpttuneSampler(config.space, seed=config.seed)
         # held to the end of all, where locks are let go

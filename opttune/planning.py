@@ -1,7 +1,6 @@
 """The arguments of a search -> a checked `SearchConfig` and `Workload`."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from opttune.guard.rules import Guard
 from opttune.references import load_reference
 from opttune.space.model import Fixed, Space
 from opttune.space.parse import load_space, space_names
+from opttune.space.settle import without_trainer_settings
 from opttune.storages.find_study import folder_name
 from opttune.study.config import SearchConfig, read_mode
 from opttune.training.workload import Workload
@@ -53,7 +53,7 @@ def make_plan(
     _check_limits(budget, timeout, baseline)
     settings = _check_trainer(trainer or {})
     workload = _read_workload(model, data)
-    searched = fix_what_the_trainer_sets(space if isinstance(space, Space) else load_space(space), settings)
+    searched = without_trainer_settings(space if isinstance(space, Space) else load_space(space), settings)
     shipped = str(space) if space == "auto" or str(space) in space_names() else ""
     _check_accumulation(searched, max_epochs)
     name = study or f"{workload.name}-{shipped or searched.name}"
@@ -139,18 +139,3 @@ def _check_trainer(trainer: Mapping[str, Any]) -> dict[str, Any]:
                 f"trainer: {name} cannot be combined with a search; its length is max_steps or max_epochs."
             )
     return dict(trainer)
-
-
-def fix_what_the_trainer_sets(space: Space, trainer: Mapping[str, Any]) -> Space:
-    """Leave out of the space what the user has settled for every training."""
-    fixed: dict[str, Fixed] = {}
-    if "precision" in trainer:
-        fixed["precision"] = Fixed(None)
-    if trainer.get("accumulate_grad_batches") is not None:
-        fixed["accumulate_grad_batches"] = Fixed(trainer["accumulate_grad_batches"])
-    if trainer.get("gradient_clip_algorithm") not in (None, "norm"):
-        fixed["gradient_clip_norm"] = Fixed(None)
-    elif trainer.get("gradient_clip_val") is not None:
-        fixed["gradient_clip_norm"] = Fixed(trainer["gradient_clip_val"] or None)
-    kept = tuple((name, field) for name, field in space.training if name not in fixed)
-    return replace(space, training=(*kept, *fixed.items()))

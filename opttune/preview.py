@@ -7,11 +7,10 @@ from typing import Any
 from opttune.build.load import load_class
 from opttune.catalog.lookup import find_optimizer
 from opttune.engines.multi_device import inspect_on_devices
-from opttune.planning import fix_what_the_trainer_sets
+from opttune.space.model import SettledSpace
 from opttune.space.sample import default_recipe
-from opttune.space.settle import SettledSpace, settle_space
+from opttune.space.settle import EarlierBest, settle
 from opttune.study.config import SearchConfig
-from opttune.study.warm_start import EarlierBest, with_earlier_best
 from opttune.training.attempt import Attempt
 from opttune.training.inspection import ModelInspection
 from opttune.training.workload import Workload
@@ -28,7 +27,7 @@ def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
         The space, the budget in steps, and what would be replaced.
     """
     looked = look_at(config, workload, steps=0)
-    config = with_settled_space(config, settle(config, looked))
+    config = with_settled_space(config, settle_for(config, looked))
     return {
         "study": config.study_name,
         "model": looked.model_name,
@@ -52,22 +51,29 @@ def budget_steps(config: SearchConfig, looked: ModelInspection) -> int:
     return int(config.budget * looked.total_steps)
 
 
-def settle(config: SearchConfig, looked: ModelInspection, earlier: Sequence[EarlierBest] = ()) -> SettledSpace:
-    """Return the space to search: one that ships with opttune is fitted to the model, the length and the budget.
+def settle_for(config: SearchConfig, looked: ModelInspection, earlier: Sequence[EarlierBest] = ()) -> SettledSpace:
+    """Return the space to search, whose optimizers are all installed.
 
     Args:
         config: What the search is told.
         looked: What a look at the model showed.
         earlier: An earlier study's best, which become its priors.
+
+    Raises:
+        MissingExtraError: An optimizer needs a package that is not there: told now, not when its first trial comes.
     """
-    settled = SettledSpace(config.space)
-    if config.shipped_space:
-        settled = settle_space(config.shipped_space, looked.facts, looked.total_steps, config.budget)
-        settled = replace(settled, space=fix_what_the_trainer_sets(settled.space, config.trainer))
+    settled = settle(
+        config.space,
+        config.shipped_space,
+        trainer=config.trainer,
+        facts=looked.facts,
+        total_steps=looked.total_steps,
+        budget=config.budget,
+        earlier=earlier,
+    )
     for branch in settled.space.optimizers:
-        # a missing extra is told now, not when its first trial comes
         load_class(find_optimizer(branch.name))
-    return with_earlier_best(settled, earlier) if earlier else settled
+    return settled
 
 
 def with_settled_space(config: SearchConfig, settled: SettledSpace) -> SearchConfig:

@@ -21,9 +21,9 @@ from optuna.trial import TrialState
 
 from opttune import RecipeCallback
 from opttune.build.module_facts import read_facts
+from opttune.space.auto import choose_space
 from opttune.space.model import Space
 from opttune.space.sample import sample_recipe
-from opttune.space.settle import settle_space
 from opttune.storages.open_storage import quiet_optuna
 from opttune.training.isolation import isolated
 from search_bench.live_records import BUDGET, Trained
@@ -36,7 +36,7 @@ TRIALS = 25
 
 def auto_space(task: LiveTask, budget: float = BUDGET) -> Space:
     """Return what `opttune.search(space="auto")` would search."""
-    return settle_space("auto", read_facts(task.model()), task.steps, budget).space
+    return choose_space(read_facts(task.model()), task.steps, budget).space
 
 
 def run_optuna(task: LiveTask, name: str, seed: int, budget: float = BUDGET) -> list[Trained]:

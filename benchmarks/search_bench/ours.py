@@ -17,7 +17,7 @@ from opttune.runtime.loop import TrainingLoop
 from opttune.runtime.policy import SearchPolicy
 from opttune.runtime.progress import ProgressReporter
 from opttune.runtime.signals import DeferredInterrupts
-from opttune.space.facts import ModelFacts
+from opttune.space.auto import ModelFacts
 from opttune.space.model import Space
 from opttune.storages.open_storage import quiet_optuna
 from opttune.storages.study_store import StudyStore

@@ -25,7 +25,7 @@ from opttune.guard.rules import Guard
 from opttune.outcome import StopReason
 from opttune.recipe import Recipe
 from opttune.space.model import Range, Space
-from opttune.space.sample import parameter, sample_recipe
+from opttune.space.sample import sample_recipe
 from opttune.training.attempt import Attempt, run_attempt
 from opttune.training.workload import Workload
 from search_bench.live_records import Trained
@@ -151,10 +151,9 @@ def _neps_space(space: Space, levels: int) -> Any:
     fields: dict[str, Any] = {FIDELITY: neps.HPOInteger(1, levels, is_fidelity=True)}
     for name, field in space.parameters():
         if isinstance(field, Range):
-            low, high, prior = field.low, field.high, field.prior
-            if field.scale == "log_of_one_minus":
-                low, high, prior = 1 - high, 1 - low, None if prior is None else 1 - prior
-            fields[name] = neps.HPOFloat(low, high, log=field.scale != "linear", prior=prior, prior_confidence="medium")
+            low, high = field.optuna_bounds
+            prior = None if field.prior is None else field.to_optuna(field.prior)
+            fields[name] = neps.HPOFloat(low, high, log=field.is_log_in_optuna, prior=prior, prior_confidence="medium")
         elif len(field.choices) > 1:
             # no prior on the optimizer; a default recipe that goes first takes the space's first one, as opttune does
             prior = None if name == "optimizer" else str(field.centre)
@@ -168,7 +167,7 @@ def recipe_of(space: Space, config: Mapping[str, Any]) -> Recipe:
     for name, field in space.parameters():
         if isinstance(field, Range):
             # on the scale log_of_one_minus both search 1 - x, Optuna under another name
-            chosen[parameter(name, field, field.low)[0]] = config[name]
+            chosen[field.optuna_name(name)] = config[name]
         else:
             words = {str(choice): choice for choice in field.choices}
             chosen[name] = words[config[name]] if name in config else field.choices[0]

@@ -8,12 +8,12 @@ prior is a normal distribution around one value on the field's scale, truncated 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import chain, product
-from math import floor, inf, log10, prod
+from math import inf, log10, prod
 
 import numpy as np
 
 from opttune.space.model import Branch, Choice, Field, Fixed, Range, Scalar, Space
-from opttune.space.sample import open_fields, parameter
+from opttune.space.sample import open_fields
 
 PRIOR_SHARE = 0.75
 """Share of the draws that trust a range's prior; the others are uniform over the range. Chosen on the tables for
@@ -133,8 +133,10 @@ def draw_from_branches(
         exact: Whether values are left unrounded.
     """
     fields = open_fields(space, optimizer, schedule)
-    drawn = (parameter(name, field, draw_field(field, rng, prior_share, exact)) for name, field in fields)
-    return _branch_names(space, optimizer, schedule) | dict(drawn)
+    drawn = {
+        field.optuna_name(name): field.to_optuna(draw_field(field, rng, prior_share, exact)) for name, field in fields
+    }
+    return _branch_names(space, optimizer, schedule) | drawn
 
 
 def _draw(space: Space, rng: np.random.Generator, prior_share: float, exact: bool = False) -> Parameters:
@@ -177,7 +179,7 @@ def _enumerate_configurations(space: Space) -> Iterator[Parameters]:
         if all(_is_countable(field) for _, field in fields):
             for values in product(*(_values(field) for _, field in fields)):
                 chosen = zip(fields, values, strict=True)
-                pairs = dict(parameter(name, field, value) for (name, field), value in chosen)
+                pairs = {field.optuna_name(name): field.to_optuna(value) for (name, field), value in chosen}
                 yield _branch_names(space, optimizer, schedule) | pairs
 
 
@@ -201,7 +203,7 @@ def draw_field(field: Field, rng: np.random.Generator, prior_share: float = PRIO
             return field.choices[rng.integers(len(field.choices))]
         case Range():
             value = field.at(_draw_place(field, rng, prior_share))
-            return value if exact else rounded(field, value)
+            return value if exact else field.rounded(value)
 
 
 def prior_width(field: Range) -> float:
@@ -218,19 +220,3 @@ def _draw_place(field: Range, rng: np.random.Generator, prior_share: float) -> f
     while not 0 <= (place := rng.normal(centre, prior_width(field))) <= 1:
         pass
     return float(place)
-
-
-def rounded(field: Range, value: float) -> float:
-    """Return a value of a range rounded to three significant digits, since people read recipes."""
-    if field.integer:
-        return value
-    span = field.high - field.low
-    near_one = field.scale == "log_of_one_minus"
-    value = 1 - _three_digits(1 - value, span) if near_one else _three_digits(value, span)
-    return min(field.high, max(field.low, value))
-
-
-def _three_digits(value: float, span: float) -> float:
-    # in a narrow range, such as 1000 to 1001, the digits that differ come later
-    least = min(abs(value) or span, span)
-    return round(value, 2 - floor(log10(least)))

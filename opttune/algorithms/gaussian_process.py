@@ -29,7 +29,6 @@ import numpy.typing as npt
 from opttune.algorithms.observations import Observation, best_first, score_of_rank
 from opttune.algorithms.prior_shift import SHIFTS, posterior
 from opttune.space.model import Choice, Fixed, Range, Scalar, Space
-from opttune.space.sample import parameter
 
 Array = npt.NDArray[np.float64]
 
@@ -151,7 +150,7 @@ class _Encoder:
         self._fields: dict[str, Range | Choice] = {}
         for name, field in space.parameters():
             if name != "optimizer" and name.rpartition(".")[2] != "lr":
-                self._fields[parameter(name, field, field.centre)[0]] = field
+                self._fields[field.optuna_name(name)] = field
         names = dict.fromkeys(name.rpartition(".")[2] for name in self._fields)
         self._columns = {name: column for column, name in enumerate(names)}
         self._numbers: dict[tuple[str, Scalar], float] = {}
@@ -201,8 +200,7 @@ class _Encoder:
     def _number(self, name: str, field: Range | Choice, value: Scalar) -> float:
         if isinstance(field, Choice):
             return self._numbers.setdefault((name, value), float(len(self._numbers)))
-        number = float(value or 0)
-        return field.place(1 - number if field.scale == "log_of_one_minus" else number)
+        return field.place(field.from_optuna(value))
 
 
 def _prior_mean(points: _Points) -> Array:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import inf, log10
 from typing import TypeGuard
 
-from opttune.algorithms.draws import Parameters, rounded
+from opttune.algorithms.draws import Parameters
 from opttune.algorithms.observations import Observation
 from opttune.algorithms.successive_halving import TrialProgress
 from opttune.space.model import Field, Range, Space
@@ -64,9 +64,9 @@ def next_rate(field: Field | None, points: Sequence[LinePoint]) -> float | None:
     if best is None or best.value == inf or best.rate <= 0:
         return None
     if all(one.rate <= best.rate for one in points) and log10(field.high / best.rate) > _LEAST_ROOM_DECADES:
-        return rounded(field, min(field.high, best.rate * _STEP))
+        return field.rounded(min(field.high, best.rate * _STEP))
     if all(one.rate >= best.rate for one in points) and log10(best.rate / field.low) > _LEAST_ROOM_DECADES:
-        return rounded(field, max(field.low, best.rate / _STEP))
+        return field.rounded(max(field.low, best.rate / _STEP))
     return None
 
 

@@ -37,8 +37,7 @@ def cap_learning_rates(space: Space, observations: Sequence[Observation]) -> Spa
         rate = _number(one.parameters.get(f"{name}.lr"))
         if rate is not None and name in rated:
             rated[str(name)].append((one, rate))
-    optimizers = tuple(_capped(branch, rated[branch.name]) for branch in space.optimizers)
-    return space if optimizers == space.optimizers else replace(space, optimizers=optimizers)
+    return space.map_optimizers(lambda branch: _capped(branch, rated[branch.name]))
 
 
 def _capped(branch: Branch, rated: Sequence[tuple[Observation, float]]) -> Branch:
@@ -50,8 +49,7 @@ def _capped(branch: Branch, rated: Sequence[tuple[Observation, float]]) -> Branc
     caps = [cap for cap in caps if cap > highest_stable]
     if not caps or field is None:
         return branch
-    capped = _below(field, min(caps))
-    return replace(branch, fields=tuple((name, capped if name == "lr" else one) for name, one in branch.fields))
+    return branch.with_field("lr", _below(field, min(caps)))
 
 
 def _below(field: Field, cap: float) -> Field:

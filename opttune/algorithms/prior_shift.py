@@ -13,7 +13,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from opttune.algorithms.draws import rounded
 from opttune.space.model import Branch, Range, Space
 
 Array = npt.NDArray[np.float64]
@@ -52,7 +51,7 @@ def shift_priors(space: Space, decades: float) -> Space:
     """
     if decades == 0:
         return space
-    return replace(space, optimizers=tuple(_with_shifted_prior(branch, 10**decades) for branch in space.optimizers))
+    return space.map_optimizers(lambda branch: _with_shifted_prior(branch, 10**decades))
 
 
 def within_ranges(space: Space, bounds: Space) -> Space:
@@ -62,35 +61,31 @@ def within_ranges(space: Space, bounds: Space) -> Space:
         space: What may vary.
         bounds: The same space with other ranges.
     """
-    pairs = zip(space.optimizers, bounds.optimizers, strict=True)
-    return replace(space, optimizers=tuple(_bounded(branch, bound) for branch, bound in pairs))
+    bound = {branch.name: branch for branch in bounds.optimizers}
+    return space.map_optimizers(lambda branch: _bounded(branch, bound[branch.name]))
 
 
 def without_priors(space: Space) -> Space:
     """Return a space whose learning rates have no priors."""
-    return replace(space, optimizers=tuple(map(_without_prior, space.optimizers)))
+    return space.map_optimizers(_without_prior)
 
 
 def _with_shifted_prior(branch: Branch, factor: float) -> Branch:
     field = branch.get("lr")
     if not isinstance(field, Range) or field.prior is None or field.prior <= 0:
         return branch
-    shifted = min(field.high, max(field.low, field.prior * factor))
-    return _with_rate(branch, replace(field, prior=rounded(field, shifted)))
+    shifted = field.clip(field.prior * factor)
+    return branch.with_field("lr", replace(field, prior=field.rounded(shifted)))
 
 
 def _bounded(branch: Branch, bound: Branch) -> Branch:
     field, other = branch.get("lr"), bound.get("lr")
     if not isinstance(field, Range) or not isinstance(other, Range):
         return bound
-    prior = None if field.prior is None else min(other.high, max(other.low, field.prior))
-    return _with_rate(bound, replace(other, prior=prior))
+    prior = None if field.prior is None else other.clip(field.prior)
+    return bound.with_field("lr", replace(other, prior=prior))
 
 
 def _without_prior(branch: Branch) -> Branch:
     field = branch.get("lr")
-    return _with_rate(branch, replace(field, prior=None)) if isinstance(field, Range) else branch
-
-
-def _with_rate(branch: Branch, rate: Range) -> Branch:
-    return replace(branch, fields=tuple((name, rate if name == "lr" else one) for name, one in branch.fields))
+    return branch.with_field("lr", replace(field, prior=None)) if isinstance(field, Range) else branch

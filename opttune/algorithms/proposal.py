@@ -29,7 +29,6 @@ from opttune.algorithms.draws import (
     draw_from_branches,
     draw_from_prior,
     draw_new,
-    rounded,
 )
 from opttune.algorithms.gaussian_process import GaussianProcess
 from opttune.algorithms.line_search import is_searchable, next_points
@@ -38,7 +37,7 @@ from opttune.algorithms.observations import Observation
 from opttune.algorithms.prior_shift import SHIFTS, posterior, shift_priors, within_ranges, without_priors
 from opttune.errors import InputError
 from opttune.space.model import Branch, Choice, Range, Scalar, Space
-from opttune.space.sample import default_parameters, parameter
+from opttune.space.sample import default_parameters
 
 _LEAST_FOR_MODEL = 2
 """Trials with a value that the model needs; with fewer it knows no more than the priors. Chosen by hand."""
@@ -258,7 +257,7 @@ class _Draws:
         if not isinstance(field, Range) or not isinstance(rate, int | float) or rate <= 0:
             return {}
         mutated = 10 ** (log10(rate) + self._rng.normal(0, _MUTATED_DECADES))
-        return dict([parameter(name, field, rounded(field, min(field.high, max(field.low, mutated))))])
+        return {field.optuna_name(name): field.to_optuna(field.rounded(field.clip(mutated)))}
 
 
 def _branches(space: Space, configuration: Parameters) -> tuple[Branch, Branch]:

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from opttune.build.traits import parameter_traits
-from opttune.space.facts import ModelFacts
+from opttune.space.auto import ModelFacts
 
 _HEAD_NAMES = ("num_heads", "n_head", "n_heads", "num_attention_heads", "nhead")
 _NORM_CLASS = re.compile(r"Norm(\d[dD])?$")

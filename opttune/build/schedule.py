@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from opttune.build.load import load_object
-from opttune.catalog.check import with_defaults
+from opttune.catalog.check import split_warmup, with_defaults
 from opttune.catalog.info import ScheduleInfo
 from opttune.catalog.lookup import find_schedule
 from opttune.errors import RecipeError
@@ -24,9 +24,9 @@ Mode = Literal["min", "max"]
 def multiplier(schedule: Part, total_steps: int) -> Callable[[int], float]:
     """Return the factor of the peak learning rate as a function of the optimizer step.
 
-    With `w = round(warmup_fraction * total_steps)`, step `i` (counted from 0) gets `(i + 1) / w` while
-    `i < w`, so that no step is wasted at rate 0, and `shape((i - w) / (total_steps - w))` afterwards.
-    Past the last step the factor stays where it ended.
+    A schedule that warms up for a share of the steps has `w = round(share * total_steps)`; without a warmup `w` is 0.
+    Step `i` (counted from 0) gets `(i + 1) / w` while `i < w`, so that no step is wasted at rate 0, and
+    `shape((i - w) / (total_steps - w))` afterwards. Past the last step the factor stays where it ended.
 
     Args:
         schedule: Name and options, from a recipe.
@@ -47,9 +47,9 @@ def multiplier(schedule: Part, total_steps: int) -> Callable[[int], float]:
     info = find_schedule(schedule.name)
     if info.follows_monitor:
         raise RecipeError(f"schedule {info.name!r} follows the monitored metric: it has no curve.")
-    options: dict[str, Any] = dict(with_defaults(schedule, info))
+    warmup_share, options = split_warmup(schedule, info)
     shape: Callable[..., float] = load_object(info.shape)
-    warmup_steps: int = round(options.pop("warmup_fraction", 0.0) * total_steps)
+    warmup_steps = round(warmup_share * total_steps)
     decay_steps = max(1, total_steps - warmup_steps)
 
     def factor(step: int) -> float:

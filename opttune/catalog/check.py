@@ -1,6 +1,8 @@
 """Check a recipe against the catalog: do its optimizer and schedule take its options?"""
 
-from opttune.catalog.info import Info
+from typing import Any
+
+from opttune.catalog.info import Info, ScheduleInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.errors import RecipeError, UnknownNameError, one_of
 from opttune.recipe import Part, Recipe, Value
@@ -28,6 +30,18 @@ def check_recipe(recipe: Recipe, where: str = "recipe") -> None:
 def with_defaults(part: Part, info: Info) -> dict[str, Value]:
     """Return every option of the row: the part's own value where it sets one, else the default."""
     return {option.name: part.get(option.name, option.default) for option in info.options}
+
+
+def split_warmup(schedule: Part, info: ScheduleInfo) -> tuple[float, dict[str, Value]]:
+    """Return the share of the steps that a schedule warms up for, and the options of its shape.
+
+    Example:
+        >>> split_warmup(Part("linear", {"warmup_fraction": 0.2}), find_schedule("linear"))
+        (0.2, {'final_lr_fraction': 0.0})
+    """
+    options = with_defaults(schedule, info)
+    share: Any = options.pop(info.warmup.name) if info.warmup else 0.0
+    return share, options
 
 
 def _check_part(part: Part, info: Info, where: str) -> None:

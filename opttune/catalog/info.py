@@ -11,6 +11,7 @@ from opttune.recipe import Value
 
 Kind = Literal["float", "int", "bool", "text", "floats"]
 Ends = Literal["", "low", "high", "both"]
+Rise = Literal["", "warmup", "shape"]
 _KIND_WORDS = {
     "float": "a number",
     "int": "a whole number",
@@ -37,6 +38,8 @@ class OptionInfo:
         any_length: Whether a `floats` option may hold any number of numbers, at least one.
         search: Where to search it, one entry for each of `fields`; empty for an option that is not worth searching.
         help: One line on what it does.
+        rises: What raises a schedule's rate for that share of the steps: a linear `warmup` in front of the shape, or
+            the `shape` itself; `""` where the option is no such share.
     """
 
     name: str
@@ -51,6 +54,7 @@ class OptionInfo:
     any_length: bool = False
     search: tuple[Search | None, ...] = ()
     help: str = ""
+    rises: Rise = ""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -216,7 +220,8 @@ class ScheduleInfo:
         shape: A function `shape(progress, **options) -> factor` for the part after the warmup, with
             `progress` in [0, 1] and factor 1 = the peak learning rate; or its dotted path.
         summary: One line on what it is.
-        options: What a recipe may set; `warmup_fraction` among them puts a linear warmup in front.
+        options: What a recipe may set; one whose `rises` is `warmup` puts a linear warmup in front and is not passed
+            to `shape`.
         source: The paper or the reference code.
         follows_monitor: Whether it follows the monitored metric instead of a curve. Then `shape` is a function
             `shape(optimizer, mode, **options) -> torch scheduler`.
@@ -235,6 +240,11 @@ class ScheduleInfo:
     def kind(self) -> str:
         """What to call it in messages."""
         return "schedule"
+
+    @property
+    def warmup(self) -> OptionInfo | None:
+        """The option that puts a linear warmup in front of the shape; None where none does."""
+        return next((option for option in self.options if option.rises == "warmup"), None)
 
 
 Info = OptimizerInfo | ScheduleInfo

@@ -11,23 +11,47 @@ from typing import Literal
 
 from opttune.recipe import Value
 
-Scale = Literal["linear", "log", "log_of_one_minus"]
+ScaleName = Literal["linear", "log", "log_of_one_minus"]
 
 SHORT_STEPS = 300
 """Length of a training, in optimizer steps, up to which `short_centre` applies."""
 LONG_STEPS = 30_000
 """Length from which `centre` applies."""
 
-_FORWARD: dict[Scale, Callable[[float], float]] = {
-    "linear": lambda value: value,
-    "log": log,
-    "log_of_one_minus": lambda value: -log(1 - value),
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How values are spread: evenly by `forward(value)`.
+
+    Attributes:
+        forward: Value -> coordinate, strictly increasing.
+        backward: Coordinate -> value.
+        holds: Whether a value has a coordinate: a logarithm has none for 0.
+    """
+
+    forward: Callable[[float], float]
+    backward: Callable[[float], float]
+    holds: Callable[[float], bool]
+
+    def place(self, value: float, low: float, high: float) -> float:
+        """Return where a value lies: 0 at `low`, 1 at `high`, beyond them outside [0, 1]."""
+        start, end = self.forward(low), self.forward(high)
+        return (self.forward(value) - start) / (end - start)
+
+    def at(self, place: float, low: float, high: float) -> float:
+        """Return the value at a place, the inverse of `place` up to rounding."""
+        start, end = self.forward(low), self.forward(high)
+        return self.backward(start + place * (end - start))
+
+
+SCALES: dict[ScaleName, Scale] = {
+    "linear": Scale(lambda value: value, lambda coordinate: coordinate, lambda value: True),
+    "log": Scale(log, exp, lambda value: value > 0),
+    "log_of_one_minus": Scale(
+        lambda value: -log(1 - value), lambda coordinate: 1 - exp(-coordinate), lambda value: value < 1
+    ),
 }
-_BACKWARD: dict[Scale, Callable[[float], float]] = {
-    "linear": lambda value: value,
-    "log": exp,
-    "log_of_one_minus": lambda value: 1 - exp(-value),
-}
+"""The scales by name: even steps, even factors, and even factors of the distance to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +73,7 @@ class SearchRange:
     low: float
     high: float
     centre: float
-    scale: Scale
+    scale: ScaleName
     source: str
     from_budget: int = 25
     also: tuple[Value, ...] = ()
@@ -64,8 +88,7 @@ class SearchRange:
             >>> round(SearchRange(0.9, 0.999, 0.99, "log_of_one_minus", source="...").at(0.5), 6)
             0.99
         """
-        low, high = _FORWARD[self.scale](self.low), _FORWARD[self.scale](self.high)
-        return float(f"{_BACKWARD[self.scale](low + place * (high - low)):.12g}")
+        return float(f"{SCALES[self.scale].at(place, self.low, self.high):.12g}")
 
     def place(self, value: float) -> float:
         """Return the position of a value: 0 at `low`, 1 at `high`, outside [0, 1] beyond them.
@@ -74,8 +97,7 @@ class SearchRange:
             >>> round(SearchRange(1e-4, 1e-2, 1e-3, "log", source="...").place(1e-3), 6)
             0.5
         """
-        forward = _FORWARD[self.scale]
-        return (forward(value) - forward(self.low)) / (forward(self.high) - forward(self.low))
+        return SCALES[self.scale].place(value, self.low, self.high)
 
     def has_place_for(self, value: float) -> bool:
         """Return whether the scale is defined for a value: a logarithm is not for 0.
@@ -85,13 +107,7 @@ class SearchRange:
             >>> lr.has_place_for(1.0), lr.has_place_for(0.0)
             (True, False)
         """
-        match self.scale:
-            case "linear":
-                return True
-            case "log":
-                return value > 0
-            case "log_of_one_minus":
-                return value < 1
+        return SCALES[self.scale].holds(value)
 
     def centre_for(self, total_steps: int) -> float:
         """Return the prior's mode for a training of that many optimizer steps.

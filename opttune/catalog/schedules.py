@@ -16,6 +16,7 @@ WARMUP_FRACTION = OptionInfo(
         SearchRange(5e-3, 0.2, 0.05, "log", "AlgoPerf: 0.05; DeiT: 0.017; torchtune, MAE: 0.03 to 0.1", 10, (0.0,)),
     ),
     help="share of all optimizer steps spent raising the rate linearly to lr",
+    rises="warmup",
 )
 
 
@@ -196,6 +197,7 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
                 excluded="both",
                 search=(SearchRange(0.1, 0.45, 0.3, "linear", "fastai: 0.25 to 0.3; arxiv.org/abs/1708.07120", 10),),
                 help="share of the steps spent rising",
+                rises="shape",
             ),
             OptionInfo("start_lr_fraction", 0.04, low=0, high=1, help="share of lr at the first step"),
             OptionInfo("final_lr_fraction", 4e-6, low=0, high=1, help="share of lr left at the end"),

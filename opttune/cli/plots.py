@@ -49,9 +49,9 @@ def schedule_chart(name: str, steps: int) -> Chart:
     """Return the chart of one schedule; the arguments and errors are those of `plot_schedule`."""
     info = find_schedule(name)
     curves = [_curve(Part(name), steps, "with its default options", PALETTE[0])]
-    if any(option.name == "warmup_fraction" for option in info.options):
-        warmed = Part(name, {"warmup_fraction": WARMUP})
-        curves.append(_curve(warmed, steps, f"with warmup_fraction {WARMUP:g}", PALETTE[1]))
+    if info.warmup is not None:
+        warmed = Part(name, {info.warmup.name: WARMUP})
+        curves.append(_curve(warmed, steps, f"with {info.warmup.name} {WARMUP:g}", PALETTE[1]))
     return Chart(name, f"{name}: {info.summary}", "", [_panel(curves)])
 
 

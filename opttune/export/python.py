@@ -6,7 +6,7 @@ from typing import Any
 
 from opttune.build.load import load_object
 from opttune.build.optimizer import optimizer_arguments
-from opttune.catalog.check import check_recipe, with_defaults
+from opttune.catalog.check import check_recipe, split_warmup, with_defaults
 from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.errors import InputError
@@ -107,8 +107,7 @@ def _schedule_code(schedule: Part) -> tuple[list[str], list[str]]:
     info = find_schedule(schedule.name)
     if info.follows_monitor:
         return ["from torch.optim.lr_scheduler import ReduceLROnPlateau"], []
-    options: dict[str, Any] = dict(with_defaults(schedule, info))
-    warmup = options.pop("warmup_fraction", 0.0)
+    warmup, options = split_warmup(schedule, info)
     shape: Any = load_object(info.shape)
     if shape.__module__.startswith("opttune."):
         imports, parts = take_out(shape.__module__, [shape.__name__])

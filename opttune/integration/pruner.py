@@ -11,7 +11,8 @@ from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from opttune.errors import InputError, shown
+from opttune.catalog.lookup import find_schedule
+from opttune.errors import InputError, UnknownNameError, shown
 from opttune.outcome import StopReason
 from opttune.storages.records import OUTCOME, RECIPE, TOTAL_STEPS
 
@@ -148,8 +149,14 @@ def _value(reports: Mapping[int, float], until: float, sign: int) -> float | Non
 def _warmup(trial: FrozenTrial) -> float:
     recipe = trial.user_attrs.get(RECIPE)
     schedule = recipe.get("schedule") if isinstance(recipe, Mapping) else None
-    fraction = schedule.get("warmup_fraction", 0.0) if isinstance(schedule, Mapping) else 0.0
-    return float(fraction) if isinstance(fraction, int | float) else 0.0
+    if not isinstance(schedule, Mapping):
+        return 0.0
+    try:
+        option = find_schedule(str(schedule.get("name"))).warmup
+    except UnknownNameError:
+        return 0.0
+    share = schedule.get(option.name, option.default) if option else 0.0
+    return float(share) if isinstance(share, int | float) else 0.0
 
 
 def _diverged(trial: FrozenTrial) -> bool:

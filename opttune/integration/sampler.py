@@ -21,7 +21,6 @@ from opttune.algorithms.proposal import SamplerSettings, propose
 from opttune.integration.observations import read_observation
 from opttune.space.model import Space
 from opttune.space.parse import load_space
-from opttune.space.sample import parameter
 
 _ONE_AT_A_TIME = Lock()
 """Threads that share a study see one another's trials. Of the module, since a sampler is pickled with its study."""
@@ -136,7 +135,7 @@ class _SeenTrial:
 
 
 def _parameter_names(space: Space) -> set[str]:
-    return {parameter(name, field, field.centre)[0] for name, field in space.parameters()}
+    return {field.optuna_name(name) for name, field in space.parameters()}
 
 
 def _fits(value: Any, distribution: BaseDistribution) -> bool:

@@ -5,7 +5,7 @@ from math import ceil, isfinite
 
 from opttune.report.chart import GREEN, GREY, INK, RED, Chart, Panel, Rule, Series, is_steep, room_for
 from opttune.report.trials import how_it_ended, optimizer_colours, trial_label
-from opttune.space.warmup import longest_warmup
+from opttune.space.fit import longest_warmup
 from opttune.study.frozen_study import FrozenStudy
 from opttune.trial_record import TrialRecord
 

@@ -10,7 +10,7 @@ from opttune.algorithms.draws import count_configurations
 from opttune.algorithms.line_search import is_being_searched
 from opttune.algorithms.successive_halving import Promote, Start, TrialProgress, next_action, to_discard
 from opttune.job import Role, TrainingJob
-from opttune.space.warmup import longest_warmup
+from opttune.space.fit import longest_warmup
 from opttune.study.config import SearchConfig
 from opttune.study.selection import best_record, top_candidates
 from opttune.training.inspection import ModelInspection

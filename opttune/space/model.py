@@ -4,15 +4,15 @@ A space holds one branch for each optimizer and each schedule; a field of a bran
 its branch was chosen. Fields are a `Range`, a `Choice` or `Fixed`; nothing is guessed.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from math import exp, isfinite, log
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from math import floor, isfinite, log10
+from typing import Any, get_args
 
+from opttune.catalog.ranges import SCALES, ScaleName
 from opttune.errors import SpaceError, shown
 from opttune.recipe import Groups, is_number
 
-Scale = Literal["linear", "log", "log_of_one_minus"]
 Scalar = bool | int | float | str | None
 
 
@@ -23,6 +23,10 @@ class FieldError(SpaceError):
 @dataclass(frozen=True, slots=True)
 class Range:
     """All numbers from `low` to `high`.
+
+    Optuna knows a range on the scale `log_of_one_minus` by the distance to 1: `adamw.beta2` is its parameter
+    `adamw.one_minus_beta2`, on a log scale, so that any sampler searches it evenly. `optuna_name`, `optuna_bounds`,
+    `to_optuna` and `from_optuna` are the way there and back.
 
     Attributes:
         low: Least value.
@@ -40,18 +44,21 @@ class Range:
         >>> lr = Range(1e-4, 1e-2, "log")
         >>> round(lr.at(0.5), 6), round(lr.place(1e-3), 6)
         (0.001, 0.5)
+        >>> beta2 = Range(0.9, 0.999, "log_of_one_minus")
+        >>> beta2.optuna_name("adamw.beta2"), beta2.to_optuna(0.75), beta2.from_optuna(0.25)
+        ('adamw.one_minus_beta2', 0.25, 0.75)
     """
 
     low: float
     high: float
-    scale: Scale = "linear"
+    scale: ScaleName = "linear"
     integer: bool = False
     prior: float | None = None
     source: str = ""
 
     def __post_init__(self) -> None:
-        if self.scale not in get_args(Scale):
-            raise FieldError(f"scale must be one of {', '.join(get_args(Scale))}, got {shown(self.scale)}.")
+        if self.scale not in get_args(ScaleName):
+            raise FieldError(f"scale must be one of {', '.join(get_args(ScaleName))}, got {shown(self.scale)}.")
         if not (is_number(self.low) and is_number(self.high) and isfinite(self.high - self.low)):
             raise FieldError(f"low and high must be finite numbers, got {shown(self.low)} and {shown(self.high)}.")
         if self.low >= self.high:
@@ -60,7 +67,8 @@ class Range:
             raise FieldError(f"low must be > 0 because log is true, got {self.low!r}.")
         if self.scale == "log_of_one_minus" and self.high >= 1:
             raise FieldError(f"high must be < 1 because log_of_one_minus is true, got {self.high!r}.")
-        if self._scaled(self.low) >= self._scaled(self.high):
+        forward = SCALES[self.scale].forward
+        if forward(self.low) >= forward(self.high):
             raise FieldError(f"low and high are too close together, got {self.low!r} and {self.high!r}.")
         if self.prior is not None and not (is_number(self.prior) and self.low <= self.prior <= self.high):
             raise FieldError(
@@ -83,34 +91,66 @@ class Range:
         return self.at(0.5) if self.prior is None else self.prior
 
     def place(self, value: float) -> float:
-        """Return where a value stands on the scale: 0 at `low`, 1 at `high`."""
-        start, end = self._scaled(self.low), self._scaled(self.high)
-        return (self._scaled(value) - start) / (end - start)
+        """Return where a value is on the scale: 0 at `low`, 1 at `high`."""
+        return SCALES[self.scale].place(value, self.low, self.high)
 
     def at(self, place: float) -> float:
         """Return the value at a place in [0, 1] of the scale."""
-        start, end = self._scaled(self.low), self._scaled(self.high)
-        value = self._unscaled(start + min(1.0, max(0.0, place)) * (end - start))
-        value = float(round(value)) if self.integer else value
+        value = SCALES[self.scale].at(min(1.0, max(0.0, place)), self.low, self.high)
+        return self.clip(float(round(value)) if self.integer else value)
+
+    def clip(self, value: float) -> float:
+        """Return the value of the range that is nearest."""
         return min(self.high, max(self.low, value))
 
-    def _scaled(self, value: float) -> float:
-        match self.scale:
-            case "linear":
-                return value
-            case "log":
-                return log(value)
-            case "log_of_one_minus":
-                return -log(1 - value)
+    def rounded(self, value: float) -> float:
+        """Return a value of the range with three significant digits, as people read recipes.
 
-    def _unscaled(self, scaled: float) -> float:
-        match self.scale:
-            case "linear":
-                return scaled
-            case "log":
-                return exp(scaled)
-            case "log_of_one_minus":
-                return 1 - exp(-scaled)
+        On the scale `log_of_one_minus` they are those of the distance to 1.
+
+        Example:
+            >>> Range(1e-5, 1e-1, "log").rounded(0.0012345), Range(0.5, 0.9999, "log_of_one_minus").rounded(0.9987654)
+            (0.00123, 0.99877)
+        """
+        if self.integer:
+            return value
+        span = self.high - self.low
+        if self.is_encoded:
+            return self.clip(1 - _three_digits(1 - value, span))
+        return self.clip(_three_digits(value, span))
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether Optuna is asked for another number than the value: its distance to 1."""
+        return self.scale == "log_of_one_minus"
+
+    @property
+    def is_log_in_optuna(self) -> bool:
+        """Whether Optuna is asked on a log scale."""
+        return self.scale != "linear"
+
+    @property
+    def optuna_bounds(self) -> tuple[float, float]:
+        """The ends of what Optuna is asked for, the lower first."""
+        return (1 - self.high, 1 - self.low) if self.is_encoded else (self.low, self.high)
+
+    def optuna_name(self, name: str) -> str:
+        """Return the name under which Optuna knows a field that this range holds: `b.x` or `b.one_minus_x`."""
+        if not self.is_encoded:
+            return name
+        branch, dot, last = name.rpartition(".")
+        return f"{branch}{dot}one_minus_{last}"
+
+    def to_optuna(self, value: Scalar) -> Scalar:
+        """Return what Optuna holds for a value."""
+        if self.is_encoded:
+            return 1 - float(value or 0)
+        return int(value or 0) if self.integer else value
+
+    def from_optuna(self, stored: Scalar) -> float:
+        """Return the value for what Optuna holds; rounding can take it past an end by the last digit."""
+        number = float(stored or 0)
+        return 1 - number if self.is_encoded else number
 
     def to_dict(self) -> dict[str, Any]:
         """Return the mapping that a space file holds."""
@@ -153,6 +193,14 @@ class Choice:
     def centre(self) -> Scalar:
         """The value to start from."""
         return self.choices[self.start]
+
+    def optuna_name(self, name: str) -> str:
+        """Return the name under which Optuna knows a field with these choices: its own."""
+        return name
+
+    def to_optuna(self, value: Scalar) -> Scalar:
+        """Return what Optuna holds for a value: the value itself."""
+        return value
 
     def to_dict(self) -> dict[str, Any]:
         """Return the mapping that a space file holds."""
@@ -201,6 +249,14 @@ class Branch:
     def get(self, name: str) -> Field | None:
         """Return the field of that name, or None."""
         return dict(self.fields).get(name)
+
+    def with_field(self, name: str, field: Field) -> "Branch":
+        """Return a copy with another field in place of the one of that name."""
+        return self.map_fields(lambda one, old: field if one == name else old)
+
+    def map_fields(self, change: Callable[[str, Field], Field]) -> "Branch":
+        """Return a copy in which each field is what `change(name, field)` gives."""
+        return replace(self, fields=tuple((name, change(name, field)) for name, field in self.fields))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the mapping that a space file holds below the name."""
@@ -252,6 +308,23 @@ class Space:
                 yield from ((f"{branch.name}.{n}", f) for n, f in branch.fields if not isinstance(f, Fixed))
         yield from ((n, f) for n, f in self.training if not isinstance(f, Fixed))
 
+    def map_optimizers(self, change: Callable[[Branch], Branch]) -> "Space":
+        """Return a copy in which each optimizer's branch is what `change(branch)` gives."""
+        return replace(self, optimizers=tuple(map(change, self.optimizers)))
+
+    def map_fields(self, change: Callable[[str, Field], Field]) -> "Space":
+        """Return a copy in which each field is what `change(full_name, field)` gives, the fixed ones as well."""
+
+        def in_branch(branch: Branch) -> Branch:
+            return branch.map_fields(lambda name, field: change(f"{branch.name}.{name}", field))
+
+        return replace(
+            self,
+            optimizers=tuple(map(in_branch, self.optimizers)),
+            schedules=tuple(map(in_branch, self.schedules)),
+            training=tuple((name, change(name, field)) for name, field in self.training),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the mapping that a space file holds; parsing it gives the same space again."""
         return {
@@ -263,9 +336,28 @@ class Space:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class SettledSpace:
+    """What a search varies.
+
+    Attributes:
+        space: The space.
+        notes: What was chosen or held and why, one sentence each; none for a space of the user's own.
+    """
+
+    space: Space
+    notes: tuple[str, ...] = ()
+
+
 def _check_scalar(value: object) -> None:
     if not (value is None or isinstance(value, bool | str) or is_number(value)):
         raise FieldError(f"a value must be a finite number, text, true, false or null, got {shown(value)}.")
+
+
+def _three_digits(value: float, span: float) -> float:
+    # in a narrow range, such as 1000 to 1001, the significant digits come later
+    least = min(abs(value) or span, span)
+    return round(value, 2 - floor(log10(least)))
 
 
 def _given(**settings: Any) -> dict[str, Any]:

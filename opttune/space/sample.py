@@ -15,8 +15,7 @@ def sample_recipe(space: Space, trial: optuna.trial.BaseTrial) -> Recipe:
     """Ask a trial for every field of a space and return the recipe.
 
     Parameters carry their branch in their name (`adamw.lr`); only the fields of the chosen optimizer and
-    schedule are asked. A range on the scale `log_of_one_minus` is asked as `adamw.one_minus_beta2`, in log,
-    so that any sampler searches it on its sound scale.
+    schedule are asked. A range is asked for as `Range.to_optuna` encodes it.
 
     Args:
         space: What may vary.
@@ -60,7 +59,7 @@ def default_parameters(space: Space, index: int) -> dict[str, Scalar]:
     if len(space.schedules) > 1:
         chosen["schedule"] = schedule.name
     for name, field in open_fields(space, optimizer, schedule):
-        chosen |= [parameter(name, field, field.centre)]
+        chosen[field.optuna_name(name)] = field.to_optuna(field.centre)
     return chosen
 
 
@@ -86,14 +85,6 @@ def training_fields(space: Space, optimizer: str) -> tuple[tuple[str, Field], ..
     """
     unasked = {"gradient_clip_norm"} if find_optimizer(optimizer).own_clipping else set()
     return tuple((name, field) for name, field in space.training if name not in unasked)
-
-
-def parameter(name: str, field: Range | Choice, value: Scalar) -> tuple[str, Scalar]:
-    """Return the name and value under which Optuna knows a field's value."""
-    if isinstance(field, Range) and field.scale == "log_of_one_minus":
-        branch, _, last = name.rpartition(".")
-        return f"{branch}.one_minus_{last}" if branch else f"one_minus_{last}", 1 - float(value or 0)
-    return name, int(value or 0) if isinstance(field, Range) and field.integer else value
 
 
 def _ask_optimizer(trial: optuna.trial.BaseTrial, branch: Branch) -> Part:
@@ -129,14 +120,12 @@ def _ask(trial: optuna.trial.BaseTrial, name: str, field: Field) -> Scalar:
 
 
 def _ask_range(trial: optuna.trial.BaseTrial, name: str, field: Range) -> Scalar:
-    asked, _ = parameter(name, field, field.low)
+    asked, (low, high), is_log = field.optuna_name(name), field.optuna_bounds, field.is_log_in_optuna
     if field.integer:
-        return trial.suggest_int(asked, int(field.low), int(field.high), log=field.scale == "log")
-    if field.scale == "log_of_one_minus":
-        value = 1 - trial.suggest_float(asked, 1 - field.high, 1 - field.low, log=True)
-        # 1 - (1 - x) is not always x: 0.3 comes back as 0.30000000000000004
-        return min(field.high, max(field.low, value))
-    return trial.suggest_float(asked, field.low, field.high, log=field.scale == "log")
+        return trial.suggest_int(asked, int(low), int(high), log=is_log)
+    stored = trial.suggest_float(asked, low, high, log=is_log)
+    # 1 - (1 - x) is not always x: 0.3 comes back as 0.30000000000000004
+    return field.clip(field.from_optuna(stored)) if field.is_encoded else stored
 
 
 def _pack(fields: dict[str, Value], info: Info) -> dict[str, Value]:

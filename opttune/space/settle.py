@@ -1,49 +1,142 @@
 """The space that a search was asked for -> the one that it searches."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from opttune.space.auto import choose_space
-from opttune.space.budget import for_budget
-from opttune.space.facts import ModelFacts
-from opttune.space.length import for_length
-from opttune.space.model import Space
+from opttune.space.auto import ModelFacts, choose_space
+from opttune.space.fit import for_budget, for_length
+from opttune.space.model import Choice, Field, Fixed, Range, Scalar, SettledSpace, Space
 from opttune.space.parse import load_space
 
 
 @dataclass(frozen=True, slots=True)
-class SettledSpace:
-    """What a search varies.
+class EarlierBest:
+    """An optimizer's best trial in an earlier study.
 
     Attributes:
-        space: The space.
-        notes: What was chosen or held and why, one sentence each; none for a space of the user's own.
+        optimizer: The optimizer's name.
+        schedule: The schedule's name.
+        parameters: The trial's Optuna parameters.
+        value: Its value.
     """
 
-    space: Space
-    notes: tuple[str, ...] = ()
+    optimizer: str
+    schedule: str
+    parameters: dict[str, Scalar]
+    value: float
 
 
-def settle_space(name: str, facts: ModelFacts, total_steps: int, budget: float) -> SettledSpace:
-    """Fit a space that ships with opttune to a model, a length and a budget.
+def settle(
+    requested: Space,
+    shipped: str,
+    *,
+    trainer: Mapping[str, Any],
+    facts: ModelFacts,
+    total_steps: int,
+    budget: float,
+    earlier: Sequence[EarlierBest] = (),
+) -> SettledSpace:
+    """Return the space to search.
 
-    `auto` is chosen for the model. Of a space that was named, optimizers start where such a length wants them
-    to, and only what the budget pays for varies. A space of the user's own is not for this: what a user wrote
-    to vary, varies.
+    A space that ships with opttune is fitted: `auto` is chosen for the model; of a space that was named, optimizers
+    start where such a length wants them to, and only what the budget pays for varies. A space of the user's own stays:
+    what a user wrote to vary, varies. An earlier study's best become the priors of either.
 
     Args:
-        name: `auto`, or the name of a space that ships with opttune.
+        requested: The space that was asked for, without what the Trainer settles.
+        shipped: `auto`, or the name of the space where it ships with opttune; empty for one of the user's own.
+        trainer: The user's arguments of the Trainer.
         facts: What is known of the model.
         total_steps: Optimizer steps of one training.
         budget: Cost of the search in full trainings.
+        earlier: An earlier study's best, the best first.
 
     Example:
-        >>> settled = settle_space("adamw", ModelFacts(parameters=1000), total_steps=1000, budget=5)
+        >>> facts = ModelFacts(parameters=1000)
+        >>> settled = settle(load_space("adamw"), "adamw", trainer={}, facts=facts, total_steps=1000, budget=5)
         >>> [name for name, _ in settled.space.parameters()]
         ['adamw.lr', 'schedule']
     """
-    if name == "auto":
-        chosen = choose_space(facts, total_steps, budget)
-        return SettledSpace(chosen.space, chosen.reasons)
-    space, held = for_budget(for_length(load_space(name), total_steps), budget)
+    settled = SettledSpace(requested)
+    if shipped:
+        settled = _fitted(shipped, facts, total_steps, budget)
+        settled = replace(settled, space=without_trainer_settings(settled.space, trainer))
+    return with_earlier_best(settled, earlier) if earlier else settled
+
+
+def without_trainer_settings(space: Space, trainer: Mapping[str, Any]) -> Space:
+    """Return a space in which what the user's Trainer settles for every training does not vary.
+
+    Args:
+        space: What may vary.
+        trainer: The user's arguments of the Trainer.
+    """
+    fixed: dict[str, Fixed] = {}
+    if "precision" in trainer:
+        fixed["precision"] = Fixed(None)
+    if trainer.get("accumulate_grad_batches") is not None:
+        fixed["accumulate_grad_batches"] = Fixed(trainer["accumulate_grad_batches"])
+    if trainer.get("gradient_clip_algorithm") not in (None, "norm"):
+        fixed["gradient_clip_norm"] = Fixed(None)
+    elif trainer.get("gradient_clip_val") is not None:
+        fixed["gradient_clip_norm"] = Fixed(trainer["gradient_clip_val"] or None)
+    kept = tuple((name, field) for name, field in space.training if name not in fixed)
+    return replace(space, training=(*kept, *fixed.items()))
+
+
+def with_earlier_best(settled: SettledSpace, earlier: Sequence[EarlierBest]) -> SettledSpace:
+    """Return a space whose priors, and so its default recipes, are what an earlier study found best.
+
+    Optimizers and schedules keep their fields and ranges; those that were best come first. What lies outside a range
+    is moved to its end.
+
+    Args:
+        settled: The space to search.
+        earlier: The earlier study's best, the best first.
+    """
+    space = settled.space
+    held = {branch.name for branch in space.optimizers}
+    known = [one for one in earlier if one.optimizer in held]
+    if not known:
+        names = ", ".join(one.optimizer for one in earlier)
+        note = f"The earlier study tried {names}, none of which this space holds: it teaches nothing."
+        return SettledSpace(space, (*settled.notes, note))
+    ranks = {one.optimizer: rank for rank, one in enumerate(known)}
+    # what all recipes share is taken from the best trial, the fields of each optimizer from its own
+    taught = known[0].parameters | {
+        name: value for one in known for name, value in one.parameters.items() if name.startswith(f"{one.optimizer}.")
+    }
+    warm = space.map_fields(lambda name, field: _warm(name, field, taught))
+    warm = replace(
+        warm,
+        optimizers=tuple(sorted(warm.optimizers, key=lambda branch: ranks.get(branch.name, len(ranks)))),
+        schedules=tuple(sorted(warm.schedules, key=lambda branch: branch.name != known[0].schedule)),
+    )
+    return SettledSpace(warm, (*settled.notes, *_why_warm(warm, ranks)))
+
+
+def _fitted(shipped: str, facts: ModelFacts, total_steps: int, budget: float) -> SettledSpace:
+    if shipped == "auto":
+        return choose_space(facts, total_steps, budget)
+    space, held = for_budget(for_length(load_space(shipped), total_steps), budget)
     notes = (f"held for a budget of {budget:g}: {'; '.join(map(str, held))}",) if held else ()
     return SettledSpace(space, notes)
+
+
+def _warm(name: str, field: Field, parameters: Mapping[str, Scalar]) -> Field:
+    if isinstance(field, Fixed) or field.optuna_name(name) not in parameters:
+        return field
+    value = parameters[field.optuna_name(name)]
+    if isinstance(field, Choice):
+        return replace(field, start=field.choices.index(value)) if value in field.choices else field
+    return replace(field, prior=field.clip(field.from_optuna(value)))
+
+
+def _why_warm(space: Space, known: Mapping[str, int]) -> tuple[str, ...]:
+    rates = [
+        f"{branch.name} {lr.centre:.3g}"
+        for branch in space.optimizers
+        if branch.name in known and isinstance(lr := branch.get("lr"), Range)
+    ]
+    return (f"Starts from the best of an earlier study: lr of {', '.join(rates)}.",) if rates else ()

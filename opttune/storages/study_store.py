@@ -15,8 +15,8 @@ from optuna.study import StudyDirection
 from opttune.errors import StudyError
 from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome
+from opttune.space.model import SettledSpace
 from opttune.space.parse import parse_space
-from opttune.space.settle import SettledSpace
 from opttune.storages.journal import JournalFile
 from opttune.storages.leases import SETTLE_SECONDS, Leases
 from opttune.storages.legacy import legacy_runs, legacy_steps

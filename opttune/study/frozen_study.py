@@ -11,8 +11,7 @@ from opttune.errors import InputError
 from opttune.job import Role
 from opttune.outcome import Outcome
 from opttune.recipe import Recipe
-from opttune.space.model import Space
-from opttune.space.settle import SettledSpace
+from opttune.space.model import SettledSpace, Space
 from opttune.storages.find_study import StudyLocation, find_study
 from opttune.storages.records import ANSWERED, CONFIRMED, ORIGIN, PARENT_KEY, SPACE, SPEC, STATUS
 from opttune.storages.study_store import StudyStore

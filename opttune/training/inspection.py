@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import CombinedLoader
 
 from opttune.build.module_facts import read_facts
 from opttune.errors import ModelError, OpttuneError
-from opttune.space.facts import ModelFacts
+from opttune.space.auto import ModelFacts
 from opttune.trainer.namespaces import NAMESPACES
 from opttune.training.attempt import Attempt, NullListener, TrainingRun
 from opttune.training.isolation import isolated, quiet_lightning

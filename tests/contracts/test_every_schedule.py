@@ -22,7 +22,7 @@ from tests.support.schedules import PEAKS, rates, sgd
 NAMES = tuple(info.name for info in SCHEDULES)
 CURVES = tuple(info.name for info in SCHEDULES if not info.follows_monitor)
 OPTIONS = {name: {option.name for option in find_schedule(name).options} for name in NAMES}
-WARMED = tuple(name for name in CURVES if "warmup_fraction" in OPTIONS[name])
+WARMED = tuple(name for name in CURVES if find_schedule(name).warmup)
 FLOORED = tuple(name for name in CURVES if "final_lr_fraction" in OPTIONS[name])
 TOTAL = 40
 
@@ -109,7 +109,7 @@ def test_an_unknown_option_is_refused(name: str) -> None:
 def test_its_row_fits_its_function(name: str) -> None:
     info = find_schedule(name)
     parameters = inspect.signature(load_object(info.shape)).parameters
-    options = {option.name: option for option in info.options if option.name != "warmup_fraction"}
+    options = {option.name: option for option in info.options if option.rises != "warmup"}
     given = {"optimizer", "mode"} if info.follows_monitor else {"progress"}
     assert set(options) == set(parameters) - given
     for key, option in options.items():

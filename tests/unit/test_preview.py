@@ -7,7 +7,7 @@ import pytest
 
 from opttune.errors import MissingExtraError, MonitorError
 from opttune.planning import make_plan
-from opttune.preview import budget_steps, look_at, preview, settle
+from opttune.preview import budget_steps, look_at, preview, settle_for
 from opttune.study.config import SearchConfig
 from opttune.training.workload import Workload
 from tests.support.search_models import Classifier, loaders
@@ -41,7 +41,7 @@ def test_a_space_of_the_users_own_is_searched_as_it_is(tmp_path: Path) -> None:
     config, workload = plan_for(tmp_path)
     looked = look_at(config, workload, steps=0)
 
-    assert settle(config, looked).space == config.space
+    assert settle_for(config, looked).space == config.space
     assert budget_steps(config, looked) == 110
 
 
@@ -54,4 +54,4 @@ def test_a_missing_extra_is_told_before_its_first_trial(tmp_path: Path, monkeypa
 
     monkeypatch.setattr("opttune.preview.load_class", missing)
     with pytest.raises(MissingExtraError):
-        settle(config, looked)
+        settle_for(config, looked)

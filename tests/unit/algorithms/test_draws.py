@@ -19,7 +19,6 @@ from opttune.algorithms.draws import (
     draw_from_prior,
     draw_new,
     prior_width,
-    rounded,
 )
 from opttune.space.model import Choice, Fixed, Range
 from opttune.space.parse import load_space
@@ -132,12 +131,6 @@ def test_draws_around_a_prior_are_narrower_the_wider_the_range_in_decades() -> N
     assert prior_width(Range(0.0, 1.0)) == PRIOR_WIDTH
     assert prior_width(Range(1e-1, 1.0, "log")) == PRIOR_WIDTH
     assert prior_width(Range(1e-10, 1.0, "log")) == pytest.approx(PRIOR_DECADES / 10)
-
-
-def test_rounding_stays_in_the_range() -> None:
-    assert rounded(Range(0.12345, 0.5), 0.12345) == 0.12345
-    assert rounded(Range(0.1, 0.98765), 0.98765) == 0.98765
-    assert rounded(Range(1e-5, 1e-1, "log"), 0.0012345) == 0.00123
 
 
 def test_a_fixed_field_is_drawn_as_it_is() -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from opttune.build.module_facts import attention_heads, attention_width, read_facts
 from opttune.build.optimizer import build_optimizer
 from opttune.recipe import Part, Recipe
-from opttune.space.facts import ModelFacts
+from opttune.space.auto import ModelFacts
 from tests.support.optimizer_tasks import TASKS
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from opttune.catalog import check_recipe, find_optimizer
-from opttune.catalog.check import with_defaults
+from opttune.catalog import OptionInfo, ScheduleInfo, check_recipe, find_optimizer, find_schedule
+from opttune.catalog.check import split_warmup, with_defaults
 from opttune.errors import OpttuneError, RecipeError, UnknownNameError
 from opttune.recipe import Part, Recipe
 
@@ -43,3 +43,19 @@ def test_what_fits_passes() -> None:
 def test_defaults_fill_what_a_part_leaves_open() -> None:
     options = with_defaults(Part("lion", {"lr": 1e-3}), find_optimizer("lion"))
     assert options == {"lr": 1e-3, "betas": (0.9, 0.99), "weight_decay": 0.1}
+
+
+def test_a_warmup_is_known_by_its_row_not_by_its_name() -> None:
+    options = (OptionInfo("power", 1.0), OptionInfo("ramp", 0.25, rises="warmup"))
+    row = ScheduleInfo("ramped", "nowhere.shape", "rises first", options, "test")
+
+    assert row.warmup == options[1]
+    assert split_warmup(Part("ramped"), row) == (0.25, {"power": 1.0})
+    assert split_warmup(Part("ramped", {"ramp": 0.5}), row) == (0.5, {"power": 1.0})
+
+
+@pytest.mark.parametrize("name", ["one_cycle", "cyclical"])
+def test_a_schedule_without_a_warmup_keeps_all_its_options(name: str) -> None:
+    info = find_schedule(name)
+
+    assert split_warmup(Part(name), info) == (0.0, with_defaults(Part(name), info))

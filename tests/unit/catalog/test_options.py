@@ -4,7 +4,7 @@ import pytest
 
 from opttune.catalog import options as o
 from opttune.catalog.ranges import SearchRange
-from opttune.catalog.schedules import SCHEDULES, WARMUP_FRACTION
+from opttune.catalog.schedules import SCHEDULES
 from opttune.catalog.training import TRAINING_OPTIONS
 from opttune.errors import RecipeError
 from opttune.recipe import Part, Recipe
@@ -30,8 +30,13 @@ def test_fixed_rates_are_not_searched() -> None:
 
 
 def test_schedules_that_rise_by_themselves_or_wait_have_no_warmup() -> None:
-    bare = {info.name for info in SCHEDULES if WARMUP_FRACTION not in info.options}
+    bare = {info.name for info in SCHEDULES if info.warmup is None}
     assert bare == {"one_cycle", "cyclical", "plateau"}
+
+
+def test_rates_rise_in_a_warmup_or_by_the_shape_itself() -> None:
+    rises = {(option.name, option.rises) for info in SCHEDULES for option in info.options if option.rises}
+    assert rises == {("warmup_fraction", "warmup"), ("rise_fraction", "shape")}
 
 
 def test_they_are_fields_of_a_recipe_with_the_same_defaults():

@@ -2,13 +2,13 @@
 
 import pytest
 
-from opttune.catalog.ranges import Scale, SearchRange
+from opttune.catalog.ranges import ScaleName, SearchRange
 
 
 @pytest.mark.parametrize(
     ("scale", "low", "high"), [("linear", -1.0, 3.0), ("log", 1e-5, 1e-1), ("log_of_one_minus", 0.5, 0.9999)]
 )
-def test_places_and_values_are_each_others_inverse(scale: Scale, low: float, high: float) -> None:
+def test_places_and_values_are_each_others_inverse(scale: ScaleName, low: float, high: float) -> None:
     search = SearchRange(low, high, low, scale, "nobody")
     for place in (0.0, 0.2, 0.5, 1.0):
         assert search.place(search.at(place)) == pytest.approx(place)
@@ -23,7 +23,7 @@ def test_the_centre_moves_with_the_length_only_where_a_short_one_is_given() -> N
 
 
 @pytest.mark.parametrize(("scale", "without"), [("log", 0.0), ("log", -1.0), ("log_of_one_minus", 1.0)])
-def test_a_logarithm_has_no_place_for_its_pole(scale: Scale, without: float) -> None:
+def test_a_logarithm_has_no_place_for_its_pole(scale: ScaleName, without: float) -> None:
     search = SearchRange(0.5, 0.9, 0.7, scale, "nobody")
 
     assert not search.has_place_for(without)

@@ -188,6 +188,8 @@ def test_a_rung_within_the_trials_own_warmup_is_passed_over() -> None:
     assert not is_pruned(study, {12: 9.0}, recipe=warmed)
     assert is_pruned(study, {10: 9.0}, recipe={"schedule": {"name": "cosine", "warmup_fraction": 0.05}})
     assert is_pruned(study, {10: 9.0}, recipe={"schedule": {"name": "cosine"}})
+    assert is_pruned(study, {10: 9.0}, recipe={"schedule": {"name": "one_cycle", "rise_fraction": 0.3}})
+    assert is_pruned(study, {10: 9.0}, recipe={"schedule": {"name": "unknown", "warmup_fraction": 0.1}})
     assert is_pruned(study, {10: 9.0}, recipe="of another kind")
 
 

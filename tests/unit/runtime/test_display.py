@@ -18,7 +18,7 @@ from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.runtime.display import LiveReporter, PlainReporter, make_reporter
 from opttune.runtime.progress import ProgressReporter
-from opttune.space.facts import ModelFacts
+from opttune.space.auto import ModelFacts
 from opttune.space.parse import load_space
 from opttune.study.config import SearchConfig
 from opttune.training.inspection import ModelInspection

@@ -10,7 +10,7 @@ from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.runtime.policy import Action, SearchPolicy, Spent, Train
-from opttune.space.facts import ModelFacts
+from opttune.space.auto import ModelFacts
 from opttune.space.parse import load_space
 from opttune.study.config import SearchConfig
 from opttune.study.selection import Reevaluation

@@ -14,7 +14,7 @@ from opttune.recipe import Part, Recipe
 from opttune.runtime.checkpoints import CheckpointStore
 from opttune.runtime.policy import SearchPolicy
 from opttune.runtime.recorder import TrialRecorder
-from opttune.space.facts import ModelFacts
+from opttune.space.auto import ModelFacts
 from opttune.space.parse import load_space
 from opttune.storages.open_storage import open_storage, quiet_optuna
 from opttune.storages.study_store import StudyStore

@@ -7,17 +7,15 @@ from hypothesis import strategies as st
 
 from opttune.catalog import check_recipe
 from opttune.catalog.lookup import find_optimizer
-from opttune.space import auto_plans
-from opttune.space.auto import AutoSpace, choose_space
-from opttune.space.auto_plans import MAYBE_PRETRAINED, Plan, plan_for
-from opttune.space.facts import ModelFacts
-from opttune.space.model import Choice, Fixed, Range
+from opttune.space import auto
+from opttune.space.auto import MAYBE_PRETRAINED, ModelFacts, Plan, choose_space, plan_for
+from opttune.space.model import Choice, Fixed, Range, SettledSpace
 from opttune.space.parse import load_space, space_names
 from opttune.space.sample import default_parameters, sample_recipe
 from tests.support.strategies import FAST
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-PLANS = [value for value in vars(auto_plans).values() if isinstance(value, Plan)]
+PLANS = [value for value in vars(auto).values() if isinstance(value, Plan)]
 
 MLP = ModelFacts(100_000, has_norms=True, has_hidden_matrices=True)
 CNN = ModelFacts(11_000_000, has_convolutions=True, has_norms=True, has_hidden_matrices=True)
@@ -39,8 +37,40 @@ facts_of_any_module = st.builds(
 )
 
 
-def names(chosen: AutoSpace) -> list[str]:
+def names(chosen: SettledSpace) -> list[str]:
     return [branch.name for branch in chosen.space.optimizers]
+
+
+def test_the_trained_parameters_are_a_share_of_all() -> None:
+    assert ModelFacts(parameters=1000, trainable_share=0.25).trainable == 250
+    assert ModelFacts(parameters=0).trainable == 0
+
+
+def test_by_itself_a_module_is_nothing_in_particular() -> None:
+    facts = ModelFacts(parameters=1)
+    assert not any(getattr(facts, name) for name in ModelFacts.__dataclass_fields__ if name.startswith(("has_", "is_")))
+
+
+@pytest.mark.parametrize(
+    ("facts", "home"),
+    [
+        (ModelFacts(10**6, 0.01, has_lora=True, has_attention=True), "lora"),
+        (ModelFacts(10**6, is_recurrent=True), "rnn"),
+        (ModelFacts(10**5), "wide"),
+        (ModelFacts(10**8, looks_pretrained=True, has_attention=True), "finetune"),
+    ],
+)
+def test_a_kind_of_module_has_a_home_among_the_shipped_spaces(facts: ModelFacts, home: str) -> None:
+    assert plan_for(facts, total_steps=1000).home == home
+
+
+@pytest.mark.parametrize("steps", [300, 100_000])
+@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("convolutions", [False, True])
+def test_every_pick_stands_in_the_space_that_it_names(steps: int, attention: bool, convolutions: bool) -> None:
+    plan = plan_for(ModelFacts(10**8, has_attention=attention, has_convolutions=convolutions), steps)
+    for pick in plan.picks:
+        assert pick.optimizer in {branch.name for branch in load_space(pick.space).optimizers}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +106,7 @@ def test_convolutions_without_norms_start_with_adamw_and_always_clip() -> None:
 
     assert names(chosen)[0] == "adamw"
     assert dict(chosen.space.training)["gradient_clip_norm"] == Fixed(1.0)
-    assert any("clipped" in reason for reason in chosen.reasons)
+    assert any("clipped" in reason for reason in chosen.notes)
     assert isinstance(dict(choose_space(CNN, 20_000, 30).space.training)["gradient_clip_norm"], Choice)
 
 
@@ -99,9 +129,9 @@ def test_the_length_moves_the_priors_and_the_reasons_say_so() -> None:
     ]
 
     assert [rate.prior for rate in rates if isinstance(rate, Range)] == [1e-2, 1e-3]
-    assert any("300 steps are few: muon from 0.02 to 0.04, adamw from 0.001 to 0.01" in why for why in short.reasons)
-    assert "For the same reason other fields start elsewhere: momentum of muon from 0.95 to 0.9." in short.reasons
-    assert not any("steps are few" in reason or "same reason" in reason for reason in long.reasons)
+    assert any("300 steps are few: muon from 0.02 to 0.04, adamw from 0.001 to 0.01" in why for why in short.notes)
+    assert "For the same reason other fields start elsewhere: momentum of muon from 0.95 to 0.9." in short.notes
+    assert not any("steps are few" in reason or "same reason" in reason for reason in long.notes)
 
 
 def test_muon_goes_first_in_short_trainings_where_more_than_one_optimizer_is_searched() -> None:
@@ -111,22 +141,22 @@ def test_muon_goes_first_in_short_trainings_where_more_than_one_optimizer_is_sea
     assert names(choose_space(MLP, 300, 4)) == ["adamw"]
     assert names(choose_space(MLP, 300, 30)) == ["muon", "adamw", "sgd", "nadamw", "lion"]
     assert names(choose_space(MLP, 100, 30)) == ["adamw", "muon", "sgd", "nadamw", "lion"]
-    assert any(why.startswith(reason) for why in choose_space(MLP, 300, 8).reasons)
-    assert not any(why.startswith(reason) for why in choose_space(MLP, 100, 30).reasons)
+    assert any(why.startswith(reason) for why in choose_space(MLP, 300, 8).notes)
+    assert not any(why.startswith(reason) for why in choose_space(MLP, 100, 30).notes)
 
 
 def test_a_small_budget_holds_fields_and_the_reasons_name_each_once() -> None:
-    reasons = choose_space(MLP, 300, 8).reasons
+    reasons = choose_space(MLP, 300, 8).notes
     said = next(reason for reason in reasons if "too small to vary" in reason)
 
     assert said.count("weight_decay") == 1
-    assert not any("too small to vary" in reason for reason in choose_space(MLP, 300, 30).reasons)
+    assert not any("too small to vary" in reason for reason in choose_space(MLP, 300, 30).notes)
 
 
 def test_who_trains_a_transformer_is_told_that_it_may_be_pretrained() -> None:
-    assert MAYBE_PRETRAINED in choose_space(GPT, 100_000, 30).reasons
-    assert MAYBE_PRETRAINED not in choose_space(LORA, 1_000, 30).reasons
-    assert MAYBE_PRETRAINED not in choose_space(BERT, 1_000, 30).reasons
+    assert MAYBE_PRETRAINED in choose_space(GPT, 100_000, 30).notes
+    assert MAYBE_PRETRAINED not in choose_space(LORA, 1_000, 30).notes
+    assert MAYBE_PRETRAINED not in choose_space(BERT, 1_000, 30).notes
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.words[:20])
@@ -165,5 +195,5 @@ def test_any_facts_give_recipes_that_the_catalog_takes(facts: ModelFacts, steps:
 
     check_recipe(sample_recipe(chosen.space, optuna.trial.FixedTrial(default_parameters(chosen.space, 0))))
     check_recipe(sample_recipe(chosen.space, study.ask()))
-    assert all(reason.endswith(".") and "\n" not in reason for reason in chosen.reasons)
+    assert all(reason.endswith(".") and "\n" not in reason for reason in chosen.notes)
     assert chosen == choose_space(facts, steps, budget)

@@ -56,6 +56,52 @@ def test_a_place_outside_is_taken_for_the_end(place: float) -> None:
     assert Range(1.0, 2.0).at(place) == (1.0 if place < 0 else 2.0)
 
 
+def test_rounding_leaves_three_digits_and_stays_in_the_range() -> None:
+    assert Range(1e-5, 1e-1, "log").rounded(0.0012345) == 0.00123
+    assert Range(0.12345, 0.5).rounded(0.12345) == 0.12345
+    assert Range(0.1, 0.98765).rounded(0.98765) == 0.98765
+    assert Range(0.5, 0.9999, "log_of_one_minus").rounded(0.9987654) == pytest.approx(1 - 0.00123, abs=1e-15)
+    assert Range(1000.0, 1001.0).rounded(1000.12345) == 1000.123
+    assert Range(1, 9999, integer=True).rounded(1234.0) == 1234.0
+
+
+def test_a_value_outside_is_clipped_to_the_nearest_end() -> None:
+    assert [Range(0.1, 0.2).clip(value) for value in (-1.0, 0.15, 7.0)] == [0.1, 0.15, 0.2]
+
+
+@FAST
+@given(ranges(), st.floats(0, 1))
+def test_a_value_comes_back_from_optuna_up_to_rounding(found: Range, place: float) -> None:
+    value = found.at(place)
+    (low, high), stored = found.optuna_bounds, found.to_optuna(value)
+
+    assert isinstance(stored, float)
+    assert low <= stored <= high
+    assert found.from_optuna(stored) == pytest.approx(value, abs=1e-15)
+    assert found.is_encoded or found.from_optuna(stored) == value
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "stored", "is_log"),
+    [
+        (Range(0.5, 0.75), "adamw.x", 0.75, False),
+        (Range(0.5, 0.75, "log"), "adamw.x", 0.75, True),
+        (Range(0.5, 0.75, "log_of_one_minus"), "adamw.one_minus_x", 0.25, True),
+    ],
+)
+def test_optuna_is_asked_for_the_distance_to_one_on_its_scale(
+    found: Range, asked: str, stored: float, is_log: bool
+) -> None:
+    assert (found.optuna_name("adamw.x"), found.to_optuna(0.75), found.is_log_in_optuna) == (asked, stored, is_log)
+    assert found.optuna_name("x") == asked.removeprefix("adamw.")
+
+
+def test_optuna_holds_whole_numbers_as_such_and_choices_as_they_are() -> None:
+    assert repr(Range(1, 8, integer=True).to_optuna(4.0)) == "4"
+    assert Choice(("a", None)).to_optuna(None) is None
+    assert Choice(("a", None)).optuna_name("adamw.x") == "adamw.x"
+
+
 def test_the_prior_is_the_centre() -> None:
     assert Range(0.0, 1.0, prior=0.1).centre == 0.1
     assert Choice(("a", "b"), start=1).centre == "b"
@@ -163,3 +209,33 @@ def test_a_branch_gives_its_fields_by_name() -> None:
 
     assert branch.get("lr") == Fixed(1)
     assert branch.get("eps") is None
+
+
+def test_a_field_of_a_branch_is_replaced_and_the_others_keep_their_places() -> None:
+    branch = Branch("adamw", (("lr", Fixed(1)), ("beta1", Fixed(0.9))))
+
+    assert branch.with_field("lr", Fixed(2)) == Branch("adamw", (("lr", Fixed(2)), ("beta1", Fixed(0.9))))
+    assert branch.with_field("eps", Fixed(2)) == branch
+
+
+def test_all_fields_of_a_space_are_changed_by_their_full_names() -> None:
+    space = Space(
+        "mine",
+        (Branch("adamw", (("lr", Fixed(1)),)), Branch("sgd", (("lr", Fixed(1)),))),
+        (Branch("cosine", (("warmup_fraction", Fixed(0.1)),)),),
+        (("gradient_clip_norm", Fixed(1.0)),),
+    )
+    seen: list[str] = []
+
+    def change(name: str, field: Fixed) -> Fixed:
+        seen.append(name)
+        return Fixed(2) if name == "sgd.lr" else field
+
+    changed = space.map_fields(change)
+
+    assert seen == ["adamw.lr", "sgd.lr", "cosine.warmup_fraction", "gradient_clip_norm"]
+    assert changed.optimizers == (space.optimizers[0], Branch("sgd", (("lr", Fixed(2)),)))
+    assert (changed.schedules, changed.training) == (space.schedules, space.training)
+    assert changed == space.map_optimizers(
+        lambda branch: branch.with_field("lr", Fixed(2)) if branch.name == "sgd" else branch
+    )

@@ -10,7 +10,7 @@ from opttune.catalog import check_recipe
 from opttune.recipe import Groups, Part, Recipe
 from opttune.space.model import Branch, Choice, FieldError, Fixed, Range, Scalar, Space
 from opttune.space.parse import load_space, parse_space, space_names
-from opttune.space.sample import default_parameters, default_recipe, parameter, sample_recipe
+from opttune.space.sample import default_parameters, default_recipe, sample_recipe
 from tests.support.strategies import FAST, spaces
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -105,7 +105,8 @@ def one_minus_ranges(draw: st.DrawFn) -> Range:
 def test_a_decay_rate_stays_in_its_range_to_the_last_digit(found: Range, seed: int) -> None:
     space = Space("mine", (Branch("sgd", (("momentum", found),)),))
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
-    ends = [optuna.trial.FixedTrial(dict([parameter("sgd.momentum", found, end)])) for end in (found.low, found.high)]
+    asked = found.optuna_name("sgd.momentum")
+    ends = [optuna.trial.FixedTrial({asked: found.to_optuna(end)}) for end in (found.low, found.high)]
 
     for trial in (*ends, study.ask(), study.ask()):
         momentum = sample_recipe(space, trial).optimizer["momentum"]

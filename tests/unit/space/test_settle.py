@@ -1,45 +1,230 @@
+from typing import Any
+
 import pytest
 
-from opttune.errors import UnknownNameError
-from opttune.space.facts import ModelFacts
+from opttune.space.auto import ModelFacts
+from opttune.space.model import Choice, Fixed, Range, Scalar, SettledSpace, Space
 from opttune.space.parse import load_space
-from opttune.space.settle import settle_space
+from opttune.space.sample import default_parameters
+from opttune.space.settle import EarlierBest, settle, with_earlier_best, without_trainer_settings
+from tests.support.searches import TINY, make_space
 
 FACTS = ModelFacts(parameters=10_000, has_hidden_matrices=True)
 
+SPACE = make_space("""
+optimizer:
+  adamw:
+    lr: {low: 1e-5, high: 1e-1, log: true, prior: 1e-3, source: test}
+    beta2: {low: 0.5, high: 0.999, log_of_one_minus: true, prior: 0.9, source: test}
+    weight_decay: {choices: [0.0, 0.1, 0.2], source: test}
+  sgd:
+    lr: {low: 1e-4, high: 1.0, log: true, prior: 1e-2, source: test}
+    momentum: 0.9
+schedule:
+  constant: {}
+  linear: {warmup_fraction: {low: 0.0, high: 0.1, source: test}}
+  cosine: {warmup_fraction: {low: 0.0, high: 0.1, source: test}}
+accumulate_grad_batches: {low: 1, high: 8, prior: 1, source: test}
+""")
+SETTLED = SettledSpace(SPACE, ("noted before",))
+ADAMW: dict[str, Scalar] = {
+    "optimizer": "adamw",
+    "schedule": "linear",
+    "adamw.lr": 0.02,
+    "adamw.one_minus_beta2": 0.01,
+    "adamw.weight_decay": 0.2,
+    "linear.warmup_fraction": 0.05,
+    "accumulate_grad_batches": 4,
+}
+SGD: dict[str, Scalar] = {"optimizer": "sgd", "schedule": "constant", "sgd.lr": 0.5, "accumulate_grad_batches": 2}
 
-def varying(space):
+
+def settled_as(name: str, budget: float, steps: int = 300, **more: Any) -> SettledSpace:
+    """Settle a space that ships with opttune."""
+    settings = {"trainer": {}, "facts": FACTS, "total_steps": steps, "budget": budget, **more}
+    return settle(load_space(name), name, **settings)
+
+
+def varying(space: Space) -> set[str]:
     return {name for name, _ in space.parameters()}
 
 
-def test_auto_chooses_and_says_why():
-    settled = settle_space("auto", FACTS, total_steps=300, budget=12)
+def earlier(parameters: dict[str, Scalar], **more: Any) -> EarlierBest:
+    merged = {**parameters, **more}
+    return EarlierBest(str(merged["optimizer"]), str(merged["schedule"]), merged, 0.5)
+
+
+def warm(*found: EarlierBest, space: Space = SPACE) -> Space:
+    return with_earlier_best(SettledSpace(space), found).space
+
+
+def test_auto_chooses_and_says_why() -> None:
+    settled = settled_as("auto", budget=12)
+
     assert settled.space.name == "auto"
     assert any("adamw" in note for note in settled.notes)
 
 
-def test_a_small_budget_holds_what_it_does_not_pay_for_and_says_so():
-    settled = settle_space("adamw", FACTS, total_steps=300, budget=5)
+def test_a_small_budget_holds_what_it_does_not_pay_for_and_says_so() -> None:
+    settled = settled_as("adamw", budget=5)
+
     assert varying(settled.space) == {"adamw.lr", "schedule"}
     assert "adamw.beta2 = 0.999 (varies from a budget of 25 trainings on)" in settled.notes[0]
 
 
-def test_a_large_budget_varies_all_that_the_space_does():
-    settled = settle_space("adamw", FACTS, total_steps=300, budget=40)
+def test_a_large_budget_varies_all_that_the_space_does() -> None:
+    settled = settled_as("adamw", budget=40)
+
     assert varying(settled.space) == varying(load_space("adamw"))
     assert settled.notes == ()
 
 
-def test_learning_rates_start_higher_in_short_trainings():
-    def centre(steps):
-        branch = settle_space("wide", FACTS, total_steps=steps, budget=40).space.optimizers[0]
-        assert branch.name == "adamw"
-        return branch.get("lr").centre
+@pytest.mark.parametrize(("steps", "centre"), [(300, 1e-2), (100_000, 1e-3)])
+def test_learning_rates_start_higher_in_short_trainings(steps: int, centre: float) -> None:
+    branch = settled_as("wide", budget=40, steps=steps).space.optimizers[0]
+    lr = branch.get("lr")
 
-    assert centre(300) == pytest.approx(1e-2)
-    assert centre(100_000) == pytest.approx(1e-3)
+    assert branch.name == "adamw"
+    assert lr is not None
+    assert lr.centre == pytest.approx(centre)
 
 
-def test_an_unknown_name_is_refused():
-    with pytest.raises(UnknownNameError, match="unknown space 'adamww'"):
-        settle_space("adamww", FACTS, total_steps=300, budget=5)
+def test_a_space_of_the_users_own_stays_with_any_budget_and_length() -> None:
+    space = make_space(TINY)
+
+    assert settle(space, "", trainer={}, facts=FACTS, total_steps=300, budget=2) == SettledSpace(space)
+
+
+@pytest.mark.parametrize("name", ["auto", "wide", "rnn"])
+def test_what_the_trainer_settles_does_not_vary_in_a_shipped_space(name: str) -> None:
+    space = settled_as(name, budget=40, trainer={"gradient_clip_val": 0.5, "accumulate_grad_batches": 4}).space
+
+    assert dict(space.training) == {"gradient_clip_norm": Fixed(0.5), "accumulate_grad_batches": Fixed(4)}
+
+
+def test_what_the_trainer_settles_comes_last_and_the_rest_stays() -> None:
+    space = make_space(TINY + "gradient_clip_norm: {choices: [1.0, null]}\naccumulate_grad_batches: {choices: [1, 2]}")
+
+    assert without_trainer_settings(space, {"accelerator": "cpu"}) == space
+    assert without_trainer_settings(space, {"gradient_clip_val": 0}).training == (
+        ("accumulate_grad_batches", Choice((1, 2))),
+        ("gradient_clip_norm", Fixed(None)),
+    )
+
+
+def test_an_earlier_study_teaches_a_shipped_space_and_one_of_the_users_own() -> None:
+    best = [EarlierBest("adamw", "cosine", {"adamw.lr": 2e-4}, 0.5)]
+    shipped = settled_as("adamw", budget=40, earlier=best)
+    own = settle(SPACE, "", trainer={}, facts=FACTS, total_steps=300, budget=2, earlier=best)
+
+    assert [settled.space.optimizers[0].fields[0][1].centre for settled in (shipped, own)] == [2e-4, 2e-4]
+    assert [settled.notes[-1] for settled in (shipped, own)] == [
+        "Starts from the best of an earlier study: lr of adamw 0.0002."
+    ] * 2
+
+
+def test_only_the_best_trial_teaches_what_all_recipes_share() -> None:
+    cosine = earlier(SGD, schedule="cosine", **{"cosine.warmup_fraction": 0.02})
+    space = warm(earlier(ADAMW), cosine)
+
+    assert [branch.name for branch in space.schedules] == ["linear", "constant", "cosine"]
+    assert space.schedules[2] == SPACE.schedules[2]
+
+
+def test_the_default_recipes_are_what_was_best() -> None:
+    space = warm(earlier(ADAMW), earlier(SGD))
+
+    # of what all recipes share, the best trial's counts; so does its schedule
+    shared = {name: ADAMW[name] for name in ("schedule", "linear.warmup_fraction", "accumulate_grad_batches")}
+    assert default_parameters(space, 0) == pytest.approx(ADAMW)
+    assert default_parameters(space, 1) == {**SGD, **shared}
+
+
+def test_ranges_and_choices_stay_as_they_are() -> None:
+    space = warm(earlier(ADAMW), earlier(SGD))
+    for before, after in zip(SPACE.optimizers, space.optimizers, strict=True):
+        for (name, field), (same, moved) in zip(before.fields, after.fields, strict=True):
+            assert name == same
+            assert type(field) is type(moved)
+            if isinstance(field, Range) and isinstance(moved, Range):
+                assert (field.low, field.high, field.scale) == (moved.low, moved.high, moved.scale)
+            if isinstance(field, Choice) and isinstance(moved, Choice):
+                assert field.choices == moved.choices
+            if isinstance(field, Fixed):
+                assert field == moved
+
+
+def test_optimizers_and_the_schedule_that_were_best_come_first() -> None:
+    space = warm(earlier(SGD, schedule="linear"), earlier(ADAMW))
+
+    assert [branch.name for branch in space.optimizers] == ["sgd", "adamw"]
+    assert [branch.name for branch in space.schedules] == ["linear", "constant", "cosine"]
+
+
+def test_an_optimizer_that_was_not_tried_comes_last_with_the_prior_it_had() -> None:
+    space = warm(earlier(SGD))
+
+    assert [branch.name for branch in space.optimizers] == ["sgd", "adamw"]
+    assert space.optimizers[1] == SPACE.optimizers[0]
+
+
+@pytest.mark.parametrize(("rate", "prior"), [(1e-9, 1e-5), (0.05, 0.05), (7.0, 0.1)])
+def test_what_lies_outside_a_range_is_moved_to_its_end(rate: float, prior: float) -> None:
+    lr = warm(earlier(ADAMW, **{"adamw.lr": rate})).optimizers[0].get("lr")
+
+    assert isinstance(lr, Range)
+    assert lr.prior == prior
+
+
+@pytest.mark.parametrize(("asked", "prior"), [(0.05, 0.95), (1e-6, 0.999), (0.9, 0.5)])
+def test_a_decay_rate_is_read_back_from_its_distance_to_one(asked: float, prior: float) -> None:
+    beta2 = warm(earlier(ADAMW, **{"adamw.one_minus_beta2": asked})).optimizers[0].get("beta2")
+
+    assert isinstance(beta2, Range)
+    assert beta2.prior == pytest.approx(prior)
+
+
+@pytest.mark.parametrize(("decay", "start"), [(0.1, 0.1), (0.2, 0.2), (0.3, 0.0)])
+def test_a_choice_starts_with_what_was_best_if_it_is_one_of_them(decay: float, start: float) -> None:
+    field = warm(earlier(ADAMW, **{"adamw.weight_decay": decay})).optimizers[0].get("weight_decay")
+
+    assert field is not None
+    assert field.centre == start
+
+
+def test_a_schedule_that_the_space_lacks_changes_no_order() -> None:
+    space = warm(earlier(ADAMW, schedule="wsd"))
+
+    assert space.schedules[0] == SPACE.schedules[0]
+    assert [branch.name for branch in space.schedules] == ["constant", "linear", "cosine"]
+
+
+def test_an_optimizer_that_the_space_lacks_is_passed_over() -> None:
+    lion = EarlierBest("lion", "linear", {"optimizer": "lion", "schedule": "linear", "lion.lr": 1e-4}, 0.1)
+    settled = with_earlier_best(SETTLED, [lion, earlier(SGD)])
+
+    assert [branch.name for branch in settled.space.optimizers] == ["sgd", "adamw"]
+    assert settled.space == warm(earlier(SGD))
+
+
+def test_a_study_of_other_optimizers_alone_teaches_nothing_and_says_so() -> None:
+    lion = EarlierBest("lion", "linear", {"lion.lr": 1e-4}, 0.1)
+    settled = with_earlier_best(SETTLED, [lion])
+
+    assert settled.space == SPACE
+    assert settled.notes[0] == "noted before"
+    assert "tried lion, none of which this space holds" in settled.notes[1]
+
+
+def test_what_the_search_starts_from_is_noted() -> None:
+    notes = with_earlier_best(SETTLED, [earlier(ADAMW), earlier(SGD)]).notes
+
+    assert notes[0] == "noted before"
+    assert notes[1] == "Starts from the best of an earlier study: lr of adamw 0.02, sgd 0.5."
+
+
+def test_whole_numbers_stay_whole() -> None:
+    found = [default_parameters(warm(earlier(ADAMW)), index)["accumulate_grad_batches"] for index in range(2)]
+
+    assert found == [4, 4]
+    assert all(isinstance(value, int) for value in found)

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from opttune.guard.rules import Guard
-from opttune.space.facts import ModelFacts
+from opttune.space.auto import ModelFacts
 from opttune.storages.records import ORIGIN, OUT_DIR
 from opttune.study.metadata import StudyMetadata
 from opttune.training.inspection import ModelInspection

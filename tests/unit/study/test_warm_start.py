@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -7,13 +6,13 @@ from optuna.storages import BaseStorage
 
 from opttune.errors import InputError
 from opttune.outcome import StopReason
-from opttune.space.model import Choice, Fixed, Range, Scalar, Space
+from opttune.space.model import Scalar, SettledSpace, Space
 from opttune.space.sample import default_parameters, sample_recipe
-from opttune.space.settle import SettledSpace
+from opttune.space.settle import EarlierBest, with_earlier_best
 from opttune.storages.find_study import folder_name
 from opttune.storages.open_storage import open_storage
 from opttune.storages.study_store import StudyStore
-from opttune.study.warm_start import EarlierBest, find_earlier, with_earlier_best
+from opttune.study.warm_start import find_earlier
 from tests.support.records import make_outcome, make_pause
 from tests.support.searches import make_space
 
@@ -70,15 +69,6 @@ def add(store: StudyStore, parameters: dict[str, Scalar], value: float | None, s
     outcome = make_outcome(value)
     store.save_outcome(store.trials.record(trial.number), outcome)
     store.trials.tell(trial.number, outcome)
-
-
-def earlier(parameters: dict[str, Scalar], **more: Any) -> EarlierBest:
-    merged = {**parameters, **more}
-    return EarlierBest(str(merged["optimizer"]), str(merged["schedule"]), merged, 0.5)
-
-
-def warm(*found: EarlierBest, space: Space = SPACE) -> Space:
-    return with_earlier_best(SettledSpace(space), found).space
 
 
 def names(found: list[EarlierBest]) -> list[tuple[str, float]]:
@@ -177,104 +167,6 @@ def test_a_study_without_a_finished_trial_is_refused(tmp_path: Path) -> None:
         find_earlier(tmp_path / "old")
 
 
-def test_the_default_recipes_are_what_was_best() -> None:
-    space = warm(earlier(ADAMW), earlier(SGD))
-
-    # of what all recipes share, the best trial's counts; so does its schedule
-    shared = {name: ADAMW[name] for name in ("schedule", "linear.warmup_fraction", "accumulate_grad_batches")}
-    assert default_parameters(space, 0) == pytest.approx(ADAMW)
-    assert default_parameters(space, 1) == {**SGD, **shared}
-
-
-def test_ranges_and_choices_stay_as_they_are() -> None:
-    space = warm(earlier(ADAMW), earlier(SGD))
-    for before, after in zip(SPACE.optimizers, space.optimizers, strict=True):
-        for (name, field), (same, moved) in zip(before.fields, after.fields, strict=True):
-            assert name == same
-            assert type(field) is type(moved)
-            if isinstance(field, Range) and isinstance(moved, Range):
-                assert (field.low, field.high, field.scale) == (moved.low, moved.high, moved.scale)
-            if isinstance(field, Choice) and isinstance(moved, Choice):
-                assert field.choices == moved.choices
-            if isinstance(field, Fixed):
-                assert field == moved
-
-
-def test_optimizers_and_the_schedule_that_were_best_come_first() -> None:
-    space = warm(earlier(SGD, schedule="linear"), earlier(ADAMW))
-
-    assert [branch.name for branch in space.optimizers] == ["sgd", "adamw"]
-    assert [branch.name for branch in space.schedules] == ["linear", "constant"]
-
-
-def test_an_optimizer_that_was_not_tried_comes_last_with_the_prior_it_had() -> None:
-    space = warm(earlier(SGD))
-
-    assert [branch.name for branch in space.optimizers] == ["sgd", "adamw"]
-    assert space.optimizers[1] == SPACE.optimizers[0]
-
-
-@pytest.mark.parametrize(("rate", "prior"), [(1e-9, 1e-5), (0.05, 0.05), (7.0, 0.1)])
-def test_what_lies_outside_a_range_is_moved_to_its_end(rate: float, prior: float) -> None:
-    lr = warm(earlier(ADAMW, **{"adamw.lr": rate})).optimizers[0].get("lr")
-
-    assert isinstance(lr, Range)
-    assert lr.prior == prior
-
-
-@pytest.mark.parametrize(("asked", "prior"), [(0.05, 0.95), (1e-6, 0.999), (0.9, 0.5)])
-def test_a_decay_rate_is_read_back_from_its_distance_to_one(asked: float, prior: float) -> None:
-    beta2 = warm(earlier(ADAMW, **{"adamw.one_minus_beta2": asked})).optimizers[0].get("beta2")
-
-    assert isinstance(beta2, Range)
-    assert beta2.prior == pytest.approx(prior)
-
-
-@pytest.mark.parametrize(("decay", "start"), [(0.1, 0.1), (0.2, 0.2), (0.3, 0.0)])
-def test_a_choice_starts_with_what_was_best_if_it_is_one_of_them(decay: float, start: float) -> None:
-    field = warm(earlier(ADAMW, **{"adamw.weight_decay": decay})).optimizers[0].get("weight_decay")
-
-    assert field is not None
-    assert field.centre == start
-
-
-def test_a_schedule_that_the_space_lacks_changes_no_order() -> None:
-    space = warm(earlier(ADAMW, schedule="cosine"))
-
-    assert [branch.name for branch in space.schedules] == ["constant", "linear"]
-
-
-def test_an_optimizer_that_the_space_lacks_is_passed_over() -> None:
-    lion = EarlierBest("lion", "linear", {"optimizer": "lion", "schedule": "linear", "lion.lr": 1e-4}, 0.1)
-    settled = with_earlier_best(SETTLED, [lion, earlier(SGD)])
-
-    assert [branch.name for branch in settled.space.optimizers] == ["sgd", "adamw"]
-    assert settled.space == warm(earlier(SGD))
-
-
-def test_a_study_of_other_optimizers_alone_teaches_nothing_and_says_so() -> None:
-    lion = EarlierBest("lion", "linear", {"lion.lr": 1e-4}, 0.1)
-    settled = with_earlier_best(SETTLED, [lion])
-
-    assert settled.space == SPACE
-    assert settled.notes[0] == "noted before"
-    assert "tried lion, none of which this space holds" in settled.notes[1]
-
-
-def test_what_the_search_starts_from_is_noted() -> None:
-    notes = with_earlier_best(SETTLED, [earlier(ADAMW), earlier(SGD)]).notes
-
-    assert notes[0] == "noted before"
-    assert notes[1] == "Starts from the best of an earlier study: lr of adamw 0.02, sgd 0.5."
-
-
-def test_whole_numbers_stay_whole() -> None:
-    found = [default_parameters(warm(earlier(ADAMW)), index)["accumulate_grad_batches"] for index in range(2)]
-
-    assert found == [4, 4]
-    assert all(isinstance(value, int) for value in found)
-
-
 def test_a_warm_space_can_be_stored_and_searched(tmp_path: Path) -> None:
     store = make_study(journal(tmp_path / "old"))
     for parameters, value in ((ADAMW, 0.5), (SGD, 0.4)):
@@ -294,4 +186,4 @@ def test_an_earlier_study_of_a_single_optimizer_teaches_a_space_of_several(tmp_p
     (found,) = find_earlier(tmp_path / "old")
 
     assert (found.optimizer, found.schedule) == ("sgd", "constant")
-    assert default_parameters(warm(found), 0)["sgd.lr"] == 0.3
+    assert default_parameters(with_earlier_best(SETTLED, [found]).space, 0)["sgd.lr"] == 0.3

@@ -1,16 +1,33 @@
 from dataclasses import replace
 
+import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opttune.catalog import check_recipe
 from opttune.catalog.lookup import optimizer_names
-from opttune.space.length import HIGHEST_PLACE, for_length, lr_factor, with_room
+from opttune.catalog.training import TRAINING_OPTIONS
+from opttune.space.fit import (
+    FROM_BUDGET,
+    HIGHEST_PLACE,
+    Held,
+    fields_for_budget,
+    for_budget,
+    for_length,
+    longest_warmup,
+    lr_factor,
+    with_room,
+)
 from opttune.space.model import Branch, Choice, Field, Fixed, Range, Space
-from opttune.space.parse import load_space, space_names
+from opttune.space.parse import LR_TIMES_WEIGHT_DECAY, load_space, parse_space, space_names
+from opttune.space.sample import default_parameters, sample_recipe
+from tests.support.searches import make_space
 from tests.support.strategies import FAST
 
 LENGTHS = (1, 50, 300, 1_000, 3_000, 30_000, 1_000_000)
+
+every_space = pytest.mark.parametrize("name", space_names())
 
 
 def field_of(space: Space, optimizer: str, name: str) -> Field:
@@ -41,12 +58,12 @@ def test_in_300_steps_wide_starts_lion_and_muon_where_they_are_best() -> None:
     assert field_of(wide, "muon", "momentum").centre == 0.9
 
 
-@pytest.mark.parametrize("name", space_names())
+@every_space
 def test_a_long_training_leaves_a_space_as_it_is(name: str) -> None:
     assert for_length(load_space(name), 30_000) == load_space(name)
 
 
-@pytest.mark.parametrize("name", space_names())
+@every_space
 @pytest.mark.parametrize("steps", LENGTHS)
 def test_only_priors_move_and_stay_in_their_ranges(name: str, steps: int) -> None:
     before, after = load_space(name), for_length(load_space(name), steps)
@@ -146,7 +163,7 @@ def test_any_range_keeps_its_prior_inside(low: float, width: float, place: float
     assert lr.low <= moved.prior <= lr.high
 
 
-@pytest.mark.parametrize("name", space_names())
+@every_space
 def test_room_is_only_made_upwards_and_only_in_short_trainings(name: str) -> None:
     space = load_space(name)
 
@@ -163,3 +180,108 @@ def test_after_room_was_made_the_centre_moves_all_the_way() -> None:
 
     assert isinstance(moved, Range)
     assert moved.prior == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "longest"),
+    [
+        ("constant: {warmup_fraction: 0.0}", 0.0),
+        ("linear: {warmup_fraction: {low: 0.0, high: 0.15, source: test}}", 0.15),
+        ("linear: {warmup_fraction: {choices: [0.0, 0.2, 0.05], source: test}}", 0.2),
+        ("linear: {warmup_fraction: 0.05}, cosine: {warmup_fraction: 0.25}", 0.25),
+        ("linear: {warmup_fraction: {low: 0.0, high: 0.8, source: test}}", 0.3),
+        ("one_cycle: {rise_fraction: 0.2}", 0.2),
+    ],
+)
+def test_the_longest_warmup_of_any_recipe_counts(schedule: str, longest: float) -> None:
+    text = f"optimizer: {{sgd: {{lr: 0.1}}}}\nschedule: {{{schedule}}}"
+
+    assert longest_warmup(make_space(text)) == longest
+
+
+def test_a_schedule_that_does_not_say_warms_up_as_the_catalog_does() -> None:
+    assert 0 < longest_warmup(make_space("optimizer: {sgd: {lr: 0.1}}\nschedule: one_cycle")) <= 0.3
+
+
+def varying(space: Space) -> set[str]:
+    return {name.rpartition(".")[2] for name, _ in space.parameters()}
+
+
+@every_space
+def test_below_10_only_the_rate_the_optimizer_and_the_schedule_vary(name: str) -> None:
+    space, _ = for_budget(load_space(name), 9.9)
+
+    assert varying(space) <= {"optimizer", "schedule", "lr", "d_coef"}
+
+
+@every_space
+def test_from_10_warmup_weight_decay_and_beta1_vary_too(name: str) -> None:
+    full = varying(load_space(name))
+    space, _ = for_budget(load_space(name), 10)
+
+    assert full & {"lr", "warmup_fraction", "weight_decay", "beta1", "momentum"} <= varying(space)
+    assert not varying(space) & {"beta2", "eps", "gradient_clip_norm", "final_lr_fraction"}
+
+
+@every_space
+def test_from_25_everything_varies(name: str) -> None:
+    assert for_budget(load_space(name), 25) == (load_space(name), ())
+
+
+@every_space
+@pytest.mark.parametrize("budget", [1, 10, 25])
+def test_what_does_not_vary_is_held_at_its_centre(name: str, budget: float) -> None:
+    full = dict(load_space(name).parameters())
+    space, held = for_budget(load_space(name), budget)
+    left = dict(space.parameters())
+
+    assert full.keys() == left.keys() | {one.name for one in held}
+    assert all(full[one.name].centre == one.value and one.from_budget > budget for one in held)
+    assert all(full[key] == field for key, field in left.items())
+
+
+@every_space
+def test_the_default_recipes_are_the_same_for_any_budget(name: str) -> None:
+    full = load_space(name)
+    space, _ = for_budget(full, 1)
+    for index in range(len(full.optimizers)):
+        recipes = [sample_recipe(one, optuna.trial.FixedTrial(default_parameters(one, index))) for one in (full, space)]
+        check_recipe(recipes[1])
+        assert recipes[0] == recipes[1]
+
+
+def test_every_field_of_the_trainer_has_a_least_budget() -> None:
+    assert {option.name for option in TRAINING_OPTIONS} <= FROM_BUDGET.keys()
+
+
+def test_the_product_of_rate_and_decay_counts_as_decay() -> None:
+    fields = "{lr: {low: 1e-4, high: 1e-2, log: true}, lr_times_weight_decay: {low: 1e-6, high: 1e-4, log: true}}"
+    space = parse_space(f"optimizer: {{adamw: {fields}}}", "mine")
+
+    assert fields_for_budget(space, 9) == ("adamw.lr",)
+    assert fields_for_budget(space, 10) == ("adamw.lr", f"adamw.{LR_TIMES_WEIGHT_DECAY}")
+
+
+def test_a_whole_number_is_held_as_one_and_other_fields_wait_for_25() -> None:
+    drops = Range(1, 4, integer=True, prior=2)
+    space = Space("mine", (Branch("sgd"),), (Branch("step", (("drop_count", drops),)),))
+
+    held_space, held = for_budget(space, 24)
+
+    assert held == (Held("step.drop_count", 2, 25),)
+    assert isinstance(held[0].value, int)
+    assert held_space.schedules[0].get("drop_count") == Fixed(2)
+
+
+def test_a_field_that_its_row_does_not_say_to_search_waits_for_25() -> None:
+    space = Space("mine", (Branch("sgd", (("dampening", Choice((0.0, 0.1))),)),))
+
+    assert fields_for_budget(space, 24) == ()
+    assert fields_for_budget(space, 25) == ("sgd.dampening",)
+
+
+def test_what_is_held_says_so_in_words() -> None:
+    words = str(Held("adamw.weight_decay", 0.01, 10))
+
+    assert words == "adamw.weight_decay = 0.01 (varies from a budget of 10 trainings on)"
+    assert str(Held("gradient_clip_norm", None, 25)).startswith("gradient_clip_norm = null ")

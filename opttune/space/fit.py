@@ -1,0 +1,244 @@
+"""Fit a space to the length of a training and to a budget: where priors lie, and what varies.
+
+`for_length` and `for_budget` are for spaces that ship with opttune; what users wrote to vary in a space of their own,
+varies as they wrote it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from opttune.catalog.info import Info, searched_fields
+from opttune.catalog.lookup import find_optimizer, find_schedule
+from opttune.catalog.ranges import Search, SearchRange
+from opttune.recipe import is_number
+from opttune.space.model import Branch, Choice, Field, Fixed, Range, Scalar, Space
+from opttune.space.parse import LR_TIMES_WEIGHT_DECAY
+from opttune.yaml_text import inline_yaml
+
+HIGHEST_PLACE = 0.8
+"""How far up its range, on the range's scale, a centre is moved at most, and as far down: draws must fall on both
+sides."""
+FROM_BUDGET = {LR_TIMES_WEIGHT_DECAY: 10, "gradient_clip_norm": 25, "accumulate_grad_batches": 25, "precision": 25}
+"""Field -> least budget, for those that no row of the catalog holds; the others' is `Search.from_budget`."""
+OTHERS_FROM_BUDGET = 25
+"""Least budget for a field that its row does not say to search."""
+_LONGEST_WARMUP = 0.3
+
+
+def for_length(space: Space, total_steps: int) -> Space:
+    """Return a space whose optimizers start from where they are best in trainings of that length.
+
+    Short trainings want larger rates. In recorded sweeps of 300 steps (`benchmarks/prior_length.py`) the best
+    ones of AdamW, NAdamW and Lion lie 6 to 40 times above the customary centres; in DeepOBS's sweeps Adam's
+    best rate falls as the length to the power -0.5 (median of seven problems), which is the slope between the
+    catalog's two centres. arxiv.org/abs/2409.19913 finds such a law for language models. Muon wants a larger
+    rate and a shorter momentum (`benchmarks/short_muon.py`). Each centre moves as far as the catalog's own does
+    (`SearchRange.centre_for`), and stays in its range: at most at `HIGHEST_PLACE`, or where it was if that is
+    higher; choices start from the nearest. The ranges stay, and so do the centres of an optimizer whose learning
+    rates end below the customary one: it is for fine-tuning or for large models, where this law was not seen.
+
+    The search calls it once it knows the length, once for a space that ships with opttune; a space file of
+    the user's own keeps its priors.
+
+    Args:
+        space: What may vary.
+        total_steps: Optimizer steps of one full training.
+
+    Example:
+        >>> from opttune.space.parse import load_space
+        >>> wide = load_space("wide")
+        >>> [for_length(wide, steps).optimizers[0].get("lr").prior for steps in (300, 3_000, 30_000)]
+        [0.01, 0.00316, 0.001]
+    """
+    return space.map_optimizers(lambda branch: _moved(branch, total_steps))
+
+
+def with_room(space: Space, total_steps: int) -> Space:
+    """Return a space whose learning rates reach a decade above where they are best in trainings of that length.
+
+    For `auto`, which composes a space of its own; a space that was asked for by name keeps its ranges. In trainings of
+    330 steps the best rates of Adam for an LSTM stood at the upper end of `rnn`'s range.
+
+    Args:
+        space: What may vary.
+        total_steps: Optimizer steps of one full training.
+
+    Example:
+        >>> from opttune.space.parse import load_space
+        >>> [with_room(load_space("rnn"), steps).optimizers[0].get("lr").high for steps in (300, 30_000)]
+        [0.2, 0.03]
+    """
+    return space.map_optimizers(lambda branch: _with_room(branch, total_steps))
+
+
+def lr_factor(optimizer: str, total_steps: int) -> float:
+    """Return by how much an optimizer's best learning rate lies above the customary one at that length.
+
+    Example:
+        >>> lr_factor("adamw", 300), lr_factor("adamw", 100_000), lr_factor("sgd", 300)
+        (10.0, 1.0, 1.0)
+    """
+    search = _search(optimizer)
+    return float(f"{search.centre_for(total_steps) / search.centre:.9g}") if search else 1.0
+
+
+def _with_room(branch: Branch, total_steps: int) -> Branch:
+    lr, search, factor = branch.get("lr"), _search(branch.name), lr_factor(branch.name, total_steps)
+    if not isinstance(lr, Range) or search is None or lr.high < search.centre or factor == 1.0:
+        return branch
+    return branch.with_field("lr", replace(lr, high=max(lr.high, float(f"{10 * lr.centre * factor:.3g}"))))
+
+
+def _search(optimizer: str) -> SearchRange | None:
+    search = searched_fields(find_optimizer(optimizer)).get("lr")
+    return search if isinstance(search, SearchRange) else None
+
+
+def _moved(branch: Branch, total_steps: int) -> Branch:
+    lr, search = branch.get("lr"), _search(branch.name)
+    if not isinstance(lr, Range) or search is None or lr.high < search.centre:
+        return branch
+    searched = searched_fields(find_optimizer(branch.name))
+    return branch.map_fields(lambda name, field: _moved_field(field, searched.get(name), total_steps))
+
+
+def _moved_field(field: Field, search: Search | None, total_steps: int) -> Field:
+    if not isinstance(search, SearchRange):
+        return field
+    way = search.place(search.centre_for(total_steps)) - search.place(search.centre)
+    if isinstance(field, Fixed) or way == 0:
+        return field
+    if isinstance(field, Choice):
+        return _moved_choice(field, search, way)
+    if not search.has_place_for(field.centre):
+        return field
+    aim = search.at(search.place(field.centre) + way)
+    highest, lowest = max(field.centre, field.at(HIGHEST_PLACE)), min(field.centre, field.at(1 - HIGHEST_PLACE))
+    return replace(field, prior=field.rounded(min(highest, max(lowest, aim))))
+
+
+def _moved_choice(field: Choice, search: SearchRange, way: float) -> Choice:
+    """Return choices that start from the one that is nearest to where the start moves."""
+    places = {
+        index: search.place(one)
+        for index, one in enumerate(field.choices)
+        if is_number(one) and search.has_place_for(one)
+    }
+    if field.start not in places:
+        return field
+    aim = places[field.start] + way
+    return replace(field, start=min(places, key=lambda index: abs(places[index] - aim)))
+
+
+def longest_warmup(space: Space) -> float:
+    """Return the largest share of the length over which the rates of any recipe rise, at most 0.3.
+
+    Example:
+        >>> from opttune.space.parse import load_space
+        >>> longest_warmup(load_space("wide"))
+        0.1
+    """
+    found = [
+        _highest(branch.get(option.name), option.default)
+        for branch in space.schedules
+        for option in find_schedule(branch.name).options
+        if option.rises
+    ]
+    return min(_LONGEST_WARMUP, max(found, default=0.0))
+
+
+def _highest(field: Field | None, default: object) -> float:
+    match field:
+        case Range():
+            return field.high
+        case Choice():
+            values: Sequence[object] = field.choices
+        case Fixed():
+            values = (field.value,)
+        case None:
+            values = (default,)
+    return max((float(value) for value in values if isinstance(value, int | float)), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A field that a budget does not pay for.
+
+    Attributes:
+        name: Its full name, such as `adamw.weight_decay`.
+        value: Where it is held.
+        from_budget: Budget, in full trainings, from which on it varies.
+    """
+
+    name: str
+    value: Scalar
+    from_budget: int
+
+    def __str__(self) -> str:
+        value = f"{self.value:.4g}" if isinstance(self.value, float) else inline_yaml(self.value)
+        return f"{self.name} = {value} (varies from a budget of {self.from_budget} trainings on)"
+
+
+def for_budget(space: Space, budget: float) -> tuple[Space, tuple[Held, ...]]:
+    """Return a space in which only what the budget pays for varies, and what is held.
+
+    By the Deep Learning Tuning Playbook: few trainings find the learning rate (and the optimizer and the
+    schedule), from 10 on warmup, weight decay and beta1 are worth it, from 25 on the rest. What is held stays
+    at its centre.
+
+    The search calls it for a space that ships with opttune and for `auto`. It is not for a space file of the
+    user's own: what a user wrote to vary, varies.
+
+    Args:
+        space: What may vary.
+        budget: Cost of the search in full trainings.
+
+    Example:
+        >>> from opttune.space.parse import load_space
+        >>> space, held = for_budget(load_space("adamw"), budget=5)
+        >>> [name for name, _ in space.parameters()]
+        ['adamw.lr', 'schedule']
+        >>> print(held[1])
+        adamw.weight_decay = 0.01 (varies from a budget of 10 trainings on)
+    """
+    varying = set(fields_for_budget(space, budget))
+    held = tuple(
+        Held(name, _centre(field), least)
+        for name, field, least in _fields(space)
+        if not isinstance(field, Fixed) and name not in varying
+    )
+    values = {one.name: Fixed(one.value) for one in held}
+    return space.map_fields(lambda name, field: values.get(name, field)), held
+
+
+def fields_for_budget(space: Space, budget: float) -> tuple[str, ...]:
+    """Return the full names of the fields that vary with that budget, in the space's order.
+
+    The choices of the optimizer and of the schedule are not among them: they vary with any budget.
+
+    Example:
+        >>> from opttune.space.parse import load_space
+        >>> fields_for_budget(load_space("lion"), budget=10)
+        ('lion.lr', 'lion.beta1', 'lion.weight_decay', 'cosine.warmup_fraction', 'linear.warmup_fraction')
+    """
+    return tuple(name for name, field, least in _fields(space) if not isinstance(field, Fixed) and budget >= least)
+
+
+def _fields(space: Space) -> Iterator[tuple[str, Field, int]]:
+    """Yield each field's full name, the field and its least budget."""
+    rows: list[tuple[Branch, Info]] = [(branch, find_optimizer(branch.name)) for branch in space.optimizers]
+    rows += [(branch, find_schedule(branch.name)) for branch in space.schedules]
+    for branch, info in rows:
+        for name, field in branch.fields:
+            yield f"{branch.name}.{name}", field, _least_budget(name, info)
+    for name, field in space.training:
+        yield name, field, FROM_BUDGET[name]
+
+
+def _least_budget(name: str, info: Info) -> int:
+    search = searched_fields(info).get(name)
+    return FROM_BUDGET.get(name, OTHERS_FROM_BUDGET) if search is None else search.from_budget
+
+
+def _centre(field: Range | Choice) -> Scalar:
+    return int(field.centre) if isinstance(field, Range) and field.integer else field.centre
