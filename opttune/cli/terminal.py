@@ -133,8 +133,8 @@ def _preview_text(name: str, value: Any) -> str:
 
 
 def _answer_lines(answer: Answer) -> list[str]:
-    lines = [f"best             {answer.result} with {answer.recipe} ({answer.trial})"]
-    return lines + ([f"baseline         {answer.baseline_words}"] if answer.baseline else [])
+    lines = [f"best {answer.result} with {answer.recipe} ({answer.trial})"]
+    return lines + ([f"baseline {answer.baseline_words} (your own optimizer)"] if answer.baseline else [])
 
 
 def _best_trials(result: SearchResult) -> Table:

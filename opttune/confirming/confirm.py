@@ -1,7 +1,7 @@
 """`opttune.confirm`: the verdict of a search, trained for and told."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
-from opttune.confirming.candidates import Candidate, choose_candidates
+from opttune.confirming.candidates import choose_candidates
 from opttune.confirming.policy import ConfirmationPolicy, ConfirmationReporter
 from opttune.confirming.verdict import Verdict, study_verdict
+from opttune.engines.engine import Engine
 from opttune.engines.start import start_engine
 from opttune.errors import InputError, StudyError
 from opttune.guard.rules import Guard
@@ -22,10 +23,11 @@ from opttune.references import load_reference
 from opttune.runtime.loop import TrainingLoop
 from opttune.runtime.signals import DeferredInterrupts
 from opttune.shared_folder import remove_empty
-from opttune.storages.find_study import find_study
+from opttune.storages.find_study import StudyLocation, find_study
 from opttune.storages.open_storage import lock_folder, quiet_optuna
 from opttune.storages.records import CONFIRMED, SPEC
 from opttune.storages.study_store import StudyStore
+from opttune.study.config import SearchConfig
 from opttune.study.frozen_study import FrozenStudy, read_study
 from opttune.study.note import write_note
 from opttune.study.result import SearchResult
@@ -83,40 +85,21 @@ def confirm(
     found = find_study(*((study.study.study_name, storage) if isinstance(study, SearchResult) else (study, storage)))
     loaded = read_study(found)
     if loaded.best is None:
-        raise InputError(f"STUDY: {loaded.name}: no trial of it came through, so there is nothing to confirm.")
-    config = replace(
-        loaded.config,
-        trainer=_trainer(loaded, trainer),
-        guard=Guard() if loaded.origin.is_guarded else None,
-        timeout_seconds=None,
-        workers=workers,
-        engine=choose_engine(engine, workers),
-    )
+        raise InputError(f"STUDY: {loaded.name}: no trial of it finished with a value, so there is nothing to confirm.")
+    config = replace(_config(loaded, trainer), workers=workers, engine=choose_engine(engine, workers))
     workload = Workload(*_load(loaded, model, data))
-    candidates = choose_candidates(loaded, top)
-    chosen = [(config.second_seed + number) % 2**32 for number in range(1, seeds + 1)]
-    policy = ConfirmationPolicy(config, loaded.total_steps, candidates, chosen)
-    reporter = ConfirmationReporter(Console(stderr=True, highlight=False, soft_wrap=True, quiet=not progress), policy)
+    new_seeds = [(config.second_seed + number) % 2**32 for number in range(1, seeds + 1)]
+    policy = ConfirmationPolicy(config, loaded.total_steps, choose_candidates(loaded, top), new_seeds)
     interrupts = DeferredInterrupts()
-    places = (found.folder, config.trainer, interrupts, ray_address)
     with ExitStack() as opened:
         # held to the end, where the folder's lock is let go
         opened.enter_context(interrupts)
         opened.enter_context(nullcontext() if storage else lock_folder(found.folder))
         opened.enter_context(quiet_optuna())
+        places = (found.folder, config.trainer, interrupts, ray_address)
         trains = opened.enter_context(closing(start_engine(config.engine, workers, workload, *places)))
-        store = StudyStore(loaded.name, found.storage, found.study.user_attrs[SPEC], is_shared=bool(storage))
-        store.study.set_user_attr(CONFIRMED, _head(loaded, candidates, chosen))
-        reporter.show_ended(store.runs())
         run = _open_run(loaded, found.folder, tracking_uri)
-        loop = TrainingLoop(policy, store, trains, run, reporter, interrupts)
-        try:
-            loop.run()
-        finally:
-            loop.close()
-            verdict = _end(run, read_study(found))
-    if loop.interrupted:
-        raise KeyboardInterrupt
+        verdict = _train(policy, found, trains, run, interrupts, is_shared=bool(storage), progress=progress)
     if verdict is None:
         raise StudyError(f"the study {loaded.name!r}: none of its recipes gave a value on a new seed.")
     if run.writer.problem and progress:
@@ -124,10 +107,41 @@ def confirm(
     return verdict
 
 
-def _head(study: FrozenStudy, candidates: Sequence[Candidate], seeds: Sequence[int]) -> dict[str, Any]:
+def _train(
+    policy: ConfirmationPolicy,
+    found: StudyLocation,
+    engine: Engine,
+    run: StudyRun,
+    interrupts: DeferredInterrupts,
+    *,
+    is_shared: bool,
+    progress: bool,
+) -> Verdict | None:
+    """Train what is left to train, and return the verdict; None where no training gave a value.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; what was trained is kept.
+    """
+    store = StudyStore(found.study.study_name, found.storage, found.study.user_attrs[SPEC], is_shared=is_shared)
+    store.study.set_user_attr(CONFIRMED, _head(policy, store.attributes.get(CONFIRMED, {})))
+    reporter = ConfirmationReporter(Console(stderr=True, highlight=False, soft_wrap=True, quiet=not progress), policy)
+    reporter.show_ended(store.runs())
+    loop = TrainingLoop(policy, store, engine, run, reporter, interrupts)
+    try:
+        loop.run()
+    finally:
+        loop.close()
+        verdict = _end(run, read_study(found))
+    if loop.interrupted:
+        raise KeyboardInterrupt
+    return verdict
+
+
+def _head(policy: ConfirmationPolicy, earlier: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the study keeps of a verdict; the trainings of a study of an older format stay with it."""
-    kept = {name: value for name, value in study.confirmed.items() if name == "trainings"}
-    return {**kept, "candidates": [candidate.to_dict() for candidate in candidates], "seeds": list(seeds)}
+    kept = {name: value for name, value in earlier.items() if name == "trainings"}
+    candidates = [candidate.to_dict() for candidate in policy.candidates]
+    return {**kept, "candidates": candidates, "seeds": list(policy.seeds)}
 
 
 def _open_run(study: FrozenStudy, folder: Path, tracking_uri: str | None) -> StudyRun:
@@ -154,6 +168,12 @@ def _end(run: StudyRun, study: FrozenStudy) -> Verdict | None:
 def _check(name: str, count: int, least: int) -> None:
     if not isinstance(count, int) or isinstance(count, bool) or count < least:
         raise InputError(f"{name} must be a whole number >= {least}, got {count!r}.")
+
+
+def _config(study: FrozenStudy, trainer: Mapping[str, Any] | None) -> SearchConfig:
+    """Return what the search was told, for trainings that are compared."""
+    guard = Guard() if study.origin.is_guarded else None
+    return replace(study.config, trainer=_trainer(study, trainer), guard=guard)
 
 
 def _trainer(study: FrozenStudy, given: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -29,6 +29,7 @@ class ConfirmationPolicy(Policy):
         self, config: SearchConfig, total_steps: int, candidates: Sequence[Candidate], seeds: Sequence[int]
     ) -> None:
         super().__init__(config, total_steps)
+        self.candidates, self.seeds = tuple(candidates), tuple(seeds)
         self.jobs = [
             TrainingJob(candidate.recipe, seed, Role.CONFIRMATION, label=candidate.label)
             for seed in seeds

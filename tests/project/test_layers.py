@@ -40,7 +40,7 @@ OWNERS = {
     "argparse": {"cli"},
     "cloudpickle": {"engines"},
     "filelock": {"integration", "runtime", "storages", "tracking"},
-    "lightning": {"integration", "trainer", "training"},
+    "lightning": {"engines", "integration", "trainer", "training"},
     "lightning_fabric": {"training"},
     "mlflow": {"tracking"},
     "numpy": {"algorithms", "integration", "runtime", "training"},

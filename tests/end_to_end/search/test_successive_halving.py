@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from opttune.algorithms.successive_halving import SuccessiveHalving
 from opttune.outcome import StopReason
 from opttune.storages.open_storage import open_storage
-from opttune.storages.records import read_trial
+from opttune.study.frozen_study import load_study
 from opttune.study.result import SearchResult
 from tests.support.search_models import Noting, loaders, read_moves
 from tests.support.searches import (
@@ -44,10 +44,11 @@ def states_on_disk(folder: Path) -> set[str]:
 
 
 def states_of_paused(folder: Path) -> set[str]:
-    records = [read_trial(trial) for trial in study_in(folder)]
-    stopped = {f"trial_{one.number}_step_stopped.ckpt" for one in records if one.saved_steps > one.steps}
+    study = load_study(folder / "out")
+    records = [*study.records, *study.runs]
+    stopped = {f"{one.name}_step_stopped.ckpt" for one in records if one.saved_steps > one.steps}
     waiting = [one for one in records if one.pauses and one.outcome is None]
-    return {f"trial_{one.number}_step_{one.steps}.ckpt" for one in waiting} | stopped
+    return {f"{one.name}_step_{one.steps}.ckpt" for one in waiting} | stopped
 
 
 class Watched(Noting):

@@ -105,13 +105,13 @@ def test_a_password_in_the_address_of_a_storage_that_cannot_be_opened_is_not_sho
     assert "hunter2" not in str(caught.value)
 
 
-def test_what_is_written_together_is_seen_at_once_and_stays_after_a_kill(tmp_path: Path) -> None:
+def test_what_is_written_in_a_batch_is_seen_at_once_and_stays_after_a_kill(tmp_path: Path) -> None:
     code = (
         "import os, sys, time; from pathlib import Path; import optuna\n"
         "from opttune.storages.journal import JournalFile; from opttune.storages.open_storage import open_storage\n"
         f"storage = open_storage(None, Path({str(tmp_path)!r}))\n"
         "study = optuna.create_study(study_name='s', storage=storage)\n"
-        "with storage.together():\n"
+        "with storage.batch():\n"
         "    for _ in range(3): study.tell(study.ask(), 1.0)\n"
         "    print('told', flush=True); time.sleep(60)"
     )
@@ -131,7 +131,7 @@ def test_after_an_error_each_line_is_brought_to_disk_again(tmp_path: Path, monke
     fsync = os.fsync
     monkeypatch.setattr("os.fsync", lambda number: (synced.append(number), fsync(number)))
     study = optuna.create_study(study_name="s", storage=storage)
-    with suppress(ZeroDivisionError), storage.together():
+    with suppress(ZeroDivisionError), storage.batch():
         before = len(synced)
         study.set_user_attr("a", 1)
         study.set_user_attr("b", 2)

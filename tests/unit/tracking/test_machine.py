@@ -34,7 +34,7 @@ def points(client, run_id, name):
 
 def test_the_search_and_the_trials_under_way_have_the_load(uri, tmp_path, client, often):
     study = open_run(uri, tmp_path)
-    trains, waits = study.child(0, "#0"), study.child(1, "#1")
+    trains, waits = study.child("#0"), study.child("#1")
     trains.training_begins()
     time.sleep(0.5)
     trains.training_ends()
@@ -55,7 +55,7 @@ def test_the_search_and_the_trials_under_way_have_the_load(uri, tmp_path, client
 
 def test_a_short_training_has_one_reading(uri, tmp_path, client):
     study = open_run(uri, tmp_path)
-    trial = study.child(0, "#0")
+    trial = study.child("#0")
     trial.training_begins()
     trial.end(DONE)
     study.end()
@@ -65,7 +65,7 @@ def test_a_short_training_has_one_reading(uri, tmp_path, client):
 
 def test_trials_elsewhere_do_not_have_the_load_of_this_machine(uri, tmp_path, client, often):
     study = open_run(uri, tmp_path, trains_here=False)
-    trial = study.child(0, "#0")
+    trial = study.child("#0")
     trial.training_begins()
     trial.end(DONE)
     study.end()
@@ -76,7 +76,7 @@ def test_trials_elsewhere_do_not_have_the_load_of_this_machine(uri, tmp_path, cl
 
 def test_a_resumed_trial_has_readings_of_both_parts_in_its_run(uri, tmp_path, client):
     study = open_run(uri, tmp_path)
-    trial = study.child(0, "#0", key="mine")
+    trial = study.child("#0", key="mine")
     trial.training_begins()
     trial.end(DONE)
     trial.reopen()

@@ -7,7 +7,7 @@ from opttune.tracking import open_study_run, read_curves
 def study(uri, tmp_path):
     study = open_study_run(tracking_uri=uri, study_name="net", spool_dir=tmp_path / "spool", run_id=None)
     for number in range(3):
-        child = study.child(number, f"#{number}", f"key {number}")
+        child = study.child(f"#{number}", f"key {number}")
         for step in (3, 1, 2):
             child.log(step, {"train/loss": number + step, "other": 1.0})
     study.flush()

@@ -27,7 +27,7 @@ def study(uri, tmp_path):
     ],
 )
 def test_how_a_trial_ended_can_be_read(study, client, outcome, status, state, stopped):
-    child = study.child(0, "#0")
+    child = study.child("#0")
     child.end(outcome)
     assert study.flush()
     run = client.get_run(child.run_id)
@@ -45,7 +45,7 @@ def test_how_a_trial_ended_can_be_read(study, client, outcome, status, state, st
 
 def test_the_params_are_the_recipe(study, client):
     recipe = Recipe(Part("adamw", {"lr": 3e-4, "betas": (0.9, 0.95)}), Part("cosine", {"warmup_fraction": 0.05}))
-    child = study.child(0, "#0")
+    child = study.child("#0")
     child.params(recipe.flat())
     assert study.flush()
     expected = {name: str(value) for name, value in recipe.flat().items()}
@@ -53,7 +53,7 @@ def test_the_params_are_the_recipe(study, client):
 
 
 def test_long_curves_are_thinned_and_validation_is_not(study, client):
-    child = study.child(0, "#0", thinning=Thinning(5000))
+    child = study.child("#0", thinning=Thinning(5000))
     for step in range(1, 4322):
         child.log(step, {"train/loss": 1 / step, "optim/lr": 0.1})
         if step % 333 == 0:

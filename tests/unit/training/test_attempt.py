@@ -107,7 +107,7 @@ def test_an_error_of_the_users_own_becomes_an_outcome_with_its_traceback():
     assert (outcome.reason, outcome.value, outcome.steps) == (StopReason.FAILED, None, 2)
     assert outcome.message == "RuntimeError: a bug of the user's own"
     assert "in training_step" in outcome.traceback
-    assert "modules.py" in outcome.traceback
+    assert "models.py" in outcome.traceback
 
 
 def test_an_error_while_the_model_is_made_becomes_an_outcome():

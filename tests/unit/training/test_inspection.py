@@ -75,6 +75,6 @@ def test_what_cannot_be_tuned_is_found_in_time(model, data, trainer, problem, st
 
 def test_an_error_of_the_users_own_is_told_with_its_place():
     with pytest.raises(
-        ModelError, match=r"FailingNet fails when it is set up for training: RuntimeError: a bug .*modules\.py:\d+\)$"
+        ModelError, match=r"FailingNet fails when it is set up for training: RuntimeError: a bug .*models\.py:\d+\)$"
     ):
         look(m.FailingNet, steps=5)
