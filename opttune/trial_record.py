@@ -22,7 +22,7 @@ class TrialRecord:
         outcome: What came of it; None before its end.
         steps_spent: Optimizer steps that the whole search had spent when it ended.
         pauses: The outcome at each rung where it was paused, in their order.
-        repeats: What the recipe of a trial gave on further seeds.
+        replicates: What the recipe of a trial gave on further seeds.
         stopped_at: Optimizer step beyond the last rung where it was interrupted and its state was saved; 0 for none.
         lost_steps: Optimizer steps after which it was interrupted without a saved state.
         holder: The process that trains it, or did last.
@@ -35,7 +35,7 @@ class TrialRecord:
     outcome: Outcome | None
     steps_spent: int | None
     pauses: tuple[Outcome, ...] = ()
-    repeats: tuple[Outcome, ...] = ()
+    replicates: tuple[Outcome, ...] = ()
     stopped_at: int = 0
     lost_steps: int = 0
     holder: str = ""

@@ -33,10 +33,10 @@ OURS: Mapping[str, Mapping[str, Any]] = {
     "ours_minus": {"shift": -1.5},
     "ours:no_prior": {"prior": False, "sampler": {"mixture": SamplerSettings(uses_prior=False)}},
     "ours:no_guard": {"config": {"guard": None}},
-    "ours:no_pause": {"config": {"ladder": SuccessiveHalving(shares=(), kept=(), kept_of_all=())}},
-    "ours:own_optimizer": {"config": {"ladder": SuccessiveHalving(kept_of_all=(1.0, 1.0))}},
+    "ours:no_pause": {"config": {"halving": SuccessiveHalving(shares=(), kept=(), kept_of_all=())}},
+    "ours:own_optimizer": {"config": {"halving": SuccessiveHalving(kept_of_all=(1.0, 1.0))}},
     "ours:no_line": {
-        "config": {"ladder": SuccessiveHalving(line_search=False)},
+        "config": {"halving": SuccessiveHalving(line_search=False)},
         "sampler": {"mixture": SamplerSettings(line_search=False)},
     },
     "ours:no_second_seeds": {"config": {"reevaluation": Reevaluation(most_candidates=0)}},

@@ -1,4 +1,4 @@
-"""The charts of trainings: learning curves with their pauses and stops, and the ladder of rungs."""
+"""The charts of trainings: learning curves with their pauses and stops, and the halving of rungs."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil, isfinite
@@ -55,7 +55,7 @@ def learning_curves(study: FrozenStudy, curves: Curves) -> Chart | None:
     )
 
 
-def ladder(study: FrozenStudy) -> Chart | None:
+def halving(study: FrozenStudy) -> Chart | None:
     """Draw how far each trial was trained; None where none has begun."""
     begun = [record for record in study.records if record.last is not None]
     if not begun:
@@ -70,11 +70,11 @@ def ladder(study: FrozenStudy) -> Chart | None:
         labels = [trial_label(record) for record in own]
         series.append(Series(name, ends, numbers, "dots", colour, labels=labels))
         series.append(Series(name, ends, numbers, "spans", colour, labels=labels, width=2.0, opacity=0.6))
-    rungs = study.config.ladder.steps(study.total_steps, longest_warmup(study.space))[:-1]
+    rungs = study.config.halving.steps(study.total_steps, longest_warmup(study.space))[:-1]
     rules = [Rule(step / study.total_steps, f"rung {step:,}", is_upright=True) for step in rungs]
     panel = Panel(f"share of the full length of {study.total_steps:,} steps", "trial", series, rules=rules)
     return Chart(
-        "ladder",
+        "halving",
         "How far each trial was trained",
         "At a rung the trials are compared, and those that are not among the better are paused.",
         [panel],

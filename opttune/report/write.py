@@ -9,7 +9,7 @@ from opttune.report.chart import Chart
 from opttune.report.draw import save_chart
 from opttune.report.page import write_page
 from opttune.report.recipes import importances, schedules
-from opttune.report.training import LOSS, Curves, ladder, learning_curves
+from opttune.report.training import LOSS, Curves, halving, learning_curves
 from opttune.report.values import best_over_cost, equal_cost, value_over_lr, verdict_chart
 from opttune.shared_folder import write_whole
 from opttune.study.frozen_study import FrozenStudy
@@ -68,7 +68,7 @@ def make_charts(study: FrozenStudy, curves: Curves) -> list[Chart]:
         lambda: equal_cost(study),
         lambda: value_over_lr(study),
         lambda: learning_curves(study, curves),
-        lambda: ladder(study),
+        lambda: halving(study),
         lambda: schedules(study),
         lambda: importances(study),
     ]

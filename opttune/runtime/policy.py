@@ -71,7 +71,7 @@ class Policy:
 
     def __init__(self, config: SearchConfig, total_steps: int) -> None:
         self.config = config
-        self.rungs = config.ladder.steps(total_steps, longest_warmup(config.space))
+        self.rungs = config.halving.steps(total_steps, longest_warmup(config.space))
 
     @property
     def total_steps(self) -> int:
@@ -169,7 +169,7 @@ class SearchPolicy(Policy):
         to_replicate = [number for number in to_replicate if number not in under_way]
         if self._early:
             # trials that become top candidates after these were chosen are not waited for
-            replicated = sum(bool(record.repeats) for record in records)
+            replicated = sum(bool(record.replicates) for record in records)
             to_replicate = to_replicate[: max(0, self._candidates - replicated - len(under_way))]
         progress = self._read_progress(records)
         rest = steps_left - self._held_back(records, len(to_replicate))
@@ -184,7 +184,7 @@ class SearchPolicy(Policy):
     ) -> Promote | Start | None:
         is_limited = self._is_limited(records)
         return next_action(
-            self.config.ladder,
+            self.config.halving,
             self.rungs,
             progress,
             steps_left,
@@ -197,7 +197,7 @@ class SearchPolicy(Policy):
         )
 
     def _is_held(self, progress: Sequence[TrialProgress], one: TrialProgress) -> bool:
-        return self.config.ladder.line_search and is_being_searched(self.config.space, progress, one.optimizer)
+        return self.config.halving.line_search and is_being_searched(self.config.space, progress, one.optimizer)
 
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
         most = self.config.most_trials
@@ -206,7 +206,7 @@ class SearchPolicy(Policy):
     def _to_replicate(self, records: Sequence[TrialRecord]) -> list[int]:
         """Return the top candidates that were not trained on the second seed yet, where there is more than one."""
         best = self.top_candidates(records)
-        return [number for number in best if len(best) > 1 and not records[number].repeats]
+        return [number for number in best if len(best) > 1 and not records[number].replicates]
 
     def _held_back(self, records: Sequence[TrialRecord], to_replicate: int) -> int:
         """Return the steps that are held back for replicates: of the candidates there are, and of those to come."""
@@ -220,7 +220,7 @@ class SearchPolicy(Policy):
 
     def to_discard(self, records: Sequence[TrialRecord]) -> list[int]:
         """Return the paused trials that will not be promoted."""
-        return to_discard(self.config.ladder, self.rungs, self._read_progress(records), _at_once(records))
+        return to_discard(self.config.halving, self.rungs, self._read_progress(records), _at_once(records))
 
     def why_ended(self, records: Sequence[TrialRecord]) -> str:
         """Return a sentence where nothing is left to try before a limit is reached; else empty."""

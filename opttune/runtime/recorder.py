@@ -211,7 +211,7 @@ class TrialRecorder:
             records[ended.number] = ended
         elif ended.role is Role.REPLICATE and ended.auxiliary is not None and ended.outcome is not None:
             number = ended.auxiliary.trial or 0
-            records[number] = replace(records[number], repeats=(*records[number].repeats, ended.outcome))
+            records[number] = replace(records[number], replicates=(*records[number].replicates, ended.outcome))
         else:
             return
         best = best_record(records, self._config.mode)

@@ -127,7 +127,7 @@ class StudyStore:
         for run in self.runs():
             if run.role is Role.REPLICATE and run.outcome is not None and run.auxiliary is not None:
                 number = run.auxiliary.trial or 0
-                records[number] = replace(records[number], repeats=(*records[number].repeats, run.outcome))
+                records[number] = replace(records[number], replicates=(*records[number].replicates, run.outcome))
         return records
 
     def runs(self) -> list[TrialRecord]:

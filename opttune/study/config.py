@@ -41,7 +41,7 @@ class SearchConfig:
         shipped_space: `auto` or the name of the space, where it ships with opttune and is yet to be settled, or was;
             empty for a space of the user's own.
         space_notes: How it was settled, one sentence each.
-        ladder: At which shares of the length trials are compared, and how many go on.
+        halving: At which shares of the length trials are compared, and how many go on.
         references: `model` and `data`, or the `project`, as the command was given them; empty for a search that was
             called from Python.
         tracking: What is written to MLflow beside the usual.
@@ -65,7 +65,7 @@ class SearchConfig:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     shipped_space: str = ""
     space_notes: tuple[str, ...] = ()
-    ladder: SuccessiveHalving = field(default_factory=SuccessiveHalving)
+    halving: SuccessiveHalving = field(default_factory=SuccessiveHalving)
     references: Mapping[str, str] = field(default_factory=dict)
     tracking: Tracking = field(default_factory=Tracking)
     reevaluation: Reevaluation = field(default_factory=Reevaluation)

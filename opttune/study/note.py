@@ -106,7 +106,7 @@ def _value(record: TrialRecord) -> str:
     if record.value is None:
         return ""
     again = "".join(
-        f", {outcome.reason if outcome.value is None else f'{outcome.value:.5g}'}" for outcome in record.repeats
+        f", {outcome.reason if outcome.value is None else f'{outcome.value:.5g}'}" for outcome in record.replicates
     )
     return f"{record.value:.5g}{again}"
 

@@ -82,7 +82,7 @@ def expected_values(records: Sequence[TrialRecord], mode: str) -> dict[int, floa
         Number -> value.
     """
     own = {record.number: record.value for record in records if record.value is not None}
-    replicated = [record for record in records if record.repeats]
+    replicated = [record for record in records if record.replicates]
     means = {record.number: mean for record in replicated if (mean := _mean(record, mode)) is not None}
     disappointments = [mean - own[number] for number, mean in means.items() if isfinite(mean)]
     shift = fmean(disappointments or [0.0])
@@ -117,16 +117,16 @@ def luck_warning(records: Sequence[TrialRecord], best: TrialRecord, monitor: str
 
 
 def _replicates(record: TrialRecord) -> str:
-    return ", ".join(str(one.reason) if one.value is None else f"{one.value:.5g}" for one in record.repeats)
+    return ", ".join(str(one.reason) if one.value is None else f"{one.value:.5g}" for one in record.replicates)
 
 
 def _mean(record: TrialRecord, mode: str) -> float | None:
     """Return the mean over the seeds with a value, or None if only the search's own seed has one."""
     if record.value is None:
         return None
-    if any(outcome.reason.is_divergence for outcome in record.repeats):
+    if any(outcome.reason.is_divergence for outcome in record.replicates):
         return _sign(mode) * inf
-    replicates = [outcome.value for outcome in record.repeats if outcome.value is not None]
+    replicates = [outcome.value for outcome in record.replicates if outcome.value is not None]
     return fmean([record.value, *replicates]) if replicates else None
 
 

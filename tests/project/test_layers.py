@@ -43,7 +43,7 @@ OWNERS = {
     "lightning": {"engines", "integration", "trainer", "training"},
     "lightning_fabric": {"training"},
     "mlflow": {"tracking"},
-    "numpy": {"algorithms", "integration", "runtime", "training"},
+    "numpy": {"algorithms", "integration", "training"},
     "optuna": {"integration", "report", "runtime", "space", "storages", "study"},
     "pandas": {"study"},
     "pytorch_lightning": {"trainer"},

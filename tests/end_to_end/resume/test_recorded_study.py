@@ -45,7 +45,7 @@ def test_all_that_it_holds_is_read() -> None:
     assert study.baseline is not None
     assert study.baseline.value == pytest.approx(0.5062181353569031)
     assert [run.role for run in study.runs].count(Role.REPLICATE) == 2
-    assert {record.number for record in study.records if record.repeats} == {2, 6}
+    assert {record.number for record in study.records if record.replicates} == {2, 6}
     assert study.steps_spent == 924
     assert verdict is not None
     assert verdict.seeds == (2, 3)

@@ -37,7 +37,9 @@ def search_in(folder: Path, model: Any = Lucky, **settings: Any) -> SearchResult
 
 def replicates_in(folder: Path) -> dict[int, list[Outcome]]:
     """What the recipes of trials gave on the second seed, by the number of the trial."""
-    return {record.number: list(record.repeats) for record in load_study(folder / "out").records if record.repeats}
+    return {
+        record.number: list(record.replicates) for record in load_study(folder / "out").records if record.replicates
+    }
 
 
 @pytest.fixture(scope="module")

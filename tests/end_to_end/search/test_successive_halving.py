@@ -1,4 +1,4 @@
-"""Whole searches on the ladder: trials pause at rungs and go on, whatever stops the search meanwhile."""
+"""Whole searches on the halving: trials pause at rungs and go on, whatever stops the search meanwhile."""
 
 import json
 import signal
@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from opttune.algorithms.successive_halving import SuccessiveHalving
 from opttune.outcome import StopReason
 from opttune.storages.open_storage import open_storage
+from opttune.storages.records import read_trial
 from opttune.study.frozen_study import load_study
 from opttune.study.result import SearchResult
 from tests.support.search_models import Noting, loaders, read_moves

@@ -169,7 +169,7 @@ def test_a_search_ends_with_the_answer_on_standard_output(folder: Path, capsys: 
 
     assert code == DONE
     assert "best val_loss" in shown.out
-    assert "baseline         " in shown.out
+    assert "baseline " in shown.out
     # the database of the working folder, which `mlflow ui` opens by itself
     assert "see every trial  mlflow ui" in shown.out.splitlines()
     assert shown.err.splitlines()[0].startswith("opttune: Classifier")

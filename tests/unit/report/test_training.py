@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from opttune.report.training import LOSS, ladder, learning_curves
+from opttune.report.training import LOSS, halving, learning_curves
 from tests.support.records import full_study, record, stored
 
 CURVES = {
@@ -53,7 +53,7 @@ def test_the_best_values_are_never_cut_off(mode: str) -> None:
 
 
 def test_the_ladder_shows_how_far_each_trial_came_and_why_no_further() -> None:
-    chart = ladder(full_study())
+    chart = halving(full_study())
     assert chart is not None
     (panel,) = chart.panels
     ends = {
@@ -68,5 +68,5 @@ def test_the_ladder_shows_how_far_each_trial_came_and_why_no_further() -> None:
 
 
 def test_before_anything_was_trained_there_are_no_charts() -> None:
-    assert ladder(stored([])) is None
+    assert halving(stored([])) is None
     assert learning_curves(stored([]), {}) is None

@@ -10,7 +10,7 @@ from tests.support.records import full_study
 from tests.support.search_models import Classifier, loaders
 from tests.support.searches import run_search
 
-NAMES = ["best_over_cost", "equal_cost", "value_over_lr", "learning_curves", "ladder", "schedules"]
+NAMES = ["best_over_cost", "equal_cost", "value_over_lr", "learning_curves", "halving", "schedules"]
 
 
 @pytest.fixture(scope="module")

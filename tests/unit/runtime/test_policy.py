@@ -68,7 +68,7 @@ def finished(number: int, *values: float) -> TrialRecord:
 
 
 def again(record: TrialRecord, value: float) -> TrialRecord:
-    return replace(record, repeats=(make_outcome(value, total_steps=TOTAL),))
+    return replace(record, replicates=(make_outcome(value, total_steps=TOTAL),))
 
 
 def pool(values: Sequence[float]) -> list[TrialRecord]:
@@ -80,7 +80,7 @@ FIVE = [3.0, 1.0, 2.0, 5.0, 4.0]
 
 def test_the_rungs_follow_from_the_length_and_end_with_it() -> None:
     assert RUNGS[-1] == TOTAL
-    assert len(RUNGS) == len(PLAN.ladder.shares) + 1
+    assert len(RUNGS) == len(PLAN.halving.shares) + 1
     assert climb(replace(SURVEY, total_steps=7)).rungs == (7,)
 
 

@@ -85,7 +85,7 @@ def test_their_steps_are_spent_but_those_of_a_verdict(store: StudyStore) -> None
 def test_a_trial_has_the_replicates_that_the_attributes_hold(store: StudyStore) -> None:
     store.trials.ask()
 
-    assert store.records()[0].repeats == (DONE, DIVERGED)
+    assert store.records()[0].replicates == (DONE, DIVERGED)
 
 
 def test_what_the_attributes_hold_is_not_trained_again(store: StudyStore) -> None:

@@ -363,12 +363,12 @@ def test_a_trial_has_what_its_replicates_gave_once_they_have_ended(storage: Base
     store = make(storage)
     finish(store, DONE)
     run = store.claim_run(REPLICATE)
-    before = store.records()[0].repeats
+    before = store.records()[0].replicates
     assert run is not None
     store.save_outcome(run, DIVERGED)
 
     assert before == ()
-    assert store.records()[0].repeats == (DIVERGED,)
+    assert store.records()[0].replicates == (DIVERGED,)
 
 
 def test_optuna_sees_the_trials_of_the_search_alone(storage: BaseStorage) -> None:

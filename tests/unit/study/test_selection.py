@@ -10,7 +10,7 @@ from tests.support.records import make_outcome, make_trial
 
 
 def trial(number: int, value: float | None, *again: float | None) -> TrialRecord:
-    return make_trial(number, make_outcome(value), repeats=tuple(make_outcome(one) for one in again))
+    return make_trial(number, make_outcome(value), replicates=tuple(make_outcome(one) for one in again))
 
 
 @pytest.mark.parametrize(("budget", "expected"), [(5.0, 0), (13.3, 0), (13.4, 2), (20.0, 3), (100.0, 3)])
@@ -61,7 +61,7 @@ def test_a_recipe_that_diverges_on_the_second_seed_is_the_worst(mode: str, worst
 
 
 def test_an_error_of_the_users_code_says_nothing_of_the_recipe() -> None:
-    record = make_trial(0, make_outcome(1.0), repeats=(make_outcome(None, StopReason.FAILED),))
+    record = make_trial(0, make_outcome(1.0), replicates=(make_outcome(None, StopReason.FAILED),))
 
     assert expected_values([record], "min") == {0: 1.0}
 
