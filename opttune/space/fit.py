@@ -56,8 +56,8 @@ def for_length(space: Space, total_steps: int) -> Space:
 def with_room(space: Space, total_steps: int) -> Space:
     """Return a space whose learning rates reach a decade above where they are best in trainings of that length.
 
-    For `auto`, which composes a space of its own; a space that was asked for by name keeps its ranges. In trainings of
-    330 steps the best rates of Adam for an LSTM stood at the upper end of `rnn`'s range.
+    For `auto`, which composes a space; a space that was asked for by name keeps its ranges. In trainings of
+    330 steps the best rates of Adam for an LSTM were at the upper end of `rnn`'s range.
 
     Args:
         space: What may vary.

@@ -188,9 +188,16 @@ def test_a_rung_within_the_trials_own_warmup_is_passed_over() -> None:
     assert not is_pruned(study, {12: 9.0}, recipe=warmed)
     assert is_pruned(study, {10: 9.0}, recipe={"schedule": {"name": "cosine", "warmup_fraction": 0.05}})
     assert is_pruned(study, {10: 9.0}, recipe={"schedule": {"name": "cosine"}})
-    assert is_pruned(study, {10: 9.0}, recipe={"schedule": {"name": "one_cycle", "rise_fraction": 0.3}})
-    assert is_pruned(study, {10: 9.0}, recipe={"schedule": {"name": "unknown", "warmup_fraction": 0.1}})
     assert is_pruned(study, {10: 9.0}, recipe="of another kind")
+
+
+@pytest.mark.parametrize(
+    "schedule", [{"name": "one_cycle", "rise_fraction": 0.3}, {"name": "unknown", "warmup_fraction": 0.1}]
+)
+def test_a_schedule_without_a_known_warmup_passes_no_rung_over(schedule: dict[str, Any]) -> None:
+    study = with_peers(make_study(rungs=((0.1, 0.5), (0.5, 0.5))), step=10)
+
+    assert is_pruned(study, {10: 9.0}, recipe={"schedule": schedule})
 
 
 def test_trials_of_other_lengths_are_compared_by_shares() -> None:
