@@ -1,1 +1,1 @@
-"""What to try next and which trials go on: pure functions of values."""
+"""What to try next and which trials continue: pure functions of values."""

@@ -15,7 +15,7 @@ Where it departs from ASHA, and why:
   tasks for development, brackets that keep the best third needed 0.40 of the cost of an Optuna user's 25 trials to
   reach the same; promoting the better two thirds and the better half at once needed 0.14 (in part thanks to a wider
   range of learning rates). Early ranks in trainings of 300 steps say little about the winner; they do say which trials
-  are hopeless.
+  are infeasible.
 - Trials compete within their optimizer, since early in a training some optimizers look better than they are. At the
   second rung they compete with the trials of all optimizers as well; without that the recorded trainings cost 4% more
   (0.271 instead of 0.261 of TPE's cost, docs/the_search.md).

@@ -16,17 +16,17 @@ from opttune.space.parse import load_space
 SHORT_STEPS = 3_000
 """Below it a training is short: customary ranges for training from scratch do not reach the best rates."""
 MUON_FIRST_FROM, MUON_FIRST_TO = 200, 1_000
-"""Of so many steps a training from scratch mostly ends best with Muon's default (`benchmarks/default_recipes.py`)."""
+"""In trainings from scratch of this many steps the best is mostly found with Muon's default (`benchmarks/default_recipes.py`)."""
 LONG_STEPS = 10_000
 """From it on a large transformer's training counts as pretraining."""
 LARGE = 50_000_000
-"""From so many trained parameters on a transformer counts as large."""
+"""A transformer with at least this many trained parameters counts as large."""
 HEAD_SHARE = 0.05
 """Below that trained share, without LoRA, new layers are trained on top of frozen ones."""
 PRETRAINED_SHARE = 0.45
 """Below it what is frozen is taken for pretrained; a frozen copy for targets or of a teacher makes one half."""
 OPTIMIZERS_BELOW = ((5, 1), (10, 2), (25, 3))
-"""Budget -> how many optimizers at most are searched below it: each costs trainings of its own."""
+"""Budget -> how many optimizers at most are searched below it: each costs further trainings."""
 SCHEDULES_BELOW = ((5, 1), (10, 2))
 """Budget -> how many schedules at most are searched below it."""
 _CLIP = "gradient_clip_norm"

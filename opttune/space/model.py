@@ -17,7 +17,7 @@ Scalar = bool | int | float | str | None
 
 
 class FieldError(SpaceError):
-    """A range or choice is wrong in itself; who read it from a file knows where it stands."""
+    """A range or choice is wrong in itself; the code that read it from a file adds the place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class Choice:
         source: Where the choices come from.
 
     Raises:
-        FieldError: There is no choice, one is no plain value, or one stands there twice.
+        FieldError: There is no choice, one is no plain value, or one is given twice.
     """
 
     choices: tuple[Scalar, ...]
@@ -271,7 +271,7 @@ class Space:
         name: What it is called, in study names and messages.
         optimizers: One branch for each optimizer, at least one.
         schedules: One branch for each schedule, at least one.
-        training: Fields of the recipe that stand by themselves: `gradient_clip_norm` and so on.
+        training: Fields of the recipe outside optimizer and schedule, such as `gradient_clip_norm`.
         groups: How the parameters are split; the same for every recipe.
         description: What the space is for.
     """
@@ -296,7 +296,7 @@ class Space:
         seen: set[str] = set()
         for name in names:
             if name in seen:
-                raise SpaceError(f"space {self.name}: {name!r} stands there twice as {what}.")
+                raise SpaceError(f"space {self.name}: {name!r} is there twice as {what}.")
             seen.add(name)
 
     def parameters(self) -> Iterator[tuple[str, Range | Choice]]:

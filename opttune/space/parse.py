@@ -13,7 +13,7 @@ from opttune.space.model import Branch, Choice, Field, FieldError, Fixed, Range,
 from opttune.yaml_text import Document, YamlTextError, inline_yaml, read_yaml
 
 LR_TIMES_WEIGHT_DECAY = "lr_times_weight_decay"
-"""A field that stands for `weight_decay`: their product, on which the two depend on each other least."""
+"""A field in place of `weight_decay`: the product of the two, on which they depend on each other least."""
 
 _RANGE_KEYS = ("low", "high", "log", "log_of_one_minus", "prior", "source")
 _CHOICE_KEYS = ("choices", "prior", "source")
@@ -203,7 +203,7 @@ class _Parser:
         return Choice(choices, start, self.source(path, data))
 
     def start(self, path: tuple[str, ...], prior: object, choices: tuple[Scalar, ...]) -> int:
-        # true == 1 to Python, not to who reads the file
+        # true == 1 to Python, but not to a reader of the file
         same = [choice == prior and isinstance(choice, bool) == isinstance(prior, bool) for choice in choices]
         if not any(same):
             self.fail(path, f"{'.'.join(path)} must be one of {_listed(choices)}, got {shown(prior)}.")

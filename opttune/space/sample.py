@@ -50,7 +50,7 @@ def default_parameters(space: Space, index: int) -> dict[str, Scalar]:
 
     Returns:
         Parameter name -> value, as `sample_recipe` asks for them, of that optimizer, of the first
-        schedule and of the fields that stand by themselves.
+        schedule and of the fields outside both.
     """
     optimizer, schedule = space.optimizers[index], space.schedules[0]
     chosen: dict[str, Scalar] = {}
@@ -79,7 +79,7 @@ def open_fields(space: Space, optimizer: Branch, schedule: Branch) -> list[tuple
 
 
 def training_fields(space: Space, optimizer: str) -> tuple[tuple[str, Field], ...]:
-    """Return the fields of a space that stand by themselves, as far as they are asked for an optimizer.
+    """Return the fields of a space outside optimizer and schedule that are asked for an optimizer.
 
     Where it bounds its steps itself, clipping by norm is no question.
     """

@@ -161,7 +161,7 @@ def test_draws_stay_in_the_range_and_fill_it(field: Range) -> None:
     assert np.histogram(places, bins=10, range=(0, 1))[0].min() > 20
 
 
-def test_most_draws_stand_near_the_prior() -> None:
+def test_most_draws_are_near_the_prior() -> None:
     field = Range(1e-5, 1e-1, "log", prior=1e-4)
     near = [abs(field.place(value) - 0.25) < 0.2 for value in draws(field)]
 

@@ -66,7 +66,7 @@ def test_the_improvement_is_least_far_from_all_that_was_good() -> None:
     assert near > far > -1e-9
 
 
-def test_what_nobody_has_tried_promises_more_than_what_was_bad() -> None:
+def test_what_was_not_tried_promises_more_than_what_was_bad() -> None:
     observations = seen(
         sgd(0.01, 0.02, 0.5, 0.6), lambda configuration: 0.0 if configuration["sgd.lr"] == 0.01 else 1.0
     )

@@ -26,7 +26,7 @@ def test_the_first_step_leads_up() -> None:
     assert next_rate(RATE, points(e3=0.5)) == 1e-2
 
 
-def test_it_goes_on_as_long_as_it_gets_better() -> None:
+def test_it_continues_as_long_as_it_gets_better() -> None:
     assert next_rate(RATE, points(e3=0.5, e2=0.4)) == 0.1
     assert next_rate(RATE, points(e3=0.5, e2=0.6)) == 1e-4
     assert next_rate(RATE, points(e3=0.5, e2=0.6, e4=0.4)) == 1e-5

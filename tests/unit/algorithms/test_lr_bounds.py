@@ -57,7 +57,7 @@ def test_of_choices_those_below_are_left() -> None:
     assert cap_learning_rates(space, [Observation({"sgd.lr": 0.1}, (), 0.02, 0.1)]) == space
 
 
-def test_a_trial_that_stood_still_bounds_nothing() -> None:
+def test_a_trial_that_stalled_bounds_nothing() -> None:
     space = make_space(TWO)
     assert cap_learning_rates(space, [Observation({"optimizer": "sgd", "sgd.lr": 1e-3}, (), 0.1, None)]) is space
 

@@ -29,7 +29,7 @@ def priors(space: Space) -> list[float | None]:
     return [field.prior for field in rates(space)]
 
 
-def test_without_evidence_priors_are_most_likely_right_and_off_either_way_alike() -> None:
+def test_without_observations_priors_are_most_likely_right_and_off_either_way_alike() -> None:
     likely = posterior()
 
     assert SHIFTS[likely.argmax()] == 0

@@ -287,7 +287,7 @@ def test_a_mutation_of_a_space_of_choices_is_one_of_them() -> None:
     assert {configuration["schedule"] for configuration in configurations} == {"constant", "linear"}
 
 
-def test_evidence_from_outside_the_space_is_no_hindrance() -> None:
+def test_an_observation_from_outside_the_space_is_no_hindrance() -> None:
     strange = [Observation({"optimizer": "lion", "lion.lr": 0.1, "dropout": 0.5}, (0.1,)), Observation({}, (0.2,))]
     for mixture in (ONLY_MODEL, ONLY_MUTATION, ONLY_PRIOR):
         for configuration in draws(mixture, [*strange, at("sgd", 0.1)], count=20):

@@ -226,12 +226,12 @@ def test_the_first_is_trained_to_the_end_and_the_next_only_where_it_is_better() 
 
 
 @pytest.mark.parametrize(("values", "goes"), [((1.0,), True), ((2.5,), True), ((3.5,), False)])
-def test_at_the_first_rung_the_better_half_goes_on(values: tuple[float, ...], goes: bool) -> None:
+def test_at_the_first_rung_the_better_half_continues(values: tuple[float, ...], goes: bool) -> None:
     assert is_promotable(HALVING, RUNGS, [*THREE, paused(3, *values)], paused(3, *values)) is goes
 
 
 @pytest.mark.parametrize(("second", "goes"), [(1.0, True), (2.0, True), (3.0, False)])
-def test_at_the_second_rung_the_better_third_goes_on(second: float, goes: bool) -> None:
+def test_at_the_second_rung_the_better_third_continues(second: float, goes: bool) -> None:
     assert is_promotable(HALVING, RUNGS, [*THREE, paused(3, 1.0, second)], paused(3, 1.0, second)) is goes
 
 
@@ -239,7 +239,7 @@ def test_a_trial_that_is_not_promoted_makes_room_for_a_new_one() -> None:
     assert next_action(HALVING, RUNGS, [*THREE, paused(3, 9.0)], 1000) == Start()
 
 
-def test_a_paused_trial_goes_on_once_worse_ones_show_that_it_was_among_the_better() -> None:
+def test_a_paused_trial_continues_once_worse_ones_show_that_it_was_among_the_better() -> None:
     waiting = [*THREE, paused(3, 3.5)]
 
     assert next_action(HALVING, RUNGS, waiting, 1000) == Start()
@@ -299,14 +299,14 @@ def test_ranks_disagree_where_six_say_so() -> None:
     assert not ranks_disagree([(1.0, number / 10) for number in range(6)])
 
 
-def test_where_values_get_worse_the_latest_goes_on_and_those_that_wait_do_not() -> None:
+def test_where_values_get_worse_the_latest_continues_and_those_that_wait_do_not() -> None:
     worse = [finished(number, 0.1, 0.2, 0.9 + number) for number in range(4)]
 
     assert next_action(HALVING, RUNGS, [*worse, paused(4, 5.0), paused(5, 6.0)], 1000) == Promote(5)
     assert next_action(HALVING, RUNGS, [*worse, paused(4, 5.0), finished(5, 6.0, 7.0, 8.0)], 1000) == Start()
 
 
-def test_a_trial_is_compared_with_others_of_its_own_optimizer() -> None:
+def test_a_trial_is_compared_with_others_of_the_same_optimizer() -> None:
     quick = [replace(finished(number, 0.1 + number, 0.1 + number, 0.1), optimizer="adamw") for number in range(4)]
     slow = [replace(paused(4, 9.0), optimizer="muon"), replace(paused(5, 9.5), optimizer="muon")]
 
@@ -331,7 +331,7 @@ def test_where_several_train_each_of_them_may_be_the_latest() -> None:
     assert next_action(HALVING, RUNGS, [*worse, *others], 1000, at_once=2) == Start()
 
 
-def test_where_ranks_disagree_the_latest_goes_on_unless_it_is_worse_than_all_that_finished() -> None:
+def test_where_ranks_disagree_the_latest_continues_unless_it_is_worse_than_all_that_finished() -> None:
     turned = [finished(number, 9.0 - number, 9.0 - number, number / 10) for number in range(6)]
 
     assert next_action(HALVING, RUNGS, [*turned, paused(6, 8.9)], 1000) == Promote(6)

@@ -203,7 +203,7 @@ def test_a_parameter_of_the_same_name_but_another_range_is_drawn_from_that_range
     assert 10 <= study.ask().suggest_float("adamw.lr", 10, 20) <= 20
 
 
-def test_an_enqueued_trial_is_heeded() -> None:
+def test_an_enqueued_trial_is_followed() -> None:
     study = make_study()
     study.enqueue_trial({"optimizer": "adamw", "adamw.lr": 5e-3})
 
@@ -219,7 +219,7 @@ def test_threads_of_one_study_try_nothing_twice() -> None:
     assert_valid(study)
 
 
-def test_trials_that_are_asked_at_the_same_time_heed_one_another() -> None:
+def test_trials_that_are_asked_at_the_same_time_know_of_one_another() -> None:
     study = make_study(space=SIX)
     trials = [study.ask() for _ in range(6)]
     # all of them begin before any has its last parameter
@@ -239,7 +239,7 @@ def test_threads_at_a_small_space_exhaust_it() -> None:
 
 
 @pytest.mark.parametrize("space", [WIDE, load_space("adamw")], ids=["wide", "adamw"])
-def test_trials_that_go_on_are_looked_at_again(space: Space) -> None:
+def test_trials_that_continue_are_read_again(space: Space) -> None:
     study = make_study(space=space)
     running: list[tuple[optuna.Trial, list[Outcome]]] = []
     for number in range(30):

@@ -67,7 +67,7 @@ def test_a_kind_of_module_has_a_home_among_the_shipped_spaces(facts: ModelFacts,
 @pytest.mark.parametrize("steps", [300, 100_000])
 @pytest.mark.parametrize("attention", [False, True])
 @pytest.mark.parametrize("convolutions", [False, True])
-def test_every_pick_stands_in_the_space_that_it_names(steps: int, attention: bool, convolutions: bool) -> None:
+def test_every_pick_is_in_the_space_that_it_names(steps: int, attention: bool, convolutions: bool) -> None:
     plan = plan_for(ModelFacts(10**8, has_attention=attention, has_convolutions=convolutions), steps)
     for pick in plan.picks:
         assert pick.optimizer in {branch.name for branch in load_space(pick.space).optimizers}
@@ -153,14 +153,14 @@ def test_a_small_budget_holds_fields_and_the_reasons_name_each_once() -> None:
     assert not any("too small to vary" in reason for reason in choose_space(MLP, 300, 30).notes)
 
 
-def test_who_trains_a_transformer_is_told_that_it_may_be_pretrained() -> None:
+def test_the_user_of_a_transformer_is_told_that_it_may_be_pretrained() -> None:
     assert MAYBE_PRETRAINED in choose_space(GPT, 100_000, 30).notes
     assert MAYBE_PRETRAINED not in choose_space(LORA, 1_000, 30).notes
     assert MAYBE_PRETRAINED not in choose_space(BERT, 1_000, 30).notes
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.words[:20])
-def test_every_pick_stands_in_a_shipped_space_and_mixes_with_the_others(plan: Plan) -> None:
+def test_every_pick_is_in_a_shipped_space_and_mixes_with_the_others(plan: Plan) -> None:
     assert plan.home in space_names()
     for pick in plan.picks:
         assert pick.optimizer in [branch.name for branch in load_space(pick.space).optimizers]

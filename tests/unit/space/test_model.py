@@ -183,10 +183,10 @@ def test_a_space_needs_an_optimizer_and_a_schedule() -> None:
         Space("mine", (ADAMW,), ())
 
 
-def test_a_name_stands_once_in_a_space() -> None:
-    with pytest.raises(SpaceError, match=r"^space mine: 'adamw' stands there twice as an optimizer.$"):
+def test_a_name_is_once_in_a_space() -> None:
+    with pytest.raises(SpaceError, match=r"^space mine: 'adamw' is there twice as an optimizer.$"):
         Space("mine", (ADAMW, ADAMW))
-    with pytest.raises(SpaceError, match=r"^space mine: 'lr' stands there twice as a field of adamw.$"):
+    with pytest.raises(SpaceError, match=r"^space mine: 'lr' is there twice as a field of adamw.$"):
         Space("mine", (Branch("adamw", (("lr", Fixed(1)), ("lr", Fixed(2)))),))
 
 
