@@ -16,7 +16,7 @@ from opttune.space.parse import load_space
 SHORT_STEPS = 3_000
 """Below it a training is short: customary ranges for training from scratch do not reach the best rates."""
 MUON_FIRST_FROM, MUON_FIRST_TO = 200, 1_000
-"""In trainings from scratch of this many steps the best is mostly found with Muon's default (`benchmarks/default_recipes.py`)."""
+"""In trainings from scratch of this many steps Muon's default is mostly the best (`benchmarks/default_recipes.py`)."""
 LONG_STEPS = 10_000
 """From it on a large transformer's training counts as pretraining."""
 LARGE = 50_000_000
