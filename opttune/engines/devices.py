@@ -103,14 +103,14 @@ def count_processes(arguments: Mapping[str, Any]) -> int:
     return int(trainer.world_size)
 
 
-def in_processes_of_their_own(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def without_spawning(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return a Trainer's arguments for a process that may be run again for each rank.
 
     A strategy that spawns its processes is exchanged for the one that trains alike in processes of their own: those
     could not tell what they found.
 
     Example:
-        >>> in_processes_of_their_own({"devices": 2, "strategy": "ddp_spawn_find_unused_parameters_true"})["strategy"]
+        >>> without_spawning({"devices": 2, "strategy": "ddp_spawn_find_unused_parameters_true"})["strategy"]
         'ddp_find_unused_parameters_true'
     """
     strategy = arguments.get("strategy")

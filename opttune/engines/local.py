@@ -116,7 +116,7 @@ class LocalEngine:
             for message in self._workers[place].messages():
                 self._take(place, message)
         except EOFError:
-            self._bury(place)
+            self._replace_dead(place)
 
     def _take(self, place: int, message: Mapping[str, Any]) -> None:
         job = self._jobs[place]
@@ -132,7 +132,7 @@ class LocalEngine:
         if ran_out or message["rss_bytes"] > max(first + _GROWTH_BYTES, first * _GROWTH_RATIO):
             self._replace(place)
 
-    def _bury(self, place: int) -> None:
+    def _replace_dead(self, place: int) -> None:
         """Replace a worker that has died, and begin its attempt anew."""
         worker, job = self._workers[place], self._jobs.get(place)
         words, was_killed = worker.exit_words, worker.was_killed

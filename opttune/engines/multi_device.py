@@ -22,7 +22,7 @@ from opttune.engines.attempt_file import (
     save_attempt,
     save_workload,
 )
-from opttune.engines.devices import count_processes, in_processes_of_their_own
+from opttune.engines.devices import count_processes, without_spawning
 from opttune.engines.messages import dispatch
 from opttune.engines.rank_process import INSPECTION, PARENT_PIPE
 from opttune.errors import ModelError, OpttuneError
@@ -63,7 +63,7 @@ def run_on_devices(attempt: Attempt, workload: Workload, listener: AttemptListen
             return _ended(StopReason.INTERRUPTED, last.step, started, f"interrupted at step {last.step}")
         result = _result_of(folder)
         if result is None:
-            said, trace = _died(process), _tail(folder)
+            said, trace = _exit_words(process), _tail(folder)
             return _ended(StopReason.FAILED, last.step, started, said, trace)
     if isinstance(result, OpttuneError):
         raise result
@@ -86,7 +86,7 @@ def inspect_on_devices(attempt: Attempt, workload: Workload, steps: int) -> Mode
         result = _result_of(folder)
         if isinstance(result, OpttuneError):
             raise result
-        raise ModelError(f"{workload.name} fails when it is set up for training: {_died(process)}\n{_tail(folder)}")
+        raise ModelError(f"{workload.name} fails when it is set up for training: {_exit_words(process)}\n{_tail(folder)}")
 
 
 def _ended(reason: StopReason, steps: int, started: float, message: str, trace: str = "") -> Outcome:
@@ -98,7 +98,7 @@ def _folder_of(attempt: Attempt, workload: Workload) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="opttune-") as name:
         folder = Path(name)
         save_workload(folder / "workload", workload)
-        save_attempt(folder, replace(attempt, trainer=in_processes_of_their_own(attempt.trainer)), folder / "workload")
+        save_attempt(folder, replace(attempt, trainer=without_spawning(attempt.trainer)), folder / "workload")
         yield folder
 
 
@@ -171,7 +171,7 @@ def _result_of(folder: Path) -> Outcome | OpttuneError | None:
     return read_result(json.loads(paths[0].read_text())) if paths else None
 
 
-def _died(process: "subprocess.Popen[bytes]") -> str:
+def _exit_words(process: "subprocess.Popen[bytes]") -> str:
     code = process.returncode
     how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
     return f"a process of the training {how} before it could say what came of it"

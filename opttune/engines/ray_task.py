@@ -67,7 +67,7 @@ def train_task(
     """
     get = import_module("ray").get
     sender = _Sender(job, mailbox, get)
-    with sender.sending(), _places(attempt, Path(folder), state, get) as placed:
+    with sender.sending(), _placed(attempt, Path(folder), state, get) as placed:
         try:
             result: Outcome | OpttuneError = train_here(_workload(folder, workload, get), sender.switch)(
                 placed, MessageWriter(sender.write)
@@ -91,7 +91,7 @@ def _workload(folder: str, reference: list[Any], get: Any) -> Workload:
 
 
 @contextmanager
-def _places(attempt: Attempt, folder: Path, state: list[Any], get: Any) -> Iterator[Attempt]:
+def _placed(attempt: Attempt, folder: Path, state: list[Any], get: Any) -> Iterator[Attempt]:
     """Give the attempt as it is where this node sees the search's folder, else with places of this node's own."""
     if (folder / "shared").exists():
         yield attempt
@@ -134,7 +134,7 @@ class _Sender:
     @contextmanager
     def sending(self) -> Iterator[None]:
         """Send meanwhile; at the end everything has arrived."""
-        thread = threading.Thread(target=self._send_on, daemon=True)
+        thread = threading.Thread(target=self._send_repeatedly, daemon=True)
         thread.start()
         try:
             yield
@@ -143,7 +143,7 @@ class _Sender:
             thread.join()
             self._send()
 
-    def _send_on(self) -> None:
+    def _send_repeatedly(self) -> None:
         while not self._ended.wait(_SEND_SECONDS):
             self._send()
 

@@ -121,14 +121,14 @@ class GuardCallback(AnyCallback):
         is_alone = trainer.world_size == 1
         if is_alone and gatherer.is_on_cpu:
             self._take(gatherer.read(), trainer, pl_module)
-            self._heed(trainer, self._found is not None)
+            self._stop_if(trainer, self._found is not None)
             return
         is_time = len(gatherer) >= (self.guard.read_every_steps if self.guard else 10)
         if is_time:
             gatherer.send()
         self._take(gatherer.take(), trainer, pl_module)
         if is_alone or is_time:
-            self._heed(trainer, self._shared.share(trainer, self._found is not None))
+            self._stop_if(trainer, self._shared.share(trainer, self._found is not None))
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Note the monitored metric, which may speak against a stall."""
@@ -140,16 +140,16 @@ class GuardCallback(AnyCallback):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Read the steps that were not read yet, and report them."""
         self._take(self._gatherer.read(), trainer, pl_module)
-        self._heed(trainer, from_rank_zero(trainer, self._found is not None))
+        self._stop_if(trainer, from_rank_zero(trainer, self._found is not None))
 
     def progress(self) -> dict[str, Any]:
         """Return what it remembers of the steps so far, as plain values: for a training that is paused."""
         return {} if self._history is None else self._history.progress()
 
-    def go_on_from(self, progress: Mapping[str, Any]) -> None:
+    def resume_from(self, progress: Mapping[str, Any]) -> None:
         """Take up what `progress` gave, after `on_train_start` of the resumed training."""
         if self._history is not None and progress:
-            self._history.go_on_from(progress)
+            self._history.resume_from(progress)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Put the Trainer's settings back."""
@@ -180,7 +180,7 @@ class GuardCallback(AnyCallback):
                 self._history.retire_rule(decision.reason)
                 self._decision = self._decision or decision
                 self._warn(trainer, f"would stop the training {_explained(decision)}")
-        self._tell_news(trainer)
+        self._warn_of_alarms(trainer)
 
     def _check_gradients(self, record: StepRecord, skips_steps: bool, module: Any) -> StopDecision | None:
         """Return a decision where gradients that are not finite have reached the parameters; a loss may hide it."""
@@ -192,7 +192,7 @@ class GuardCallback(AnyCallback):
         message = f"the gradients became {norm:g} at step {record.step}, and so did parameters"
         return StopDecision(StopReason.NON_FINITE, record.step, message, record.lr)
 
-    def _heed(self, trainer: Any, stop: bool) -> None:
+    def _stop_if(self, trainer: Any, stop: bool) -> None:
         """Stop where rank 0 says so."""
         if not stop or self._decision is not None:
             return
@@ -201,7 +201,7 @@ class GuardCallback(AnyCallback):
         if self._decision is not None:
             self._warn(trainer, f"stopped the training {_explained(self._decision)}")
 
-    def _tell_news(self, trainer: Any) -> None:
+    def _warn_of_alarms(self, trainer: Any) -> None:
         if self._history is not None:
             for sentence in self._history.news:
                 self._warn(trainer, f"notes that {sentence}; it may be benign, and the training goes on.")

@@ -120,13 +120,13 @@ class RunHistory:
             "alarms": self._alarms.progress(),
         }
 
-    def go_on_from(self, progress: Mapping[str, Any]) -> None:
+    def resume_from(self, progress: Mapping[str, Any]) -> None:
         """Take up what `progress` gave."""
         self._losses, self._validations = list(progress["losses"]), list(progress["validations"])
         self._highest_lr, self._risen_until = progress["highest_lr"], progress["risen_until"]
         self._rules = replace(self._rules, blow_up=progress["blow_up"], stall=progress["stall"])
         self._is_waiting = progress["is_waiting"]
-        self._alarms.go_on_from(progress["alarms"])
+        self._alarms.resume_from(progress["alarms"])
 
     def _look_for_stall(self, step: int) -> StopDecision | None:
         if not self._rules.stall:
@@ -214,7 +214,7 @@ class Alarms:
             "noted": noted,
         }
 
-    def go_on_from(self, progress: Mapping[str, Any]) -> None:
+    def resume_from(self, progress: Mapping[str, Any]) -> None:
         """Take up what `progress` gave."""
         self._first, self._seen, self._usual = progress["first"], progress["seen"], progress["usual"]
         self._norms = deque(progress["norms"], maxlen=_USUAL_OF)

@@ -262,10 +262,10 @@ def test_a_paused_guard_goes_on_with_what_it_knew():
     assert progress["losses"] == pytest.approx([1.0, 0.9, 0.8, 0.8, 0.8])
     resumed = GuardCallback()
     resumed._reset(0, 5)
-    resumed.go_on_from(progress)
+    resumed.resume_from(progress)
     assert resumed.progress() == progress
     listening = GuardCallback(False, listener=print)
-    listening.go_on_from({})
+    listening.resume_from({})
     assert listening.progress() == {}
 
 
