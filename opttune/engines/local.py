@@ -1,4 +1,4 @@
-"""The engine `local`: warm worker processes on this machine, one attempt at a time each."""
+"""The engine `local`: reused worker processes on this machine, each with one attempt at a time."""
 
 import selectors
 import shutil
@@ -19,15 +19,15 @@ from opttune.training.attempt import Attempt, AttemptListener
 from opttune.training.workload import Workload
 
 _MOST_DEATHS = 3
-"""An attempt is begun anew twice; at the third death it is given up."""
+"""An attempt is restarted twice; when its worker has died three times, it has failed."""
 _GROWTH_BYTES = 1 << 29
 _GROWTH_RATIO = 1.5
-"""A worker that holds so much more than after its first attempt is replaced."""
+"""A worker whose memory has grown by more since its first attempt is replaced."""
 
 
 @dataclass(slots=True)
 class _Job:
-    """An attempt that is under way."""
+    """A running attempt."""
 
     number: int
     attempt: Attempt
@@ -41,13 +41,13 @@ class _Job:
 class LocalEngine:
     """Trains in worker processes, each with its devices and its share of the cores.
 
-    A worker that dies is replaced, and its attempt begun anew from the state that it was resumed from.
+    A worker that dies is replaced, and its attempt restarted from the checkpoint that it was resumed from.
 
     Args:
         workload: The user's model and data.
-        folder: Where the files of attempts lie while they run; a folder of its own is made in it.
-        environments: For each worker the variables that it gets beside those of this process.
-        trainer: Arguments of the Trainer that hold in place of an attempt's own.
+        folder: The search's folder; the files of running attempts lie in a temporary folder in it.
+        environments: For each worker the environment variables that it gets in addition to those of this process.
+        trainer: Arguments of the Trainer that override those of an attempt.
 
     Raises:
         InputError: The model or the data cannot be sent to a worker.
@@ -87,7 +87,7 @@ class LocalEngine:
         return worker
 
     def submit(self, job: int, attempt: Attempt, listener: AttemptListener) -> None:
-        """Give an attempt to a worker that has none."""
+        """Give an attempt to an idle worker."""
         place = next(place for place in range(self.slots) if place not in self._jobs)
         attempt = replace(attempt, trainer={**attempt.trainer, **self._trainer})
         folder = self._folder / f"attempt_{job}"
@@ -99,7 +99,7 @@ class LocalEngine:
         self._workers[place].train(folder)
 
     def next_done(self, timeout_seconds: float) -> Done | None:
-        """Dispatch what the workers report until an attempt has ended, for at most so long."""
+        """Dispatch what the workers report until an attempt has ended or the timeout is over."""
         until = time.monotonic() + timeout_seconds
         while not self._ready:
             events = self._selector.select(max(0.0, until - time.monotonic()))
@@ -133,11 +133,11 @@ class LocalEngine:
             self._replace(place)
 
     def _replace_dead(self, place: int) -> None:
-        """Replace a worker that has died, and begin its attempt anew."""
+        """Replace a worker that has died, and restart its attempt."""
         worker, job = self._workers[place], self._jobs.get(place)
         words, was_killed = worker.exit_words, worker.was_killed
         if job is None:
-            # not before there is work: it may be that none lives long
+            # replaced only when there is work: perhaps every worker dies early
             self._selector.unregister(worker)
             worker.end()
             self._ended_idle.add(place)
@@ -147,7 +147,7 @@ class LocalEngine:
         if job.deaths < _MOST_DEATHS:
             self._workers[place].train(job.folder)
             return
-        # what the kernel does where memory runs out looks no different
+        # the kernel kills a process in this way when memory runs out
         reason = StopReason.OUT_OF_MEMORY if was_killed else StopReason.FAILED
         message = f"its worker process {words}, {job.deaths} times"
         message += "; most likely the machine had too little memory" if was_killed else ""
@@ -167,12 +167,12 @@ class LocalEngine:
         self._ready.append(Done(job.number, result))
 
     def stop(self) -> None:
-        """Ask all attempts that are under way to end after their step, with their state saved."""
+        """Ask all running attempts to save their state and end after their current step."""
         for place in self._jobs:
             self._workers[place].stop()
 
     def close(self) -> None:
-        """End all workers at once, and remove their files."""
+        """Kill all workers and remove their files."""
         for place, worker in enumerate(self._workers):
             if place not in self._ended_idle:
                 self._selector.unregister(worker)

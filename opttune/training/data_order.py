@@ -1,7 +1,7 @@
 """The position of a training in its data: resumed in mid-epoch, it continues with the batches that remain.
 
-Lightning starts a loader from its beginning. A plain DataLoader over a dataset with a length is therefore replaced by a copy
-that keeps the random state with which its epoch began. It skips the batches already seen by drawing only their
+Lightning starts a loader from its beginning. A plain DataLoader over a dataset with a length is therefore replaced by a
+copy that keeps the random state with which its epoch began. It skips the batches already seen by drawing only their
 indices. The order is then exact, and with `num_workers=0` so are the batches. A stream, a subclass of DataLoader or
 a CombinedLoader is left as it is and starts from its beginning, as always with Lightning.
 

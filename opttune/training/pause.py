@@ -140,7 +140,7 @@ class PauseAndResume(AnyCallback):
         end_resumption(trainer, self._counters)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Make the step the last one. `should_stop` is not used: it tells whether a callback of the user stops the fit."""
+        """Make the step the last one; `should_stop` must still tell whether a callback of the user stops the fit."""
         has_stepped, self._last_step = trainer.global_step > self._last_step, trainer.global_step
         if self._is_ending or not has_stepped or trainer.global_step >= self._total_steps:
             return
