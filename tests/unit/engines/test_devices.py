@@ -6,9 +6,9 @@ import torch
 from opttune.engines.devices import (
     count_processes,
     devices_per_trial,
-    without_spawning,
     share_devices,
     visible_devices,
+    without_spawning,
     worker_environments,
 )
 from opttune.errors import InputError
