@@ -11,7 +11,7 @@ from typing import Any
 
 from opttune.engines.attempt_file import read_result, save_attempt, save_workload
 from opttune.engines.engine import ENGINE_FOLDER, Done
-from opttune.engines.messages import dispatch
+from opttune.engines.messages import StepCounter, dispatch
 from opttune.engines.worker_process import WorkerProcess, take_worker
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome, StopReason
@@ -30,12 +30,10 @@ class _Job:
     """A running attempt."""
 
     number: int
-    attempt: Attempt
-    listener: AttemptListener
+    listener: StepCounter
     folder: Path
     started: float
     deaths: int = 0
-    last_step: int = 0
 
 
 class LocalEngine:
@@ -92,7 +90,7 @@ class LocalEngine:
         attempt = replace(attempt, trainer={**attempt.trainer, **self._trainer})
         folder = self._folder / f"attempt_{job}"
         save_attempt(folder, attempt, self._folder / "workload")
-        self._jobs[place] = _Job(job, attempt, listener, folder, time.monotonic())
+        self._jobs[place] = _Job(job, StepCounter(listener), folder, time.monotonic())
         if place in self._ended_idle:
             self._ended_idle.discard(place)
             self._workers[place] = self._start(self._environments[place])
@@ -121,8 +119,6 @@ class LocalEngine:
     def _take(self, place: int, message: Mapping[str, Any]) -> None:
         job = self._jobs[place]
         if "rss_bytes" not in message:
-            if "steps" in message:
-                job.last_step = message["steps"][-1][0]
             dispatch(message, job.listener)
             return
         result = read_result(message)
@@ -152,7 +148,7 @@ class LocalEngine:
         message = f"its worker process {words}, {job.deaths} times"
         message += "; most likely the machine had too little memory" if was_killed else ""
         seconds = time.monotonic() - job.started
-        self._end(place, Outcome(reason, None, job.last_step, 0, seconds, message))
+        self._end(place, Outcome(reason, None, job.listener.last_step, 0, seconds, message))
 
     def _replace(self, place: int) -> None:
         worker = self._workers[place]

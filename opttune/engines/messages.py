@@ -35,6 +35,27 @@ class MessageWriter:
         self._write_line(json.dumps(message) + "\n")
 
 
+class StepCounter:
+    """Passes everything to another listener, and keeps the last step.
+
+    Attributes:
+        last_step: The last optimizer step that was reported.
+    """
+
+    def __init__(self, listener: AttemptListener) -> None:
+        self.last_step = 0
+        self._listener = listener
+
+    def steps(self, records: list[StepRecord]) -> None:
+        """Pass the numbers of some optimizer steps."""
+        self.last_step = records[-1].step if records else self.last_step
+        self._listener.steps(records)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Pass the metrics that the module logged."""
+        self._listener.metrics(step, values)
+
+
 def dispatch(message: Mapping[str, Any], listener: AttemptListener) -> None:
     """Pass a message of `MessageWriter`, read by `json.loads`, to a listener; ignore messages of other kinds."""
     if "steps" in message:

@@ -12,19 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from opttune.engines.attempt_file import (
-    MESSAGES,
-    OUTCOME,
-    load_result,
-    read_result,
-    save_attempt,
-    save_workload,
-)
+from opttune.engines.attempt_file import MESSAGES, OUTCOME, load_result, read_result, save_attempt, save_workload
 from opttune.engines.devices import count_processes, without_spawning
-from opttune.engines.messages import dispatch
+from opttune.engines.messages import StepCounter, dispatch
 from opttune.engines.rank_process import INSPECTION, PARENT_PIPE
+from opttune.engines.worker_process import exit_words
 from opttune.errors import ModelError, OpttuneError
 from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt, AttemptListener
@@ -53,18 +47,17 @@ def run_on_devices(attempt: Attempt, workload: Workload, listener: AttemptListen
         OpttuneError: The model cannot be tuned, the metric is missing, or an object cannot be sent to a process.
     """
     started = time.monotonic()
-    last = _LastStep(listener)
+    counter = StepCounter(listener)
     with _folder_of(attempt, workload) as folder, _process("train", folder) as process:
         try:
-            was_stopped = _follow(process, folder, last, stop)
+            was_stopped = _follow(process, folder, counter, stop)
         except KeyboardInterrupt:
             was_stopped = True
         if was_stopped:
-            return _ended(StopReason.INTERRUPTED, last.step, started, f"interrupted at step {last.step}")
+            return _ended(StopReason.INTERRUPTED, counter, started, f"interrupted at step {counter.last_step}")
         result = _result_of(folder)
         if result is None:
-            said, trace = _exit_words(process), _tail(folder)
-            return _ended(StopReason.FAILED, last.step, started, said, trace)
+            return _ended(StopReason.FAILED, counter, started, _exit_words(process), _tail(folder))
     if isinstance(result, OpttuneError):
         raise result
     return replace(result, seconds=time.monotonic() - started)
@@ -91,8 +84,8 @@ def inspect_on_devices(attempt: Attempt, workload: Workload, steps: int) -> Mode
         )
 
 
-def _ended(reason: StopReason, steps: int, started: float, message: str, trace: str = "") -> Outcome:
-    return Outcome(reason, None, steps, 0, time.monotonic() - started, message, trace)
+def _ended(reason: StopReason, counter: StepCounter, started: float, message: str, trace: str = "") -> Outcome:
+    return Outcome(reason, None, counter.last_step, 0, time.monotonic() - started, message, trace)
 
 
 @contextmanager
@@ -174,30 +167,9 @@ def _result_of(folder: Path) -> Outcome | OpttuneError | None:
 
 
 def _exit_words(process: "subprocess.Popen[bytes]") -> str:
-    code = process.returncode
-    how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-    return f"a process of the training {how} before it could report a result"
+    return f"a process of the training {exit_words(process.wait())} before it could report a result"
 
 
 def _tail(folder: Path) -> str:
     lines = (folder / _LOG).read_text(errors="replace").splitlines()
     return "\n".join(lines[-_LAST_LINES:])
-
-
-class _LastStep:
-    """Passes everything to another listener, and counts the steps.
-
-    Attributes:
-        step: The last optimizer step that was reported.
-    """
-
-    def __init__(self, listener: AttemptListener) -> None:
-        self.step = 0
-        self._listener = listener
-
-    def steps(self, records: list[Any]) -> None:
-        self.step = records[-1].step if records else self.step
-        self._listener.steps(records)
-
-    def metrics(self, step: int, values: Any) -> None:
-        self._listener.metrics(step, values)

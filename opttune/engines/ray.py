@@ -19,8 +19,8 @@ from uuid import uuid4
 
 from opttune.engines.attempt_file import OBJECTS, WORKLOAD, read_result, save_workload
 from opttune.engines.devices import devices_per_trial
-from opttune.engines.engine import Done
-from opttune.engines.messages import dispatch
+from opttune.engines.engine import ENGINE_FOLDER, Done
+from opttune.engines.messages import StepCounter, dispatch
 from opttune.engines.ray_task import Files, Mailbox, train_task
 from opttune.engines.worker_process import import_path
 from opttune.errors import InputError, MissingExtraError
@@ -47,9 +47,8 @@ _POLL_SECONDS = 0.1
 class _Job:
     number: int
     attempt: Attempt
-    listener: AttemptListener
+    listener: StepCounter
     started: float
-    last_step: int = 0
 
 
 class RayEngine:
@@ -80,7 +79,7 @@ class RayEngine:
     ) -> None:
         self.slots = workers
         self._jobs: dict[Any, _Job] = {}
-        self._token = folder.absolute() / f".engine-{uuid4().hex[:8]}"
+        self._token = folder.absolute() / f"{ENGINE_FOLDER}{uuid4().hex[:8]}"
         self._token.mkdir(parents=True)
         self._is_ours, self._over = not ray.is_initialized(), threading.Event()
         try:
@@ -106,7 +105,7 @@ class RayEngine:
         # in a list, so that Ray fetches it only on a node that does not see the file
         state = [ray.put(attempt.resume_from.read_bytes())] if is_far and attempt.resume_from else []
         ref = self._task.remote(job, attempt, str(self._token), [self._workload], state, self._mailbox)
-        self._jobs[ref] = _Job(job, attempt, listener, time.monotonic())
+        self._jobs[ref] = _Job(job, attempt, StepCounter(listener), time.monotonic())
 
     def next_done(self, timeout_seconds: float) -> Done | None:
         """Dispatch what the tasks report until one has ended or the timeout is over."""
@@ -126,8 +125,6 @@ class RayEngine:
         for number, message in ray.get(self._mailbox.take.remote()):
             job = jobs.get(number)
             if job is not None:
-                if "steps" in message:
-                    job.last_step = message["steps"][-1][0]
                 dispatch(message, job.listener)
 
     def _end(self, ref: Any) -> Done:
@@ -144,7 +141,7 @@ class RayEngine:
         ran_out = isinstance(error, ray.exceptions.OutOfMemoryError)
         reason = StopReason.OUT_OF_MEMORY if ran_out else StopReason.FAILED
         message = f"Ray has lost it {_MOST_RETRIES + 1} times, last with {type(error).__name__}"
-        return Outcome(reason, None, job.last_step, 0, time.monotonic() - job.started, message, str(error))
+        return Outcome(reason, None, job.listener.last_step, 0, time.monotonic() - job.started, message, str(error))
 
     def stop(self) -> None:
         """Ask all running attempts to save their state and end after their current step."""

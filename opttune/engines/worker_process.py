@@ -82,10 +82,7 @@ class WorkerProcess:
     @property
     def exit_words(self) -> str:
         """How it ended, in words; waits for its end."""
-        code = self._process.wait()
-        if code >= 0:
-            return f"ended with exit code {code}"
-        return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+        return exit_words(self._process.wait())
 
     @property
     def was_killed(self) -> bool:
@@ -122,6 +119,18 @@ def take_worker(environment: Mapping[str, str]) -> WorkerProcess:
     worker = _EARLY.pop(0)
     worker.set_environment(environment)
     return worker
+
+
+def exit_words(code: int) -> str:
+    """Return how a process with a return code of `subprocess` ended, in words.
+
+    Example:
+        >>> exit_words(3), exit_words(-9)
+        ('ended with exit code 3', 'was killed by signal 9 (SIGKILL)')
+    """
+    return (
+        f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code} ({signal.Signals(-code).name})"
+    )
 
 
 def share_threads(workers: int) -> dict[str, str]:

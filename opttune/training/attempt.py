@@ -138,7 +138,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
         replaced=run.replaced,
         groups=run.attacher.groups if run.attacher else "",
         state_bytes=run.state_bytes,
-        **run.guarded(),
+        **guarded_fields(run.guard),
     )
 
 
@@ -162,7 +162,7 @@ class TrainingRun:
         if attempt.recipe is not None:
             self.attacher = RecipeAttacher(attempt.recipe, attempt.monitor, attempt.mode)
             self._quirks = quirk_callbacks(find_optimizer(attempt.recipe.optimizer.name))
-        self._guard = GuardCallback(
+        self.guard = GuardCallback(
             attempt.guard or False, monitor=attempt.monitor, mode=attempt.mode, listener=listener.steps
         )
         self._finish = FinishWithValidation(stop_at_step)
@@ -172,7 +172,7 @@ class TrainingRun:
         path = attempt.checkpoint or attempt.stop_checkpoint
         self._part = path and path.with_name(f"{path.name}.part")
         is_resumed = attempt.resume_from is not None
-        self._pause = PauseAndResume(attempt.until_step, self._part, is_resumed, self._guard, self._order, stop)
+        self._pause = PauseAndResume(attempt.until_step, self._part, is_resumed, self.guard, self._order, stop)
 
     @property
     def steps_done(self) -> int:
@@ -193,10 +193,6 @@ class TrainingRun:
     def state_bytes(self) -> int:
         """Bytes of the optimizers' state; 0 before the fit."""
         return 0 if self.trainer is None else sum(map(state_bytes, self.trainer.optimizers))
-
-    def guarded(self) -> dict[str, Any]:
-        """Return what the guard noted, as fields of an outcome."""
-        return guarded_fields(self._guard)
 
     def fit(self, workload: Workload) -> None:
         """Make the model, the data and the Trainer, in this order, and train."""
@@ -235,7 +231,7 @@ class TrainingRun:
 
     def _conclude(self) -> Conclusion:
         paused, monitor = self._pause.paused, self.attempt.monitor
-        return conclude(self.trainer, self._guard.decision, monitor, self.total_steps, paused)
+        return conclude(self.trainer, self.guard.decision, monitor, self.total_steps, paused)
 
     def _keep_part(self, path: Path | None) -> None:
         if path is not None and self._part is not None and self.trainer.is_global_zero:
@@ -253,7 +249,7 @@ class TrainingRun:
         # callbacks such as EarlyStopping keep state: each attempt gets its own
         theirs = deepcopy(given.pop("callbacks", None)) or []
         theirs = theirs if isinstance(theirs, list) else [theirs]
-        ours: list[AnyCallback | None] = [self.attacher, *self._quirks, self._guard, self._finish, self._reporter]
+        ours: list[AnyCallback | None] = [self.attacher, *self._quirks, self.guard, self._finish, self._reporter]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
         # first: it saves before any other callback acts on the end, and validates while the optimizer can still switch
         callbacks = [self._pause, KeepOwnSigterm(), *theirs, *(callback for callback in ours if callback is not None)]
