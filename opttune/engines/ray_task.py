@@ -67,7 +67,7 @@ def train_task(
     """
     get = import_module("ray").get
     sender = _Sender(job, mailbox, get)
-    with sender.sending(), _placed(attempt, Path(folder), state, get) as placed:
+    with sender.sending(), _with_reachable_paths(attempt, Path(folder), state, get) as placed:
         try:
             result: Outcome | OpttuneError = train_here(_workload(folder, workload, get), sender.switch)(
                 placed, MessageWriter(sender.write)
@@ -91,7 +91,7 @@ def _workload(folder: str, reference: list[Any], get: Any) -> Workload:
 
 
 @contextmanager
-def _placed(attempt: Attempt, folder: Path, state: list[Any], get: Any) -> Iterator[Attempt]:
+def _with_reachable_paths(attempt: Attempt, folder: Path, state: list[Any], get: Any) -> Iterator[Attempt]:
     """Yield the attempt unchanged if this node sees the search's folder, else with paths in a temporary folder."""
     if (folder / "shared").exists():
         yield attempt
