@@ -1,11 +1,11 @@
-"""An attempt as files, for a process of its own that trains it.
+"""An attempt as files, for a separate process that trains it.
 
     workload folder   workload.json, objects.pkl      once for a search: the user's model and data
     attempt folder    attempt.json, trainer.pkl       what to train, on which workload
-                      -> messages.jsonl, outcome.json what it reports meanwhile, and its result
+                      -> messages.jsonl, outcome.json what it reports while it trains, and its result
 
-Text references such as `train.py:Net` stay text. Python objects are pickled: files of one search in a folder of
-its own, written and read by this user's processes alone.
+Text references such as `train.py:Net` stay text. Python objects are pickled: the files lie in a private folder of one
+search, and only processes of the same user write and read them.
 """
 
 import json
@@ -41,10 +41,10 @@ _INSTEAD = {
 
 
 def save_workload(folder: Path, workload: Workload) -> None:
-    """Write what is trained, and on what, for processes that start anywhere.
+    """Write the model and the data for processes that may start in any folder.
 
     Args:
-        folder: Where to; made if need be.
+        folder: Where to write; created if missing.
         workload: The user's model and data.
 
     Raises:
@@ -62,20 +62,20 @@ def save_workload(folder: Path, workload: Workload) -> None:
 
 
 def load_workload(folder: Path) -> Workload:
-    """Read what `save_workload` wrote, and make this process's imports find what that one's found."""
+    """Read what `save_workload` wrote, and extend this process's import path by that of its writer."""
     stored = _share_imports(folder)
     objects = pickle.loads((folder / OBJECTS).read_bytes())
     parts = {name: pickle.loads(objects[name]) for name in ("model", "data") if name in objects}
     for name in ("model", "data"):
         if stored[name]:
             parts[name] = load_reference(stored[name], name.upper())
-    # a file that a reference names may have registered its own again
+    # a file that a reference names may have registered its optimizers again
     add_missing(pickle.loads(objects["rows"]))
     return Workload(parts["model"], parts["data"], stored["model"], stored["data"])
 
 
 def _share_imports(folder: Path) -> dict[str, Any]:
-    """Make this process's imports find what those of a workload's writer found, and return its file's content."""
+    """Extend this process's import path by that of a workload's writer, and return the file's content."""
     stored: dict[str, Any] = json.loads((folder / WORKLOAD).read_text())
     sys.path.extend(path for path in stored["sys_path"] if path not in sys.path)
     return stored
@@ -92,10 +92,10 @@ def save_attempt(
     """Write one attempt.
 
     Args:
-        folder: Where to; made if need be.
+        folder: Where to write; created if missing.
         attempt: What to train.
         workload_folder: Where `save_workload` has written.
-        labels: Whose attempt it is, to read for people: study, trial, the key of its run in MLflow.
+        labels: What identifies the attempt for a human reader: study, trial, the key of its run in MLflow.
 
     Raises:
         InputError: An argument of the Trainer cannot be pickled.
@@ -128,7 +128,7 @@ def load_attempt(folder: Path) -> tuple[Attempt, Path]:
     del stored["labels"]
     workload_folder = Path(stored.pop("workload"))
     if (workload_folder / WORKLOAD).exists():
-        # a callback may be of a module of the user's own
+        # a callback may come from a module of the user
         _share_imports(workload_folder)
     objects = pickle.loads((folder / TRAINER).read_bytes())
     for name in _PATHS:
@@ -139,7 +139,7 @@ def load_attempt(folder: Path) -> tuple[Attempt, Path]:
 
 
 def result_message(result: Outcome | OpttuneError) -> dict[str, Any]:
-    """Return the result of an attempt as plain values; `read_result` reads them back.
+    """Return the result of an attempt as plain values, for `read_result`.
 
     Example:
         >>> read_result(result_message(InputError("no such metric")))
@@ -151,7 +151,7 @@ def result_message(result: Outcome | OpttuneError) -> dict[str, Any]:
 
 
 def read_result(message: Mapping[str, Any]) -> Outcome | OpttuneError:
-    """Return what `result_message` described."""
+    """Return the result that `result_message` was given."""
     if "outcome" in message:
         return Outcome.from_dict(message["outcome"])
     name, text = message["error"]
@@ -160,12 +160,12 @@ def read_result(message: Mapping[str, Any]) -> Outcome | OpttuneError:
 
 
 def save_result(folder: Path, result: Outcome | OpttuneError, of_rank: str = "") -> None:
-    """Write the result of an attempt, whole or not at all; the file of a further rank has its number in the name."""
+    """Write the result of an attempt atomically; the file name of a further rank ends with its number."""
     write_whole(folder / f"{OUTCOME}{of_rank and f'.rank{of_rank}'}", json.dumps(result_message(result)).encode())
 
 
 def load_result(folder: Path) -> Outcome | OpttuneError | None:
-    """Return the result of an attempt; None as long as there is none."""
+    """Return the result of an attempt, or None before there is one."""
     path = folder / OUTCOME
     return read_result(json.loads(path.read_text())) if path.exists() else None
 
@@ -173,7 +173,7 @@ def load_result(folder: Path) -> Outcome | OpttuneError | None:
 def _pickled(name: str, value: Any) -> bytes:
     try:
         data: bytes = cloudpickle.dumps(value)
-    except Exception as err:  # the user's own objects raise what they like
+    except Exception as err:  # the user's objects may raise anything
         raise InputError(
             f"{name} cannot be sent to a worker process: {type(err).__name__}: {err}. {_INSTEAD[name]} "
             "Or train in this process: engine='inline' (--engine inline)."
@@ -182,7 +182,7 @@ def _pickled(name: str, value: Any) -> bytes:
 
 
 def _absolute_reference(text: str) -> str:
-    """Return a reference that means the same in another folder."""
+    """Return a reference that is also valid in another folder."""
     place, colon, name = text.rpartition(":")
     return f"{Path(place).absolute()}{colon}{name}" if place.endswith(".py") else text
 

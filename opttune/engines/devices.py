@@ -1,4 +1,4 @@
-"""The devices and cores of trainings: what each worker gets, and how many processes one training needs."""
+"""The devices and cores of trainings: the share of each worker, and the number of processes of one training."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ _ABOUT_DEVICES = ("accelerator", "devices", "num_nodes", "strategy", "plugins")
 
 
 def worker_environments(workers: int, trainer: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the variables that each worker gets beside those of this process.
+    """Return the environment variables that each worker gets in addition to those of this process.
 
     Args:
-        workers: How many there are.
-        trainer: Arguments of the Trainer: with `devices=2` each gets two devices.
+        workers: The number of workers.
+        trainer: Arguments of the Trainer: with `devices=2` each worker gets two devices.
 
     Raises:
         InputError: A training asks for more devices than there are.
@@ -32,7 +32,7 @@ def worker_environments(workers: int, trainer: Mapping[str, Any]) -> list[dict[s
 
 
 def share_devices(workers: int, per_trial: int, devices: Sequence[str]) -> list[list[str]]:
-    """Hand devices out in turn, `per_trial` to a worker; with more workers than that, several share a device.
+    """Assign devices in turn, `per_trial` to a worker; if there are too few, several workers share a device.
 
     Example:
         >>> share_devices(3, 1, ["0", "1"]), share_devices(2, 2, ["0", "1", "4", "5"])
@@ -50,7 +50,7 @@ def share_devices(workers: int, per_trial: int, devices: Sequence[str]) -> list[
 
 
 def devices_per_trial(trainer: Mapping[str, Any]) -> int:
-    """Return how many devices one training asks for; a search's default is one.
+    """Return how many devices one training uses; a search's default is one.
 
     Example:
         >>> devices_per_trial({}), devices_per_trial({"devices": "2"}), devices_per_trial({"devices": [0, 3]})
@@ -63,25 +63,25 @@ def devices_per_trial(trainer: Mapping[str, Any]) -> int:
         return max(1, len(asked))
     if isinstance(asked, int) and asked > 0:
         return asked
-    # all of them: `auto`, -1
+    # `auto` and -1 mean all of them
     return max(1, len(visible_devices(trainer)))
 
 
 def visible_devices(trainer: Mapping[str, Any]) -> list[str]:
-    """Return the CUDA devices that trainings may use, by the names that `CUDA_VISIBLE_DEVICES` takes."""
+    """Return the CUDA devices that trainings may use, named as in `CUDA_VISIBLE_DEVICES`."""
     if str(trainer.get("accelerator", "auto")) not in _ON_CUDA:
         return []
-    # asks the driver, and starts CUDA in this process no more than `nvidia-smi` would
+    # this asks the driver and does not initialise CUDA in this process
     count = torch.cuda.device_count()
     named = [name.strip() for name in os.environ.get(_CUDA, "").split(",") if name.strip()]
     return named[:count] if named else [str(number) for number in range(count)]
 
 
 def count_processes(arguments: Mapping[str, Any]) -> int:
-    """Return how many processes train together under a Trainer of these arguments; a search's default is one.
+    """Return how many processes train together in a Trainer with these arguments; a search's default is one.
 
     Raises:
-        InputError: They lie on several machines.
+        InputError: The processes would run on several machines.
 
     Example:
         >>> count_processes({"max_steps": 3}), count_processes({"devices": 2, "accelerator": "cpu"})
@@ -98,19 +98,18 @@ def count_processes(arguments: Mapping[str, Any]) -> int:
     try:
         with quiet_lightning():
             trainer = lightning.pytorch.Trainer(**given, logger=False, enable_checkpointing=False)
-    except Exception:  # the Trainer of the training says in its own words what is wrong
+    except Exception:  # the Trainer of the training will report the error
         return 1
     return int(trainer.world_size)
 
 
-def in_processes_of_their_own(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a Trainer's arguments for a process that may be run again for each rank.
+def without_spawning(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a Trainer's arguments with a strategy that runs the command again for each rank.
 
-    A strategy that spawns its processes is exchanged for the one that trains alike in processes of their own: those
-    could not tell what they found.
+    It replaces a strategy that spawns its processes: those could not return their results.
 
     Example:
-        >>> in_processes_of_their_own({"devices": 2, "strategy": "ddp_spawn_find_unused_parameters_true"})["strategy"]
+        >>> without_spawning({"devices": 2, "strategy": "ddp_spawn_find_unused_parameters_true"})["strategy"]
         'ddp_find_unused_parameters_true'
     """
     strategy = arguments.get("strategy")

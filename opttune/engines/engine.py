@@ -1,4 +1,4 @@
-"""What every engine offers: attempts in, outcomes out. No engine knows of a study."""
+"""The interface of all engines: they take attempts and return outcomes. No engine depends on a study."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,16 +8,16 @@ from opttune.outcome import Outcome
 from opttune.training.attempt import Attempt, AttemptListener
 
 ENGINE_FOLDER = ".engine-"
-"""How the name of a folder begins that an engine keeps in the search's folder while it runs."""
+"""Prefix of the folder that an engine keeps in the search's folder while it runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of an attempt.
+    """The result of an attempt.
 
     Attributes:
         job: The number under which it was submitted.
-        result: The outcome, or the error of opttune's that ends the search.
+        result: The outcome, or the error that ends the search.
     """
 
     job: int
@@ -28,30 +28,30 @@ class Engine(Protocol):
     """Trains attempts, several at a time.
 
     Attributes:
-        slots: How many attempts may be under way.
-        trains_here: Whether `next_done` itself trains, so that Ctrl-C must be able to break it off.
+        slots: How many attempts may run at a time.
+        trains_here: Whether `next_done` itself trains, so that Ctrl-C must be able to interrupt it.
     """
 
     slots: int
     trains_here: bool
 
     def submit(self, job: int, attempt: Attempt, listener: AttemptListener) -> None:
-        """Begin an attempt; fewer than `slots` are under way.
+        """Start an attempt; fewer than `slots` must be running.
 
         Args:
-            job: A number of the caller's, by which `next_done` names it.
+            job: The number by which `next_done` identifies it.
             attempt: What to train.
-            listener: Takes its steps and metrics, in order, from within `next_done`.
+            listener: Receives its steps and metrics, in order, during `next_done`.
 
         Raises:
-            OpttuneError: It cannot be trained at all.
+            OpttuneError: It cannot be started.
         """
 
     def next_done(self, timeout_seconds: float) -> Done | None:
-        """Wait for an attempt to end, for at most so long where others train; None where none did."""
+        """Wait until an attempt has ended; return None after the timeout, which `trains_here` ignores."""
 
     def stop(self) -> None:
-        """Ask all attempts that are under way to end after their step, with their state saved."""
+        """Ask all running attempts to save their state and end after their current step."""
 
     def close(self) -> None:
-        """End what is still under way at once, and give everything back."""
+        """Kill all running attempts and release all resources."""

@@ -37,11 +37,11 @@ class InlineEngine:
         self._waiting: tuple[int, Attempt, AttemptListener] | None = None
 
     def submit(self, job: int, attempt: Attempt, listener: AttemptListener) -> None:
-        """Take an attempt, to be trained when its end is asked for."""
+        """Keep an attempt for `next_done`."""
         self._waiting = job, attempt, listener
 
     def next_done(self, timeout_seconds: float) -> Done | None:
-        """Train what was submitted, however long it takes."""
+        """Train the submitted attempt to its end, without a timeout."""
         if self._waiting is None:
             return None
         job, attempt, listener = self._waiting
@@ -52,19 +52,19 @@ class InlineEngine:
             return Done(job, err)
 
     def stop(self) -> None:
-        """Do nothing: what trains here is asked by its own `Stop`."""
+        """Do nothing: an attempt in this process checks its own `Stop`."""
 
     def close(self) -> None:
-        """Forget what was not begun."""
+        """Drop an attempt that has not started."""
         self._waiting = None
 
 
 def train_here(workload: Workload, stop: Stop = NEVER) -> Train:
-    """Return what trains an attempt in this process; on several devices, in processes of their own.
+    """Return a function that trains an attempt in this process, or in separate processes for several devices.
 
     Args:
         workload: The user's model and data.
-        stop: Asked after each step whether the training shall end.
+        stop: Checked after each step.
     """
     collector = GarbageCollector()
 
@@ -80,7 +80,7 @@ def train_here(workload: Workload, stop: Stop = NEVER) -> Train:
 
 
 def rss_bytes() -> int:
-    """Return the bytes of main memory that this process holds now; the most it ever held where that is unknown.
+    """Return the bytes of main memory that this process uses; its peak where the current value is unknown.
 
     Example:
         >>> rss_bytes() > 1_000_000
@@ -95,9 +95,10 @@ def rss_bytes() -> int:
 
 
 class GarbageCollector:
-    """Frees what trainings leave: a Trainer and its module refer to one another, and Python collects that too rarely.
+    """Frees the memory of ended trainings: a Trainer and its module form a reference cycle, which Python collects late.
 
-    A collection takes a tenth of a second, so it waits until memory has grown; on a GPU that is not seen from here.
+    A collection takes a tenth of a second, so it runs only if memory has grown, or always on a GPU, whose memory is not
+    measured.
     """
 
     def __init__(self) -> None:

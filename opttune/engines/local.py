@@ -1,4 +1,4 @@
-"""The engine `local`: warm worker processes on this machine, one attempt at a time each."""
+"""The engine `local`: reused worker processes on this machine, each with one attempt at a time."""
 
 import selectors
 import shutil
@@ -11,7 +11,7 @@ from typing import Any
 
 from opttune.engines.attempt_file import read_result, save_attempt, save_workload
 from opttune.engines.engine import ENGINE_FOLDER, Done
-from opttune.engines.messages import dispatch
+from opttune.engines.messages import StepCounter, dispatch
 from opttune.engines.worker_process import WorkerProcess, take_worker
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome, StopReason
@@ -19,35 +19,33 @@ from opttune.training.attempt import Attempt, AttemptListener
 from opttune.training.workload import Workload
 
 _MOST_DEATHS = 3
-"""An attempt is begun anew twice; at the third death it is given up."""
+"""An attempt is restarted twice; when its worker has died three times, it has failed."""
 _GROWTH_BYTES = 1 << 29
 _GROWTH_RATIO = 1.5
-"""A worker that holds so much more than after its first attempt is replaced."""
+"""A worker whose memory has grown by more since its first attempt is replaced."""
 
 
 @dataclass(slots=True)
 class _Job:
-    """An attempt that is under way."""
+    """A running attempt."""
 
     number: int
-    attempt: Attempt
-    listener: AttemptListener
+    listener: StepCounter
     folder: Path
     started: float
     deaths: int = 0
-    last_step: int = 0
 
 
 class LocalEngine:
     """Trains in worker processes, each with its devices and its share of the cores.
 
-    A worker that dies is replaced, and its attempt begun anew from the state that it was resumed from.
+    A worker that dies is replaced, and its attempt restarted from the checkpoint that it was resumed from.
 
     Args:
         workload: The user's model and data.
-        folder: Where the files of attempts lie while they run; a folder of its own is made in it.
-        environments: For each worker the variables that it gets beside those of this process.
-        trainer: Arguments of the Trainer that hold in place of an attempt's own.
+        folder: The search's folder; the files of running attempts lie in a temporary folder in it.
+        environments: For each worker the environment variables that it gets in addition to those of this process.
+        trainer: Arguments of the Trainer that override those of an attempt.
 
     Raises:
         InputError: The model or the data cannot be sent to a worker.
@@ -87,19 +85,19 @@ class LocalEngine:
         return worker
 
     def submit(self, job: int, attempt: Attempt, listener: AttemptListener) -> None:
-        """Give an attempt to a worker that has none."""
+        """Give an attempt to an idle worker."""
         place = next(place for place in range(self.slots) if place not in self._jobs)
         attempt = replace(attempt, trainer={**attempt.trainer, **self._trainer})
         folder = self._folder / f"attempt_{job}"
         save_attempt(folder, attempt, self._folder / "workload")
-        self._jobs[place] = _Job(job, attempt, listener, folder, time.monotonic())
+        self._jobs[place] = _Job(job, StepCounter(listener), folder, time.monotonic())
         if place in self._ended_idle:
             self._ended_idle.discard(place)
             self._workers[place] = self._start(self._environments[place])
         self._workers[place].train(folder)
 
     def next_done(self, timeout_seconds: float) -> Done | None:
-        """Dispatch what the workers report until an attempt has ended, for at most so long."""
+        """Dispatch what the workers report until an attempt has ended or the timeout is over."""
         until = time.monotonic() + timeout_seconds
         while not self._ready:
             events = self._selector.select(max(0.0, until - time.monotonic()))
@@ -116,13 +114,11 @@ class LocalEngine:
             for message in self._workers[place].messages():
                 self._take(place, message)
         except EOFError:
-            self._bury(place)
+            self._replace_dead(place)
 
     def _take(self, place: int, message: Mapping[str, Any]) -> None:
         job = self._jobs[place]
         if "rss_bytes" not in message:
-            if "steps" in message:
-                job.last_step = message["steps"][-1][0]
             dispatch(message, job.listener)
             return
         result = read_result(message)
@@ -132,12 +128,12 @@ class LocalEngine:
         if ran_out or message["rss_bytes"] > max(first + _GROWTH_BYTES, first * _GROWTH_RATIO):
             self._replace(place)
 
-    def _bury(self, place: int) -> None:
-        """Replace a worker that has died, and begin its attempt anew."""
+    def _replace_dead(self, place: int) -> None:
+        """Replace a worker that has died, and restart its attempt."""
         worker, job = self._workers[place], self._jobs.get(place)
         words, was_killed = worker.exit_words, worker.was_killed
         if job is None:
-            # not before there is work: it may be that none lives long
+            # replaced only when there is work: perhaps every worker dies early
             self._selector.unregister(worker)
             worker.end()
             self._ended_idle.add(place)
@@ -147,12 +143,12 @@ class LocalEngine:
         if job.deaths < _MOST_DEATHS:
             self._workers[place].train(job.folder)
             return
-        # what the kernel does where memory runs out looks no different
+        # the kernel kills a process in this way when memory runs out
         reason = StopReason.OUT_OF_MEMORY if was_killed else StopReason.FAILED
         message = f"its worker process {words}, {job.deaths} times"
         message += "; most likely the machine had too little memory" if was_killed else ""
         seconds = time.monotonic() - job.started
-        self._end(place, Outcome(reason, None, job.last_step, 0, seconds, message))
+        self._end(place, Outcome(reason, None, job.listener.last_step, 0, seconds, message))
 
     def _replace(self, place: int) -> None:
         worker = self._workers[place]
@@ -167,12 +163,12 @@ class LocalEngine:
         self._ready.append(Done(job.number, result))
 
     def stop(self) -> None:
-        """Ask all attempts that are under way to end after their step, with their state saved."""
+        """Ask all running attempts to save their state and end after their current step."""
         for place in self._jobs:
             self._workers[place].stop()
 
     def close(self) -> None:
-        """End all workers at once, and remove their files."""
+        """Kill all workers and remove their files."""
         for place, worker in enumerate(self._workers):
             if place not in self._ended_idle:
                 self._selector.unregister(worker)

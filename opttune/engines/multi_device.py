@@ -1,4 +1,4 @@
-"""Train, or inspect a model, on several devices: in a process that Lightning runs again for every further rank."""
+"""Train or inspect a model on several devices, in a process that Lightning starts again for every further rank."""
 
 import json
 import os
@@ -12,19 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from opttune.engines.attempt_file import (
-    MESSAGES,
-    OUTCOME,
-    load_result,
-    read_result,
-    save_attempt,
-    save_workload,
-)
-from opttune.engines.devices import count_processes, in_processes_of_their_own
-from opttune.engines.messages import dispatch
+from opttune.engines.attempt_file import MESSAGES, OUTCOME, load_result, read_result, save_attempt, save_workload
+from opttune.engines.devices import count_processes, without_spawning
+from opttune.engines.messages import StepCounter, dispatch
 from opttune.engines.rank_process import INSPECTION, PARENT_PIPE
+from opttune.engines.worker_process import exit_words
 from opttune.errors import ModelError, OpttuneError
 from opttune.outcome import Outcome, StopReason
 from opttune.training.attempt import Attempt, AttemptListener
@@ -41,42 +35,41 @@ _LAST_LINES = 40
 
 
 def run_on_devices(attempt: Attempt, workload: Workload, listener: AttemptListener, stop: Stop = NEVER) -> Outcome:
-    """Train one recipe on several devices and say what came of it, as `run_attempt` does on one.
+    """Train one recipe on several devices and return its outcome, as `run_attempt` does on one.
 
     Args:
         attempt: What to train.
         workload: The user's model and data.
-        listener: Takes steps and metrics.
-        stop: Asked repeatedly whether the training shall end; what it did since its last rung is lost.
+        listener: Receives steps and metrics.
+        stop: Checked repeatedly; on a request the steps since the last rung are lost.
 
     Raises:
-        OpttuneError: The model cannot be tuned, the metric is not there, or something cannot be sent to a process.
+        OpttuneError: The model cannot be tuned, the metric is missing, or an object cannot be sent to a process.
     """
     started = time.monotonic()
-    last = _LastStep(listener)
+    counter = StepCounter(listener)
     with _folder_of(attempt, workload) as folder, _process("train", folder) as process:
         try:
-            was_stopped = _follow(process, folder, last, stop)
+            was_stopped = _follow(process, folder, counter, stop)
         except KeyboardInterrupt:
             was_stopped = True
         if was_stopped:
-            return _ended(StopReason.INTERRUPTED, last.step, started, f"interrupted at step {last.step}")
+            return _ended(StopReason.INTERRUPTED, counter, started, f"interrupted at step {counter.last_step}")
         result = _result_of(folder)
         if result is None:
-            said, trace = _died(process), _tail(folder)
-            return _ended(StopReason.FAILED, last.step, started, said, trace)
+            return _ended(StopReason.FAILED, counter, started, _exit_words(process), _tail(folder))
     if isinstance(result, OpttuneError):
         raise result
     return replace(result, seconds=time.monotonic() - started)
 
 
 def inspect_on_devices(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
-    """Inspect a model as `inspect_model` does, on the devices that it is trained on."""
+    """Inspect a model as `inspect_model` does, on the devices of its training."""
     if count_processes(attempt.trainer) == 1:
         try:
             return inspect_model(attempt, workload, steps)
         except SystemExit:
-            # what Lightning makes of Ctrl-C
+            # Lightning turns Ctrl-C into this
             raise KeyboardInterrupt from None
     with _folder_of(attempt, workload) as folder, _process("inspect", folder, str(steps)) as process:
         process.wait()
@@ -86,11 +79,13 @@ def inspect_on_devices(attempt: Attempt, workload: Workload, steps: int) -> Mode
         result = _result_of(folder)
         if isinstance(result, OpttuneError):
             raise result
-        raise ModelError(f"{workload.name} fails when it is set up for training: {_died(process)}\n{_tail(folder)}")
+        raise ModelError(
+            f"{workload.name} fails when it is set up for training: {_exit_words(process)}\n{_tail(folder)}"
+        )
 
 
-def _ended(reason: StopReason, steps: int, started: float, message: str, trace: str = "") -> Outcome:
-    return Outcome(reason, None, steps, 0, time.monotonic() - started, message, trace)
+def _ended(reason: StopReason, counter: StepCounter, started: float, message: str, trace: str = "") -> Outcome:
+    return Outcome(reason, None, counter.last_step, 0, time.monotonic() - started, message, trace)
 
 
 @contextmanager
@@ -98,16 +93,16 @@ def _folder_of(attempt: Attempt, workload: Workload) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="opttune-") as name:
         folder = Path(name)
         save_workload(folder / "workload", workload)
-        save_attempt(folder, replace(attempt, trainer=in_processes_of_their_own(attempt.trainer)), folder / "workload")
+        save_attempt(folder, replace(attempt, trainer=without_spawning(attempt.trainer)), folder / "workload")
         yield folder
 
 
 @contextmanager
 def _process(task: str, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run `rank_process` on a folder; at the end none of its processes is left."""
+    """Run `rank_process` on a folder; at the end kill all of its processes."""
     environment = {name: value for name, value in os.environ.items() if name not in _OF_A_TRAINING} | {PARENT_PIPE: "1"}
     if "SLURM_JOB_ID" in environment:
-        # Lightning's name for a job whose tasks are not the ranks of a training
+        # by this name Lightning knows a job whose tasks are not the ranks of a training
         environment["SLURM_JOB_NAME"] = "interactive"
     command = [sys.executable, "-m", "opttune.engines.rank_process", task, str(folder), *arguments]
     with (folder / _LOG).open("wb") as log:
@@ -117,7 +112,7 @@ def _process(task: str, folder: Path, *arguments: str) -> Iterator["subprocess.P
     try:
         yield process
     finally:
-        # ranks that still wait for one that has gone, too
+        # also ranks that still wait for one that has ended
         for number in (signal.SIGTERM, signal.SIGKILL):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, number)
@@ -128,7 +123,7 @@ def _process(task: str, folder: Path, *arguments: str) -> Iterator["subprocess.P
 
 
 def _follow(process: "subprocess.Popen[bytes]", folder: Path, listener: AttemptListener, stop: Stop) -> bool:
-    """Dispatch what the training reports until it ends; return whether it was stopped before."""
+    """Dispatch what the training reports until it ends; return whether a stop was requested before."""
     (folder / MESSAGES).touch()
     with (folder / MESSAGES).open(encoding="utf-8") as stream:
         read = _line_reader(stream)
@@ -142,7 +137,7 @@ def _follow(process: "subprocess.Popen[bytes]", folder: Path, listener: AttemptL
 
 
 def _line_reader(stream: IO[str]) -> Callable[[], str | None]:
-    """Return what gives one whole line after another, and None where the next is not there yet."""
+    """Return a function that returns the next line, or None as long as it is incomplete."""
     begun = ""
 
     def read() -> str | None:
@@ -162,40 +157,19 @@ def _dispatch_all(read: Callable[[], str | None], listener: AttemptListener) -> 
 
 
 def _result_of(folder: Path) -> Outcome | OpttuneError | None:
-    """Return what the first rank wrote, or, where that is an error or nothing, what the first to fail did."""
+    """Return the result of the first rank; if that is an error or missing, the result of the rank that failed first."""
     result = load_result(folder)
     if isinstance(result, Outcome) and result.reason is not StopReason.FAILED:
         return result
-    # the others fail after it, as they lose the connection
+    # the other ranks fail after it, when they lose the connection
     paths = sorted(folder.glob(f"{OUTCOME}*"), key=lambda path: path.stat().st_mtime_ns)
     return read_result(json.loads(paths[0].read_text())) if paths else None
 
 
-def _died(process: "subprocess.Popen[bytes]") -> str:
-    code = process.returncode
-    how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-    return f"a process of the training {how} before it could say what came of it"
+def _exit_words(process: "subprocess.Popen[bytes]") -> str:
+    return f"a process of the training {exit_words(process.wait())} before it could report a result"
 
 
 def _tail(folder: Path) -> str:
     lines = (folder / _LOG).read_text(errors="replace").splitlines()
     return "\n".join(lines[-_LAST_LINES:])
-
-
-class _LastStep:
-    """A listener that passes everything on, and remembers how far the training is.
-
-    Attributes:
-        step: The last optimizer step that was reported.
-    """
-
-    def __init__(self, listener: AttemptListener) -> None:
-        self.step = 0
-        self._listener = listener
-
-    def steps(self, records: list[Any]) -> None:
-        self.step = records[-1].step if records else self.step
-        self._listener.steps(records)
-
-    def metrics(self, step: int, values: Any) -> None:
-        self._listener.metrics(step, values)

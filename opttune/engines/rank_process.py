@@ -1,8 +1,8 @@
 """`python -m opttune.engines.rank_process train FOLDER` or `... inspect FOLDER STEPS`: one rank of a training.
 
-Under Lightning's strategy `ddp` each further rank runs the same command again: all read the attempt of the same
-folder, and the first alone writes into it. What the training reports goes into `messages.jsonl` line by line, its
-result into `outcome.json`; an inspection goes into `inspection.pkl`.
+Under Lightning's strategy `ddp` each further rank runs the same command again. All ranks read the attempt from the same
+folder, and the first rank writes into it: reports line by line into `messages.jsonl`, the result into `outcome.json`,
+an inspection into `inspection.pkl`. A further rank writes only an error.
 """
 
 import os
@@ -22,7 +22,7 @@ from opttune.training.attempt import run_attempt
 from opttune.training.inspection import inspect_model
 
 PARENT_PIPE = "OPTTUNE_PARENT_PIPE"
-"""Environment variable that says that the parent process holds standard input open."""
+"""Environment variable that is set if the parent process holds standard input open."""
 INSPECTION = "inspection.pkl"
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -34,8 +34,8 @@ def main(arguments: list[str]) -> int:
         arguments: `train` and the folder; or `inspect`, the folder and the optimizer steps to train.
 
     Returns:
-        The exit code: 0, whatever the result; for a further rank of a training 1 where it failed, so that Lightning
-        ends the ranks that wait for it.
+        The exit code: 0 for any result. A further rank of a training returns 1 if it failed, so that Lightning ends the
+        ranks that wait for it.
     """
     match arguments:
         case ["train", folder]:
@@ -76,10 +76,10 @@ def _inspect(folder: Path, steps: int) -> int:
 
 
 def _is_first_rank() -> bool:
-    """Return whether this process writes for all ranks of its training.
+    """Return whether this process is the first rank of its training.
 
-    By the variables that Lightning sets for the ranks it starts, and not by a scheduler's: under `srun` several
-    searches may run that each are the first of their own trainings.
+    It depends on the variables that Lightning sets for the ranks that it starts, not on those of a scheduler: under
+    `srun` several searches may run, and each has first ranks.
     """
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK"))
 
@@ -89,15 +89,15 @@ def _message_writer(folder: Path) -> Iterator[MessageWriter]:
     if not _is_first_rank():
         yield MessageWriter(lambda line: None)
         return
-    # line by line: the parent process reads along
+    # line by line: the parent process reads it meanwhile
     with (folder / MESSAGES).open("a", encoding="utf-8", buffering=1) as stream:
         yield MessageWriter(stream.write)
 
 
 def watch_parent() -> None:
-    """Kill this process and its group as soon as the parent process is gone, however that ended.
+    """Kill this process and its group as soon as the parent process has ended for any reason.
 
-    Standard input ends with the parent. Without `PARENT_PIPE` standard input is something else: nothing is watched.
+    Standard input ends with the parent. Without `PARENT_PIPE` it has another source, and nothing is watched.
     """
     if os.environ.get(PARENT_PIPE):
         threading.Thread(

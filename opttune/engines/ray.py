@@ -1,7 +1,7 @@
 """The engine `ray`: attempts as tasks of a Ray cluster (the extra `ray`).
 
-Ray runs a task again whose node or process is lost, twice at most. Where the nodes see the search's folder, states
-are files in it; where they do not, they travel through Ray's object store.
+Ray restarts a task whose node or process is lost, at most twice. If the nodes share the search's folder, checkpoints
+are files in it; otherwise they are sent through Ray's object store.
 """
 
 import logging
@@ -19,8 +19,8 @@ from uuid import uuid4
 
 from opttune.engines.attempt_file import OBJECTS, WORKLOAD, read_result, save_workload
 from opttune.engines.devices import devices_per_trial
-from opttune.engines.engine import Done
-from opttune.engines.messages import dispatch
+from opttune.engines.engine import ENGINE_FOLDER, Done
+from opttune.engines.messages import StepCounter, dispatch
 from opttune.engines.ray_task import Files, Mailbox, train_task
 from opttune.engines.worker_process import import_path
 from opttune.errors import InputError, MissingExtraError
@@ -30,7 +30,7 @@ from opttune.training.attempt import Attempt, AttemptListener
 from opttune.training.workload import Workload
 
 try:
-    # before Ray is imported, which would look for the answer on the terminal
+    # set before the import of Ray, which would otherwise ask on the terminal
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray: Any = import_module("ray")
     scheduling: Any = import_module("ray.util.scheduling_strategies")
@@ -47,21 +47,20 @@ _POLL_SECONDS = 0.1
 class _Job:
     number: int
     attempt: Attempt
-    listener: AttemptListener
+    listener: StepCounter
     started: float
-    last_step: int = 0
 
 
 class RayEngine:
-    """Trains on a Ray cluster: the one at an address, or one that is started on this machine.
+    """Trains on a Ray cluster: one at an address, or one that is started on this machine.
 
     Args:
         workload: The user's model and data.
         folder: The search's folder.
         workers: Trainings at a time.
-        trainer: Arguments of the Trainer of every training; how many devices it asks for is what a task asks Ray for.
-        address: Of a running cluster: `host:port`, or `auto`; None for `RAY_ADDRESS`, else a cluster of its own.
-        shares_folder: Whether to look if the nodes see the folder; else states travel through the object store.
+        trainer: Arguments of the Trainer of every training; a task requests its number of devices from Ray.
+        address: Of a running cluster: `host:port`, or `auto`. None for `RAY_ADDRESS`, or a new cluster without it.
+        shares_folder: Whether to check if the nodes share the folder; False sends checkpoints through the object store.
 
     Raises:
         InputError: No cluster answers, or the model cannot be sent.
@@ -80,7 +79,7 @@ class RayEngine:
     ) -> None:
         self.slots = workers
         self._jobs: dict[Any, _Job] = {}
-        self._token = folder.absolute() / f".engine-{uuid4().hex[:8]}"
+        self._token = folder.absolute() / f"{ENGINE_FOLDER}{uuid4().hex[:8]}"
         self._token.mkdir(parents=True)
         self._is_ours, self._over = not ray.is_initialized(), threading.Event()
         try:
@@ -101,15 +100,15 @@ class RayEngine:
             raise
 
     def submit(self, job: int, attempt: Attempt, listener: AttemptListener) -> None:
-        """Hand an attempt to Ray, which finds a place for it."""
+        """Give an attempt to Ray, which schedules it."""
         is_far = len(ray.nodes()) > 1 and attempt.resume_from is not None
-        # in a list, so that it is fetched only where the file itself is not seen
+        # in a list, so that Ray fetches it only on a node that does not see the file
         state = [ray.put(attempt.resume_from.read_bytes())] if is_far and attempt.resume_from else []
         ref = self._task.remote(job, attempt, str(self._token), [self._workload], state, self._mailbox)
-        self._jobs[ref] = _Job(job, attempt, listener, time.monotonic())
+        self._jobs[ref] = _Job(job, attempt, StepCounter(listener), time.monotonic())
 
     def next_done(self, timeout_seconds: float) -> Done | None:
-        """Dispatch what the tasks report until one has ended, for at most so long."""
+        """Dispatch what the tasks report until one has ended or the timeout is over."""
         until = time.monotonic() + timeout_seconds
         while True:
             wait = max(0.0, min(_POLL_SECONDS, until - time.monotonic()))
@@ -126,8 +125,6 @@ class RayEngine:
         for number, message in ray.get(self._mailbox.take.remote()):
             job = jobs.get(number)
             if job is not None:
-                if "steps" in message:
-                    job.last_step = message["steps"][-1][0]
                 dispatch(message, job.listener)
 
     def _end(self, ref: Any) -> Done:
@@ -140,18 +137,18 @@ class RayEngine:
         return Done(job.number, read_result(message))
 
     def _lost(self, job: _Job, error: Exception) -> Outcome:
-        """Return the outcome of an attempt that Ray has given up."""
+        """Return the outcome of an attempt that Ray no longer restarts."""
         ran_out = isinstance(error, ray.exceptions.OutOfMemoryError)
         reason = StopReason.OUT_OF_MEMORY if ran_out else StopReason.FAILED
         message = f"Ray has lost it {_MOST_RETRIES + 1} times, last with {type(error).__name__}"
-        return Outcome(reason, None, job.last_step, 0, time.monotonic() - job.started, message, str(error))
+        return Outcome(reason, None, job.listener.last_step, 0, time.monotonic() - job.started, message, str(error))
 
     def stop(self) -> None:
-        """Ask all attempts that are under way to end after their step, with their state saved."""
+        """Ask all running attempts to save their state and end after their current step."""
         self._mailbox.stop.remote()
 
     def close(self) -> None:
-        """End what is under way, and the cluster where it was started here."""
+        """Cancel all running attempts, and end the cluster if it was started here."""
         for ref in self._jobs:
             ray.cancel(ref, force=True)
         self._jobs.clear()
@@ -162,10 +159,10 @@ class RayEngine:
 
 
 def connect(address: str | None, workers: int, over: threading.Event) -> None:
-    """Join the cluster at an address, or start one on this machine, which lives until it is over.
+    """Join the cluster at an address, or start one on this machine, which lives until `over` is set.
 
     Raises:
-        InputError: None answers there.
+        InputError: No cluster answers.
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
     _reach(address)
@@ -185,10 +182,10 @@ def connect(address: str | None, workers: int, over: threading.Event) -> None:
         except BaseException as err:
             problems.append(err)
         tried.set()
-        # Linux kills what Ray has started here as soon as the thread ends that started it
+        # Linux kills the processes of Ray when the thread that started them ends
         over.wait()
 
-    # Ray itself goes on trying for many minutes
+    # Ray itself would retry for many minutes
     threading.Thread(target=begin, daemon=True).start()
     where = f"at {address}" if address else "on this machine"
     if not tried.wait(_CONNECT_SECONDS):
@@ -214,19 +211,19 @@ def _reach(address: str | None) -> None:
 
 
 def _resources(workers: int, trainer: Mapping[str, Any], cluster: Mapping[str, float]) -> dict[str, float]:
-    """Return what a task asks Ray for: the devices of its Trainer; where there are fewer GPUs than workers, a part."""
+    """Return the resources of a task: its Trainer's devices, or a part of a GPU if there are more workers than GPUs."""
     asked = devices_per_trial(trainer)
     gpus = cluster.get("GPU", 0.0)
     if not gpus or str(trainer.get("accelerator", "auto")) not in ("auto", "gpu", "cuda"):
         return {"num_cpus": asked}
     if asked == 1 and workers > gpus:
-        # in hundredths, down: Ray places no more than fit
+        # rounded down to hundredths, so that all workers fit
         return {"num_cpus": 1, "num_gpus": int(100 * gpus / workers) / 100 or 0.01}
     return {"num_cpus": 1, "num_gpus": asked}
 
 
 def _write(attempt: Attempt, files: Files) -> None:
-    """Put the states that travelled through the object store where the search looks for them."""
+    """Write the checkpoints that were sent through the object store to the paths of the attempt."""
     for name, data in files.items():
         path: Path = getattr(attempt, name)
         path.parent.mkdir(parents=True, exist_ok=True)

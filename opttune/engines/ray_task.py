@@ -1,4 +1,4 @@
-"""What a task of the engine `ray` does, on whatever node it runs."""
+"""A task of the engine `ray`: it may run on any node of the cluster."""
 
 import json
 import os
@@ -28,24 +28,24 @@ _WORKLOADS: dict[str, Workload] = {}
 
 
 class Mailbox:
-    """Where tasks leave what they report, in order; an actor on the node that runs the search."""
+    """Collects what tasks report, in order; an actor on the node that runs the search."""
 
     def __init__(self) -> None:
         self._messages: list[tuple[int, dict[str, Any]]] = []
         self._is_stopped = False
 
     def put(self, job: int, messages: list[dict[str, Any]]) -> bool:
-        """Take messages of a job; return whether it shall end."""
+        """Add messages of a job; return whether the job must end."""
         self._messages += [(job, message) for message in messages]
         return self._is_stopped
 
     def take(self) -> list[tuple[int, dict[str, Any]]]:
-        """Return what has come since the last time."""
+        """Return the messages since the last call."""
         messages, self._messages = self._messages, []
         return messages
 
     def stop(self) -> None:
-        """Let all end after their step."""
+        """Make all jobs end after their current step."""
         self._is_stopped = True
 
 
@@ -57,17 +57,17 @@ def train_task(
     Args:
         job: Its number.
         attempt: What to train, with the paths of the search's folder.
-        folder: The engine's folder, which this node may see or not.
+        folder: The engine's folder, which this node may not see.
         workload: Reference to the files that hold the user's model and data.
-        state: Reference to the state to go on from; empty where the nodes see the file.
-        mailbox: Where to leave what it reports.
+        state: Reference to the checkpoint to resume from; empty if the nodes see the file.
+        mailbox: Receives what the training reports.
 
     Returns:
-        What came of it as plain values, and the files that the search does not see from where it is.
+        The result as plain values, and the files that the search does not see.
     """
     get = import_module("ray").get
     sender = _Sender(job, mailbox, get)
-    with sender.sending(), _places(attempt, Path(folder), state, get) as placed:
+    with sender.sending(), _with_reachable_paths(attempt, Path(folder), state, get) as placed:
         try:
             result: Outcome | OpttuneError = train_here(_workload(folder, workload, get), sender.switch)(
                 placed, MessageWriter(sender.write)
@@ -78,12 +78,12 @@ def train_task(
 
 
 def _workload(folder: str, reference: list[Any], get: Any) -> Workload:
-    """Return the user's model and data; a process that trains again has them already."""
+    """Return the user's model and data; they are loaded once in each process."""
     if folder not in _WORKLOADS:
         with tempfile.TemporaryDirectory(prefix="opttune-") as place:
             for name, data in get(reference[0]).items():
                 (Path(place) / name).write_bytes(data)
-            # the user's code may look for files where the search was started
+            # the user's code may open files relative to the folder of the search
             with suppress(OSError):
                 os.chdir(working_folder(Path(place)))
             _WORKLOADS[folder] = load_workload(Path(place))
@@ -91,8 +91,8 @@ def _workload(folder: str, reference: list[Any], get: Any) -> Workload:
 
 
 @contextmanager
-def _places(attempt: Attempt, folder: Path, state: list[Any], get: Any) -> Iterator[Attempt]:
-    """Give the attempt as it is where this node sees the search's folder, else with places of this node's own."""
+def _with_reachable_paths(attempt: Attempt, folder: Path, state: list[Any], get: Any) -> Iterator[Attempt]:
+    """Yield the attempt unchanged if this node sees the search's folder, else with paths in a temporary folder."""
     if (folder / "shared").exists():
         yield attempt
         return
@@ -113,10 +113,10 @@ def _written(attempt: Attempt, placed: Attempt) -> Files:
 
 
 class _Sender:
-    """Gathers what a training reports and sends it a few times a second, without making the training wait.
+    """Buffers what a training reports and sends it a few times a second, without making the training wait.
 
     Attributes:
-        switch: Turned when the search wants the training to end.
+        switch: Set when the search wants the training to end.
     """
 
     def __init__(self, job: int, mailbox: Any, get: Any) -> None:
@@ -127,14 +127,14 @@ class _Sender:
         self._ended = threading.Event()
 
     def write(self, line: str) -> None:
-        """Take a line of `MessageWriter`."""
+        """Add a line of `MessageWriter`."""
         with self._guard:
             self._lines.append(line)
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """Send meanwhile; at the end everything has arrived."""
-        thread = threading.Thread(target=self._send_on, daemon=True)
+        """Send in a thread; at the end everything has arrived."""
+        thread = threading.Thread(target=self._send_repeatedly, daemon=True)
         thread.start()
         try:
             yield
@@ -143,7 +143,7 @@ class _Sender:
             thread.join()
             self._send()
 
-    def _send_on(self) -> None:
+    def _send_repeatedly(self) -> None:
         while not self._ended.wait(_SEND_SECONDS):
             self._send()
 

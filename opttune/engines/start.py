@@ -1,4 +1,4 @@
-"""The name of an engine -> the engine, at work."""
+"""Start an engine by its name."""
 
 import shutil
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def start_engine(
     stop: Stop,
     ray_address: str | None = None,
 ) -> Engine:
-    """Start an engine; the caller closes it.
+    """Start an engine, which the caller must close.
 
     Args:
         name: `inline`, `local` or `ray`.
@@ -31,8 +31,8 @@ def start_engine(
         workload: The user's model and data.
         folder: The search's folder.
         trainer: Arguments of the Trainer of every training.
-        stop: Asked by a training in this process after each step whether it shall end.
-        ray_address: Of a running Ray cluster.
+        stop: Checked after each step of a training in this process.
+        ray_address: Address of a running Ray cluster.
 
     Raises:
         OpttuneError: It cannot be started.
@@ -40,18 +40,18 @@ def start_engine(
     if name == "inline":
         return InlineEngine(train_here(workload, stop))
     if name == "ray":
-        # an extra, and slow to import
+        # an optional dependency, and slow to import
         from opttune.engines.ray import RayEngine
 
         return RayEngine(workload, folder, workers, trainer, ray_address)
     environments = worker_environments(workers, trainer)
-    # numbers of devices are other ones where a worker sees its own alone
+    # a worker that sees only its own devices numbers them from 0
     sees_own = "devices" in trainer and any("CUDA_VISIBLE_DEVICES" in environment for environment in environments)
     return LocalEngine(workload, folder, environments, {"devices": devices_per_trial(trainer)} if sees_own else None)
 
 
 def remove_stale_engines(out_dir: Path) -> None:
-    """Remove what the workers of killed searches left; only for the sole search in a folder, others' are needed."""
+    """Remove the files of killed searches; call it only if no other search uses the folder."""
     for left in files_in(out_dir):
         if left.name.startswith(ENGINE_FOLDER):
             shutil.rmtree(left, ignore_errors=True)

@@ -1,8 +1,9 @@
-"""`python -m opttune.engines.worker`: a process that trains one attempt after another, on command.
+"""`python -m opttune.engines.worker`: a process that trains one attempt after another.
 
-Commands come on standard input, a line of JSON each: `{"train": FOLDER}`, `{"stop": true}`, `{"environment": {...}}`.
-What a training reports, and its result, goes back on standard output; what the user's own code prints goes to standard
-error. When standard input ends, the parent process is gone: this one ends at once, with all that it has started.
+It reads commands from standard input, one JSON object a line: `{"train": FOLDER}`, `{"stop": true}`,
+`{"environment": {...}}`. It writes what a training reports, and its result, to standard output; what the user's code
+prints goes to standard error. When standard input ends, the parent process is gone: the worker kills itself and all
+processes that it has started.
 """
 
 import json
@@ -23,13 +24,13 @@ from opttune.training.stop import StopSwitch
 
 
 def main() -> None:
-    """Train on command until the parent process is gone."""
+    """Run commands until the parent process is gone."""
     # Ctrl-C is for the parent process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     switch = StopSwitch()
-    # what a scheduler may send to every process of a job
+    # a scheduler may send it to every process of a job
     signal.signal(signal.SIGTERM, lambda *_: setattr(switch, "stop_requested", True))
     folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin, folders, switch), daemon=True).start()
@@ -46,7 +47,7 @@ def _listen(commands: TextIO, folders: "queue.SimpleQueue[Path]", switch: StopSw
         if "train" in command:
             folders.put(Path(command["train"]))
         elif "environment" in command:
-            # CUDA looks at it when it starts, with the first training
+            # CUDA reads it when it is initialised, in the first training
             os.environ.update(command["environment"])
         elif "stop" in command:
             switch.stop_requested = True
@@ -54,7 +55,7 @@ def _listen(commands: TextIO, folders: "queue.SimpleQueue[Path]", switch: StopSw
 
 
 def end_with_all_it_started() -> None:
-    """End this process and, where it leads a group of its own, all others of the group: loaders of data, say."""
+    """Kill this process and, if it leads its process group, the whole group, which includes data loader workers."""
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)

@@ -1,8 +1,8 @@
-"""A worker process, seen from the process that gives it work. Nothing heavy is imported here, so it starts early.
+"""A worker process, controlled by its parent. Nothing slow is imported here, so that it can start early.
 
-No pool of a library is used. In those of concurrent.futures and loky one dead process breaks all that is under way;
-pebble's outlives it. But none starts each worker with devices of its own, or streams what a training reports; and to
-spawn from a user's script, all need `if __name__ == "__main__"` in it.
+No library's process pool is used. In those of concurrent.futures and loky one dead process breaks all running tasks;
+pebble's survives it. But none starts each worker with its own devices, or streams what a training reports; and all need
+`if __name__ == "__main__"` in the user's script.
 """
 
 import json
@@ -24,10 +24,7 @@ class WorkerProcess:
     """One worker process.
 
     Args:
-        environment: Variables that it gets beside those of this process.
-
-    Attributes:
-        exit_words: How it ended, in words; empty while it lives.
+        environment: Variables that it gets in addition to those of this process.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
@@ -36,7 +33,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": import_path(), **(environment or {})},
-            # Ctrl-C in the terminal is not for it, and it can be ended with all that it has started
+            # Ctrl-C in the terminal does not reach it, and it can be killed with all processes that it has started
             start_new_session=True,
         )
         self._begun = b""
@@ -47,31 +44,31 @@ class WorkerProcess:
         return self._process.pid
 
     def fileno(self) -> int:
-        """Return what a selector watches for messages."""
+        """Return the file descriptor of its messages, for a selector."""
         assert self._process.stdout is not None
         return self._process.stdout.fileno()
 
     def train(self, folder: Path) -> None:
-        """Let it train the attempt of a folder."""
+        """Make it train the attempt of a folder."""
         self._tell({"train": str(folder)})
 
     def set_environment(self, environment: Mapping[str, str]) -> None:
-        """Give it variables that count from its first training on: its devices, say."""
+        """Set variables, such as its devices, before its first training."""
         self._tell({"environment": dict(environment)})
 
     def stop(self) -> None:
-        """Ask it to end its training after the step."""
+        """Ask it to end its training after the current step."""
         self._tell({"stop": True})
 
     def _tell(self, command: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
-        # one that has died is noticed where its messages are read
+        # `messages` notices that it has died
         with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(command).encode() + b"\n")
             self._process.stdin.flush()
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """Yield the messages that are there; waits where there are none.
+        """Yield the messages that have arrived; wait if there are none.
 
         Raises:
             EOFError: It has died.
@@ -84,19 +81,16 @@ class WorkerProcess:
 
     @property
     def exit_words(self) -> str:
-        """How it ended, in words, once it has."""
-        code = self._process.wait()
-        if code >= 0:
-            return f"ended with exit code {code}"
-        return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+        """How it ended, in words; waits for its end."""
+        return exit_words(self._process.wait())
 
     @property
     def was_killed(self) -> bool:
-        """Whether it was killed from outside, as the kernel does where memory runs out."""
+        """Whether another process killed it, or the kernel when memory ran out."""
         return self._process.wait() == -signal.SIGKILL
 
     def end(self) -> None:
-        """End it at once, with all that it has started."""
+        """Kill it and all processes that it has started."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with suppress(BrokenPipeError):
@@ -108,22 +102,18 @@ class WorkerProcess:
 
 
 def start_early(workers: int) -> None:
-    """Start workers before there is work: importing torch takes seconds, in which this process does the same.
-
-    Args:
-        workers: How many an engine will take.
-    """
+    """Start workers for an engine in advance: they import torch, which takes seconds, while this process does too."""
     _EARLY.extend(WorkerProcess(share_threads(workers)) for _ in range(workers))
 
 
 def end_early() -> None:
-    """End the workers that were started early and not taken."""
+    """Kill the workers that were started early and not used."""
     while _EARLY:
         _EARLY.pop().end()
 
 
 def take_worker(environment: Mapping[str, str]) -> WorkerProcess:
-    """Return a worker with variables of its own: one that was started early, else a new one."""
+    """Return a worker with these variables: one that was started early, or a new one."""
     if not _EARLY:
         return WorkerProcess(environment)
     worker = _EARLY.pop(0)
@@ -131,10 +121,22 @@ def take_worker(environment: Mapping[str, str]) -> WorkerProcess:
     return worker
 
 
-def share_threads(workers: int) -> dict[str, str]:
-    """Return the variables by which a worker's arithmetic uses its share of the cores, or what the user has set.
+def exit_words(code: int) -> str:
+    """Return how a process with a return code of `subprocess` ended, in words.
 
-    One worker keeps what it would use anyway.
+    Example:
+        >>> exit_words(3), exit_words(-9)
+        ('ended with exit code 3', 'was killed by signal 9 (SIGKILL)')
+    """
+    return (
+        f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code} ({signal.Signals(-code).name})"
+    )
+
+
+def share_threads(workers: int) -> dict[str, str]:
+    """Return the variables that limit a worker to its share of the cores; none if the user has set them.
+
+    A single worker is not limited.
     """
     if workers == 1 or _THREADS in os.environ:
         return {}
@@ -143,7 +145,7 @@ def share_threads(workers: int) -> dict[str, str]:
 
 
 def import_path() -> str:
-    """Return `PYTHONPATH` such that the very opttune that runs here is found."""
+    """Return a `PYTHONPATH` with which another process imports this copy of opttune."""
     own = str(Path(__file__).parents[2])
     given = os.environ.get("PYTHONPATH", "")
     return given if own in given.split(os.pathsep) else os.pathsep.join(filter(None, (own, given)))

@@ -1,1 +1,1 @@
-"""Stop a training run that cannot come to anything, in its first steps."""
+"""Stop a training run that diverges or stalls, in its first steps."""

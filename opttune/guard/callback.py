@@ -1,4 +1,4 @@
-"""The thin Lightning hook around the rules: gather, read, judge, stop."""
+"""The Lightning callback around the rules: it gathers and reads the losses, and stops the run."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -23,21 +23,21 @@ _ACTIONS = ("stop", "warn")
 
 
 class GuardCallback(AnyCallback):
-    """Stops a training run that cannot come to anything, in its first steps; no search needed.
+    """Stops a training run that diverges or stalls, in its first steps; it works without a search.
 
-    A stopped run ends in good order: no validation follows, `trainer.fit` returns, `decision` says why. With several
+    A stopped run ends normally: `trainer.fit` returns without a last validation, and `decision` says why. With several
     devices rank 0 decides by its own losses, and all ranks stop at the same step.
 
     Args:
-        guard: The settings; None takes the usual ones.
-        action: `stop` ends the run; `warn` says what would end it, and lets it go on.
-        monitor: The metric that speaks against a stall when it improves, as the module logs it in validations.
+        guard: The settings; None for the default ones.
+        action: `stop` ends the run; `warn` reports what would end it, and lets it continue.
+        monitor: The metric that vetoes a stall when it improves, as the module logs it in validations.
         mode: Whether that metric is to fall (`min`) or to rise (`max`).
-        listener: Called with the numbers of each step as they are read, for tracking. The callback then leaves all
-            warnings to the listener.
+        listener: Called with the numbers of each step when they are read, for tracking. The callback then does not
+            warn.
 
     Raises:
-        InputError: An argument is none of the allowed ones, or nothing is to be guarded.
+        InputError: An argument is not one of the allowed values, or there is nothing to guard.
 
     Example:
         >>> callback = GuardCallback(action="warn")
@@ -81,7 +81,7 @@ class GuardCallback(AnyCallback):
 
     @property
     def decision(self) -> StopDecision | None:
-        """Why the run was stopped, or, where the action is `warn`, why it should have been; else None."""
+        """Why the run was stopped, or would have been with the action `stop`; else None."""
         left = self._spawn_result.take()
         if left is not None:
             self._decision = StopDecision(**{**left, "reason": StopReason(left["reason"])})
@@ -95,23 +95,23 @@ class GuardCallback(AnyCallback):
 
     @property
     def alarms(self) -> tuple[str, ...]:
-        """What stood out and ended nothing, a sentence each."""
+        """Alarms, which do not end the run; one sentence each."""
         return () if self._history is None else self._history.alarms
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Start anew, from the step that a resumed run has reached."""
+        """Reset the guard, to the step that a resumed run has reached."""
         total = trainer.estimated_stepping_batches
         self._reset(trainer.global_step, int(total) if 0 < total < float("inf") else 0)
         if _shards_gradients(trainer):
-            # what a rank holds of them has another norm than the whole
+            # the norm of a rank's shard is not that of the whole
             self._gatherer.with_grad_norm = False
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        """Note the learning rate and gradients of the step to come."""
+        """Note the learning rate and the gradients of the next step."""
         self._gatherer.before_step(optimizer)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Note the batch; at the end of an optimizer step judge the run."""
+        """Note the batch; at the end of an optimizer step apply the rules."""
         gatherer = self._gatherer
         gatherer.add_batch(outputs, trainer.accumulate_grad_batches)
         if trainer.global_step == self._step:
@@ -121,49 +121,49 @@ class GuardCallback(AnyCallback):
         is_alone = trainer.world_size == 1
         if is_alone and gatherer.is_on_cpu:
             self._take(gatherer.read(), trainer, pl_module)
-            self._heed(trainer, self._found is not None)
+            self._stop_if(trainer, self._found is not None)
             return
         is_time = len(gatherer) >= (self.guard.read_every_steps if self.guard else 10)
         if is_time:
             gatherer.send()
         self._take(gatherer.take(), trainer, pl_module)
         if is_alone or is_time:
-            self._heed(trainer, self._shared.share(trainer, self._found is not None))
+            self._stop_if(trainer, self._shared.share(trainer, self._found is not None))
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Note the monitored metric, which may speak against a stall."""
+        """Note the monitored metric, which may veto a stall."""
         if self._history is None or trainer.sanity_checking or not self._history.wants_validations:
             return
         if self._monitor in trainer.callback_metrics:
             self._history.add_validation(float(trainer.callback_metrics[self._monitor]))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Read the steps that were not read yet, and report them."""
+        """Read and report the steps that have not been read yet."""
         self._take(self._gatherer.read(), trainer, pl_module)
-        self._heed(trainer, from_rank_zero(trainer, self._found is not None))
+        self._stop_if(trainer, from_rank_zero(trainer, self._found is not None))
 
     def progress(self) -> dict[str, Any]:
-        """Return what it remembers of the steps so far, as plain values: for a training that is paused."""
+        """Return the history so far as plain values, to pause the training."""
         return {} if self._history is None else self._history.progress()
 
-    def go_on_from(self, progress: Mapping[str, Any]) -> None:
-        """Take up what `progress` gave, after `on_train_start` of the resumed training."""
+    def resume_from(self, progress: Mapping[str, Any]) -> None:
+        """Restore the history of `progress`, after `on_train_start` of the resumed training."""
         if self._history is not None and progress:
-            self._history.go_on_from(progress)
+            self._history.resume_from(progress)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Put the Trainer's settings back."""
+        """Restore the Trainer's settings."""
         self._early_end.restore()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Put the Trainer's settings back."""
+        """Restore the Trainer's settings."""
         self._early_end.restore()
-        # a listener knows the decision
+        # with a listener the decision is known already
         if self._decision is not None and trainer.is_global_zero and self._listener is None:
             self._spawn_result.leave({**asdict(self._decision), "reason": str(self._decision.reason)})
 
     def _take(self, records: list[StepRecord], trainer: Any, module: Any) -> None:
-        """Hand the numbers on, and find out whether the run must end."""
+        """Pass the records to the listener, and find whether the run must end."""
         if not records:
             return
         if self._listener is not None:
@@ -180,10 +180,10 @@ class GuardCallback(AnyCallback):
                 self._history.retire_rule(decision.reason)
                 self._decision = self._decision or decision
                 self._warn(trainer, f"would stop the training {_explained(decision)}")
-        self._tell_news(trainer)
+        self._warn_of_alarms(trainer)
 
     def _check_gradients(self, record: StepRecord, skips_steps: bool, module: Any) -> StopDecision | None:
-        """Return a decision where gradients that are not finite have reached the parameters; a loss may hide it."""
+        """Return a decision if non-finite gradients have reached the parameters, which a loss may hide."""
         norm = record.grad_norm
         if norm is None or isfinite(norm) or skips_steps or self.guard is None or not self.guard.non_finite:
             return None
@@ -192,8 +192,8 @@ class GuardCallback(AnyCallback):
         message = f"the gradients became {norm:g} at step {record.step}, and so did parameters"
         return StopDecision(StopReason.NON_FINITE, record.step, message, record.lr)
 
-    def _heed(self, trainer: Any, stop: bool) -> None:
-        """Stop where rank 0 says so."""
+    def _stop_if(self, trainer: Any, stop: bool) -> None:
+        """Stop if rank 0 has decided so."""
         if not stop or self._decision is not None:
             return
         self._decision = from_rank_zero(trainer, self._found)
@@ -201,10 +201,10 @@ class GuardCallback(AnyCallback):
         if self._decision is not None:
             self._warn(trainer, f"stopped the training {_explained(self._decision)}")
 
-    def _tell_news(self, trainer: Any) -> None:
+    def _warn_of_alarms(self, trainer: Any) -> None:
         if self._history is not None:
             for sentence in self._history.news:
-                self._warn(trainer, f"notes that {sentence}; it may be benign, and the training goes on.")
+                self._warn(trainer, f"notes that {sentence}; it may be benign, and the training continues.")
             self._history.news.clear()
 
     def _warn(self, trainer: Any, sentence: str) -> None:
@@ -213,7 +213,7 @@ class GuardCallback(AnyCallback):
 
 
 def _explained(decision: StopDecision) -> str:
-    """Return the rule, the step, the numbers, and what to try, in words."""
+    """Return the rule, the step, the numbers and a learning rate to try, in words."""
     said = f"({decision.reason}): {decision.message}."
     if not decision.lr or not isfinite(decision.lr):
         return said

@@ -1,6 +1,6 @@
-"""What the guard remembers of one run: its losses and validations, the rules that still count, and the alarms.
+"""The guard's history of one run: its losses and validations, the rules that still apply, and the alarms.
 
-An alarm ends nothing: a loss may spike, or gradients jump, without harm (`rules.py` says why).
+An alarm does not end a run: a loss may spike, or gradients jump, without harm (`rules.py` says why).
 """
 
 from collections import deque
@@ -26,25 +26,25 @@ from opttune.guard.steps import StepRecord
 from opttune.outcome import StopReason
 
 _USUAL_OF = 50
-"""The usual norm of the gradients is the median of so many steps."""
+"""Steps of whose gradient norms the median is the usual norm."""
 _LEAST_NORMS = 20
 _USUAL_EVERY = 10
-"""Steps between two of these medians."""
+"""Steps between two updates of that median."""
 _LEAST_VALIDATIONS = 2
 
 
 class RunHistory:
-    """Takes the numbers of one step after another and asks the rules.
+    """Applies the rules to the numbers of one step after another.
 
     Args:
         guard: The settings.
-        total_steps: Optimizer steps of the full length; 0 where it is unknown.
+        total_steps: Optimizer steps of the full length; 0 if unknown.
         mode: Whether the metric of the validations is to fall (`min`) or to rise (`max`).
-        is_whole: Whether the run is seen from its first step on; else how its loss began is not known, so that
-            its rising, or standing still, says nothing.
+        is_whole: Whether the run is seen from its first step on. If not, its first loss is unknown, and neither
+            blow-up nor stall is looked for.
 
     Attributes:
-        news: Sentences on what stood out, since they were last taken.
+        news: Sentences of the alarms that have not been reported yet.
 
     Example:
         >>> history = RunHistory(Guard(), total_steps=100)
@@ -53,7 +53,7 @@ class RunHistory:
     """
 
     def __init__(self, guard: Guard, total_steps: int, mode: str = "min", is_whole: bool = True) -> None:
-        # those that have had their time are switched off
+        # rules that no longer apply are switched off
         self._rules = guard if is_whole else replace(guard, blow_up=False, stall=False)
         self._total_steps = total_steps
         self._mode = mode
@@ -66,21 +66,21 @@ class RunHistory:
 
     @property
     def alarms(self) -> tuple[str, ...]:
-        """What was noted and ended nothing, a sentence each."""
+        """The alarms, one sentence each."""
         return self._alarms.sentences
 
     @property
     def wants_validations(self) -> bool:
-        """Whether a validation can still tell it something."""
+        """Whether a validation can still matter."""
         return self._rules.stall
 
     def add_validation(self, value: float) -> None:
-        """Take the monitored metric of a validation."""
+        """Add the monitored metric of a validation."""
         if self.wants_validations:
             self._validations.append(value)
 
     def add(self, record: StepRecord, skips_steps: bool = False) -> StopDecision | None:
-        """Take an optimizer step; return why the run must end, or None.
+        """Add an optimizer step; return why the run must end, or None.
 
         Args:
             record: The step's numbers.
@@ -98,7 +98,7 @@ class RunHistory:
         return None if decision is None else replace(decision, lr=record.lr)
 
     def retire_rule(self, reason: StopReason) -> None:
-        """Switch off the rule that has spoken, and those that would say less."""
+        """Switch off a rule that has decided, and the weaker ones."""
         was_finite = reason is not StopReason.NON_FINITE
         self._rules = replace(
             self._rules,
@@ -108,7 +108,7 @@ class RunHistory:
         )
 
     def progress(self) -> dict[str, Any]:
-        """Return what it remembers, as plain values: for a training that is paused."""
+        """Return the history as plain values, to pause the training."""
         return {
             "losses": list(self._losses),
             "validations": list(self._validations),
@@ -120,13 +120,13 @@ class RunHistory:
             "alarms": self._alarms.progress(),
         }
 
-    def go_on_from(self, progress: Mapping[str, Any]) -> None:
-        """Take up what `progress` gave."""
+    def resume_from(self, progress: Mapping[str, Any]) -> None:
+        """Restore what `progress` returned."""
         self._losses, self._validations = list(progress["losses"]), list(progress["validations"])
         self._highest_lr, self._risen_until = progress["highest_lr"], progress["risen_until"]
         self._rules = replace(self._rules, blow_up=progress["blow_up"], stall=progress["stall"])
         self._is_waiting = progress["is_waiting"]
-        self._alarms.go_on_from(progress["alarms"])
+        self._alarms.resume_from(progress["alarms"])
 
     def _look_for_stall(self, step: int) -> StopDecision | None:
         if not self._rules.stall:
@@ -153,7 +153,7 @@ class RunHistory:
             self._rules = replace(self._rules, stall=False)
 
     def _retire(self) -> None:
-        """Switch off the rules that have had their time, and forget what no rule asks for."""
+        """Switch off the rules that no longer apply, and drop the losses that no rule needs."""
         if self._rules.blow_up and not looks_for_blow_up(len(self._losses), self._total_steps, self._rules):
             self._rules = replace(self._rules, blow_up=False)
         if not (self._rules.blow_up or self._rules.stall):
@@ -165,7 +165,7 @@ class RunHistory:
 
 
 class Alarms:
-    """Notes spikes of the loss and jumps of the gradients, the first of each kind, and how often there was one.
+    """Notes spikes of the loss and jumps of the gradients: the first of each kind, and their number.
 
     Args:
         guard: The settings.
@@ -188,23 +188,23 @@ class Alarms:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What was noted, a sentence for each kind."""
+        """The alarms, one sentence for each kind."""
         return tuple(text if times == 1 else f"{text} ({times} times)" for text, times in self._noted.values())
 
     def add(self, record: StepRecord) -> str:
-        """Take a step; return a sentence for the first alarm of a kind, else the empty text."""
+        """Add a step; return a sentence for the first alarm of a kind, else an empty one."""
         if not self._guard.alarms:
             return ""
         return self._check_loss(record) or self._check_norm(record)
 
     def note(self, kind: str, text: str) -> str:
-        """Note something of another kind; return the sentence where it is the first."""
+        """Note an alarm; return its sentence if it is the first of its kind, else an empty one."""
         known, times = self._noted.get(kind, (text, 0))
         self._noted[kind] = (known, times + 1)
         return "" if times else text
 
     def progress(self) -> dict[str, Any]:
-        """Return what it remembers, as plain values."""
+        """Return the state as plain values."""
         noted = {kind: list(entry) for kind, entry in self._noted.items()}
         return {
             "first": self._first,
@@ -214,8 +214,8 @@ class Alarms:
             "noted": noted,
         }
 
-    def go_on_from(self, progress: Mapping[str, Any]) -> None:
-        """Take up what `progress` gave."""
+    def resume_from(self, progress: Mapping[str, Any]) -> None:
+        """Restore what `progress` returned."""
         self._first, self._seen, self._usual = progress["first"], progress["seen"], progress["usual"]
         self._norms = deque(progress["norms"], maxlen=_USUAL_OF)
         self._noted = {kind: (text, times) for kind, (text, times) in progress["noted"].items()}
@@ -227,7 +227,7 @@ class Alarms:
         if self._first is None:
             self._first = loss
         ratio = self._guard.spike_ratio
-        # near or below zero a ratio says nothing
+        # near or below zero a ratio is meaningless
         if self._first <= NEAR_ZERO or loss <= ratio * self._first:
             return ""
         text = f"the loss jumped to {loss:.4g} at step {record.step}, above {ratio:g} x the first, {self._first:.4g}"

@@ -4,24 +4,24 @@ With `L0` the first loss and `m` the median of the last `W = max(8, 20% of the s
 
 - non-finite: a loss that is NaN or infinite ends the run at once;
 - runaway: the median of the last three losses above `900 L0`, or of the last nine above `30 L0`, ends it in its
-  first steps, looked at in every step up to 20% of the length; a catapult does not rise as high, or is down before;
+  first steps, checked in every step up to 20% of the length; a catapult does not rise as high, or is down before;
 - blow-up: `m > 1.5 L0` at two checks in a row ends it. The checks are `max(8 steps, 1%)` of the length apart, from
   `max(10 steps, 1%)` to 20% of the length; one spike, or a rise that comes down again, ends nothing.
   Where `L0` is near or below zero, `m - L0 > max(0.5 |L0|, 10 MAD of the first W losses)` takes its place;
-- stall: once, at 10% of the length (at least 20 steps) and not before 5% of it have passed since the learning rate
-  last rose, `m > 0.995 L0`, also with the median of the last three for `m`, ends the run, unless a validation was
-  better than the first by 2%. A loss that is far above the first is blow-up's to judge: it may be a catapult, and the
-  check waits until it is down. A loss that is noised, smoothed or mixed may stay level while the model learns, so
-  that without two validations nothing is ended: the check waits for the second one, until half of the length.
+- stall: `m > 0.995 L0`, also with the median of the last three for `m`, ends the run, unless a validation was better
+  than the first by 2%. It is checked once, at 10% of the length (at least 20 steps) and at least 5% of it after the
+  learning rate last rose. A loss far above the first is left to blow-up: it may be a catapult, and the check waits
+  until it is down. A loss that is noised, smoothed or mixed may stay level while the model learns: the
+  check waits for the second validation, until half of the length, and ends nothing without it.
 
-Of a training of unknown length only the first 18 losses are looked at for runaway and blow-up. Losses that a
-GradScaler let pass are no part of any median.
+In a training of unknown length only the first 18 losses are checked for runaway and blow-up. Non-finite losses that
+a GradScaler skips are part of no median.
 
 Why a rise alone ends nothing: at learning rates above the edge of stability the loss first rises, the curvature falls,
 and the run then converges, often better (the catapult: Lewkowycz et al. 2020, arXiv 2003.02218); PaLM's loss spiked
 about 20 times and recovered (Chowdhery et al. 2022, arXiv 2204.02311). That a loss far above its start is infeasible
-is the practice of Google's tuning playbook. The thresholds were chosen on recorded runs, own ones, DeepOBS's
-(Schneider et al. 2019) and AlgoPerf's (Dahl et al. 2023), and are reported on the problems that none was chosen on:
+is the practice of Google's tuning playbook. The thresholds were chosen on recorded runs, the project's own, DeepOBS's
+(Schneider et al. 2019) and AlgoPerf's (Dahl et al. 2023), and are reported on problems that were not used for it:
 `benchmarks/guard.py` prints both; `docs/guard.md` has the figures. The runaway rule's form is this project's own.
 """
 
@@ -52,12 +52,12 @@ _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What ends a training run that cannot come to anything.
+    """Settings of the rules that end a training run that diverges or stalls.
 
     Attributes:
         non_finite: Whether a loss that is NaN or infinite ends the run.
-        allowed_skipped_steps: Non-finite losses in a row that are let pass under a GradScaler, which skips
-            such steps itself.
+        allowed_skipped_steps: Non-finite losses in a row that are allowed under a GradScaler, which skips such
+            steps.
         blow_up: Whether a loss that rises and stays up, or runs away, ends the run.
         runaway_ratio: The median of nine losses may rise to this multiple of the first loss, that of three to its
             square, > 1.
@@ -69,14 +69,13 @@ class Guard:
         stall_after_warmup_fraction: Least share of the length between the highest learning rate so far and that
             moment, in [0, 1].
         stall_until_fraction: Share of the length until which that moment waits for a second validation, in [0, 1].
-        stall_veto_fraction: A validation that is better than the first by this share of it speaks against a
-            stall, > 0.
+        stall_veto_fraction: A validation that is better than the first by this share of it vetoes a stall, > 0.
         window_steps: Least number of losses that a median is taken of, >= 1.
         window_fraction: Share of the steps so far that a median is taken of, in [0, 1].
-        alarms: Whether a spike of the loss and a jump of the gradients' norm are noted; they end nothing.
+        alarms: Whether a spike of the loss and a jump of the gradients' norm are noted; they do not end the run.
         spike_ratio: A loss above this multiple of the first is a spike, > 1.
         grad_norm_ratio: A norm above this multiple of the usual one is a jump, > 1.
-        watch_grad_norm: Whether to take the norm of the gradients for that; tracking takes it in any case.
+        watch_grad_norm: Whether to compute the norm of the gradients for that; tracking always computes it.
         read_every_steps: Steps between two readings of the losses from an accelerator, >= 1. On a CPU every
             step is read at once.
 
@@ -115,7 +114,7 @@ class Guard:
 
     @classmethod
     def finite_only(cls) -> "Guard":
-        """Return a guard that looks for non-finite losses alone.
+        """Return a guard that checks only for non-finite losses.
 
         For reinforcement learning, GANs and contrastive losses, where a loss that rises or stays need not be bad.
         """
@@ -123,7 +122,7 @@ class Guard:
 
     @classmethod
     def of(cls, guard: "Guard | bool | None", default: bool = True) -> "Guard | None":
-        """Return the guard that an argument `guard=` means: True the usual one, False none, None the default."""
+        """Return the guard of an argument `guard=`: True gives the default guard, False none, None one by `default`."""
         if isinstance(guard, Guard):
             return guard
         if guard is None or isinstance(guard, bool):
@@ -137,9 +136,9 @@ class StopDecision:
 
     Attributes:
         reason: Which rule.
-        step: The optimizer step, counted from 1, at which it decided.
+        step: The optimizer step of the decision, counted from 1.
         message: One sentence with the numbers.
-        lr: The learning rate of that step; None where it is not known.
+        lr: The learning rate of that step; None if unknown.
     """
 
     reason: StopReason
@@ -154,14 +153,14 @@ def judge(
     """Decide after an optimizer step whether the run must end.
 
     Args:
-        losses: The loss of every step so far, the last one included.
-        total_steps: Optimizer steps of the full length; 0 where it is unknown.
+        losses: The loss of every step so far.
+        total_steps: Optimizer steps of the full length; 0 if unknown.
         guard: The settings.
         skips_steps: Whether a GradScaler skips steps with non-finite gradients.
-        step: The step of the last loss, where some step before gave none; else their number.
+        step: The step of the last loss; None if every step had a loss.
 
     Returns:
-        The decision, or None where the run goes on.
+        The decision, or None if the run continues.
 
     Example:
         >>> judge([2.3, 2.2, float("nan")], 100, Guard()).message
@@ -178,8 +177,8 @@ def judge(
 
 
 def looks_for_blow_up(count: int, total_steps: int, guard: Guard) -> bool:
-    """Return whether a rising loss can still end a run with so many losses; if not, only the last ones matter."""
-    # a very short run gets its first two checks even where they lie beyond the share
+    """Return whether a rising loss can still end a run with this number of losses."""
+    # a very short run gets its first two checks even if they are beyond the share
     last = max(guard.blow_up_until_fraction * total_steps, _first_check(total_steps) + _check_distance(total_steps))
     return guard.blow_up and count <= last
 
@@ -195,7 +194,7 @@ def _judge_runaway(losses: Sequence[float], guard: Guard, step: int) -> StopDeci
     if latest <= guard.runaway_ratio * highest:
         recent = median([loss for loss in losses[-_RUNAWAY_STEPS:] if isfinite(loss)])
         if len(losses) <= _RUNAWAY_STEPS or recent <= highest or latest < min(highest, recent / 2):
-            # not high enough, not for long enough, or a catapult on its way down
+            # not high enough, not long enough, or a catapult on its way down
             return None
         latest = recent
     return StopDecision(StopReason.BLOW_UP, step, f"the loss ran away from {first:.4g} to {latest:.4g} by step {step}")
@@ -231,7 +230,7 @@ def _first_check(total_steps: int) -> int:
 
 
 def _check_distance(total_steps: int) -> int:
-    # no loss is part of the medians of two checks in a row
+    # far enough apart that two checks in a row share no loss
     return max(8, total_steps // 100)
 
 
@@ -247,11 +246,11 @@ def is_blown_up(losses: Sequence[float], guard: Guard) -> bool:
 
 
 NEAR_ZERO = 0.01
-"""Below this first loss a ratio means nothing: a log-likelihood passes zero on its way down."""
+"""Below this first loss a ratio is meaningless: a log-likelihood crosses zero on its way down."""
 
 
 def latest_median(losses: Sequence[float]) -> float:
-    """Return the median of those of the last three losses that are finite; infinity where none is."""
+    """Return the median of the finite ones of the last three losses; infinity if there is none."""
     latest = [loss for loss in losses[-_LATEST:] if isfinite(loss)]
     return median(latest) if latest else inf
 
@@ -263,11 +262,11 @@ def recent_median(losses: Sequence[float], guard: Guard) -> float:
 
 
 _LEAST_STEPS = 20
-"""Fewer do not tell whether a loss falls."""
+"""Fewer steps do not show whether a loss falls."""
 
 
 class Timing(Enum):
-    """Whether this is the moment to look for a stall."""
+    """Whether a stall is checked at a step."""
 
     EARLY = "early"
     DUE = "due"
@@ -275,12 +274,12 @@ class Timing(Enum):
 
 
 def stall_timing(step: int, total_steps: int, risen_until: int, guard: Guard) -> Timing:
-    """Say whether a stall is looked for after an optimizer step.
+    """Return whether a stall is checked after an optimizer step.
 
     Args:
         step: The step, counted from 1.
-        total_steps: Optimizer steps of the full length; 0 where it is unknown, of which none is looked for.
-        risen_until: The step with the highest learning rate so far: a warmup's end.
+        total_steps: Optimizer steps of the full length; 0 if unknown, which disables the check.
+        risen_until: The step with the highest learning rate so far, such as the end of a warmup.
         guard: The settings.
 
     Example:
@@ -295,7 +294,7 @@ def stall_timing(step: int, total_steps: int, risen_until: int, guard: Guard) ->
 
 
 def has_stalled(losses: Sequence[float], guard: Guard) -> bool:
-    """Return whether the loss is where it began, or not far above.
+    """Return whether the loss has neither fallen below nor risen far above the first.
 
     Example:
         >>> has_stalled([2.3, 2.31, 2.3], Guard()), has_stalled([2.3, 2.1, 1.9], Guard())
@@ -309,7 +308,7 @@ def has_stalled(losses: Sequence[float], guard: Guard) -> bool:
 
 
 def has_improved(validations: Sequence[float], mode: str, guard: Guard) -> bool:
-    """Return whether some validation was better than the first by the share that speaks against a stall.
+    """Return whether a validation was better than the first by the share that vetoes a stall.
 
     Args:
         validations: The monitored metric at each validation.
@@ -329,7 +328,7 @@ def has_improved(validations: Sequence[float], mode: str, guard: Guard) -> bool:
 def judge_stall(
     losses: Sequence[float], validations: Sequence[float], mode: str, guard: Guard, step: int
 ) -> StopDecision | None:
-    """Decide, at the moment that `stall_timing` gives, whether the run must end.
+    """Decide, when `stall_timing` is due, whether the run has stalled and must end.
 
     Args:
         losses: The loss of every step so far.

@@ -1,4 +1,4 @@
-"""Gather each optimizer step's numbers as tensors and read many of them in one transfer."""
+"""Gather each optimizer step's numbers as tensors, and read those of several steps in one transfer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class StepRecord:
 
     Attributes:
         step: The step, counted from 1.
-        loss: Mean training loss over the batches of the step, or None where the module returned none.
-        lr: Learning rate that the step used: the largest of all groups.
-        grad_norm: Norm of all gradients before clipping, or None where it was not asked for.
+        loss: Mean training loss over the batches of the step; None if the module returned none.
+        lr: Learning rate of the step: the largest of all groups.
+        grad_norm: Norm of all gradients before clipping; None if it was not computed.
     """
 
     step: int
@@ -31,10 +31,10 @@ _Step = tuple[int, Tensor | None, float, Tensor | None]
 
 
 class StepGatherer:
-    """Collects what one optimizer step after another gives, without making the device wait.
+    """Collects the numbers of optimizer steps without making the device wait.
 
     Args:
-        with_grad_norm: Whether to take the norm of the gradients too.
+        with_grad_norm: Whether to compute the norm of the gradients too.
     """
 
     def __init__(self, with_grad_norm: bool) -> None:
@@ -47,14 +47,14 @@ class StepGatherer:
 
     @property
     def is_on_cpu(self) -> bool:
-        """Whether reading what waits costs no transfer."""
+        """Whether the gathered steps can be read without a transfer."""
         return all(loss is None or loss.device.type == "cpu" for _, loss, _, _ in self._waiting)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def before_step(self, optimizer: Any) -> None:
-        """Note the learning rate, and the norm of the gradients, that a step is about to use."""
+        """Note the learning rate and the norm of the gradients of the next step."""
         self._lr = max([float(group["lr"]) for group in optimizer.param_groups])
         if self.with_grad_norm:
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -62,7 +62,7 @@ class StepGatherer:
             self._grad_norm = torch.nn.utils.get_total_norm(dense).detach() if dense else None
 
     def add_batch(self, outputs: Tensor | Mapping[str, Any] | None, accumulated: int) -> None:
-        """Note a batch's loss as the Trainer hands it out: divided by the batches to a step."""
+        """Note a batch's loss as the Trainer returns it: divided by the batches of a step."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, Tensor):
             loss = loss.detach()
@@ -76,7 +76,7 @@ class StepGatherer:
         self._batch_losses = []
 
     def send(self) -> None:
-        """Begin to bring the steps that wait here, in one transfer."""
+        """Start one transfer of the gathered steps."""
         if self._waiting:
             numbers = [
                 x.reshape(()).float() for _, loss, _, norm in self._waiting for x in (loss, norm) if x is not None
@@ -85,9 +85,9 @@ class StepGatherer:
             self._waiting = []
 
     def take(self, wait: bool = False) -> list[StepRecord]:
-        """Return the sent steps that have arrived; all of them to who waits.
+        """Return the sent steps that have arrived, or with `wait` all of them.
 
-        Of two on their way the first is waited for: the device has the second's steps still to do.
+        Of two transfers it waits for the first: the device still has the steps of the second to do.
         """
         records: list[StepRecord] = []
         while self._sent and (wait or len(self._sent) > 1 or self._sent[0][1].has_arrived):
@@ -96,11 +96,11 @@ class StepGatherer:
         return records
 
     def read(self) -> list[StepRecord]:
-        """Return every step since the last reading, those that were sent first."""
+        """Return all steps that have not been returned yet, in order."""
         if self._sent or len(self._waiting) > 1:
             self.send()
             return self.take(wait=True)
-        # of a single step on a CPU a transfer would cost more than it saves
+        # for a single step on a CPU a transfer costs more than it saves
         numbers = [float(x) for _, loss, _, norm in self._waiting for x in (loss, norm) if x is not None]
         steps, self._waiting = self._waiting, []
         return _records(steps, numbers)

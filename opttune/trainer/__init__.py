@@ -1,1 +1,1 @@
-"""What opttune knows of Lightning's Trainer."""
+"""Everything that depends on how Lightning's Trainer works."""

@@ -1,6 +1,6 @@
 """End a Trainer's fit early, from inside a hook, with or without a last validation.
 
-An exception out of a hook would make loggers report a failure; `should_stop` ends the run in good order.
+An exception from a hook would make loggers report a failure; `should_stop` ends the run normally.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ _MODEL_CHECKPOINT = tuple(namespace.callbacks.ModelCheckpoint for namespace in N
 
 
 class EarlyEnd:
-    """Ends a fit early and puts the Trainer's settings back afterwards."""
+    """Ends a fit early and restores the Trainer's settings afterwards."""
 
     def __init__(self) -> None:
         self._changed: list[tuple[Any, str, Any]] = []
@@ -23,11 +23,11 @@ class EarlyEnd:
 
         Args:
             trainer: The Trainer that is fitting, in `on_train_batch_end`.
-            validate: Whether a validation shall follow, at whatever batch of its epoch.
+            validate: Whether a validation follows, even in mid-epoch.
         """
         if validate:
             every = trainer.check_val_every_n_epoch
-            # left alone where it is due: ModelCheckpoint tells by it when to save
+            # unchanged if a validation is due anyway: ModelCheckpoint uses it to decide when to save
             if every is not None and (trainer.current_epoch + 1) % every != 0:
                 self._set(trainer, "check_val_every_n_epoch", None)
         else:
@@ -38,13 +38,13 @@ class EarlyEnd:
         trainer.should_stop = True
 
     def restore(self) -> None:
-        """Put back what `end` changed; harmless where it changed nothing."""
+        """Restore what `end` changed, if anything."""
         while self._changed:
             owner, name, value = self._changed.pop()
             setattr(owner, name, value)
 
     def _need_no_metric(self, trainer: Any) -> None:
-        """Keep callbacks and schedules that monitor a metric from raising: no validation logs it."""
+        """Keep callbacks and schedules from raising when the metric that they monitor is missing."""
         for callback in trainer.callbacks:
             if isinstance(callback, _EARLY_STOPPING):
                 self._set(callback, "strict", False)
@@ -55,7 +55,7 @@ class EarlyEnd:
 
     def _set(self, owner: Any, name: str, value: object) -> None:
         before = getattr(owner, name)
-        # of several that end one fit, only the one that changes a setting restores it
+        # several may end one fit: only the one that changes a setting restores it
         if before != value:
             self._changed.append((owner, name, before))
             setattr(owner, name, value)

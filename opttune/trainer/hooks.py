@@ -1,15 +1,15 @@
-"""Replace a hook of one module or data module for a while."""
+"""Replace a hook of one module or data module temporarily."""
 
 from typing import Any
 
 
 class ReplacedHook:
-    """A hook that is replaced on the instance until it is restored; the class stays as it is.
+    """Replaces a hook on the instance until it is restored; the class does not change.
 
     Args:
         owner: The module or data module.
         name: The hook.
-        replacement: What to call instead; for a method of the owner's, bound to it.
+        replacement: What to call instead; a method must be bound to the owner.
 
     Example:
         >>> class Module:
@@ -26,12 +26,12 @@ class ReplacedHook:
 
     def __init__(self, owner: Any, name: str, replacement: Any) -> None:
         self._owner, self._name = owner, name
-        # another tool may have bound one on the instance: LightningCLI does
+        # another tool, such as LightningCLI, may have bound one on the instance
         self._shadowed = vars(owner).get(name)
         setattr(owner, name, replacement)
 
     def restore(self) -> None:
-        """Put back what was there before."""
+        """Restore the hook."""
         if self._shadowed is None:
             delattr(self._owner, self._name)
         else:

@@ -1,8 +1,8 @@
-"""All that opttune knows of Lightning's internals.
+"""All uses of Lightning's internals.
 
-Every function says which public way is missing. Tried on Lightning 2.6.6 and on 2.5.0, the lowest version that
-`pyproject.toml` allows; `.ci/run` tests both, by way of `.ci/lowest_versions.py`. No other file of opttune touches the
-Trainer's loops or a private attribute of Lightning's: `tests/project/test_lightning_internals.py` checks it.
+Every function says which public API is missing. Tested with Lightning 2.6.6 and with 2.5.0, the lowest version that
+`pyproject.toml` allows; `.ci/run` tests both, with `.ci/lowest_versions.py`. No other file of opttune uses the
+Trainer's loops or a private attribute of Lightning: `tests/project/test_lightning_internals.py` checks it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,9 @@ from typing import Any
 
 
 def limit_steps(trainer: Any, steps: int) -> int:
-    """End the fit after so many optimizer steps, and return the limit until now.
+    """End the fit after a number of optimizer steps, and return the previous limit.
 
-    `Trainer.max_steps` is read-only; `Trainer.should_stop` would hide whether a callback of the user's stops the fit.
+    `Trainer.max_steps` is read-only; `Trainer.should_stop` would hide whether a callback of the user stops the fit.
     """
     loop = trainer.fit_loop.epoch_loop
     before: int = loop.max_steps
@@ -21,7 +21,7 @@ def limit_steps(trainer: Any, steps: int) -> int:
 
 
 def without_minimums(trainer: Any) -> tuple[tuple[Any, str, object], ...]:
-    """Return the owner, name and value of each setting without which `should_stop` ends the fit at once.
+    """Return the owner, name and value of each setting with which `should_stop` ends the fit at once.
 
     `Trainer.min_epochs` and `Trainer.min_steps` are read-only.
     """
@@ -31,7 +31,7 @@ def without_minimums(trainer: Any) -> tuple[tuple[Any, str, object], ...]:
 def is_mid_epoch(trainer: Any) -> bool:
     """Return whether batches of this epoch are left, in `on_train_batch_end`.
 
-    `Trainer.is_last_batch` misses the end that `limit_train_batches` sets for a stream; no count of batches is public.
+    `Trainer.is_last_batch` ignores `limit_train_batches` for a stream; no count of batches is public.
     """
     ready = trainer.fit_loop.epoch_loop.batch_progress.current.ready
     return not trainer.is_last_batch and ready < trainer.num_training_batches
@@ -40,7 +40,7 @@ def is_mid_epoch(trainer: Any) -> bool:
 def begin_epoch(trainer: Any) -> None:
     """Make a resumed fit begin with a new epoch.
 
-    With `max_steps` Lightning takes every checkpoint for one in mid-epoch, and would run an empty epoch first.
+    With `max_steps` Lightning treats every checkpoint as one in mid-epoch, and would run an empty epoch first.
     """
     trainer.fit_loop.on_iteration_done()
     trainer.fit_loop.epoch_loop.restarting = False
@@ -48,9 +48,9 @@ def begin_epoch(trainer: Any) -> None:
 
 
 def end_resumption(trainer: Any, checkpoint: Mapping[str, Any]) -> None:
-    """Make a resumed fit one like any other, at its first batch.
+    """End the resumption of a fit at its first batch.
 
-    Until the epoch's end Lightning thinks of it as resumed, and then steps no plateau schedule.
+    Otherwise Lightning treats the fit as resumed until the epoch's end, and then steps no plateau schedule.
     """
     trainer.fit_loop.on_iteration_done()
     trainer.fit_loop.epoch_loop.on_load_checkpoint(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"])
@@ -59,7 +59,7 @@ def end_resumption(trainer: Any, checkpoint: Mapping[str, Any]) -> None:
 def count_epoch_as_unfinished(checkpoint: Mapping[str, Any]) -> None:
     """Correct a checkpoint that is saved in `on_train_epoch_end` while batches of the epoch are left.
 
-    Lightning has counted the epoch as processed before it calls the hook.
+    Lightning counts the epoch as processed before it calls the hook.
     """
     for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
         counts["processed"] -= 1
@@ -68,7 +68,7 @@ def count_epoch_as_unfinished(checkpoint: Mapping[str, Any]) -> None:
 def validate_within_fit(trainer: Any) -> None:
     """Run a validation in `on_train_epoch_end` or `on_train_end`.
 
-    `Trainer.validate` would end the fit; Lightning's own validations come only where its settings say so.
+    `Trainer.validate` would end the fit; Lightning's own validations run only where the settings schedule them.
     """
     trainer.validating = True
     trainer.fit_loop.epoch_loop.val_loop.run()
@@ -76,15 +76,15 @@ def validate_within_fit(trainer: Any) -> None:
 
 
 def reload_epochs(trainer: Any) -> list[Any]:
-    """Return the epochs at which the loaders were last made.
+    """Return the epochs at which the loaders were last created.
 
-    `reload_dataloaders_every_n_epochs` counts from there, and Lightning's checkpoints leave it out.
+    `reload_dataloaders_every_n_epochs` counts from them, and Lightning's checkpoints do not hold them.
     """
     return [getattr(loop, name) for loop, name in _reload_counters(trainer)]
 
 
 def set_reload_epochs(trainer: Any, epochs: Sequence[Any]) -> None:
-    """Set what `reload_epochs` gave."""
+    """Restore what `reload_epochs` returned."""
     for (loop, name), epoch in zip(_reload_counters(trainer), epochs, strict=True):
         setattr(loop, name, epoch)
 

@@ -1,7 +1,7 @@
 """The two names of Lightning: `lightning.pytorch` and `pytorch_lightning`.
 
 They hold different classes with the same behaviour. A Trainer refuses a module or callback of the other
-name, so opttune's callbacks are of both, and a search takes the Trainer that belongs to the module.
+name. Callbacks of opttune therefore belong to both, and a search uses the Trainer that belongs to the module.
 """
 
 from types import ModuleType
@@ -16,7 +16,7 @@ NAMESPACES: tuple[ModuleType, ModuleType] = (lightning.pytorch, pytorch_lightnin
 
 
 class AnyCallback(lightning.pytorch.Callback, pytorch_lightning.Callback):  # type: ignore[misc]
-    """Base of every callback here: at home in the Trainers of both names."""
+    """Base of opttune's callbacks, which the Trainers of both names accept."""
 
 
 def is_module(thing: object) -> bool:
@@ -30,10 +30,10 @@ def is_data_module(thing: object) -> bool:
 
 
 def trainer_class(module: object) -> Any:
-    """Return the Trainer class that takes a module.
+    """Return the Trainer class that accepts a module.
 
     Raises:
-        ModelError: It is no LightningModule.
+        ModelError: It is not a LightningModule.
     """
     for namespace in NAMESPACES:
         if isinstance(module, namespace.LightningModule):

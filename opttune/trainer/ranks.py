@@ -11,14 +11,14 @@ from opttune.trainer.transfer import Transfer
 T = TypeVar("T")
 
 _SENT: deque[Any] = deque(maxlen=2)
-"""The length and the words that were exchanged last: they are freed by this thread."""
+"""The last length and content exchanged: kept so that this thread frees them."""
 
 
 class SharedDecision:
-    """Hands rank 0's decision to every rank; all must ask at the same steps.
+    """Gives rank 0's decision to every rank; all ranks must call `share` at the same steps.
 
-    Between CPUs it is there at once. From an accelerator it would be there only once the device has done all that it
-    was told before, so each rank takes the one that was sent when it was asked last.
+    Between CPUs the decision arrives at once. On an accelerator it arrives only after all work queued before it, so
+    each rank uses the decision that was sent by the previous call.
     """
 
     def __init__(self) -> None:
@@ -29,12 +29,12 @@ class SharedDecision:
 
         Args:
             trainer: The Trainer.
-            stop: What this rank would do; only rank 0's counts.
+            stop: This rank's decision; only rank 0's counts.
         """
         if trainer.world_size == 1:
             return stop
         sent = self._sent
-        # filled on the device: a value from here would make this process wait for it
+        # filled on the device: copying a value there would make this process wait
         decision = torch.full((1,), float(stop), device=trainer.strategy.root_device)
         torch.distributed.broadcast(decision, src=0)
         latest = Transfer(decision)
@@ -45,7 +45,7 @@ class SharedDecision:
 
 
 def from_rank_zero(trainer: Any, value: T) -> T:
-    """Return rank 0's value on every rank; for the few moments of a training at which one matters."""
+    """Return rank 0's value on every rank; it synchronises the ranks, so call it rarely."""
     if trainer.world_size == 1:
         return value
     device = trainer.strategy.root_device
@@ -60,16 +60,16 @@ def from_rank_zero(trainer: Any, value: T) -> T:
 
 
 def _send(tensor: torch.Tensor) -> None:
-    """Fill a tensor with rank 0's."""
+    """Fill a tensor with rank 0's values."""
     sent = torch.distributed.broadcast(tensor, src=0, async_op=True)
     sent.wait()
-    # the last to release the exchange frees its tensor, for which a thread of gloo's would need the interpreter;
-    # in a process that ends right after its last exchange it comes too late, and the process is aborted
+    # the last owner of the exchange frees its tensor, and a thread of gloo would need the interpreter for that;
+    # in a process that ends right after its last exchange the interpreter is gone by then, and the process aborts
     _SENT.append(sent)
 
 
 def of_all_ranks(trainer: Any, value: T) -> list[T]:
-    """Return every rank's value on every rank, in their order."""
+    """Return every rank's value on every rank, in the order of the ranks."""
     if trainer.world_size == 1:
         return [value]
     found: list[Any] = [None] * trainer.world_size

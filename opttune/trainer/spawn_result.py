@@ -1,4 +1,4 @@
-"""What a training in processes of its own (`ddp_spawn`) found out, handed to the process that asked for it."""
+"""Results that a spawned training process (`ddp_spawn`) returns to its parent process."""
 
 import json
 import os
@@ -13,14 +13,14 @@ from opttune.shared_folder import write_whole
 
 
 class SpawnResult:
-    """A place where a callback's copy in a spawned process leaves plain values for the callback itself.
+    """A file by which the copy of a callback in a spawned process returns plain values to the callback itself.
 
-    Lightning brings back the weights and the metrics of such a training, and nothing of its callbacks.
+    Lightning returns the weights and the metrics of such a training, but nothing of its callbacks.
 
     Example:
-        >>> handover = SpawnResult()
-        >>> handover.leave({"stopped": True})  # in the same process there is nothing to hand over
-        >>> handover.take() is None
+        >>> result = SpawnResult()
+        >>> result.leave({"stopped": True})  # in the same process it does nothing
+        >>> result.take() is None
         True
     """
 
@@ -37,12 +37,12 @@ class SpawnResult:
         return os.getpid() != self._owner
 
     def leave(self, values: Mapping[str, Any]) -> None:
-        """Leave the values for the process that made this; nothing in that process itself."""
+        """Leave the values for the process that created this object; in that process do nothing."""
         if self.is_elsewhere:
             write_whole(self._path, json.dumps(values))
 
     def take(self) -> dict[str, Any] | None:
-        """Return what was left since it was last asked for, or None."""
+        """Return what was left since the last call, or None."""
         if self.is_elsewhere or not self._path.exists():
             return None
         values: dict[str, Any] = json.loads(self._path.read_text())

@@ -1,11 +1,11 @@
-"""Numbers on their way from a device to this process."""
+"""Transfers of numbers from a device to this process that do not block."""
 
 import torch
 from torch import Tensor
 
 
 class Transfer:
-    """Some numbers on their way from a device to this process, which does not wait for them.
+    """A transfer of numbers from a device to this process, which does not wait for it.
 
     Args:
         numbers: The numbers, one tensor of one dimension.
@@ -22,13 +22,13 @@ class Transfer:
 
     @property
     def has_arrived(self) -> bool:
-        """Whether reading them takes no waiting; always false for an accelerator that does not tell."""
+        """Whether `read` would not wait; always False for an accelerator other than CUDA."""
         if self._event is not None:
             return bool(self._event.query())  # type: ignore[no-untyped-call]
         return self._numbers.device.type == "cpu"
 
     def read(self) -> list[float]:
-        """Return them, once they are there."""
+        """Wait for the numbers and return them."""
         if self._event is not None:
             self._event.synchronize()
         return self._numbers.tolist()

@@ -1,1 +1,1 @@
-"""One recipe, from one step to another, in a Trainer -> Outcome."""
+"""Train one recipe in a Trainer, from one step to another, and return the outcome."""

@@ -1,7 +1,7 @@
 """Put a recipe in place of a module's own optimizer and schedule, for one fit.
 
-`configure_optimizers` is bound on the instance in the `setup` hook and runs when the Trainer asks for it:
-only there is the number of optimizer steps known. Afterwards the module is as it was.
+`configure_optimizers` is bound on the instance in the `setup` hook and runs when the Trainer asks for it, because
+the number of optimizer steps is not known before. After the fit the module is unchanged.
 """
 
 from dataclasses import replace
@@ -27,15 +27,15 @@ class RecipeAttacher(AnyCallback):
     """Makes one fit train with a recipe.
 
     Args:
-        recipe: The settings, checked against the catalog at once.
-        monitor: Metric for a schedule that follows it.
+        recipe: The settings; they are checked against the catalog.
+        monitor: Metric for a schedule that follows one.
         mode: Whether that metric is to fall or to rise.
 
     Attributes:
-        recipe: The settings as they are used: where the Trainer sets clipping or accumulation itself, its own.
-        own: The optimizer that the module came with, once the fit has begun.
+        recipe: The settings in use. Where the Trainer sets clipping or accumulation itself, its values are kept.
+        own: The module's own optimizer, once the fit has begun.
         groups: Table of the new optimizer's parameter groups in Markdown, once the fit has begun.
-        notes: What the user should know, one sentence each.
+        notes: Fields of the recipe that are not used, and why; one sentence each.
     """
 
     def __init__(self, recipe: Recipe, monitor: str = "val_loss", mode: Mode = "min") -> None:
@@ -55,13 +55,13 @@ class RecipeAttacher(AnyCallback):
 
     @property
     def replaced(self) -> str:
-        """What the module came with, in words; empty before the fit."""
+        """The module's own optimizer in words; empty before the fit."""
         return self.own.words if self.own else ""
 
     def bind(self, module: Any) -> None:
-        """Bind the recipe's `configure_optimizers` on a module; harmless where it is bound already.
+        """Bind the recipe's `configure_optimizers` on a module, unless it is bound already.
 
-        Before `trainer.fit` for a module that has none, which a Trainer refuses before any hook is called.
+        A module without one needs this before `trainer.fit`: a Trainer refuses it before any hook is called.
         """
         if self._bound is not None:
             return
@@ -73,18 +73,18 @@ class RecipeAttacher(AnyCallback):
         self._bound = ReplacedHook(module, _HOOK, MethodType(configure_optimizers, module))
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Put the recipe in place."""
+        """Bind the recipe."""
         if stage != "fit":
             return
         refuse_untunable(trainer, pl_module)
-        self._settle_with(trainer)
+        self._configure_trainer(trainer)
         self.bind(pl_module)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """In a resumed run, follow this fit's recipe and length from the step that it has reached."""
+        """In a resumed run, apply this fit's recipe and length from the current step on."""
         if trainer.global_step == 0:
             return
-        # the checkpoint brought back the options and the rate of the recipe and length that it was made with
+        # the checkpoint has restored the options and the rate of the recipe and length that it was saved with
         scheduler = trainer.lr_scheduler_configs[0].scheduler
         if find_schedule(self.recipe.schedule.name).follows_monitor:
             return
@@ -94,16 +94,16 @@ class RecipeAttacher(AnyCallback):
         scheduler.base_lrs = [options["lr"] for options in self._group_options]
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Give the module its own `configure_optimizers` back."""
+        """Restore the module's own `configure_optimizers`."""
         self._undo(trainer)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Give the module its own `configure_optimizers` back."""
+        """Restore the module's own `configure_optimizers`."""
         self._undo(trainer)
 
     def _configure(self, module: Any, own: OwnOptimizer) -> dict[str, Any]:
         self._total_steps = count_steps(module.trainer)
-        # what the module's own optimizer leaves alone stays untrained: a frozen backbone, say
+        # parameters that the module's own optimizer leaves out stay untrained, such as a frozen backbone
         optimizer = build_optimizer(self.recipe, module, self._total_steps, own.groups)
         names = with_defaults(self.recipe.optimizer, self._info)
         self._group_options = [
@@ -117,8 +117,8 @@ class RecipeAttacher(AnyCallback):
             config["frequency"] = module.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": config}
 
-    def _settle_with(self, trainer: Any) -> None:
-        """Give the recipe's fields to the Trainer; what the Trainer sets itself stays and is noted."""
+    def _configure_trainer(self, trainer: Any) -> None:
+        """Set the recipe's fields on the Trainer; settings of the Trainer's own are kept and noted."""
         self.recipe, self.notes = self._asked_for, []
         precision = self.recipe.precision
         if precision is not None and _PRECISIONS.get(precision, precision) != trainer.precision:
@@ -127,17 +127,17 @@ class RecipeAttacher(AnyCallback):
                 "A Trainer's precision cannot be changed once it is made."
             )
         if varies_accumulation(trainer):
-            self._leave_out("accumulate_grad_batches", 1, "the Trainer's GradientAccumulationScheduler stays")
+            self._drop_field("accumulate_grad_batches", 1, "the Trainer's GradientAccumulationScheduler stays")
         else:
-            self._settle_field(trainer, "accumulate_grad_batches", "accumulate_grad_batches", 1)
+            self._configure_field(trainer, "accumulate_grad_batches", "accumulate_grad_batches", 1)
         if self._info.own_clipping:
-            self._leave_out("gradient_clip_norm", None, f"{self._info.name} bounds its steps itself")
+            self._drop_field("gradient_clip_norm", None, f"{self._info.name} bounds its steps itself")
         if getattr(trainer, "gradient_clip_algorithm", None) == "value":
-            self._leave_out("gradient_clip_norm", None, "the Trainer clips by value")
+            self._drop_field("gradient_clip_norm", None, "the Trainer clips by value")
         else:
-            self._settle_field(trainer, "gradient_clip_norm", "gradient_clip_val", None)
+            self._configure_field(trainer, "gradient_clip_norm", "gradient_clip_val", None)
 
-    def _settle_field(self, trainer: Any, field: str, attribute: str, unset: int | None) -> None:
+    def _configure_field(self, trainer: Any, field: str, attribute: str, unset: int | None) -> None:
         wanted, present = getattr(self.recipe, field), getattr(trainer, attribute)
         if present == wanted:
             return
@@ -146,9 +146,9 @@ class RecipeAttacher(AnyCallback):
             setattr(trainer, attribute, wanted)
         else:
             # a Trainer's clipping at 0 means none
-            self._leave_out(field, present or unset, f"the Trainer's {attribute}={present} stays")
+            self._drop_field(field, present or unset, f"the Trainer's {attribute}={present} stays")
 
-    def _leave_out(self, field: str, instead: Any, why: str) -> None:
+    def _drop_field(self, field: str, instead: Any, why: str) -> None:
         wanted = getattr(self.recipe, field)
         if wanted != instead:
             self.notes.append(f"{why}; the recipe's {field}={wanted} is left out")
@@ -163,7 +163,7 @@ class RecipeAttacher(AnyCallback):
 
 
 def refuse_untunable(trainer: Any, module: Any) -> None:
-    """Refuse what no recipe can be put in place of.
+    """Refuse a module whose optimizer cannot be replaced.
 
     Raises:
         ModelError: Manual optimization, or an optimizer that the strategy owns.
@@ -181,7 +181,7 @@ def refuse_untunable(trainer: Any, module: Any) -> None:
 
 
 def varies_accumulation(trainer: Any) -> bool:
-    """Return whether a GradientAccumulationScheduler sets the batches to a step, epoch by epoch."""
+    """Return whether a GradientAccumulationScheduler changes the batches of a step from epoch to epoch."""
     return any(type(callback).__name__ == "GradientAccumulationScheduler" for callback in trainer.callbacks)
 
 

@@ -1,4 +1,4 @@
-"""One attempt: one recipe, trained in a Trainer of its own -> `Outcome`."""
+"""One attempt: train one recipe in its own Trainer and return the `Outcome`."""
 
 import os
 import time
@@ -27,7 +27,7 @@ from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
 from opttune.training.pause import PauseAndResume, resume_arguments
-from opttune.training.stop import NEVER, HeedsOwnSigterm, Stop
+from opttune.training.stop import NEVER, KeepOwnSigterm, Stop
 from opttune.training.workload import Workload
 
 _QUIET_TRAINER = {
@@ -43,13 +43,13 @@ _CONTRADICTED = (("enable_checkpointing", "Checkpoint"), ("enable_progress_bar",
 
 
 class AttemptListener(Protocol):
-    """Takes what a training reports while it runs; nothing here may block."""
+    """Receives what a training reports while it runs; its methods must not block."""
 
     def steps(self, records: list[StepRecord]) -> None:
-        """Take the numbers of some optimizer steps."""
+        """Receive the numbers of some optimizer steps."""
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Take the metrics that the module logged, after a validation."""
+        """Receive the metrics that the module logged, after a validation."""
 
 
 class NullListener:
@@ -67,17 +67,17 @@ class Attempt:
     """One training run to do.
 
     Attributes:
-        recipe: What to train with; None leaves the module its own optimizer.
-        monitor: The metric whose value at the end counts.
+        recipe: What to train with; None keeps the module's own optimizer.
+        monitor: The metric whose last value is the result.
         seed: For initial weights and data order.
         trainer: Arguments of the Trainer, the length among them.
-        guard: What ends it early; None lets it run.
+        guard: The rules that end it early; None for no guard.
         checkpoint: Where to save the state at the end or the pause; None does not save.
         mode: Whether the metric is to fall (`min`) or to rise (`max`).
         until_step: Pause after this optimizer step; None, or at least the full length, trains to the end. The
-            schedule is that of the full length in any case.
-        resume_from: The checkpoint of a paused attempt with the same recipe and seed, to go on from.
-        stop_checkpoint: Where to save the state where it is stopped in between; None does not save.
+            schedule is always that of the full length.
+        resume_from: The checkpoint of a paused attempt with the same recipe and seed.
+        stop_checkpoint: Where to save the state when the attempt is stopped before its end; None does not save.
     """
 
     recipe: Recipe | None
@@ -93,22 +93,22 @@ class Attempt:
 
 
 def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener, stop: Stop = NEVER) -> Outcome:
-    """Train one recipe and say what came of it.
+    """Train one recipe and return its outcome.
 
-    The global random state is put back afterwards, so that a search changes nothing around it.
+    The global random state is restored afterwards, so that a search has no side effects on it.
 
     Args:
         attempt: What to train.
         workload: The user's model and data.
-        listener: Takes steps and metrics.
-        stop: Asked after each step whether the training shall end; it does so with its state saved.
+        listener: Receives steps and metrics.
+        stop: Checked after each step; on a request the training saves its state and ends.
 
     Returns:
-        The outcome; an error in the user's code becomes an outcome `failed`, too little memory `out_of_memory`,
-        Ctrl-C one `interrupted`.
+        The outcome. An error in the user's code gives `failed`, a lack of memory `out_of_memory`, Ctrl-C
+        `interrupted`.
 
     Raises:
-        OpttuneError: The model cannot be tuned, the monitored metric is not there, or the disk is full.
+        OpttuneError: The model cannot be tuned, the monitored metric is missing, or the disk is full.
     """
     started = time.monotonic()
     run = TrainingRun(attempt, listener, stop=stop)
@@ -138,7 +138,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
         replaced=run.replaced,
         groups=run.attacher.groups if run.attacher else "",
         state_bytes=run.state_bytes,
-        **run.guarded(),
+        **guarded_fields(run.guard),
     )
 
 
@@ -147,9 +147,9 @@ class TrainingRun:
 
     Args:
         attempt: What to train.
-        listener: Takes steps and metrics.
+        listener: Receives steps and metrics.
         stop_at_step: End after this optimizer step, before the first for 0; None runs the full length.
-        stop: Asked after each step whether the training shall end.
+        stop: Checked after each step.
     """
 
     def __init__(
@@ -162,17 +162,17 @@ class TrainingRun:
         if attempt.recipe is not None:
             self.attacher = RecipeAttacher(attempt.recipe, attempt.monitor, attempt.mode)
             self._quirks = quirk_callbacks(find_optimizer(attempt.recipe.optimizer.name))
-        self._guard = GuardCallback(
+        self.guard = GuardCallback(
             attempt.guard or False, monitor=attempt.monitor, mode=attempt.mode, listener=listener.steps
         )
         self._finish = FinishWithValidation(stop_at_step)
         self._reporter = MetricsReporter(listener.metrics)
         self._order = DataOrder()
-        # under another name until it is known that the training pauses
+        # under a temporary name until it is known that the training pauses
         path = attempt.checkpoint or attempt.stop_checkpoint
         self._part = path and path.with_name(f"{path.name}.part")
         is_resumed = attempt.resume_from is not None
-        self._pause = PauseAndResume(attempt.until_step, self._part, is_resumed, self._guard, self._order, stop)
+        self._pause = PauseAndResume(attempt.until_step, self._part, is_resumed, self.guard, self._order, stop)
 
     @property
     def steps_done(self) -> int:
@@ -186,17 +186,13 @@ class TrainingRun:
 
     @property
     def replaced(self) -> str:
-        """What the module came with, in words; empty where it kept it."""
+        """The optimizer that the recipe replaced, in words; empty without a recipe."""
         return self.attacher.replaced if self.attacher else ""
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of the optimizers' state; 0 before there is one."""
+        """Bytes of the optimizers' state; 0 before the fit."""
         return 0 if self.trainer is None else sum(map(state_bytes, self.trainer.optimizers))
-
-    def guarded(self) -> dict[str, Any]:
-        """Return what the guard noted, as fields of an outcome."""
-        return guarded_fields(self._guard)
 
     def fit(self, workload: Workload) -> None:
         """Make the model, the data and the Trainer, in this order, and train."""
@@ -214,7 +210,7 @@ class TrainingRun:
             self._order.release()
 
     def result(self) -> Conclusion:
-        """Return how the fit ended, the same on every rank; save the checkpoint where there is a value."""
+        """Return how the fit ended, the same on every rank; save the checkpoint if there is a value."""
         if self._pause.paused and self._pause.is_stopped:
             return self.interrupted()
         conclusion = agreed(self.trainer, self._conclude)
@@ -227,22 +223,22 @@ class TrainingRun:
         return conclusion
 
     def interrupted(self) -> Conclusion:
-        """Return how a stopped fit ended; keep its state where it was saved."""
-        # after SIGTERM Lightning raises SystemExit even so
+        """Return how a stopped fit ended; keep its state if it was saved."""
+        # after SIGTERM Lightning raises SystemExit even then
         if self._pause.paused and self._pause.is_stopped:
             self._keep_part(self.attempt.stop_checkpoint)
         return StopReason.INTERRUPTED, None, f"interrupted at step {self.steps_done}"
 
     def _conclude(self) -> Conclusion:
         paused, monitor = self._pause.paused, self.attempt.monitor
-        return conclude(self.trainer, self._guard.decision, monitor, self.total_steps, paused)
+        return conclude(self.trainer, self.guard.decision, monitor, self.total_steps, paused)
 
     def _keep_part(self, path: Path | None) -> None:
         if path is not None and self._part is not None and self.trainer.is_global_zero:
             os.replace(self._part, path)
 
     def clean_up(self) -> None:
-        """Remove the state of a pause that came to nothing."""
+        """Remove the temporary state that no pause has kept."""
         if self._part is not None and (self.trainer is None or self.trainer.is_global_zero):
             self._part.unlink(missing_ok=True)
 
@@ -253,10 +249,10 @@ class TrainingRun:
         # callbacks such as EarlyStopping keep state: each attempt gets its own
         theirs = deepcopy(given.pop("callbacks", None)) or []
         theirs = theirs if isinstance(theirs, list) else [theirs]
-        ours: list[AnyCallback | None] = [self.attacher, *self._quirks, self._guard, self._finish, self._reporter]
+        ours: list[AnyCallback | None] = [self.attacher, *self._quirks, self.guard, self._finish, self._reporter]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
-        # saves before all others act on the end, and validates while the optimizer can still switch
-        callbacks = [self._pause, HeedsOwnSigterm(), *theirs, *(callback for callback in ours if callback is not None)]
+        # first: it saves before any other callback acts on the end, and validates while the optimizer can still switch
+        callbacks = [self._pause, KeepOwnSigterm(), *theirs, *(callback for callback in ours if callback is not None)]
         try:
             return trainer_class(model)(**settings, callbacks=callbacks)
         except Exception as err:

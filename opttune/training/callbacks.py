@@ -1,4 +1,4 @@
-"""Several callbacks as one, for the doors that are a single callback on the user's own Trainer."""
+"""Several callbacks as one, for the entry points that are a single callback in the user's own Trainer."""
 
 from collections.abc import Callable
 from typing import Any

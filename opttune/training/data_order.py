@@ -1,13 +1,12 @@
-"""The place of a training in its data, so that one resumed in mid-epoch continues with the batches that remain.
+"""The position of a training in its data: resumed in mid-epoch, it continues with the batches that remain.
 
-Lightning begins a loader anew. A plain DataLoader over a dataset with a length is therefore replaced by a copy
-that remembers with what random state its epoch began, and skips what was seen by drawing its indices alone.
-The order is then exact, and with `num_workers=0` so are the batches. A stream, a DataLoader of a foreign
-class or a CombinedLoader is left as it is and begins anew in mid-epoch, as ever with Lightning.
+Lightning starts a loader from its beginning. A plain DataLoader over a dataset with a length is therefore replaced by a
+copy that keeps the random state with which its epoch began. It skips the batches already seen by drawing only their
+indices. The order is then exact, and with `num_workers=0` so are the batches. A stream, a subclass of DataLoader or
+a CombinedLoader is left as it is and starts from its beginning, as always with Lightning.
 
-torchdata's StatefulDataLoader does not do it: a loader that is built already would have to be built again, `shuffle`
-gives another order under it, and a sampler of the user's own that draws from a global generator is not resumed
-exactly (tried with torchdata 0.11).
+torchdata's StatefulDataLoader is no substitute (tried with torchdata 0.11): an existing loader would have to be built
+again, `shuffle` gives another order, and a custom sampler that draws from a global generator is not resumed exactly.
 """
 
 from collections.abc import Iterable, Iterator
@@ -33,7 +32,7 @@ class DataOrder:
         self._replaced: ReplacedHook | None = None
 
     def watch(self, model: Any, data: dict[str, Any]) -> dict[str, Any]:
-        """Follow the train loaders, wherever they come from.
+        """Follow the train loaders, given as arguments or by a hook.
 
         Args:
             model: The LightningModule.
@@ -47,7 +46,7 @@ class DataOrder:
         source = data.get("datamodule", model)
         own = getattr(source, _HOOK)
 
-        # Lightning looks through `wraps` whether the user has the hook at all
+        # Lightning looks through `wraps` to see whether the user has defined the hook
         @wraps(own)
         def train_dataloader() -> Any:
             self._places.clear()
@@ -63,22 +62,22 @@ class DataOrder:
             self._replaced = None
 
     def state(self, is_mid_epoch: bool) -> list[dict[str, Any]]:
-        """Return the place of each loader, as plain values and tensors."""
+        """Return the position of each loader, as plain values and tensors."""
         return [place.state(is_mid_epoch) for place in self._places]
 
     def resume(self, states: list[dict[str, Any]]) -> None:
-        """Make every iteration that begins from now on, until `settle`, go on from there."""
+        """Make every iteration that begins before `settle` continue from these positions."""
         self._resumed = states
         for number, place in enumerate(self._places):
             place.resumed = self._resumed_at(number)
 
     def set_generators(self) -> None:
-        """Set the loaders' own generators to where they stood."""
+        """Restore the states of the loaders' own generators."""
         for place, state in zip(self._places, self._resumed, strict=False):
             _set_states(place.generators, state["generators"])
 
     def settle(self) -> None:
-        """Let the iterations to come begin at their beginning: the resumed one has begun."""
+        """Let later iterations start from their beginning: the resumed one has begun."""
         self.resume([])
 
     def _resumed_at(self, number: int) -> dict[str, Any] | None:
@@ -102,12 +101,12 @@ class DataOrder:
 
 
 class _Place:
-    """The place of one loader in its epoch.
+    """The position of one loader in its epoch.
 
     Attributes:
         batches: Batches that its iteration has given.
         start: The random states with which that iteration began.
-        resumed: The state of a paused training, to go on from.
+        resumed: The state of the paused training; None if there is none.
         generators: The loader's own random generators.
     """
 
@@ -124,7 +123,7 @@ class _Place:
         return {"generators": _states(self.generators), **begun}
 
     def indices(self, sampler: Iterable[Any]) -> Iterator[Any]:
-        """Begin an iteration over a sampler, or go on with the paused one."""
+        """Begin an iteration over a sampler, or continue the paused one."""
         self.start = self.resumed["start"] if self.resumed else None
         self.batches = self.resumed["batches"] if self.resumed else 0
         own = _states(self.generators)
@@ -142,7 +141,7 @@ class _Place:
 
 
 class _Indices:
-    """A sampler whose iteration begins, at its first index, where the place says."""
+    """A sampler whose iteration begins at a place; the place is read with the first index."""
 
     def __init__(self, sampler: Any, place: _Place) -> None:
         self._sampler, self._place = sampler, place
@@ -152,12 +151,12 @@ class _Indices:
 
     def __iter__(self) -> Iterator[Any]:
         yield from self._place.indices(self._sampler)
-        # beside a longer loader a short one begins again in the same epoch
+        # a loader that is shorter than another begins again in the same epoch
         self._place.resumed = None
 
 
 class _FollowedLoader(DataLoader[Any]):
-    """A DataLoader that keeps account of its place."""
+    """A DataLoader that keeps track of its place."""
 
     place: _Place | None = None
 

@@ -1,4 +1,4 @@
-"""The end of a fit: it comes with a validation, and gives the reason, the value and a sentence."""
+"""The end of a fit: the last validation, and the reason, the value and the message of the outcome."""
 
 from collections.abc import Callable
 from math import isfinite
@@ -15,13 +15,13 @@ from opttune.training.attach import count_steps
 from opttune.training.metrics import read_monitor
 
 Conclusion = tuple[StopReason, float | None, str]
-"""Why a fit ended, its value where there is one, and a sentence where it did not run its full length."""
+"""Why a fit ended, its value if there is one, and a message if it did not run its full length."""
 
 
 class FinishWithValidation(AnyCallback):
-    """Makes the last step of a training be followed by a validation.
+    """Runs a validation after the last step.
 
-    A Trainer that reaches `max_steps` in mid-epoch runs none by itself.
+    A Trainer that reaches `max_steps` in mid-epoch runs none.
 
     Args:
         stop_at_step: End after this optimizer step, or before the first for 0; None for the full length.
@@ -41,39 +41,39 @@ class FinishWithValidation(AnyCallback):
         return self.total_steps if self._stop_at_step is None else min(self._stop_at_step, self.total_steps)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Find where the end is; with `stop_at_step=0` it is here."""
+        """Find the last step; with `stop_at_step=0` end at once."""
         self.total_steps = count_steps(trainer)
         if self._last_step == 0:
             self._early_end.end(trainer, validate=False)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """After the last step, end with a validation; after a stop by the guard there is none."""
+        """After the last step, end with a validation; a stop by the guard has none."""
         if trainer.global_step >= self._last_step:
             self._early_end.end(trainer, validate=True)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Put the Trainer's settings back."""
+        """Restore the Trainer's settings."""
         self._early_end.restore()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Put the Trainer's settings back."""
+        """Restore the Trainer's settings."""
         self._early_end.restore()
 
 
 def conclude(
     trainer: Any, decision: StopDecision | None, monitor: str, total_steps: int, paused: bool = False
 ) -> Conclusion:
-    """Say how a fit that raised nothing ended.
+    """Return how a fit without an error ended.
 
     Args:
         trainer: The Trainer, after its fit.
-        decision: The guard's, where it ended the run.
-        monitor: The metric whose value counts.
+        decision: The guard's decision, if it ended the run.
+        monitor: The metric whose value is the result.
         total_steps: Optimizer steps of the full length.
         paused: Whether it was paused at a rung.
 
     Returns:
-        Why it ended, the value where there is one, and a sentence where it did not run its full length.
+        The reason, the value if there is one, and a message if it did not run its full length.
 
     Raises:
         MonitorError: The metric was never logged.
@@ -97,10 +97,10 @@ def guarded_fields(guard: GuardCallback) -> dict[str, Any]:
 
 
 def agreed(trainer: Any, decide: Callable[[], Conclusion]) -> Conclusion:
-    """Return rank 0's conclusion on every rank; metrics that are not synchronised differ between them.
+    """Return rank 0's conclusion on every rank: metrics that are not synchronised differ between ranks.
 
     Raises:
-        OpttuneError: As rank 0 has it.
+        OpttuneError: Rank 0 raised it.
     """
     found: Conclusion | OpttuneError | None = None
     if trainer.is_global_zero:
@@ -112,5 +112,5 @@ def agreed(trainer: Any, decide: Callable[[], Conclusion]) -> Conclusion:
             found = err
     told = from_rank_zero(trainer, found)
     if isinstance(told, OpttuneError) or told is None:
-        raise told or OpttuneError("the first rank has found nothing out")
+        raise told or OpttuneError("rank 0 returned no result")
     return told

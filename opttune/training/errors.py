@@ -1,4 +1,4 @@
-"""What an error that ends a training says: the recipe's fault, the machine's, or the user's code."""
+"""What the error that ended a training means: too little memory, a full disk, or a failure in the user's code."""
 
 import errno
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def reason_of(error: BaseException) -> StopReason:
-    """Return how a training ended that raised an error.
+    """Return the stop reason of a training that raised an error.
 
     Example:
         >>> str(reason_of(MemoryError())), str(reason_of(ValueError("no")))
@@ -24,10 +24,10 @@ def reason_of(error: BaseException) -> StopReason:
 
 
 def raise_if_disk_is_full(error: BaseException) -> None:
-    """Raise where an error says that the disk is full: no recipe is to blame for that.
+    """Raise if an error says that the disk is full: the recipe did not cause that.
 
     Raises:
-        DiskFullError: It does.
+        DiskFullError: The disk is full.
     """
     for cause in _causes(error):
         is_full = isinstance(cause, OSError) and cause.errno in _FULL
@@ -35,7 +35,7 @@ def raise_if_disk_is_full(error: BaseException) -> None:
             where = f" ({cause.filename})" if isinstance(cause, OSError) and cause.filename else ""
             raise DiskFullError(
                 f"the disk is full{where}: {getattr(cause, 'strerror', None) or _SQLITE_WORDS}. Nothing finished is "
-                "lost: free some space, and the same command goes on."
+                "lost: free some space, and the same command continues."
             ) from error
 
 
@@ -46,7 +46,7 @@ def _is_lack_of_memory(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and those that led to it; a library may have made one of its own of it."""
+    """Yield an error and its causes: a library may have wrapped the original one."""
     seen: set[int] = set()
     found: BaseException | None = error
     while found is not None and id(found) not in seen:

@@ -1,4 +1,4 @@
-"""Inspect a model and its data before a search: can it be tuned, how long is it, what does it log?"""
+"""Inspect a model and its data before a search: can it be tuned, how long does it train, what does it log?"""
 
 import traceback
 from contextlib import suppress
@@ -20,14 +20,14 @@ from opttune.training.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
-    """One loader.
+    """What a loader holds.
 
     Attributes:
         purpose: What it is for.
         dataset: The class of its dataset, or of the loader where it has none.
-        samples: Samples in it; None where they are not known, as of an IterableDataset.
-        batch_size: Samples of a batch; None where the loader does not tell.
-        batches: Batches of an epoch; None where they are not known.
+        samples: Samples in it; None if unknown, as for an IterableDataset.
+        batch_size: Samples of a batch; None if unknown.
+        batches: Batches of an epoch; None if unknown.
     """
 
     purpose: Literal["training", "validation"]
@@ -39,18 +39,17 @@ class DataFacts:
 
 @dataclass(frozen=True, slots=True)
 class ModelInspection:
-    """What an inspection found.
+    """The result of an inspection.
 
     Attributes:
         model_name: The class of the model.
         parameters: Trainable parameters.
         total_steps: Optimizer steps of the full length.
-        replaced: The optimizer that the module comes with, in words.
-        has_own_optimizer: Whether that optimizer can train at all.
+        replaced: The module's own optimizer, in words.
+        has_own_optimizer: Whether that optimizer works.
         facts: What kind of model it is.
         groups: Table of the recipe's parameter groups in Markdown.
-        has_own_groups: Whether the optimizer that the module comes with has several groups, or leaves some
-            parameters alone.
+        has_own_groups: Whether that optimizer has several groups, or leaves some parameters out.
         summary: Table of the model's layers, as Lightning draws it.
         data: What the loaders hold.
     """
@@ -68,13 +67,13 @@ class ModelInspection:
 
 
 def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
-    """Set a model up for a recipe and train at most a few steps, to find in seconds what is wrong.
+    """Set a model up for a recipe and train a few steps at most, to find errors within seconds.
 
     Args:
-        attempt: As in the search; its recipe is put in place.
+        attempt: As in the search.
         workload: The user's model and data.
-        steps: Optimizer steps to train: 0 trains nothing, from 1 on a validation follows and the monitored
-            metric must be there.
+        steps: Optimizer steps to train. 0 trains nothing; otherwise a validation follows, which must log the
+            monitored metric.
 
     Raises:
         OpttuneError: The model cannot be tuned, fails in its first steps, or does not log the metric.
@@ -106,7 +105,7 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
 
 
 def read_data(trainer: Any) -> tuple[DataFacts, ...]:
-    """Return what the loaders hold that a Trainer has trained and validated with."""
+    """Return what the loaders of a Trainer hold, after its fit."""
     loaders = {"training": trainer.train_dataloader, "validation": trainer.val_dataloaders}
     with quiet_lightning():
         return tuple(
@@ -132,7 +131,7 @@ def _facts(purpose: Literal["training", "validation"], loader: Any) -> DataFacts
 
 
 def _length(thing: Any) -> int | None:
-    # an iterable one has none, and says so in its own way
+    # an iterable one has none, and may raise anything
     with suppress(Exception):
         return len(thing)
     return None
@@ -154,7 +153,7 @@ def _summary(model: Any) -> str:
 
 
 def _located(err: Exception) -> str:
-    """Return an error with the place in the user's code that it came from."""
+    """Return an error with the line of the user's code that raised it."""
     frames = traceback.extract_tb(err.__traceback__)
     theirs = [frame for frame in frames if "site-packages" not in frame.filename]
     frame = (theirs or frames)[-1]

@@ -1,4 +1,4 @@
-"""What surrounds an attempt: one seed, quiet Lightning, and everything put back afterwards."""
+"""The context of an attempt: one seed, quiet Lightning, and all global state restored afterwards."""
 
 import logging
 import os
@@ -23,9 +23,9 @@ _SEED_VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 
 @contextmanager
 def isolated(seed: int) -> Iterator[None]:
-    """Seed everything for one attempt and leave no trace of it.
+    """Seed everything for one attempt and restore the global state afterwards.
 
-    Put back are the global random states, the environment variables that Lightning's seeding sets, the
+    Restored are the global random states, the environment variables that Lightning's seeding sets, the
     handler of Ctrl-C (Lightning ignores the signal after the first), and the levels of Lightning's loggers,
     which would otherwise repeat their greeting for each attempt.
 
@@ -39,7 +39,7 @@ def isolated(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _kept_random_state() -> Iterator[None]:
-    # Lightning's own puts nothing back after an error
+    # Lightning's own context restores nothing after an error
     kept = isolate_rng()
     kept.__enter__()
     try:
@@ -82,7 +82,7 @@ def quiet_lightning() -> Iterator[None]:
         # advice on data loader workers and the like, the same for every attempt
         for advice in _ADVICE:
             warnings.simplefilter("ignore", advice)
-        # Lightning's own use of torch, which its users cannot mend
+        # caused by Lightning's own use of torch
         warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated", category=FutureWarning)
         for logger in loggers:
             logger.setLevel(logging.WARNING)

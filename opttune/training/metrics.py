@@ -1,4 +1,4 @@
-"""What the module logs: reported after each validation, and read at the end."""
+"""The metrics that the module logs: reported after each validation, and read at the end."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from opttune.trainer.namespaces import AnyCallback
 
 
 class MetricsReporter(AnyCallback):
-    """Reports the metrics that the module logged: after each validation, and after each training epoch the rest.
+    """Reports the metrics that the module logged: after each validation, and the rest after each training epoch.
 
     Args:
         report: Called with the optimizer step and the metrics by name.
@@ -21,18 +21,18 @@ class MetricsReporter(AnyCallback):
         self._of_validation: set[str] = set()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Report what is known after a validation, without means over a training epoch that has not ended."""
+        """Report the metrics of a validation, without means over a training epoch that has not ended."""
         if not trainer.sanity_checking:
             values = read_metrics(trainer.callback_metrics)
             self._of_validation |= values.keys() - self._of_training
             self._report_some(trainer, values, self._of_validation)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Report what the last training epoch gave: only now all of it is there."""
+        """Report the metrics of the last training epoch, which are complete only now."""
         self._report_training(trainer)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Report what the last training epoch gave."""
+        """Report the metrics of the last training epoch."""
         self._report_training(trainer)
 
     def _report_training(self, trainer: Any) -> None:

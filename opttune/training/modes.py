@@ -1,4 +1,4 @@
-"""What some optimizers need of a training beside their steps: the quirks that are fields of their rows."""
+"""Callbacks for optimizers that need more of a training than calls of `step`; fields of the catalog say which."""
 
 import warnings
 from contextlib import ExitStack
@@ -14,7 +14,7 @@ from opttune.trainer.namespaces import AnyCallback
 
 
 def quirk_callbacks(info: OptimizerInfo) -> tuple[AnyCallback, ...]:
-    """Return the callbacks without which an optimizer does not train as its authors mean it.
+    """Return the callbacks that an optimizer needs to train as its authors intend.
 
     Example:
         >>> from opttune.catalog import find_optimizer
@@ -32,11 +32,11 @@ def quirk_callbacks(info: OptimizerInfo) -> tuple[AnyCallback, ...]:
 class EvalModeSwitch(AnyCallback):
     """Switches an optimizer that trains at one point and is evaluated at another (schedule-free).
 
-    Validations, checkpoints and the end of the fit see the weights that are meant to be used.
+    Validations, checkpoints and the end of the fit get the weights to use.
 
     Attributes:
-        saves_training_point: Whether checkpoints get the weights that it trains at instead; there and back again
-            is not exact to the last digit.
+        saves_training_point: Whether checkpoints get the training weights instead: switching there and back is not
+            exact to the last digit.
     """
 
     def __init__(self) -> None:
@@ -46,11 +46,11 @@ class EvalModeSwitch(AnyCallback):
         self._replaced: ReplacedHook | None = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Go to the point at which it trains; a checkpoint brought back the other."""
+        """Switch to the training weights; a checkpoint has restored the others."""
         self._train(trainer)
         own = pl_module.on_save_checkpoint
 
-        # a hook of the module's: for a checkpoint of the weights alone no callback is asked
+        # a hook of the module: for a checkpoint of the weights alone Lightning calls no callback
         def on_save_checkpoint(module: Any, checkpoint: dict[str, Any]) -> None:
             if self._is_training and not self.saves_training_point:
                 self._put_usable_weights(trainer, checkpoint)
@@ -59,21 +59,21 @@ class EvalModeSwitch(AnyCallback):
         self._replaced = ReplacedHook(pl_module, "on_save_checkpoint", MethodType(on_save_checkpoint, pl_module))
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        """Validate the weights that are meant to be used."""
+        """Switch to the weights to use."""
         if _is_fitting(trainer):
             self._evaluate(trainer)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Go back to the point at which it trains."""
+        """Switch back to the training weights."""
         if _is_fitting(trainer):
             self._train(trainer)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Leave the module with the weights that are meant to be used."""
+        """Leave the module with the weights to use."""
         self._end(trainer)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Leave the module with the weights that are meant to be used."""
+        """Leave the module with the weights to use."""
         self._end(trainer)
 
     def _train(self, trainer: Any) -> None:
@@ -91,7 +91,7 @@ class EvalModeSwitch(AnyCallback):
             self._replaced = None
 
     def _put_usable_weights(self, trainer: Any, checkpoint: dict[str, Any]) -> None:
-        """Put the weights that are meant to be used into a checkpoint, and leave the training as it is."""
+        """Put the weights to use into a checkpoint, and leave the training unchanged."""
         optimizer = trainer.optimizers[0]
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         kept = [parameter.detach().clone() for parameter in parameters]
@@ -107,7 +107,7 @@ class EvalModeSwitch(AnyCallback):
 
 
 class GraphKeeper(AnyCallback):
-    """Lets the backward pass keep its graph where an optimizer differentiates the gradients (Sophia).
+    """Keeps the graph of the backward pass for an optimizer that differentiates the gradients (Sophia).
 
     Args:
         name: The optimizer's name, for messages.
@@ -120,10 +120,10 @@ class GraphKeeper(AnyCallback):
         self._replaced: ReplacedHook | None = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Refuse what gives it a wrong curvature.
+        """Refuse settings under which its curvature would be wrong.
 
         Raises:
-            ModelError: A loss that is scaled, or gradients that are averaged over devices.
+            ModelError: The loss is scaled, or the gradients are averaged over devices.
         """
         if stage == "fit" and trainer.precision == "16-mixed":
             raise ModelError(f"{self._name} cannot train in 16-mixed: the loss scale would enter its Hessian.")
@@ -138,27 +138,27 @@ class GraphKeeper(AnyCallback):
 
         def backward(module: Any, loss: Any, *args: Any, **kwargs: Any) -> None:
             with warnings.catch_warnings():
-                # torch warns of a reference cycle, which the step dissolves
+                # torch warns of a reference cycle, which the step breaks
                 warnings.filterwarnings("ignore", message="Using backward.. with create_graph=True")
                 loss.backward(*args, create_graph=_needs_graph(optimizer), **kwargs)
 
         self._replaced = ReplacedHook(pl_module, "backward", MethodType(backward, pl_module))
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Let attention take the kernel that has a second derivative."""
+        """Restrict attention to the kernel that has a second derivative."""
         if _needs_graph(trainer.optimizers[0]):
             self._open.enter_context(sdpa_kernel(SDPBackend.MATH))
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Let attention take any kernel again."""
+        """Allow attention any kernel again."""
         self._open.close()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Give the module its own `backward` back."""
+        """Restore the module's own `backward`."""
         self._undo()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Give the module its own `backward` back."""
+        """Restore the module's own `backward`."""
         self._undo()
 
     def _undo(self) -> None:

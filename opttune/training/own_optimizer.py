@@ -1,4 +1,4 @@
-"""What a module would train with by itself: its own `configure_optimizers`, in objects and in words."""
+"""The optimizer that a module's own `configure_optimizers` returns: its parameter groups, and a description."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from opttune.trainer.namespaces import NAMESPACES
 
 @dataclass(frozen=True, slots=True)
 class OwnOptimizer:
-    """The optimizer that a module came with.
+    """A module's own optimizer.
 
     Attributes:
-        words: It in words, such as `SGD(lr=0.0001)`.
+        words: A description, such as `SGD(lr=0.0001)`.
         groups: Its parameter groups; None where the module has no optimizer that works.
     """
 
@@ -26,20 +26,20 @@ class OwnOptimizer:
 
 
 def ask_own_optimizer(configure: Callable[[], Any]) -> OwnOptimizer:
-    """Call a module's own `configure_optimizers` and say what it gives.
+    """Call a module's own `configure_optimizers` and describe the optimizer that it returns.
 
     Args:
         configure: The module's own method, bound.
 
     Raises:
-        ModelError: It gives several optimizers.
+        ModelError: It returns several optimizers.
     """
-    # Lightning's own, which only warns
+    # Lightning's default, which only warns
     if getattr(configure, "__func__", None) in [name.LightningModule.configure_optimizers for name in NAMESPACES]:
         return OwnOptimizer("no optimizer", None)
     try:
         found = list(_optimizers(configure()))
-    except Exception as err:  # whatever the user's code raises: it is about to be replaced
+    except Exception as err:  # the user's code may raise anything; it is replaced anyway
         return OwnOptimizer(f"its own configure_optimizers, which fails ({type(err).__name__}: {err})", None)
     if not found:
         return OwnOptimizer("no optimizer", None)
@@ -53,7 +53,7 @@ def ask_own_optimizer(configure: Callable[[], Any]) -> OwnOptimizer:
 
 
 def _optimizers(returned: Any) -> Iterator[Optimizer]:
-    """Yield the optimizers in whatever `configure_optimizers` may return, schedulers left out."""
+    """Yield the optimizers in any value that `configure_optimizers` may return, without the schedulers."""
     if isinstance(returned, Optimizer):
         yield returned
     elif isinstance(returned, dict):

@@ -1,10 +1,9 @@
-"""Pause a training at an optimizer step, and go on from there as if it had never stopped.
+"""Pause a training at an optimizer step, and resume it as if it had never stopped.
 
-The state is saved before anything happens that an uninterrupted training would not do: the validation at the
-rung, and the end of an epoch that has not ended. Lightning's checkpoint holds weights, optimizer, schedules,
-counters and the user's callbacks; added are the random states, the place in the data and what the guard
-remembers. Not saved are means that a module logs over a training epoch: after a pause in mid-epoch they are
-over the rest of it.
+The state is saved before the validation at the rung, and before the end of an unfinished epoch: an uninterrupted
+training has neither. Lightning's checkpoint holds weights, optimizer, schedules, counters and the user's callbacks.
+The random states, the position in the data and the history of the guard are added. Means that a module logs over a
+training epoch are not saved: after a pause in mid-epoch they cover the rest of it.
 """
 
 import inspect
@@ -40,15 +39,15 @@ _KEY = "opttune.pause"
 
 
 class PauseAndResume(AnyCallback):
-    """Pauses a training, and takes one up that was paused. The first of a Trainer's callbacks.
+    """Pauses a training, and resumes a paused one. It must be the first of a Trainer's callbacks.
 
     Args:
         until_step: Pause after this optimizer step; None, or at least the full length, pauses nowhere.
         path: Where to save the state; None does not save.
-        is_resumed: Whether the fit takes up a paused one, by `ckpt_path`.
-        guard: The guard, which goes on with what it knew.
-        order: What follows the train loaders.
-        stop: Asked after each step whether the training shall end.
+        is_resumed: Whether the fit resumes a paused one, by `ckpt_path`.
+        guard: The guard, whose history is saved and restored.
+        order: Follows the train loaders.
+        stop: Checked after each step.
 
     Attributes:
         paused: Whether the training was paused at the step.
@@ -79,15 +78,15 @@ class PauseAndResume(AnyCallback):
         self._counters: dict[str, Any] = {}
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Make the weights wide enough for those of the checkpoint, which Lightning loads before it does so."""
+        """Convert the weights to double precision: Lightning does so only after it has loaded the checkpoint."""
         if self._is_resumed and trainer.precision == "64-true":
             pl_module.double()
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Take what `on_save_checkpoint` added.
+        """Read what `on_save_checkpoint` added.
 
         Raises:
-            InputError: The checkpoint is not of a paused training.
+            InputError: The checkpoint is not that of a paused training, or of another number of devices.
         """
         if not self._is_resumed:
             return
@@ -99,13 +98,13 @@ class PauseAndResume(AnyCallback):
         self._counters = {"loops": checkpoint["loops"]}
         if len(self._resumed["order"]) != trainer.world_size:
             raise InputError(
-                f"a training that was paused on {len(self._resumed['order'])} devices goes on on as many, "
+                f"a training that was paused on {len(self._resumed['order'])} devices needs as many to resume, "
                 f"got {trainer.world_size}."
             )
         self._order.resume(self._resumed["order"][trainer.global_rank])
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Find where to pause, and prepare for going on.
+        """Find where to pause, and prepare to resume.
 
         Raises:
             InputError: The training has done that step already.
@@ -123,17 +122,17 @@ class PauseAndResume(AnyCallback):
             begin_epoch(trainer)
         own = pl_module.on_train_start
 
-        # the last hook before the training begins: all others may draw random numbers
+        # the last hook before the training begins: every other one may draw random numbers
         @wraps(own)
         def on_train_start() -> None:
             replaced.restore()
             own()
-            self._go_on(trainer)
+            self._restore_state(trainer)
 
         replaced = ReplacedHook(pl_module, "on_train_start", on_train_start)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """With the first batch a resumed training is one like any other."""
+        """End the resumption with the first batch."""
         if self._resumed is None:
             return
         self._resumed = None
@@ -141,12 +140,12 @@ class PauseAndResume(AnyCallback):
         end_resumption(trainer, self._counters)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Make the step the last one. `should_stop` stays free to tell whether the user's callbacks stop, too."""
+        """Make the step the last one; `should_stop` must still tell whether a callback of the user stops the fit."""
         has_stepped, self._last_step = trainer.global_step > self._last_step, trainer.global_step
         if self._is_ending or not has_stepped or trainer.global_step >= self._total_steps:
             return
         if self._until_step is None or trainer.global_step < self._until_step:
-            # of several ranks each would have to know
+            # with several ranks every one would have to know
             if not self._stop.stop_requested or trainer.world_size > 1:
                 return
             self.is_stopped, self._until_step = True, trainer.global_step
@@ -155,11 +154,11 @@ class PauseAndResume(AnyCallback):
         self._max_steps = limit_steps(trainer, self._until_step)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Note that there was one."""
+        """Note the step."""
         self._validated_at = trainer.global_step
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Save a pause in mid-epoch: what follows is no end of the epoch."""
+        """Save a pause in mid-epoch, before the epoch is ended."""
         if self._is_ending and self._is_mid_epoch:
             self._pause(trainer, pl_module)
 
@@ -184,23 +183,23 @@ class PauseAndResume(AnyCallback):
         }
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Put the Trainer's settings back."""
+        """Restore the Trainer's settings."""
         self._restore(trainer)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Put the Trainer's settings back."""
+        """Restore the Trainer's settings."""
         self._restore(trainer)
 
-    def _go_on(self, trainer: Any) -> None:
+    def _restore_state(self, trainer: Any) -> None:
         if self._resumed is None:
             return
         set_reload_epochs(trainer, self._resumed["reloads"])
-        self._guard.go_on_from(self._resumed["guard"])
+        self._guard.resume_from(self._resumed["guard"])
         set_random_state(self._resumed["random"][trainer.global_rank])
         self._order.set_generators()
 
     def _pause(self, trainer: Any, pl_module: Any) -> None:
-        # on an accelerator the last losses are still unread
+        # on an accelerator the last losses have not been read yet
         self._guard.on_train_end(trainer, pl_module)
         if self._guard.decision is not None or _is_stopped(trainer):
             return
@@ -208,7 +207,7 @@ class PauseAndResume(AnyCallback):
         if self._path is not None:
             switches = [callback for callback in trainer.callbacks if isinstance(callback, EvalModeSwitch)]
             self._save(trainer, self._path, switches)
-        # the user's callbacks may look for its metrics in their hook at the end of the epoch
+        # the user's callbacks may read its metrics in their hook at the end of the epoch
         if not self.is_stopped and self._validated_at < trainer.global_step and trainer.enable_validation:
             validate_within_fit(trainer)
 
@@ -232,14 +231,14 @@ class PauseAndResume(AnyCallback):
 
 
 def resume_arguments(trainer: Any, path: Path | None) -> dict[str, Any]:
-    """Return the keyword arguments that make `trainer.fit` take up a paused training.
+    """Return the keyword arguments with which `trainer.fit` resumes a paused training.
 
-    Only tensors and plain values are loaded where the checkpoint holds nothing else. Hyperparameters of the
-    user's own classes, say, need more; the file is one that opttune wrote.
+    Loading is restricted to tensors and plain values if the checkpoint holds nothing else. Other objects, such as
+    hyperparameters of the user's classes, are unpickled: opttune wrote the file itself.
 
     Args:
         trainer: The Trainer.
-        path: The checkpoint of the paused training; None for a training from its beginning.
+        path: The checkpoint of the paused training; None starts from the beginning.
 
     Raises:
         InputError: There is no such file.
@@ -248,7 +247,7 @@ def resume_arguments(trainer: Any, path: Path | None) -> dict[str, Any]:
         return {}
     if not path.is_file():
         raise InputError(f"the checkpoint to resume from is not there: {path}.")
-    # before 2.6 Lightning chose by itself
+    # before 2.6 Lightning had no such argument
     if "weights_only" not in inspect.signature(trainer.fit).parameters:
         return {"ckpt_path": path}
     return {"ckpt_path": path, "weights_only": _is_plain(path)}
@@ -256,7 +255,7 @@ def resume_arguments(trainer: Any, path: Path | None) -> dict[str, Any]:
 
 def _is_plain(path: Path) -> bool:
     try:
-        # on `meta` no tensor is read
+        # with `meta` no tensor is read
         torch.load(path, map_location="meta", mmap=True, weights_only=True)
     except pickle.UnpicklingError:
         return False
@@ -264,6 +263,6 @@ def _is_plain(path: Path) -> bool:
 
 
 def _is_stopped(trainer: Any) -> bool:
-    """Return whether a callback of the user's has ended the training, and may."""
+    """Return whether a callback of the user has stopped the training, past its minimum length."""
     epochs, steps = trainer.min_epochs or 0, trainer.min_steps or 0
     return bool(trainer.should_stop) and trainer.current_epoch >= epochs and trainer.global_step >= steps

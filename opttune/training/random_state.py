@@ -1,4 +1,4 @@
-"""The states of the global random generators as plain values and tensors, for a checkpoint."""
+"""The states of the global random generators, as plain values and tensors for a checkpoint."""
 
 import random
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import torch
 
 
 def read_random_state() -> dict[str, Any]:
-    """Return the states of Python's, NumPy's and torch's generators; a checkpoint of them loads weights-only.
+    """Return the states of Python's, NumPy's and torch's generators; they load with `weights_only=True`.
 
     Example:
         >>> state = read_random_state()
@@ -25,13 +25,13 @@ def read_random_state() -> dict[str, Any]:
         "python": [version, list(python_state), gauss],
         "numpy": [str(name), torch.tensor([int(key) for key in keys]), *rest],
         "torch": torch.get_rng_state(),
-        # a training on the CPU shall not start CUDA
+        # a training on the CPU must not start CUDA
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # type: ignore[no-untyped-call]
     }
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Set the generators to what `read_random_state` gave; of devices that are not here nothing is set."""
+    """Restore the states of `read_random_state`; CUDA's only with the same number of devices."""
     version, python_state, gauss = state["python"]
     random.setstate((version, tuple(python_state), gauss))
     name, keys, *rest = state["numpy"]
@@ -43,7 +43,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Put the generators back afterwards."""
+    """Restore the generators' states afterwards."""
     before = read_random_state()
     try:
         yield

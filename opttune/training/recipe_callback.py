@@ -1,4 +1,4 @@
-"""`RecipeCallback`: the entry point for training with what a search found."""
+"""`RecipeCallback`: train with the recipe that a search found."""
 
 import warnings
 from pathlib import Path
@@ -19,20 +19,20 @@ from opttune.training.modes import quirk_callbacks
 
 
 class RecipeCallback(CallbackGroup):
-    """Trains a module with a recipe in place of its own optimizer and schedule.
+    """Replaces a module's optimizer and schedule by those of a recipe, for one fit.
 
-    The module's code stays as it is, and after `trainer.fit` its own `configure_optimizers` is back. The
-    training ends with a validation, at whatever batch. With the seed of a search
+    The module's code does not change, and after `trainer.fit` its own `configure_optimizers` is restored. The
+    training ends with a validation, even in mid-epoch. With the seed of a search
     (`seed_everything(seed, workers=True)` before the module is made) it reaches the trial's value again.
 
     Args:
-        recipe_or_path: A recipe, the path of a recipe file such as `best_recipe.yaml`, or what such a file holds.
-        monitor: Metric for the schedule `plateau` and for the guard, as the module logs it; nothing else needs it.
+        recipe_or_path: A recipe, the path of a recipe file such as `best_recipe.yaml`, or the content of one.
+        monitor: Metric for the schedule `plateau` and for the guard, as the module logs it.
         mode: Whether that metric is to fall (`min`) or to rise (`max`).
-        guard: True or an `opttune.Guard` stops a run that cannot come to anything; None lets it run.
+        guard: True or an `opttune.Guard` stops a run that diverges or stalls; None for no guard.
 
     Raises:
-        RecipeError: The recipe cannot be read, or holds a setting that its optimizer does not take.
+        RecipeError: The recipe cannot be read, or has a setting that its optimizer does not take.
 
     Example:
         >>> from opttune import Recipe
@@ -62,7 +62,7 @@ class RecipeCallback(CallbackGroup):
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe as it is used; where the Trainer sets clipping or accumulation itself, with its values."""
+        """The recipe in use. Where the Trainer sets clipping or accumulation itself, its values are kept."""
         return self._attacher.recipe
 
     @property
@@ -77,7 +77,7 @@ class RecipeCallback(CallbackGroup):
         return self.decision
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Say what was replaced."""
+        """Report what was replaced."""
         rank_zero_info(f"opttune: replaced {self._attacher.replaced} by {self.recipe}{_effective_batch(trainer)}")
         for note in self._attacher.notes:
             rank_zero_warn(f"opttune: {note}.")
@@ -85,7 +85,7 @@ class RecipeCallback(CallbackGroup):
 
 
 def _effective_batch(trainer: Any) -> str:
-    """Return the samples that go into one optimizer step, in words; empty where the loader does not tell."""
+    """Return the number of samples of one optimizer step, in words; empty if the batch size is unknown."""
     batch = getattr(trainer.train_dataloader, "batch_size", None)
     if not isinstance(batch, int):
         return ""

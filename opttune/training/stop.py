@@ -1,4 +1,4 @@
-"""The request that a training end, asked after every optimizer step."""
+"""Requests to end a training; they are checked after every optimizer step."""
 
 import signal
 import threading
@@ -9,14 +9,14 @@ from opttune.trainer.namespaces import AnyCallback
 
 
 class Stop(Protocol):
-    """What may ask a training to end."""
+    """A source of requests to end a training."""
 
     @property
     def stop_requested(self) -> bool:
-        """Whether the training shall end after its step."""
+        """Whether the training must end after its current step."""
 
     def held(self) -> AbstractContextManager[None]:
-        """Return a context that is not interrupted, even where the training shall end at once: a state is written."""
+        """Return a context that no interrupt breaks off, in which the state is saved."""
 
 
 class StopSwitch:
@@ -31,18 +31,18 @@ class StopSwitch:
         self.stop_requested = False
 
     def held(self) -> AbstractContextManager[None]:
-        """Hold nothing: the switch interrupts nothing."""
+        """Return a context that does nothing: the switch interrupts nothing."""
         return nullcontext()
 
 
 NEVER: Stop = StopSwitch()
-"""A request that never comes."""
+"""Never requests an end."""
 
 
-class HeedsOwnSigterm(AnyCallback):
-    """Keeps the SIGTERM handler that was installed before the fit; Lightning would abort the fit.
+class KeepOwnSigterm(AnyCallback):
+    """Keeps the SIGTERM handler that was installed before the fit; Lightning's would abort the fit.
 
-    To be made before the fit. On several ranks Lightning's handler stays: it tells them all.
+    Create it before the fit. With several ranks Lightning's handler is kept: it notifies all of them.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class HeedsOwnSigterm(AnyCallback):
         self._handler = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Put the handler back, which Lightning has just made a part of its own."""
+        """Restore the handler, which Lightning has just replaced."""
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and trainer.world_size == 1 and callable(self._handler):
             signal.signal(signal.SIGTERM, self._handler)

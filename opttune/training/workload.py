@@ -1,4 +1,4 @@
-"""What is trained, and on what: the user's model and data, made anew for each attempt."""
+"""The user's model and data, created anew for each attempt."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -20,8 +20,8 @@ class Workload:
         model: A LightningModule class or a factory without arguments, called for each attempt; or an
             instance, copied for each attempt.
         data: A LightningDataModule, a factory for one (or for loaders), or what `Trainer.fit` takes:
-            train loaders, or a pair `(train, val)`; None where the model has its own.
-        model_reference: The text `path/file.py:name` that named the model; empty where it was given as an object.
+            train loaders, or a pair `(train, val)`; None if the model has its own loaders.
+        model_reference: The text `path/file.py:name` that named the model; empty if an object was given.
         data_reference: The text that named the data, likewise.
     """
 
@@ -32,15 +32,15 @@ class Workload:
 
     @property
     def name(self) -> str:
-        """What to call it: the name of the model's class or factory."""
+        """The name of the model's class or factory."""
         named = self.model if hasattr(self.model, "__name__") else type(self.model)
         return str(named.__name__)
 
     def make_model(self) -> Any:
-        """Return a LightningModule that no attempt has trained yet.
+        """Return an untrained LightningModule.
 
         Raises:
-            ModelError: The class or factory wants arguments, or gives something else.
+            ModelError: The class or factory needs arguments, or returns something else.
         """
         if is_module(self.model):
             return deepcopy(self.model)
@@ -57,7 +57,7 @@ class Workload:
         """Return the data as keyword arguments of `Trainer.fit`.
 
         Raises:
-            ModelError: The class or factory wants arguments.
+            ModelError: The class or factory needs arguments, or the data is not a pair.
         """
         data = _rewound(self.data)
         if callable(data) and not is_data_module(data):
@@ -74,14 +74,14 @@ class Workload:
 
 
 def _rewound(data: Any) -> Any:
-    """Return loaders whose samplers and random generators start where the user's stand: each attempt draws alike."""
+    """Return copies of loaders with the state of their samplers and generators, so that each attempt draws the same."""
     if type(data) in (tuple, list):
         return type(data)(_rewound(loader) for loader in data)
     if type(data) is dict:
         return {name: _rewound(loader) for name, loader in data.items()}
     if is_data_module(data):
         return _copied(data, {})
-    # what a copy of a subclass costs is unknown
+    # copying a subclass may be expensive
     if type(data) is not DataLoader:
         return data
     return _copied(data, {id(data.dataset): data.dataset, id(data._iterator): None})
@@ -90,7 +90,7 @@ def _rewound(data: Any) -> Any:
 def _copied(data: Any, kept: dict[int, Any]) -> Any:
     try:
         return deepcopy(data, kept)
-    except Exception:  # something of the user's own in it that cannot be copied
+    except Exception:  # it may hold an object that cannot be copied
         return data
 
 

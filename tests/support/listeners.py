@@ -1,4 +1,4 @@
-"""The listener of the tests: it keeps what it is told."""
+"""A listener that records what it receives."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from opttune.guard.steps import StepRecord
 
 
 class RecordingListener:
-    """Keeps every step and every report of metrics."""
+    """Records every step and every report of metrics."""
 
     def __init__(self) -> None:
         self.records: list[StepRecord] = []

@@ -24,7 +24,7 @@ WILD = make_space("optimizer: {sgd: {lr: {low: 999, high: 1001, log: true}}}")
 
 
 class RankAlone(m.Net):
-    """Breaks on the first rank alone, whose losses decide."""
+    """Its loss becomes NaN only on the first rank, whose losses decide."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         loss = super().training_step(batch, batch_idx)
@@ -70,7 +70,7 @@ def recipe(strategy: str, folder: Path, times: int) -> list[Any]:
 
 def trials(strategy: str, folder: Path, times: int, url: str | None = None) -> list[Any]:
     """A study whose second trial the pruner ends and whose third one the guard."""
-    # the ranks beyond the first sample on their own, and must not be heeded
+    # the ranks beyond the first sample independently, and their values must not be used
     study = optuna.create_study(
         study_name="ranks",
         storage=url,

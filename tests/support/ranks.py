@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Ran:
-    """What came of a script.
+    """The result of a script.
 
     Attributes:
         found: What each process that ran the script found, the first rank's first.

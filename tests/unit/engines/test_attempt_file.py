@@ -51,7 +51,7 @@ def test_an_attempt_is_read_back_whole(attempt: Attempt, tmp_path: Path) -> None
     assert {field.name for field in fields(Attempt)} < json.loads((tmp_path / "one" / ATTEMPT).read_text()).keys()
 
 
-def test_whose_attempt_it_is_stands_in_the_file_for_people(tmp_path: Path) -> None:
+def test_labels_in_the_file_identify_the_attempt(tmp_path: Path) -> None:
     save_attempt(tmp_path, FULL, tmp_path, {"study": "s", "trial": 3, "run": "abc"})
 
     assert json.loads((tmp_path / ATTEMPT).read_text())["labels"] == {"study": "s", "trial": 3, "run": "abc"}

@@ -6,9 +6,9 @@ import torch
 from opttune.engines.devices import (
     count_processes,
     devices_per_trial,
-    in_processes_of_their_own,
     share_devices,
     visible_devices,
+    without_spawning,
     worker_environments,
 )
 from opttune.errors import InputError
@@ -89,10 +89,10 @@ def test_several_machines_are_refused():
     ("given", "used"), [("ddp_spawn", "ddp"), ("ddp_fork", "ddp"), ("ddp", "ddp"), ("fsdp", "fsdp"), ("auto", "auto")]
 )
 def test_what_spawns_is_exchanged(given, used):
-    assert in_processes_of_their_own({"strategy": given, "devices": 2}) == {"strategy": used, "devices": 2}
+    assert without_spawning({"strategy": given, "devices": 2}) == {"strategy": used, "devices": 2}
 
 
 def test_other_strategies_stay():
     strategy = object()
-    assert in_processes_of_their_own({"strategy": strategy}) == {"strategy": strategy}
-    assert in_processes_of_their_own({"max_steps": 3}) == {"max_steps": 3}
+    assert without_spawning({"strategy": strategy}) == {"strategy": strategy}
+    assert without_spawning({"max_steps": 3}) == {"max_steps": 3}

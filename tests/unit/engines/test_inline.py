@@ -36,7 +36,7 @@ def outcome_of(model: Any, attempt: Attempt, listener: RecordingListener | None 
 FIVE = Attempt(RECIPE, "val_loss", 0, {"max_steps": 5})
 
 
-def test_an_attempt_is_trained_in_this_process_and_heard_step_by_step(tmp_path: Path) -> None:
+def test_an_attempt_is_trained_in_this_process_and_reported_step_by_step(tmp_path: Path) -> None:
     listener = RecordingListener()
     outcome = outcome_of(Classifier, replace(FIVE, checkpoint=tmp_path / "state.ckpt"), listener)
 

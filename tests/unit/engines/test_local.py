@@ -86,7 +86,7 @@ def train(engine: LocalEngine, attempt: Attempt = FIVE, listener: RecordingListe
     return done.result
 
 
-def test_a_worker_trains_as_this_process_would_and_is_heard_step_by_step(tmp_path: Path) -> None:
+def test_a_worker_trains_as_this_process_would_and_reports_step_by_step(tmp_path: Path) -> None:
     listener, here = RecordingListener(), RecordingListener()
     expected = train_here(Workload(Classifier, loaders))(FIVE, here)
     with engine_of(Classifier, tmp_path) as engine:

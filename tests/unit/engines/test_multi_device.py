@@ -55,7 +55,7 @@ class Waits(m.Net):
 
 
 @pytest.mark.slow
-def test_a_training_that_was_paused_in_mid_epoch_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_a_training_that_was_paused_in_mid_epoch_resumes_as_if_it_had_not_been(tmp_path: Path) -> None:
     workload, whole, paused = Workload(pauses.Net, pauses.loaders), tmp_path / "whole.ckpt", tmp_path / "paused.ckpt"
     listeners = RecordingListener(), RecordingListener()
     expected = run_on_devices(replace(ATTEMPT, checkpoint=whole), workload, listeners[0])
@@ -99,7 +99,7 @@ def test_the_guard_stops_all_ranks() -> None:
 
 
 @pytest.mark.slow
-def test_who_stops_it_does_not_wait_for_its_end() -> None:
+def test_a_stop_does_not_wait_for_its_end() -> None:
     switch = StopSwitch()
     threading.Timer(8, lambda: setattr(switch, "stop_requested", True)).start()
     attempt = replace(ATTEMPT, trainer={**TWO, "max_steps": 10_000})
@@ -133,7 +133,7 @@ def test_on_one_device_a_look_is_taken_here() -> None:
     assert inspect_on_devices(attempt, Workload(m.Net, m.loaders), steps=0).total_steps == 14
 
 
-def test_the_first_to_fail_is_heard(tmp_path: Path) -> None:
+def test_the_first_rank_to_fail_is_reported(tmp_path: Path) -> None:
     assert _result_of(tmp_path) is None
     lost = Outcome(StopReason.FAILED, None, 2, 10, 0.0, "RuntimeError: connection closed by peer")
     save_result(tmp_path, Outcome(StopReason.FAILED, None, 2, 10, 0.0, "ValueError: the cause"), of_rank="1")

@@ -55,7 +55,7 @@ def wait(engine: Any) -> Done:
 
 
 @pytest.mark.parametrize("shares_folder", [True, False])
-def test_attempts_are_trained_heard_paused_and_gone_on_with(cluster: Any, shares_folder: bool, tmp_path: Path) -> None:
+def test_attempts_are_trained_reported_paused_and_resumed(cluster: Any, shares_folder: bool, tmp_path: Path) -> None:
     from opttune.engines.ray import RayEngine
 
     workload = Workload(Classifier, loaders, f"{MODULES}:Classifier", f"{MODULES}:loaders")

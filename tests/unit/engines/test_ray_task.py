@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from opttune.engines.ray_task import Mailbox, _places, _Sender, _written
+from opttune.engines.ray_task import Mailbox, _Sender, _with_reachable_paths, _written
 from opttune.training.attempt import Attempt
 
 
@@ -47,7 +47,7 @@ def test_the_word_to_stop_comes_back_with_what_is_sent() -> None:
 def test_where_the_folder_is_seen_files_stay_where_they_are(tmp_path: Path) -> None:
     (tmp_path / "shared").touch()
     attempt = Attempt(None, "val_loss", 0, checkpoint=tmp_path / "a.ckpt")
-    with _places(attempt, tmp_path, [], get) as placed:
+    with _with_reachable_paths(attempt, tmp_path, [], get) as placed:
         assert placed is attempt
         assert _written(attempt, placed) == {}
 
@@ -57,7 +57,7 @@ def test_where_it_is_not_seen_states_come_and_go_as_bytes(tmp_path: Path) -> Non
         None, "val_loss", 0, checkpoint=tmp_path / "a", stop_checkpoint=tmp_path / "b", resume_from=tmp_path / "c"
     )
     with ExitStack() as stack:
-        placed = stack.enter_context(_places(attempt, tmp_path / "unseen", [b"before"], get))
+        placed = stack.enter_context(_with_reachable_paths(attempt, tmp_path / "unseen", [b"before"], get))
         assert placed.resume_from is not None
         assert placed.checkpoint is not None
         assert placed.resume_from.read_bytes() == b"before"

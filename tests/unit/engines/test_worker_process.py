@@ -52,7 +52,7 @@ def test_workers_that_were_started_early_are_taken_first_and_the_others_are_ende
 
 
 @pytest.mark.slow
-def test_it_ends_by_itself_when_nobody_gives_commands_any_more(worker: WorkerProcess) -> None:
+def test_it_ends_by_itself_when_its_parent_is_gone(worker: WorkerProcess) -> None:
     stdin = worker._process.stdin
     assert stdin is not None
     stdin.close()

@@ -180,7 +180,7 @@ def test_the_loss_of_an_accumulated_step_is_the_mean_over_its_batches(net, batch
     assert [record.step for record in records] == list(range(1, len(expected) + 1))
 
 
-def test_the_listener_hears_of_every_step_once_with_the_rate_it_used():
+def test_the_listener_receives_every_step_once_with_the_rate_it_used():
     records = []
     _, watch, _ = guarded_fit(m.ScheduledNet(), listener=records.extend, guard=False, max_steps=20)
     assert [record.step for record in records] == list(range(1, 21))
@@ -250,22 +250,22 @@ def test_a_guard_that_guards_nothing_is_refused():
 
 
 @pytest.mark.filterwarnings(STOPPED)
-def test_the_settings_are_heeded():
+def test_the_settings_are_used():
     losses = [0.7, 500.0]
     assert guarded_fit(m.ScriptedNet(losses), guard=Guard.finite_only(), max_steps=40)[2].global_step == 40
     assert guarded_fit(m.ScriptedNet(losses), guard=Guard(runaway_ratio=1000), max_steps=400)[2].global_step == 18
 
 
-def test_a_paused_guard_goes_on_with_what_it_knew():
+def test_a_paused_guard_resumes_with_its_history():
     guard, *_ = guarded_fit(m.ScriptedNet([1.0, 0.9, 0.8]), max_steps=5)
     progress = guard.progress()
     assert progress["losses"] == pytest.approx([1.0, 0.9, 0.8, 0.8, 0.8])
     resumed = GuardCallback()
     resumed._reset(0, 5)
-    resumed.go_on_from(progress)
+    resumed.resume_from(progress)
     assert resumed.progress() == progress
     listening = GuardCallback(False, listener=print)
-    listening.go_on_from({})
+    listening.resume_from({})
     assert listening.progress() == {}
 
 
@@ -314,11 +314,11 @@ def test_parameters_that_are_not_finite_stop_it_though_the_loss_hides_it():
     class Hiding(m.Net):
         def __init__(self):
             super().__init__(lr=0.1)
-            self.aside = nn.Parameter(m.torch.zeros(1))
+            self.extra = nn.Parameter(m.torch.zeros(1))
 
         def training_step(self, batch, batch_idx):
             # the gradient of the square root at zero is infinite
-            root = m.torch.sqrt(self.aside.abs()) if self.global_step == 5 else 0 * m.torch.nan_to_num(self.aside)
+            root = m.torch.sqrt(self.extra.abs()) if self.global_step == 5 else 0 * m.torch.nan_to_num(self.extra)
             return self.loss(batch) + 0 * root.nan_to_num().sum() + (root.sum() if self.global_step == 5 else 0)
 
     guard = Guard(watch_grad_norm=True)

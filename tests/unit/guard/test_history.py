@@ -49,7 +49,7 @@ def test_a_run_that_is_not_seen_from_its_first_step_is_judged_for_what_is_not_fi
 
 
 @pytest.mark.parametrize("pause", [3, 12, 30, 38, 45])
-def test_a_paused_history_goes_on_as_if_it_had_not_been_paused(pause, tmp_path):
+def test_a_paused_history_resumes_as_if_it_had_not_been_paused(pause, tmp_path):
     losses = [2.0, 5.0, *[2.0] * 300]
     validations = [(10, 2.0), (35, 2.0)]
     whole = run(RunHistory(Guard(), 400), losses, validate_at=validations)
@@ -59,7 +59,7 @@ def test_a_paused_history_goes_on_as_if_it_had_not_been_paused(pause, tmp_path):
         # as in a checkpoint: plain values alone
         torch.save(first.progress(), tmp_path / "progress")
         second = RunHistory(Guard(), 400, is_whole=False)
-        second.go_on_from(torch.load(tmp_path / "progress", weights_only=True))
+        second.resume_from(torch.load(tmp_path / "progress", weights_only=True))
         decision = run(second, losses[pause:], start=pause + 1, validate_at=validations)
         assert second.alarms == ("the loss jumped to 5 at step 2, above 2 x the first, 2",)
     assert decision == whole
@@ -129,10 +129,10 @@ def test_where_alarms_are_off_nothing_is_said():
     assert said([2.0, 9.0], guard=Guard(alarms=False))[0] == []
 
 
-def test_what_it_remembers_goes_on_in_another():
+def test_its_state_is_restored_in_another():
     _, alarms = said([2.0, 9.0, *[1.0] * 28], [1.0] * 30)
     other = Alarms(Guard())
-    other.go_on_from(alarms.progress())
+    other.resume_from(alarms.progress())
     assert other.progress() == alarms.progress()
     assert other.add(StepRecord(31, 9.0, 0.1, 1.0)) == ""
     assert other.sentences == ("the loss jumped to 9 at step 2, above 2 x the first, 2 (2 times)",)

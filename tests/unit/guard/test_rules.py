@@ -56,7 +56,7 @@ def test_a_loss_that_runs_away_is_stopped_at_the_tenth_step():
 
 
 def test_a_loss_that_runs_far_away_is_stopped_at_the_fourth_step():
-    # as of a network that dies, and stands at the loss of guessing from then on
+    # as of a network that dies, and stays at the loss of guessing from then on
     decision = first_decision([2.0, 1e6, 1e9, 5e3, *[2.3] * 396], 400)
     assert (decision.reason, decision.step) == (StopReason.BLOW_UP, 4)
     assert decision.message == "the loss ran away from 2 to 1e+06 by step 4"

@@ -40,7 +40,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("step", [1, 8, 11, 16])
-def test_the_fit_ends_with_one_validation_wherever_the_epoch_stands(settings, step):
+def test_the_fit_ends_with_one_validation_at_any_point_of_the_epoch(settings, step):
     watch, trainer = fit(True, step=step, **settings)
     assert trainer.global_step == step
     assert watch.validated_at.count(step) == 1
@@ -69,7 +69,7 @@ def _monitors(folder):
     return stopping, pl.callbacks.ModelCheckpoint(folder, "best", monitor="val_loss")
 
 
-def test_two_who_end_the_same_fit_put_it_back_in_any_order():
+def test_two_that_end_the_same_fit_restore_it_in_any_order():
     first, second = EarlyEnd(), EarlyEnd()
     trainer = m.quiet_trainer(max_epochs=5, min_epochs=2, min_steps=3, check_val_every_n_epoch=4)
     first.end(trainer, validate=False)
@@ -83,7 +83,7 @@ def test_two_who_end_the_same_fit_put_it_back_in_any_order():
 
 @pytest.mark.parametrize("sanity", [0, 2])
 @pytest.mark.parametrize("step", [3, 8, 11])
-def test_who_monitors_the_validation_that_never_comes_does_not_fail(tmp_path, sanity, step):
+def test_callbacks_that_monitor_a_missing_validation_do_not_fail(tmp_path, sanity, step):
     stopping, checkpoint = _monitors(tmp_path)
     _, trainer = fit(False, stopping, checkpoint, step=step, num_sanity_val_steps=sanity, enable_checkpointing=True)
     assert (trainer.global_step, stopping.stopped_epoch) == (step, 0)

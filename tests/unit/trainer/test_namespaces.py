@@ -12,7 +12,7 @@ class OtherData(pytorch_lightning.LightningDataModule):
 
 
 @pytest.mark.parametrize(("net", "namespace"), [(m.Net, pl), (m.OtherNet, pytorch_lightning)])
-def test_a_module_belongs_to_the_trainer_of_its_own_name(net, namespace):
+def test_a_module_belongs_to_the_trainer_of_its_name(net, namespace):
     assert is_module(net())
     assert trainer_class(net()) is namespace.Trainer
 

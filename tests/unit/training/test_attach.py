@@ -103,7 +103,7 @@ def test_a_trainers_clipping_at_zero_stays_and_clips_nothing():
 
 
 @pytest.mark.parametrize("clip", [0.5, None])
-def test_a_trainer_that_clips_by_value_goes_on_doing_so(clip):
+def test_a_trainer_that_clips_by_value_continues_to_do_so(clip):
     settings = {"gradient_clip_val": 1.0, "gradient_clip_algorithm": "value"}
     attacher, _, trainer = fit(recipe_with(gradient_clip_norm=clip), **settings)
     assert (attacher.recipe.gradient_clip_norm, trainer.gradient_clip_val) == (None, 1.0)
@@ -143,7 +143,7 @@ def test_layers_made_in_configure_model_are_trained():
     assert sum(len(group["params"]) for group in trainer.optimizers[0].param_groups) == len(list(model.parameters()))
 
 
-def test_a_module_without_an_optimizer_of_its_own_is_bound_before_the_fit():
+def test_a_module_without_its_own_optimizer_is_bound_before_the_fit():
     attacher, model = RecipeAttacher(recipe_with()), m.BareNet()
     attacher.bind(model)
     m.quiet_trainer(attacher, max_steps=3).fit(model, *m.loaders())

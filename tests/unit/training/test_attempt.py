@@ -34,7 +34,7 @@ def test_a_full_length_gives_its_value_and_what_was_replaced():
     assert outcome.seconds > 0
 
 
-def test_the_listener_hears_of_every_step_and_every_validation():
+def test_the_listener_receives_every_step_and_every_validation():
     listener = RecordingListener()
     outcome = run(listener=listener)
     assert [record.step for record in listener.records] == list(range(1, 21))

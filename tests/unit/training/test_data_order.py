@@ -60,7 +60,7 @@ KINDS = {
 
 @pytest.mark.parametrize("length", [{"max_steps": 20}, {"max_epochs": 3}], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pause_in_mid_epoch_goes_on_with_the_batches_that_remain(tmp_path, kind, length):
+def test_a_pause_in_mid_epoch_continues_with_the_batches_that_remain(tmp_path, kind, length):
     p.assert_equal(*p.both(tmp_path, (3, 8, 13), data=KINDS[kind], trainer=length))
 
 
@@ -115,7 +115,7 @@ class Foreign(DataLoader):
 
 @pytest.mark.parametrize("loader", [m.stream_loader, lambda: Foreign(m.dataset(), batch_size=4)])
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_what_is_not_followed_still_goes_on(tmp_path, loader, accumulated):
+def test_a_loader_that_is_not_followed_still_continues(tmp_path, loader, accumulated):
     trainer = {"max_steps": 12, "limit_val_batches": 1, "val_check_interval": 4, "check_val_every_n_epoch": None}
     trainer["accumulate_grad_batches"] = accumulated
     paused = p.train(tmp_path / "a.ckpt", (3, 8), data=lambda: (loader(), m.val_loader()), trainer=trainer)
@@ -125,6 +125,6 @@ def test_what_is_not_followed_still_goes_on(tmp_path, loader, accumulated):
 
 
 @pytest.mark.parametrize("rungs", [(2,), (3, 5), (8, 9)], ids=str)
-def test_several_loaders_each_go_on_from_their_place(tmp_path, rungs):
+def test_several_loaders_each_continue_from_their_place(tmp_path, rungs):
     whole, paused = p.both(tmp_path, rungs, model=TwoLoaders, data=two_loaders, trainer={"max_steps": 12})
     p.assert_equal(whole, paused)

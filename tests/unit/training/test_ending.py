@@ -102,7 +102,7 @@ class Impatient(m.AnyCallback):
         trainer.should_stop = trainer.should_stop or trainer.global_step >= self.step
 
 
-def test_a_stop_that_the_trainer_did_not_heed_takes_no_validation_away():
+def test_a_stop_that_the_trainer_ignored_takes_no_validation_away():
     # min_epochs keeps the training going, with should_stop set all the while
     watch, _, _ = fit(Impatient(3), max_steps=20, min_epochs=9, check_val_every_n_epoch=5)
     assert watch.validated_at == [20]

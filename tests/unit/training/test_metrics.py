@@ -33,27 +33,27 @@ def points(reports, name):
     return [(step, values[name]) for step, values in reports if name in values]
 
 
-def test_a_validations_metrics_are_handed_on_after_it():
+def test_a_validations_metrics_are_reported_after_it():
     reports = reported(num_sanity_val_steps=2)
     assert points(reports, "val_loss") == [(8, 8.0), (16, 16.0), (24, 24.0)]
     assert points(reports, "step_now") == [(8, 7.0), (16, 15.0), (24, 23.0)]
 
 
 @pytest.mark.parametrize("settings", [{}, {"val_check_interval": 3}, {"check_val_every_n_epoch": 2}], ids=str)
-def test_what_belongs_to_a_training_epoch_is_handed_on_once_after_it(settings):
+def test_the_metrics_of_a_training_epoch_are_reported_once_after_it(settings):
     reports = reported(**settings)
     assert points(reports, "epoch_mean") == [(8, 0.0), (16, 1.0), (24, 2.0)]
     assert points(reports, "at_epoch_end") == [(8, 10.0), (16, 11.0), (24, 12.0)]
 
 
-def test_each_validation_is_handed_on_once():
+def test_each_validation_is_reported_once():
     assert points(reported(val_check_interval=3), "val_loss") == [
         (step, float(step)) for step in (3, 6, 11, 14, 19, 22)
     ]
     assert points(reported(check_val_every_n_epoch=2), "val_loss") == [(16, 16.0)]
 
 
-def test_without_a_validation_the_training_metrics_are_handed_on():
+def test_without_a_validation_the_training_metrics_are_reported():
     assert points(reported(limit_val_batches=0), "step_now") == [(8, 7.0), (16, 15.0), (24, 23.0)]
 
 

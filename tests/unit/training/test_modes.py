@@ -55,7 +55,7 @@ def test_schedule_free_leaves_the_weights_that_were_validated():
     assert again == pytest.approx(float(trainer.callback_metrics["val_loss"]), rel=1e-6)
 
 
-def test_a_checkpoint_of_schedule_free_holds_the_averaged_weights_and_goes_on_as_if_nothing_was(tmp_path):
+def test_a_checkpoint_of_schedule_free_holds_the_averaged_weights_and_the_training_continues_unchanged(tmp_path):
     class SavingAt6(lightning.Callback):
         def on_train_batch_end(self, trainer, pl_module, *args):
             if trainer.global_step == 6:

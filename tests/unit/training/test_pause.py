@@ -57,13 +57,13 @@ def test_accumulated_batches_go_into_the_same_steps(tmp_path, namespace, model, 
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
-def test_every_precision_goes_on_exactly(tmp_path, precision):
+def test_every_precision_resumes_exactly(tmp_path, precision):
     p.assert_equal(*p.both(tmp_path, (3, 7), trainer={"max_steps": 12, "precision": precision}))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a loss is scaled on an accelerator alone")
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed", "32-true"])
-def test_on_an_accelerator_the_scale_and_the_random_state_go_on_too(tmp_path, precision):
+def test_on_an_accelerator_the_scale_and_the_random_state_are_resumed_too(tmp_path, precision):
     trainer = {"max_steps": 20, "precision": precision, "accelerator": "cuda"}
     whole, paused = p.both(tmp_path, (3, 7), trainer=trainer, guard=Guard())
     p.assert_equal(whole, paused)
@@ -81,7 +81,7 @@ def test_a_plateau_schedule_drops_where_it_did(tmp_path, rungs, length):
     p.assert_equal(whole, paused)
 
 
-def test_a_modules_own_optimizer_and_schedule_go_on_too(tmp_path):
+def test_a_modules_own_optimizer_and_schedule_are_resumed_too(tmp_path):
     class Own(p._Dropping, m.ScheduledNet):
         pass
 
@@ -163,7 +163,7 @@ def test_the_users_checkpoints_keep_the_same_best(tmp_path):
 
 @pytest.mark.skipif(not hasattr(pl.callbacks, "WeightAveraging"), reason="since Lightning 2.6")
 @pytest.mark.parametrize("rungs", [(3, 7), (8,)], ids=str)
-def test_averaged_weights_go_on_being_averaged(tmp_path, rungs):
+def test_averaged_weights_continue_to_be_averaged(tmp_path, rungs):
     p.assert_equal(*p.both(tmp_path, rungs, trainer={"max_epochs": 2, "callbacks": [pl.callbacks.WeightAveraging()]}))
 
 
@@ -183,7 +183,7 @@ class Breaking(p.Net):
 
 @pytest.mark.parametrize("rungs", [(6,), (8, 11), (9, 12)], ids=str)
 @pytest.mark.parametrize(("model", "reason"), [(Rising, "blow_up"), (Breaking, "non_finite")])
-def test_the_guard_goes_on_with_what_it_knew(tmp_path, model, reason, rungs):
+def test_the_guard_resumes_with_its_history(tmp_path, model, reason, rungs):
     how = {"model": model, "guard": Guard(), "trainer": {"max_steps": 100}}
     whole = p.train(tmp_path / "whole.ckpt", **how)
     paused = p.train(tmp_path / "paused.ckpt", rungs, **how)

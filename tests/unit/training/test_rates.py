@@ -100,7 +100,7 @@ def test_the_ratios_of_the_groups_rates_survive():
 @pytest.mark.parametrize("total", [20, 40])
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
-def test_a_resumed_run_follows_the_formula_of_its_own_length(tmp_path, total, stop, accumulate):
+def test_a_resumed_run_follows_the_formula_of_the_new_length(tmp_path, total, stop, accumulate):
     schedule = Part("cosine", {"warmup_fraction": 0.1, "final_lr_fraction": 0.1})
     recipe = recipe_with(schedule, accumulate_grad_batches=accumulate)
     keeper = pl.callbacks.ModelCheckpoint(tmp_path, "at", every_n_train_steps=stop, save_top_k=1, monitor=None)
@@ -128,7 +128,7 @@ def test_a_resumed_run_follows_its_own_recipe_not_that_of_the_checkpoint(tmp_pat
     assert [(group["betas"], group["weight_decay"]) for group in groups] == [((0.8, 0.9), 0.3), ((0.8, 0.9), 0.0)]
 
 
-def test_a_gradient_accumulation_scheduler_goes_on_accumulating():
+def test_a_gradient_accumulation_scheduler_continues_to_accumulate():
     scheduler = pl.callbacks.GradientAccumulationScheduler({0: 1, 1: 4})
     attacher, watch, _ = fit(recipe_with("linear", accumulate_grad_batches=2), callbacks=[scheduler])
     assert watch.lrs == pytest.approx(formula(Part("linear"), 20), abs=1e-9, rel=0)

@@ -1,4 +1,4 @@
-"""A training that somebody wants to end: after its step, with its state saved, to go on from bit for bit."""
+"""A request to end a training: it ends after its step and saves its state, and resumes bit for bit."""
 
 import signal
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ STEPS = 20
 ATTEMPT = Attempt(default_recipe(make_space(TINY)), "val_loss", 0, {"max_steps": STEPS})
 
 
-class PressAfter:
-    """Turns the switch when it hears of a step, and notes what it hears."""
+class StopAfter:
+    """Requests a stop after a step, and records what it receives."""
 
     def __init__(self, step: int) -> None:
         self.step, self.switch = step, StopSwitch()
@@ -37,17 +37,17 @@ class PressAfter:
         self.validations += "val_loss" in values
 
 
-def train(attempt: Attempt, listener: PressAfter) -> Outcome:
+def train(attempt: Attempt, listener: StopAfter) -> Outcome:
     return run_attempt(attempt, Workload(Classifier, loaders), listener, listener.switch)
 
 
 @pytest.mark.parametrize("accumulated", [1, 3])
 @pytest.mark.parametrize("step", [3, 8])
-def test_it_ends_after_its_step_and_goes_on_bit_for_bit(step: int, accumulated: int, tmp_path: Path) -> None:
+def test_it_ends_after_its_step_and_resumes_bit_for_bit(step: int, accumulated: int, tmp_path: Path) -> None:
     recipe = ATTEMPT.recipe and replace(ATTEMPT.recipe, accumulate_grad_batches=accumulated)
     attempt = replace(ATTEMPT, recipe=recipe)
     path = tmp_path / "states" / "stopped.ckpt"
-    undisturbed, pressed, resumed = PressAfter(99), PressAfter(step), PressAfter(99)
+    undisturbed, pressed, resumed = StopAfter(99), StopAfter(step), StopAfter(99)
     expected = train(attempt, undisturbed)
     stopped = train(replace(attempt, stop_checkpoint=path), pressed)
     found = train(replace(attempt, resume_from=path), resumed)
@@ -59,8 +59,8 @@ def test_it_ends_after_its_step_and_goes_on_bit_for_bit(step: int, accumulated: 
     assert pressed.records + resumed.records == undisturbed.records
 
 
-def test_with_a_rung_before_it_the_state_stands_where_it_was_asked_for(tmp_path: Path) -> None:
-    listener = PressAfter(4)
+def test_before_a_rung_the_state_is_saved_as_that_of_a_stop(tmp_path: Path) -> None:
+    listener = StopAfter(4)
     paths = {"checkpoint": tmp_path / "rung.ckpt", "stop_checkpoint": tmp_path / "stopped.ckpt"}
     outcome = train(replace(ATTEMPT, until_step=12, **paths), listener)
 
@@ -70,10 +70,10 @@ def test_with_a_rung_before_it_the_state_stands_where_it_was_asked_for(tmp_path:
 
 
 @pytest.mark.parametrize(("until", "reason"), [(5, StopReason.PAUSED), (None, StopReason.COMPLETED)])
-def test_a_training_that_is_at_its_end_anyway_ends_as_ever(
+def test_a_training_that_is_at_its_end_anyway_ends_normally(
     until: int | None, reason: StopReason, tmp_path: Path
 ) -> None:
-    listener = PressAfter((until or STEPS) - 1)
+    listener = StopAfter((until or STEPS) - 1)
     paths = {"checkpoint": tmp_path / "end.ckpt", "stop_checkpoint": tmp_path / "stopped.ckpt"}
     outcome = train(replace(ATTEMPT, until_step=until, **paths), listener)
 
@@ -82,16 +82,16 @@ def test_a_training_that_is_at_its_end_anyway_ends_as_ever(
     assert [path.name for path in tmp_path.iterdir()] == ["end.ckpt"]
 
 
-def test_without_a_place_for_its_state_it_ends_all_the_same() -> None:
-    assert train(ATTEMPT, PressAfter(4)).reason is StopReason.INTERRUPTED
+def test_without_a_path_for_its_state_it_ends_too() -> None:
+    assert train(ATTEMPT, StopAfter(4)).reason is StopReason.INTERRUPTED
 
 
-def test_nobody_wants_it_by_itself() -> None:
+def test_never_requests_no_stop() -> None:
     assert not NEVER.stop_requested
 
 
 @pytest.mark.parametrize("handled", [True, False])
-def test_sigterm_is_for_who_handled_it_before(handled: bool) -> None:
+def test_sigterm_goes_to_the_handler_from_before_the_fit(handled: bool) -> None:
     received: list[int] = []
 
     class Terminated(Classifier):
@@ -104,7 +104,7 @@ def test_sigterm_is_for_who_handled_it_before(handled: bool) -> None:
     ours = (lambda number, frame: received.append(number)) if handled else signal.SIG_DFL
     signal.signal(signal.SIGTERM, ours)
     try:
-        outcome = run_attempt(ATTEMPT, Workload(Terminated, loaders), PressAfter(99))
+        outcome = run_attempt(ATTEMPT, Workload(Terminated, loaders), StopAfter(99))
         after = signal.getsignal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, usual)

@@ -94,7 +94,7 @@ def order(loader):
     return [x for batch in loader for x in batch.tolist()]
 
 
-def test_each_attempt_draws_alike_from_a_loader_with_a_generator_of_its_own():
+def test_each_attempt_draws_the_same_from_a_loader_with_its_own_generator():
     loader = DataLoader(range(9), shuffle=True, generator=torch.Generator().manual_seed(3))
     workload = Workload(m.Net, loader)
     first, second = (workload.make_data()["train_dataloaders"] for _ in range(2))
