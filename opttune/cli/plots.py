@@ -15,26 +15,26 @@ WARMUP = 0.1
 
 
 def plot_schedule(name: str, path: str | Path, steps: int = DEFAULT_STEPS) -> None:
-    """Draw a schedule with its default options; where it takes a warmup, with and without one.
+    """Draw a schedule with its default options; with and without warmup if it takes one.
 
     Args:
         name: Name in the catalog.
-        path: File to write; its suffix says the format.
+        path: File to write; its suffix names the format.
         steps: Optimizer steps of the training, >= 1.
 
     Raises:
         UnknownNameError: There is no such schedule.
-        RecipeError: It follows the monitored metric and has no curve of its own.
+        RecipeError: Its curve depends on the monitored metric.
         InputError: `steps` is too small, or the file cannot be written.
     """
     _save(schedule_chart(name, steps), path)
 
 
 def plot_all_schedules(path: str | Path, steps: int = DEFAULT_STEPS) -> None:
-    """Draw every schedule that has a curve of its own, each in a panel, with its default options.
+    """Draw every schedule that does not follow a metric, each in a panel, with its default options.
 
     Args:
-        path: File to write; its suffix says the format.
+        path: File to write; its suffix names the format.
         steps: Optimizer steps of the training, >= 1.
 
     Raises:

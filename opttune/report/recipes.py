@@ -23,7 +23,7 @@ _LEAST_SHARE = 0.005
 
 
 def schedules(study: FrozenStudy) -> Chart | None:
-    """Draw the learning rates of the best recipes over the steps; None where none has a curve of its own."""
+    """Draw the learning rates of the best recipes over the steps; None where all follow the metric."""
     best = [record for record in study.ranked if record.recipe and _has_curve(record)][:_TOP]
     series = [_curve(study, record, colour) for record, colour in zip(best, PALETTE, strict=False)]
     if not series:

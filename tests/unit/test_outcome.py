@@ -115,7 +115,7 @@ def test_divergence_is_non_finite_or_blow_up() -> None:
     assert not any(reason.has_value for reason in diverged)
 
 
-def test_nothing_can_come_of_what_diverges_stands_still_or_needs_too_much_memory() -> None:
+def test_a_recipe_that_diverges_stalls_or_needs_too_much_memory_is_infeasible() -> None:
     infeasible = {reason for reason in StopReason if reason.is_infeasible}
 
     assert infeasible == {StopReason.NON_FINITE, StopReason.BLOW_UP, StopReason.STALL, StopReason.OUT_OF_MEMORY}

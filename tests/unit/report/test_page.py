@@ -34,7 +34,7 @@ def test_the_page_of_many_trials_is_small_enough_too() -> None:
     assert len(html.encode()) < MOST_BYTES
 
 
-def test_the_answer_stands_first_and_every_trial_in_the_table() -> None:
+def test_the_answer_is_first_and_every_trial_is_in_the_table() -> None:
     html = without_library(page(full_study(), "muon beats your optimizer"))
 
     assert html.index(

@@ -52,7 +52,7 @@ def test_the_best_values_are_never_cut_off(mode: str) -> None:
     assert mode == "min" or high > 0.9
 
 
-def test_the_ladder_shows_how_far_each_trial_came_and_why_no_further() -> None:
+def test_the_rungs_show_how_far_each_trial_trained_and_why_no_further() -> None:
     chart = halving(full_study())
     assert chart is not None
     (panel,) = chart.panels
