@@ -112,13 +112,13 @@ def print_verdict(verdict: Verdict) -> None:
     table = Table(title=f"{verdict.monitor} on {len(verdict.seeds)} new seeds: mean and 95% interval")
     for name in ("candidate", "trials", "mean", "seeds", "difference to the first", "p, corrected"):
         table.add_column(name)
-    for standing in verdict.standings:
-        spread, paired = standing.spread, standing.against
+    for each in verdict.standings:
+        spread, paired = each.spread, each.against
         table.add_row(
-            Text(standing.candidate.label),
-            ", ".join(map(str, standing.candidate.numbers)),
+            Text(each.candidate.label),
+            ", ".join(map(str, each.candidate.numbers)),
             plus_minus(spread.mean, spread.half_width) if spread else "no value",
-            f"{len(standing.values) - standing.failures} of {len(standing.values)}",
+            f"{len(each.values) - each.failures} of {len(each.values)}",
             plus_minus(paired.difference.mean, paired.difference.half_width) if paired else "",
             f"{paired.corrected_p_value:.2g}" if paired and paired.corrected_p_value is not None else "",
         )

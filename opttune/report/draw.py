@@ -1,7 +1,7 @@
 """Draw charts with Vega-Lite: one figure for the page and the picture, without a browser and without a network.
 
-vl-convert brings Vega-Lite, which draws pictures by itself and gives the page its JavaScript. A figure is what
-https://vega.github.io/vega-lite/docs calls a specification.
+vl-convert contains Vega-Lite: it draws the pictures and holds the page's JavaScript. A figure is a specification in
+the sense of https://vega.github.io/vega-lite/docs.
 """
 
 import json
@@ -61,7 +61,7 @@ def save_chart(chart: Chart, path: Path) -> None:
 
     Args:
         chart: What to draw.
-        path: Its suffix says the format, one of `SUFFIXES`.
+        path: Its suffix names the format, one of `SUFFIXES`.
     """
     figure = _figure(chart) | {"title": {"text": chart.title, "fontSize": 15, "offset": 14}, "background": "white"}
     write_whole(path, _CONVERT[path.suffix.lower()](figure))
@@ -76,7 +76,7 @@ def library_script() -> str:
 def figure_html(chart: Chart) -> str:
     """Return a chart as an HTML element, for a page that holds `library_script`."""
     figure = json.dumps(_figure(chart)).replace("<", "\\u003c")  # a name may hold the end of a script
-    # thousands of points would be as many elements of the page, were they not drawn on a canvas
+    # without a canvas, each of thousands of points would be an element of the page
     options = "{actions: false, renderer: 'canvas'}"
     return f"<div id='{chart.name}'></div><script>vegaEmbed('#{chart.name}', {figure}, {options})</script>"
 
@@ -99,7 +99,7 @@ def _kinds(all_series: Sequence[Series]) -> Spec:
     """Return the encodings that give each name its colour and its mark, and a legend where there are several."""
     kinds: dict[str, Series] = {}
     for series in sorted(all_series, key=lambda series: series.style in _MARKS[1:]):
-        # of a line and its dots the legend shows the dot
+        # if a line and dots share a name, the legend shows the dot
         if series.name not in kinds or series.style in _MARKS:
             kinds[series.name] = series
     legend: Spec | None = {} if len(kinds) > 1 else None
@@ -120,7 +120,7 @@ def _panel(panel: Panel, kinds: Spec, size: tuple[int, int], number: int) -> Spe
         (["spans"], {"type": "rule"}, {**thick, "x2": {"field": "x_from"}}),
         (["line"], {"type": "line"}, {**thick, "detail": {"field": "series"}}),
         (["steps"], {"type": "line", "interpolate": "step-after"}, {**thick, "detail": {"field": "series"}}),
-        # on hover Vega shows of a whole line only its first point: invisible points show each
+        # on hover Vega shows only the first point of a line; invisible points show each
         (["line", "steps"], {"type": "point", "opacity": 0, "size": 60}, place),
         (_MARKS, {"type": "point", "filled": True, "size": 50}, {**shown, "shape": kinds["shape"]}),
     ]
@@ -139,7 +139,7 @@ def _panel(panel: Panel, kinds: Spec, size: tuple[int, int], number: int) -> Spe
         "zoom": "wheel![event.shiftKey]",
         "encodings": ["x"] if panel.rows else ["x", "y"],
     }
-    # one view of a chart must hold the choice from the legend, and one of each panel its zoom
+    # one view of a chart holds the choice from the legend, and one view of each panel its zoom
     layers[0]["params"] = [{"name": f"zoom_{number}", "select": zoom, "bind": "scales"}, *([] if number else [_PICKED])]
     return {
         "title": panel.title,
@@ -170,7 +170,7 @@ def _row(series: Series, index: int) -> Spec:
 
 def _tooltip(panel: Panel) -> list[Spec]:
     return [
-        {"field": "label", "title": "title"},  # of this name Vega's tooltip makes a heading
+        {"field": "label", "title": "title"},  # Vega's tooltip shows a field of this name as its heading
         {"field": "x", "type": "quantitative", "title": panel.x_label, "format": ".4g"},
         {"field": "y"}
         if panel.rows
@@ -185,7 +185,7 @@ def _x_axis(panel: Panel) -> Spec:
     if panel.x_from_zero:
         scale = {"domain": [0, 1.03 * max(x)], "nice": False}
     if panel.x_log:
-        # whole powers of ten around all points, so that two ticks at least have a number
+        # whole powers of ten around all points, so that at least two ticks have a number
         low, high = 10.0 ** floor(log10(min(x) / 1.1)), 10.0 ** ceil(log10(max(x) * 1.1))
         axis, scale = _log_axis(low, high), {"type": "log", "domain": [low, high]}
     return {"type": "quantitative", "title": panel.x_label, "axis": {"grid": True, **axis}, "scale": scale}
@@ -202,7 +202,7 @@ def _y_axis(panel: Panel) -> Spec:
 
 
 def _log_axis(low: float, high: float) -> Spec:
-    """Return an axis with numbers at powers of ten, and where those are few between them."""
+    """Return an axis with numbers at powers of ten, and between them if those are few."""
     is_wide = high / low > 500
     powers = range(floor(log10(low)), ceil(log10(high)) + 1)
     ticks = [step * 10.0**power for power in powers for step in ((1,) if is_wide else (1, 2, 5))]

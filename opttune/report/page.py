@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing but itself."""
+"""The report as one HTML page without external files."""
 
 from collections.abc import Sequence
 from html import escape
@@ -53,7 +53,7 @@ def write_page(study: FrozenStudy, charts: Sequence[Chart], verdict: Sequence[st
     Args:
         study: The search.
         charts: Its figures.
-        verdict: What its winner is worth on other seeds, one sentence each.
+        verdict: How its winner compares on new seeds, one sentence each.
     """
     answer = answer_of(study)
     parts = [

@@ -1,6 +1,5 @@
 """Write the report of a search: the page and its pictures."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from opttune.confirming.verdict import study_verdict
@@ -22,14 +21,14 @@ def write_report(study: FrozenStudy, path: str | Path, tracking_uri: str | None 
 
     Args:
         study: The search.
-        path: A folder, or the HTML file, whose folder takes the pictures as well.
-        tracking_uri: Where MLflow is, which holds the learning curves; None for where the search wrote to.
+        path: A folder, or the HTML file; the pictures are written beside it.
+        tracking_uri: MLflow's address, for the learning curves; None for that of the search.
 
     Returns:
         The HTML file, then the pictures.
 
     Raises:
-        InputError: It cannot be written there.
+        InputError: The folder cannot be written.
     """
     path = Path(path)
     page = path if path.suffix.lower() in (".html", ".htm") else path / "report.html"
@@ -56,20 +55,20 @@ def curves_of(study: FrozenStudy, tracking_uri: str | None = None) -> Curves:
 
 
 def make_charts(study: FrozenStudy, curves: Curves) -> list[Chart]:
-    """Return the figures of a search; those of which nothing is known are left out.
+    """Return the figures of a search, without those for which there is no data.
 
     Args:
         study: The search.
         curves: The trials' learning curves.
     """
-    makers: list[Callable[[], Chart | None]] = [
-        lambda: best_over_cost(study),
-        lambda: verdict_chart(study),
-        lambda: equal_cost(study),
-        lambda: value_over_lr(study),
-        lambda: learning_curves(study, curves),
-        lambda: halving(study),
-        lambda: schedules(study),
-        lambda: importances(study),
+    charts = [
+        best_over_cost(study),
+        verdict_chart(study),
+        equal_cost(study),
+        value_over_lr(study),
+        learning_curves(study, curves),
+        halving(study),
+        schedules(study),
+        importances(study),
     ]
-    return [chart for make in makers if (chart := make()) is not None]
+    return [chart for chart in charts if chart is not None]

@@ -26,7 +26,7 @@ LAYERS = (
     {"training"},  # one attempt, in a Trainer -> Outcome
     {"engines"},  # where attempts run: inline, local, Ray
     {"storages"},  # where a study is kept, and which process holds it
-    {"algorithms"},  # which recipe to try, and which trial goes on
+    {"algorithms"},  # which recipe to try, and which trial continues
     {"study"},  # what a search is told, and what it gave
     {"runtime", "integration"},  # the loop of a search; a user's own Optuna study
     {"project"},  # a LightningCLI or Hydra project

@@ -159,7 +159,7 @@ class HeadNet(Net):
 
 
 class ScheduledNet(Net):
-    """With a scheduler of its own, in the form of a dict."""
+    """With its own scheduler, as a dict."""
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.parameters(), lr=0.02)

@@ -1,4 +1,4 @@
-"""Four small models, each with a batch of its own, and how to do a few steps on them."""
+"""Four small models, each with its own batch, and a function that does a few steps on them."""
 
 import warnings
 from collections.abc import Callable

@@ -10,7 +10,7 @@ from opttune.recipe import Groups
 from opttune.space.model import Branch, Choice, Field, FieldError, Fixed, Range, Space
 from opttune.space.parse import LR_TIMES_WEIGHT_DECAY
 
-# the same examples each time: a test that fails now and then tells nobody anything
+# the same examples each time: a test that fails now and then says nothing
 FAST = settings(max_examples=200, deadline=None, derandomize=True)
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -1,4 +1,4 @@
-"""`--config` and what stands behind `--`."""
+"""`--config` and the arguments after `--`."""
 
 import argparse
 import re

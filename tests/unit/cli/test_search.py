@@ -1,4 +1,4 @@
-"""The command: bad input, `--dry-run`, listings; what needs a process of its own is in `test_command.py`."""
+"""The command: bad input, `--dry-run`, listings; tests that need a separate process are in `test_command.py`."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def search(*arguments: Any, model: str = "Classifier", data: str | None = "loaders") -> int:
     places = [f"{MODULES}:{model}", *([f"{MODULES}:{data}"] if data else [])]
-    # a process of its own takes seconds to start; test_command.py has the command as it is by itself
+    # a separate process takes seconds to start; test_command.py tests the command in one
     here = [] if "--engine" in arguments else ["--engine", "inline"]
     return main(["search", *places, *map(str, arguments), *here])
 

@@ -12,7 +12,7 @@ from tests.support.cli_project import CONFIG, MAIN, SUBCLASS_CONFIG, write_proje
 
 UNGUARDED = MAIN.replace('if __name__ == "__main__":\n    main()', "main()")
 NOT_RUN = MAIN.replace("seed_everything_default=7", "run=False")
-# a CLI that knows no config of its own: started by an entry point of the package
+# a CLI without its own config, started by an entry point of the package
 FUNCTION_ONLY = MAIN.partition("if __name__")[0]
 
 

@@ -3,7 +3,7 @@ from opttune.report.trials import how_it_ended, optimizer_colours, trial_label
 from tests.support.records import RECORDS, full_study, make_trial, record
 
 
-def test_each_optimizer_that_was_tried_has_a_colour_of_its_own_in_the_order_of_the_space() -> None:
+def test_each_optimizer_that_was_tried_has_its_own_colour_in_the_order_of_the_space() -> None:
     colours = optimizer_colours(full_study())
 
     assert list(colours) == ["adamw", "muon"]

@@ -12,7 +12,7 @@ def test_the_line_is_the_best_so_far_over_what_the_whole_search_had_spent() -> N
     line = panel.series[0]
 
     assert list(line.y) == [0.5, 0.3, 0.0001, 0.0001]
-    # in full trainings of 100 steps; the last stands where the search ended
+    # in full trainings of 100 steps; the last point is the end of the search
     assert list(line.x) == [1.0, 2.0, 4.0, 4.2]
     assert [(rule.at, rule.label) for rule in panel.rules] == [(2.5, "baseline")]
     assert panel.y_log
@@ -59,7 +59,7 @@ def test_each_optimizer_has_its_panel_with_its_values_over_its_rates() -> None:
     assert sorted(zip(muon["muon"].x, muon["muon"].y, strict=True)) == [(2e-2, 0.3), (5e-2, 0.0001)]
 
 
-def test_what_diverged_stands_at_the_top_and_what_was_left_behind_at_its_rung() -> None:
+def test_diverged_trials_are_at_the_top_and_trials_left_behind_at_their_rung() -> None:
     chart = value_over_lr(full_study())
     assert chart is not None
     top = (chart.panels[0].y_range or (0, 0))[1]
