@@ -1,4 +1,4 @@
-"""`opttune report`: what a search found, to look at."""
+"""`opttune report`: write and print the report of a search."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""`opttune sync`: bring to MLflow what could not be delivered while a search ran."""
+"""`opttune sync`: deliver to MLflow what could not be delivered during a search."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ def add_sync(commands: Any) -> None:
     command.add_argument("--storage", metavar="URL", help="Optuna storage (default: the journal in the folder)")
     add_tracking_uri(command)
     command.add_argument(
-        "--timeout", type=float, default=600.0, metavar="S", help="wait so long for each (default: 600)"
+        "--timeout", type=float, default=600.0, metavar="S", help="seconds to wait for each (default: 600)"
     )
 
 

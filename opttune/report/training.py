@@ -29,20 +29,20 @@ _ENDS = {
 
 
 def learning_curves(study: FrozenStudy, curves: Curves) -> Chart | None:
-    """Draw the monitored metric and the training loss over the steps; None where nothing is known of either.
+    """Draw the monitored metric and the training loss over the steps; None where neither was recorded.
 
     Args:
         study: The search.
-        curves: What MLflow holds; where it holds nothing of a trial, its values at the rungs are drawn.
+        curves: The curves in MLflow; a trial without one is drawn by its values at the rungs.
     """
     shown = _shown(study)
     monitored = {record.number: _monitored(study, record, curves) for record in shown}
     losses = {record.number: _smooth(curves.get(record.number, {}).get(LOSS, ())) for record in shown}
-    panels = [
+    drawn = [
         _panel(study, shown, monitored, study.config.monitor),
         _panel(study, shown, losses, f"{LOSS}, mean over {_SMOOTHED_OVER:.0%} of the steps"),
     ]
-    panels = [panel for panel in panels if panel is not None]
+    panels = [panel for panel in drawn if panel is not None]
     if not panels:
         return None
     left_out = len(study.records) - len(shown)
@@ -51,7 +51,7 @@ def learning_curves(study: FrozenStudy, curves: Curves) -> Chart | None:
         "learning_curves",
         "Learning curves",
         f"The best trial is the thick line. Squares: paused there. Triangles: left behind. Crosses: diverged.{more}",
-        [panel for panel in panels if panel is not None],
+        panels,
     )
 
 
@@ -105,7 +105,7 @@ def _panel(study: FrozenStudy, shown: Sequence[TrialRecord], curves: Mapping[int
     points = [value for curve in curves.values() for _, value in curve if isfinite(value)]
     if not points:
         return None
-    # of a metric that is better the higher, the best would be cut off
+    # for a metric to maximize, this would cut off the best
     is_cut = y_label != study.config.monitor or study.config.mode == "min"
     top = _top(list(curves.values()), points) if is_cut else room_for(points, log=False)[1]
     colours = optimizer_colours(study)
@@ -150,7 +150,7 @@ def _at(curve: Curve, step: int) -> float:
 
 
 def _top(curves: Sequence[Curve], points: Sequence[float]) -> float:
-    """Return where the y axis ends: a loss that runs away would leave nothing else to see."""
+    """Return where the y axis ends: a diverging loss would flatten all other curves."""
     firsts = sorted(curve[0][1] for curve in curves if curve and isfinite(curve[0][1]))
     ordered = sorted(points)
     usual = ordered[min(len(ordered) - 1, int(_HIGHEST * len(ordered)))]
@@ -163,7 +163,7 @@ def _bottom(points: Sequence[float], top: float, *, log: bool) -> float:
 
 
 def _smooth(curve: Curve) -> Curve:
-    """Return a curve's running mean; the first points, of fewer before them, are means of those."""
+    """Return a curve's running mean; the first windows hold fewer points."""
     finite = [(step, value) for step, value in curve if isfinite(value)]
     window = max(1, round(_SMOOTHED_OVER * len(finite)))
     smoothed = []

@@ -1,5 +1,7 @@
 """How every chart and table shows a trial: the colour of its optimizer, its one-line label, and how it ended."""
 
+from collections.abc import Iterable
+
 from opttune.report.chart import PALETTE
 from opttune.study.frozen_study import FrozenStudy
 from opttune.trial_record import TrialRecord
@@ -11,6 +13,11 @@ def optimizer_colours(study: FrozenStudy) -> dict[str, str]:
     order = [branch.name for branch in study.space.optimizers]
     names = sorted(set(tried), key=lambda name: (order.index(name) if name in order else len(order), name))
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
+
+
+def trials_of(records: Iterable[TrialRecord], optimizer: str) -> list[TrialRecord]:
+    """Return the trials of one optimizer."""
+    return [record for record in records if record.recipe and record.recipe.optimizer.name == optimizer]
 
 
 def trial_label(record: TrialRecord) -> str:
@@ -45,5 +52,5 @@ def has_diverged(record: TrialRecord) -> bool:
 
 
 def baseline_value(study: FrozenStudy) -> float | None:
-    """Return what the user's own optimizer reached; None where it was not trained, or gave no value."""
+    """Return the baseline's value; None where it was not trained or has no value."""
     return study.baseline.value if study.baseline is not None else None

@@ -5,14 +5,14 @@ from math import isfinite
 
 from opttune.confirming.verdict import study_verdict
 from opttune.report.chart import GREY, INK, RED, Chart, Panel, Rule, Series, Style, is_steep, room_for
-from opttune.report.trials import baseline_value, has_diverged, optimizer_colours, trial_label
+from opttune.report.trials import baseline_value, has_diverged, optimizer_colours, trial_label, trials_of
 from opttune.study.frozen_study import FrozenStudy
 from opttune.study.selection import is_better
 from opttune.trial_record import TrialRecord
 
 
 def best_over_cost(study: FrozenStudy) -> Chart | None:
-    """Draw the best value so far over what the search had spent, and every finished trial; None where none is."""
+    """Draw the best value so far, and every finished trial, over the cost; None where no trial finished."""
     finished = _by_cost(study.records)
     if not finished:
         return None
@@ -21,7 +21,7 @@ def best_over_cost(study: FrozenStudy) -> Chart | None:
     end = study.steps_spent / study.total_steps
     series = [Series("best so far", [*x, end], [*y, y[-1]], "steps", INK, width=2.0)]
     for name, colour in optimizer_colours(study).items():
-        own = [record for record in finished if record.recipe and record.recipe.optimizer.name == name]
+        own = trials_of(finished, name)
         costs, reached = [_cost(study, record) for record in own], [record.value or 0.0 for record in own]
         series.append(Series(name, costs, reached, "dots", colour, labels=[trial_label(record) for record in own]))
     rules = _baseline_rules(study)
@@ -45,11 +45,11 @@ def best_over_cost(study: FrozenStudy) -> Chart | None:
 
 
 def equal_cost(study: FrozenStudy) -> Chart | None:
-    """Draw what each optimizer reached for what was spent on it; None where fewer than two finished a training."""
+    """Draw the best value of each optimizer over its cost; None where fewer than two finished a training."""
     lines: dict[str, tuple[list[float], list[float]]] = {}
     costs: dict[str, float] = {}
     for name in optimizer_colours(study):
-        own = [record for record in study.records if record.recipe and record.recipe.optimizer.name == name]
+        own = trials_of(study.records, name)
         spent, points = 0.0, []
         for record in sorted(own, key=lambda record: (record.steps_spent is None, record.steps_spent or 0)):
             spent += record.steps / study.total_steps
@@ -77,9 +77,9 @@ def equal_cost(study: FrozenStudy) -> Chart | None:
     return Chart(
         "equal_cost",
         "The optimizers at equal cost",
-        "What each optimizer had reached for what its own trials had cost, those that were stopped included. Read at "
-        "the vertical line: to its right only some of them were given more. One seed each; `opttune confirm` says "
-        "what is beyond noise.",
+        "The best value of each optimizer over the cost of its own trials, those that were stopped included. Compare "
+        "them at the vertical line: only some were given more. One seed each; `opttune confirm` tests whether a "
+        "difference is more than noise.",
         [panel],
     )
 
@@ -94,11 +94,10 @@ def equal_cost_rows(study: FrozenStudy) -> list[dict[str, object]]:
     rows = []
     for series in (each for each in panel.series if each.style == "steps"):
         reached = [y for x, y in zip(series.x, series.y, strict=True) if x <= at + 1e-9]
-        own = [r for r in study.records if r.recipe and r.recipe.optimizer.name == series.name]
         rows.append(
             {
                 "optimizer": series.name,
-                "trials": len(own),
+                "trials": len(trials_of(study.records, series.name)),
                 "trainings": series.x[-1],
                 "best": series.y[-1],
                 f"at {at:.1f} trainings": reached[-1] if reached else None,
@@ -119,9 +118,7 @@ def value_over_lr(study: FrozenStudy) -> Chart | None:
         Panel(
             "peak learning rate",
             study.config.monitor,
-            _over_lr(
-                [r for r in study.records if r.recipe and r.recipe.optimizer.name == name], name, colour, y_range[1]
-            ),
+            _over_lr(trials_of(study.records, name), name, colour, y_range[1]),
             title=name,
             rules=rules,
             x_log=True,
@@ -140,7 +137,7 @@ def value_over_lr(study: FrozenStudy) -> Chart | None:
 
 
 def verdict_chart(study: FrozenStudy) -> Chart | None:
-    """Draw what each candidate reached on the seeds of the verdict; None where there is none."""
+    """Draw the values of each candidate on the seeds of the verdict; None where there is none."""
     verdict = study_verdict(study)
     if verdict is None:
         return None
@@ -202,7 +199,7 @@ def _best_so_far(points: Sequence[tuple[float, float]], mode: str) -> tuple[list
 
 
 def _over_lr(records: Sequence[TrialRecord], name: str, colour: str, top: float) -> list[Series]:
-    """Return one optimizer's trials by how they ended; what has no value, or a worse one, is drawn at the top."""
+    """Return one optimizer's trials by how they ended; those without a value on the axis are drawn at its top."""
     kinds: list[tuple[str, Style, str, Callable[[TrialRecord], bool]]] = [
         (name, "dots", colour, lambda record: record.value is not None),
         ("left behind at a rung", "rings", GREY, lambda record: record.value is None and _at_rung(record) is not None),
