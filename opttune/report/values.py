@@ -77,7 +77,7 @@ def equal_cost(study: FrozenStudy) -> Chart | None:
     return Chart(
         "equal_cost",
         "The optimizers at equal cost",
-        "The best value of each optimizer over the cost of its own trials, those that were stopped included. Compare "
+        "The best value of each optimizer over the cost of its trials, those that were stopped included. Compare "
         "them at the vertical line: only some were given more. One seed each; `opttune confirm` tests whether a "
         "difference is more than noise.",
         [panel],
