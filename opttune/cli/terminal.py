@@ -112,7 +112,7 @@ def print_verdict(verdict: Verdict) -> None:
     table = Table(title=f"{verdict.monitor} on {len(verdict.seeds)} new seeds: mean and 95% interval")
     for name in ("candidate", "trials", "mean", "seeds", "difference to the first", "p, corrected"):
         table.add_column(name)
-    for standing in verdict.standings:
+    for standing in verdict.results:
         spread, paired = standing.spread, standing.against
         table.add_row(
             Text(standing.candidate.label),
