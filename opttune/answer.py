@@ -27,26 +27,26 @@ _DELIVERY_SECONDS = 15.0
 """So long the report waits for the curves that it draws to be in MLflow."""
 
 
-def begin_run(run: StudyRun, config: SearchConfig, looked: ModelInspection, workload: Workload) -> None:
+def begin_run(run: StudyRun, config: SearchConfig, inspection: ModelInspection, workload: Workload) -> None:
     """Write what a search is for, where its code comes from, and what it ran with."""
-    run.params(_parent_params(config, looked))
+    run.params(_parent_params(config, inspection))
     run.tags({f"opttune.{name}": version for name, version in versions().items()})
-    # a larger budget goes on in the same run, whose params cannot be changed
-    run.tags({"opttune.budget": config.budget, "opttune.budget_steps": budget_steps(config, looked)})
+    # a larger budget continues the same run, whose params cannot be changed
+    run.tags({"opttune.budget": config.budget, "opttune.budget_steps": budget_steps(config, inspection)})
     run.tags(source_tags(workload.model))
-    run.text(looked.summary, "model_summary.txt")
+    run.text(inspection.summary, "model_summary.txt")
     if config.tracking.log_data:
-        run.datasets(datasets(workload, looked.data))
+        run.datasets(datasets(workload, inspection.data))
 
 
 def end_run(
-    config: SearchConfig, looked: ModelInspection, loop: TrainingLoop, run: StudyRun, status: str
+    config: SearchConfig, inspection: ModelInspection, loop: TrainingLoop, run: StudyRun, status: str
 ) -> SearchResult:
     """Write the answer to the folder and to MLflow, and return it.
 
     Args:
         config: What the search was told.
-        looked: What the inspection of the model showed.
+        inspection: What the inspection of the model showed.
         loop: The search, at its end.
         run: Its run in MLflow, which is ended and closed.
         status: How it ended, in MLflow's words.
@@ -75,7 +75,7 @@ def end_run(
         study=study.study,
         run_id=run_id,
         warnings=tuple(warnings),
-        budget_steps=budget_steps(config, looked),
+        budget_steps=budget_steps(config, inspection),
         config=config,
         write_report=partial(_report_of, found, run.writer.tracking_uri),
     )
@@ -132,7 +132,7 @@ def _best_tags(best: Recipe, records: Sequence[TrialRecord]) -> dict[str, object
     return {f"opttune.best.{name}": best.flat().get(name, "") for name in names}
 
 
-def _parent_params(config: SearchConfig, looked: ModelInspection) -> dict[str, object]:
+def _parent_params(config: SearchConfig, inspection: ModelInspection) -> dict[str, object]:
     return {
         "space": config.space.name,
         "optimizers": ", ".join(branch.name for branch in config.space.optimizers),
@@ -140,9 +140,9 @@ def _parent_params(config: SearchConfig, looked: ModelInspection) -> dict[str, o
         "monitor": config.monitor,
         "mode": config.mode,
         **config.length,
-        "full_length_steps": looked.total_steps,
+        "full_length_steps": inspection.total_steps,
         "seed": config.seed,
-        "model": looked.model_name,
-        "parameters": looked.parameters,
-        "replaced": looked.replaced,
+        "model": inspection.model_name,
+        "parameters": inspection.parameters,
+        "replaced": inspection.replaced,
     }

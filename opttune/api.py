@@ -12,7 +12,7 @@ from opttune.engines.start import remove_stale_engines, start_engine
 from opttune.guard.rules import Guard
 from opttune.integration.sampler import OpttuneSampler
 from opttune.planning import make_plan
-from opttune.preview import look_at, settle_for, with_settled_space
+from opttune.preview import inspect_workload, settle_for, with_settled_space
 from opttune.runtime.checkpoints import make_folder
 from opttune.runtime.display import make_reporter
 from opttune.runtime.loop import TrainingLoop
@@ -62,7 +62,7 @@ def search(
 ) -> SearchResult:
     """Search the optimizer and the schedule that train a module best.
 
-    Called again with the same study and storage it goes on: the budget counts in total.
+    Called again with the same study and storage, it resumes: the budget counts in total.
 
     Args:
         model: A LightningModule class, a factory without arguments, or an instance (copied for each trial); or the
@@ -87,12 +87,12 @@ def search(
             folder.
         out_dir: Folder for the search's files; None for `opttune_runs/<study>`.
         seed: For the sampler, and for initial weights and data order, which all trainings share.
-        guard: What stops a training that cannot come to anything: None or True the usual rules, False none.
-        baseline: Whether to train the module once as it came, to compare; it counts in the budget.
+        guard: What stops a training that diverges or stalls: None or True for the usual rules, False for none.
+        baseline: Whether to train the baseline, the module with its own optimizer, once; it counts in the budget.
         trainer: Further arguments of the Trainer.
         progress: Whether to show progress on standard error.
         warm_start: Name or folder of an earlier study, of a smaller model or other data, say: its best recipe of each
-            optimizer is tried first and becomes the prior. A study that goes on keeps the priors that it began with.
+            optimizer is tried first and becomes the prior. A resumed study keeps the priors that it began with.
         tracking: What is written to MLflow beside the usual; None for `Tracking()`.
         ray_address: Of a running Ray cluster, for the engine `ray`: `host:port`; None for `RAY_ADDRESS`, else a
             cluster on this machine.
@@ -102,7 +102,7 @@ def search(
 
     Raises:
         OpttuneError: An argument cannot be used, or the model cannot be tuned; the message says how to mend it.
-        KeyboardInterrupt: Ctrl-C; the study is kept and the same call goes on.
+        KeyboardInterrupt: Ctrl-C; the study is kept, and the same call resumes it.
     """
     config, workload = make_plan(
         model, data, space=space, monitor=monitor, mode=mode, max_steps=max_steps, max_epochs=max_epochs,
@@ -140,18 +140,19 @@ def run_plan(
             opened.enter_context(lock_folder(config.out_dir))
             remove_stale_engines(config.out_dir)
         opened.enter_context(quiet_optuna())
-        # worker processes start while this one looks at the model
+        # worker processes start while this one inspects the model
         trains = opened.enter_context(closing(start_engine(config.engine, config.workers, workload, *places)))
-        looked = look_at(config, workload, steps=1)
+        inspection = inspect_workload(config, workload, steps=1)
         store = StudyStore(
             config.study_name, open_storage(storage, config.out_dir), config.spec, is_shared=bool(storage)
         )
-        config = with_settled_space(config, store.settle_space(settle_for(config, looked, earlier), looked.total_steps))
-        StudyMetadata.of(config, looked, mlflow_uri).keep(store.study, config.out_dir)
+        settled = store.settle_space(settle_for(config, inspection, earlier), inspection.total_steps)
+        config = with_settled_space(config, settled)
+        StudyMetadata.of(config, inspection, mlflow_uri).keep(store.study, config.out_dir)
         store.study.sampler = OpttuneSampler(config.space, seed=config.seed)
         # held to the end of all, where locks are let go
         with interrupts, opened:
-            result = _run(config, workload, trains, looked, store, interrupts, mlflow_uri, progress)
+            result = _run(config, workload, trains, inspection, store, interrupts, mlflow_uri, progress)
     if result is None:
         raise KeyboardInterrupt
     return result
@@ -161,13 +162,13 @@ def _run(
     config: SearchConfig,
     workload: Workload,
     engine: Engine,
-    looked: ModelInspection,
+    inspection: ModelInspection,
     store: StudyStore,
     interrupts: DeferredInterrupts,
     tracking_uri: str,
     progress: bool,
 ) -> SearchResult | None:
-    """Return what was found; None where somebody stopped the search."""
+    """Return what was found; None where the search was interrupted."""
     run = open_study_run(
         tracking_uri=tracking_uri,
         study_name=config.study_name,
@@ -177,15 +178,15 @@ def _run(
         reads_machine=config.tracking.reads_machine,
         trains_here=config.engine != "ray",
     )
-    begin_run(run, config, looked, workload)
+    begin_run(run, config, inspection, workload)
     with make_reporter(progress) as reporter:
-        loop = TrainingLoop(SearchPolicy(config, looked), store, engine, run, reporter, interrupts)
-        reporter.search_started(config, looked, store.records(), store.steps_seen)
+        loop = TrainingLoop(SearchPolicy(config, inspection), store, engine, run, reporter, interrupts)
+        reporter.search_started(config, inspection, store.records(), store.steps_seen)
         status = "FAILED"
         try:
             loop.run()
             status = "KILLED" if loop.interrupted else "FINISHED"
         finally:
             loop.close()
-            result = end_run(config, looked, loop, run, status)
+            result = end_run(config, inspection, loop, run, status)
     return None if loop.interrupted else result

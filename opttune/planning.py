@@ -78,7 +78,7 @@ def _read_workload(model: Any, data: Any) -> Workload:
 
 
 def choose_engine(engine: str | None, workers: int) -> str:
-    """Return the engine that trains so many at a time; None chooses."""
+    """Return the engine for that many trainings at a time; None chooses."""
     _check_count("workers", workers)
     if engine is None:
         return "inline" if workers == 1 else "local"
@@ -105,7 +105,7 @@ def _check_count(name: str, count: int | None) -> None:
 def _check_limits(budget: float, timeout: float | None, baseline: bool) -> None:
     least = 2 if baseline else 1
     if not isinstance(budget, int | float) or not isfinite(budget) or budget < least:
-        why = "the module as it came and one recipe" if baseline else "one recipe"
+        why = "the baseline and one recipe" if baseline else "one recipe"
         raise InputError(f"budget must be at least {least} full trainings ({why}), got {budget!r}.")
     if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
         raise InputError(f"timeout must be > 0 seconds, got {timeout!r}.")

@@ -1,4 +1,4 @@
-"""What a search looks at before it trains: the model, the space that fits it, and what would be done."""
+"""What a search inspects before it trains: the model, the space that fits it, and what would be done."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,37 +26,37 @@ def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
     Returns:
         The space, the budget in steps, and what would be replaced.
     """
-    looked = look_at(config, workload, steps=0)
-    config = with_settled_space(config, settle_for(config, looked))
+    inspection = inspect_workload(config, workload, steps=0)
+    config = with_settled_space(config, settle_for(config, inspection))
     return {
         "study": config.study_name,
-        "model": looked.model_name,
-        "parameters": looked.parameters,
-        "replaces": looked.replaced,
+        "model": inspection.model_name,
+        "parameters": inspection.parameters,
+        "replaces": inspection.replaced,
         "monitor": f"{config.monitor} ({config.mode})",
         "space": config.space.name,
         "optimizers": [branch.name for branch in config.space.optimizers],
         "schedules": [branch.name for branch in config.space.schedules],
         "why": list(config.space_notes),
         "varies": [name for name, _ in config.space.parameters()],
-        "groups": looked.groups,
-        "full_length_steps": looked.total_steps,
-        "budget_steps": budget_steps(config, looked),
+        "groups": inspection.groups,
+        "full_length_steps": inspection.total_steps,
+        "budget_steps": budget_steps(config, inspection),
         "out_dir": str(config.out_dir),
     }
 
 
-def budget_steps(config: SearchConfig, looked: ModelInspection) -> int:
+def budget_steps(config: SearchConfig, inspection: ModelInspection) -> int:
     """Return the optimizer steps that the whole search may spend."""
-    return int(config.budget * looked.total_steps)
+    return int(config.budget * inspection.total_steps)
 
 
-def settle_for(config: SearchConfig, looked: ModelInspection, earlier: Sequence[EarlierBest] = ()) -> SettledSpace:
+def settle_for(config: SearchConfig, inspection: ModelInspection, earlier: Sequence[EarlierBest] = ()) -> SettledSpace:
     """Return the space to search, whose optimizers are all installed.
 
     Args:
         config: What the search is told.
-        looked: What a look at the model showed.
+        inspection: What the inspection of the model showed.
         earlier: An earlier study's best, which become its priors.
 
     Raises:
@@ -66,8 +66,8 @@ def settle_for(config: SearchConfig, looked: ModelInspection, earlier: Sequence[
         config.space,
         config.shipped_space,
         trainer=config.trainer,
-        facts=looked.facts,
-        total_steps=looked.total_steps,
+        facts=inspection.facts,
+        total_steps=inspection.total_steps,
         budget=config.budget,
         earlier=earlier,
     )
@@ -81,7 +81,7 @@ def with_settled_space(config: SearchConfig, settled: SettledSpace) -> SearchCon
     return replace(config, space=settled.space, space_notes=settled.notes)
 
 
-def look_at(config: SearchConfig, workload: Workload, steps: int) -> ModelInspection:
+def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> ModelInspection:
     """Set the model up with the space's first default recipe and train at most a few steps."""
     attempt = Attempt(
         recipe=default_recipe(config.space),

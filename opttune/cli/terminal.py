@@ -112,7 +112,7 @@ def print_verdict(verdict: Verdict) -> None:
     table = Table(title=f"{verdict.monitor} on {len(verdict.seeds)} new seeds: mean and 95% interval")
     for name in ("candidate", "trials", "mean", "seeds", "difference to the first", "p, corrected"):
         table.add_column(name)
-    for each in verdict.standings:
+    for each in verdict.results:
         spread, paired = each.spread, each.against
         table.add_row(
             Text(each.candidate.label),

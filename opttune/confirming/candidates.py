@@ -1,4 +1,4 @@
-"""Who is trained for a verdict: the best recipes, the module as it came, and AdamW as torch sets it."""
+"""The candidates of a verdict: the best recipes, the baseline, and AdamW with torch's defaults."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +14,11 @@ Kind = Literal["trial", "own", "adamw"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One who is trained on several seeds.
+    """What is trained on several seeds.
 
     Attributes:
-        kind: `trial` for a recipe of the search, `own` for the module as it came, `adamw` for AdamW's default.
-        recipe: What to train with; None leaves the module its own.
+        kind: `trial` for a recipe of the search, `own` for the module's own optimizer, `adamw` for AdamW's default.
+        recipe: What to train with; None leaves the module its own optimizer.
         numbers: The trials that the recipe is of, the best first; none for the other kinds.
         label: What to call it.
     """
@@ -41,7 +41,7 @@ class Candidate:
 
 
 def choose_candidates(study: FrozenStudy, top: int) -> list[Candidate]:
-    """Return whom to train, the winner of the search first.
+    """Return the candidates, the winner of the search first.
 
     Args:
         study: The search.
@@ -53,11 +53,11 @@ def choose_candidates(study: FrozenStudy, top: int) -> list[Candidate]:
     default = adamw_default()
     if all(default != candidate.recipe for candidate in chosen):
         chosen.append(Candidate("adamw", default, (), "AdamW's default"))
-    return _told_apart(chosen)
+    return _with_distinct_labels(chosen)
 
 
 def adamw_default() -> Recipe:
-    """Return AdamW as torch sets it: its own rate and decay, for all parameters alike, without a schedule.
+    """Return AdamW with torch's defaults: its own rate and decay, for all parameters alike, without a schedule.
 
     Example:
         >>> print(adamw_default())
@@ -81,7 +81,7 @@ def _of_trials(recipe: Recipe, numbers: Sequence[int]) -> Candidate:
     return Candidate("trial", recipe, tuple(numbers), f"{recipe.optimizer.name} {lr}")
 
 
-def _told_apart(candidates: Sequence[Candidate]) -> list[Candidate]:
+def _with_distinct_labels(candidates: Sequence[Candidate]) -> list[Candidate]:
     labels = [candidate.label for candidate in candidates]
     return [
         replace(candidate, label=f"{candidate.label} (trial {candidate.numbers[0]})")

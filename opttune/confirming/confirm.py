@@ -1,4 +1,4 @@
-"""`opttune.confirm`: the verdict of a search, trained for and told."""
+"""`opttune.confirm`: train the candidates of a verdict, and compare them."""
 
 import sys
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ def confirm(
     engine: str | None = None,
     ray_address: str | None = None,
 ) -> Verdict:
-    """Train the best recipes of a search, the module as it came and AdamW's default on new seeds, and compare them.
+    """Train the best recipes of a search, the baseline and AdamW's default on new seeds, and compare them.
 
     Each is trained at full length on the same seeds, those that follow the search's own two, so that their values
     pair up: the winner of the search is compared with each of the others by a paired t-test, corrected for their number
@@ -77,8 +77,8 @@ def confirm(
         The verdict.
 
     Raises:
-        OpttuneError: There is no such study, no trial of it came through, or model or data are not known.
-        KeyboardInterrupt: Ctrl-C; what was trained is kept, and the same call goes on.
+        OpttuneError: There is no such study, no trial of it finished, or model or data are not known.
+        KeyboardInterrupt: Ctrl-C; what was trained is kept, and the same call resumes.
     """
     _check("top", top, 1)
     _check("seeds", seeds, _LEAST_SEEDS)

@@ -13,15 +13,15 @@ from opttune.study.frozen_study import FrozenStudy
 from opttune.trial_record import TrialRecord
 
 _FEW_SEEDS = 3
-"""So many leave even large differences open."""
+"""With at most this number, even large differences may not be distinguishable."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What one candidate reached.
+class CandidateResult:
+    """What one candidate gave.
 
     Attributes:
-        candidate: Who.
+        candidate: The candidate.
         values: Its value on each seed that was trained; None where the training gave none.
         spread: The mean of its values and its 95% interval; None where it has none.
         against: Its comparison with the winner of the search; None for that one itself, and where it cannot be made.
@@ -47,7 +47,7 @@ class Verdict:
         monitor: The metric.
         mode: `min` or `max`.
         seeds: The seeds.
-        standings: The candidates, the winner of the search first.
+        results: The candidates, the winner of the search first.
         sentences: What it comes to, the main sentence first.
         run_id: MLflow's id of the search's run; None where it is not known.
     """
@@ -56,7 +56,7 @@ class Verdict:
     monitor: str
     mode: str
     seeds: tuple[int, ...]
-    standings: tuple[Standing, ...]
+    results: tuple[CandidateResult, ...]
     sentences: tuple[str, ...]
     run_id: str | None = None
 
@@ -70,7 +70,7 @@ class Verdict:
             "seeds": list(self.seeds),
             "verdict": self.sentences[0] if self.sentences else "",
             "notes": list(self.sentences[1:]),
-            "candidates": [_row(standing) for standing in self.standings],
+            "candidates": [_row(result) for result in self.results],
         }
 
 
@@ -83,14 +83,14 @@ def study_verdict(study: FrozenStudy, run_id: str | None = None) -> Verdict | No
     values = [_values(study.runs, candidate.recipe, seeds) for candidate in candidates]
     if not any(value is not None for of_one in values for value in of_one.values()):
         return None
-    standings = _standings(candidates, values)
+    results = _results(candidates, values)
     return Verdict(
         study=study.name,
         monitor=study.config.monitor,
         mode=study.config.mode,
         seeds=seeds,
-        standings=tuple(standings),
-        sentences=tuple(_sentences(standings, study.config.mode)),
+        results=tuple(results),
+        sentences=tuple(_sentences(results, study.config.mode)),
         run_id=run_id,
     )
 
@@ -102,7 +102,7 @@ def _values(runs: Sequence[TrialRecord], recipe: Recipe | None, seeds: Sequence[
     return dict(sorted(found.items()))
 
 
-def _standings(candidates: Sequence[Candidate], values: Sequence[Mapping[int, float | None]]) -> list[Standing]:
+def _results(candidates: Sequence[Candidate], values: Sequence[Mapping[int, float | None]]) -> list[CandidateResult]:
     winner = values[0]
     pairs: list[tuple[list[float], list[float]]] = []
     for other in values[1:]:
@@ -110,7 +110,7 @@ def _standings(candidates: Sequence[Candidate], values: Sequence[Mapping[int, fl
         pairs.append(([x for x, _ in both], [y for _, y in both]))
     against = iter(compare(pairs))
     return [
-        Standing(
+        CandidateResult(
             candidate,
             own,
             interval(known) if (known := [value for value in own.values() if value is not None]) else None,
@@ -120,24 +120,24 @@ def _standings(candidates: Sequence[Candidate], values: Sequence[Mapping[int, fl
     ]
 
 
-def _sentences(standings: Sequence[Standing], mode: str) -> list[str]:
-    winner, *others = standings
+def _sentences(results: Sequence[CandidateResult], mode: str) -> list[str]:
+    winner, *others = results
     main = "; ".join(_sentence(winner, other, mode) for other in others if other.against is not None)
     notes = [
-        f"{standing.candidate.label} gave no value on {standing.failures} of {len(standing.values)} seeds"
-        for standing in standings
-        if standing.failures
+        f"{result.candidate.label} gave no value on {result.failures} of {len(result.values)} seeds"
+        for result in results
+        if result.failures
     ]
     notes += [
-        f"trials {', '.join(map(str, standing.candidate.numbers))} are one and the same recipe "
-        f"({standing.candidate.label}): they are not distinguishable"
-        for standing in standings
-        if len(standing.candidate.numbers) > 1
+        f"trials {', '.join(map(str, result.candidate.numbers))} are one and the same recipe "
+        f"({result.candidate.label}): they are not distinguishable"
+        for result in results
+        if len(result.candidate.numbers) > 1
     ]
     seeds = len(winner.values)
     if seeds <= _FEW_SEEDS and any(other.against is not None and not other.against.is_real for other in others):
         notes.append(f"{seeds} seeds tell little: five may tell apart what they cannot (--seeds 5)")
-    if any(_says_nothing(other) for other in others):
+    if any(_has_no_noise(other) for other in others):
         notes.append(
             "the seed changes nothing in these trainings: all differences are the same, nothing is known of the noise, "
             "and nothing is claimed"
@@ -145,20 +145,20 @@ def _sentences(standings: Sequence[Standing], mode: str) -> list[str]:
     return [main, *notes] if main else notes
 
 
-def _sentence(winner: Standing, other: Standing, mode: str) -> str:
+def _sentence(winner: CandidateResult, other: CandidateResult, mode: str) -> str:
     paired = other.against
     assert paired is not None
     other_is_better = (paired.difference.mean < 0) == (mode == "min")
     better, worse = (other, winner) if other_is_better else (winner, other)
-    # who gave no value on some seeds is not better, whatever the others say
+    # a candidate without a value on some seeds is not better, whatever its other seeds say
     if not paired.is_real or better.failures:
         return f"{other.candidate.label} and {winner.candidate.label} are not distinguishable at this budget"
     difference = plus_minus(abs(paired.difference.mean), paired.difference.half_width)
     return f"{better.candidate.label} beats {worse.candidate.label} by {difference} ({paired.difference.count} seeds)"
 
 
-def _says_nothing(standing: Standing) -> bool:
-    paired = standing.against
+def _has_no_noise(result: CandidateResult) -> bool:
+    paired = result.against
     if paired is None or paired.p_value is not None:
         return False
     return paired.difference.count > 1 and paired.difference.mean != 0
@@ -179,11 +179,11 @@ def plus_minus(value: float, half_width: float | None) -> str:
     return f"{value:.{digits}f} +/- {half_width:.{digits}f}"
 
 
-def _row(standing: Standing) -> dict[str, Any]:
-    spread, paired = standing.spread, standing.against
+def _row(result: CandidateResult) -> dict[str, Any]:
+    spread, paired = result.spread, result.against
     return {
-        **standing.candidate.to_dict(),
-        "values": {str(seed): value for seed, value in standing.values.items()},
+        **result.candidate.to_dict(),
+        "values": {str(seed): value for seed, value in result.values.items()},
         "mean": spread.mean if spread else None,
         "half_width": spread.half_width if spread else None,
         "difference": paired.difference.mean if paired else None,

@@ -141,10 +141,10 @@ def verdict_chart(study: FrozenStudy) -> Chart | None:
     verdict = study_verdict(study)
     if verdict is None:
         return None
-    spreads = {each.candidate.label: each.spread for each in verdict.standings if each.spread is not None}
+    spreads = {each.candidate.label: each.spread for each in verdict.results if each.spread is not None}
     values = [
         (value, each.candidate.label, f"seed {seed}")
-        for each in verdict.standings
+        for each in verdict.results
         for seed, value in each.values.items()
         if value is not None
     ]

@@ -51,13 +51,13 @@ class CheckpointStore:
 
     def __init__(self, config: SearchConfig, is_shared: bool = False) -> None:
         self._config, self._is_shared = config, is_shared
-        self._folder, self._ends = config.checkpoint_folder, config.finalist_folder
+        self._folder, self._final_folder = config.checkpoint_folder, config.final_folder
         self.most_bytes = 0
         self._sizes: dict[str, int] = {}
 
     def final_path(self, record: TrialRecord) -> Path:
         """Return the checkpoint path of a trial at its end, kept until it is known whether it is the best."""
-        return self._ends / f"{record.name}.ckpt"
+        return self._final_folder / f"{record.name}.ckpt"
 
     def rung_path(self, record: TrialRecord, step: int) -> Path:
         """Return the checkpoint path of a training that is paused at a rung."""
@@ -78,9 +78,9 @@ class CheckpointStore:
             yield
 
     def note_size(self) -> None:
-        """Look how much the states take now."""
+        """Measure how much the states take now."""
         states = [file for file in files_in(self._folder) if file.name.endswith(".ckpt")]
-        # many may wait, on a slow disk; each is looked at once
+        # many may wait, on a slow disk; each is measured once
         self._sizes = {file.name: self._sizes.get(file.name) or _size_of(file) for file in states}
         self.most_bytes = max(self.most_bytes, sum(self._sizes.values()))
 
@@ -93,7 +93,7 @@ class CheckpointStore:
 
     def drop_all(self) -> None:
         """Delete all checkpoints; the search has ended."""
-        for folder in (self._folder, self._ends):
+        for folder in (self._folder, self._final_folder):
             shutil.rmtree(folder, ignore_errors=True)
 
     def remove_orphans(self, records: Sequence[TrialRecord]) -> None:
@@ -107,7 +107,7 @@ class CheckpointStore:
         kept |= {self.final_path(record) for record in records if record.value is not None}
         # of a training that is running just now a checkpoint may be half written
         running = tuple(f"{record.name}{end}" for record in records if record.is_running for end in ("_", "."))
-        for file in (*files_in(self._folder), *files_in(self._ends)):
+        for file in (*files_in(self._folder), *files_in(self._final_folder)):
             is_training = file.name.startswith(_PREFIXES) and not file.name.startswith(running)
             if is_training and Path(file) not in kept:
                 Path(file).unlink(missing_ok=True)
@@ -121,7 +121,7 @@ class CheckpointStore:
         """
         path = self._config.best_checkpoint_path
         if before is not None and path.exists() and not self.final_path(before).exists():
-            self._ends.mkdir(parents=True, exist_ok=True)
+            self._final_folder.mkdir(parents=True, exist_ok=True)
             _link(path, self.final_path(before))
         if self.final_path(best).exists():
             _link(self.final_path(best), path)
@@ -131,10 +131,10 @@ class CheckpointStore:
         if best.recipe is not None:
             save_recipe(best.recipe, self._config.best_recipe_path, self._header(best, best.recipe))
 
-    def drop_ends(self, but: Collection[TrialRecord]) -> None:
+    def drop_finals(self, but: Collection[TrialRecord]) -> None:
         """Delete the checkpoints of all trials at their end but some; `best.ckpt` is kept in any case."""
         kept = {record.name for record in but}
-        for file in files_in(self._ends):
+        for file in files_in(self._final_folder):
             # of a trial that is running just now it may be half written, under a longer name
             if _stem(file) not in kept:
                 Path(file).unlink(missing_ok=True)
@@ -158,7 +158,7 @@ def _size_of(file: os.DirEntry[str]) -> int:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make a file stand in a second place, in one step, and without a copy where the file system can."""
+    """Link a file to a second place atomically; copy it where the file system has no links."""
     part = target.with_name(f"{target.name}.part")
     part.unlink(missing_ok=True)
     try:

@@ -36,7 +36,7 @@ class PlainReporter(ProgressReporter):
     def search_started(
         self, config: SearchConfig, inspection: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
     ) -> None:
-        """Say what is searched, and where an earlier part of the search stands."""
+        """Say what is searched, and how far an earlier part of the search got."""
         self._config, self._inspection = config, inspection
         best = best_record(records, config.mode)
         self._best = best.value if best else None
@@ -50,7 +50,7 @@ class PlainReporter(ProgressReporter):
         for note in config.space_notes:
             self._line(f"  {note}")
         if records:
-            self._line(f"going on with {config.study_name}: {len(records)} trials, {self._cost(steps_spent)} so far")
+            self._line(f"resuming {config.study_name}: {len(records)} trials, {self._cost(steps_spent)} so far")
 
     def training_ended(self, record: TrialRecord, outcome: Outcome, steps_spent: int) -> None:
         """Say what came of it."""
@@ -73,7 +73,7 @@ class PlainReporter(ProgressReporter):
 
 
 class LiveReporter(PlainReporter):
-    """The plain lines, and below them what goes on now: budget, best so far, each training that is under way.
+    """The plain lines, and below them the budget, the best so far, and each training that is running.
 
     Args:
         console: The terminal.
@@ -94,7 +94,7 @@ class LiveReporter(PlainReporter):
     def search_started(
         self, config: SearchConfig, inspection: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
     ) -> None:
-        """Begin where an earlier part of the search stands."""
+        """Begin where an earlier part of the search ended."""
         super().search_started(config, inspection, records, steps_spent)
         self._progress.update(self._budget, total=config.budget * inspection.total_steps)
         for outcome in (record.outcome for record in records):

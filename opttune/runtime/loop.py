@@ -201,7 +201,7 @@ class TrainingLoop:
             self._record_error(record, result)
             raise result
         if result.reason is StopReason.FAILED and self._interrupts.stop_requested:
-            # a library in which Ctrl-C came has made an error of its own of it
+            # a library in which Ctrl-C came has raised its own error for it
             message = f"interrupted at step {result.steps}"
             result = replace(result, reason=StopReason.INTERRUPTED, message=message, traceback="")
         self.interrupted = self.interrupted or result.reason is StopReason.INTERRUPTED

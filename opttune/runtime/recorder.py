@@ -153,7 +153,7 @@ class TrialRecorder:
         if not self._store.trials.claim(record.number):
             return
         last = record.pauses[-1]
-        message = f"at step {last.steps} of {last.total_steps} others were better and went on"
+        message = f"at step {last.steps} of {last.total_steps} others were better and were promoted"
         self.end(record, replace(last, reason=StopReason.OUTRANKED, message=message))
         self._reporter.trial_discarded(record.number)
 
@@ -223,4 +223,4 @@ class TrialRecorder:
             self._tracking.metrics([("best/objective", best.value or 0.0, spent, now)])
         # a trial that is running just now may have written its final checkpoint already
         kept = [one for one in records if one.is_running or one.number in self._policy.top_candidates(records)]
-        self._checkpoints.drop_ends(but=kept)
+        self._checkpoints.drop_finals(but=kept)

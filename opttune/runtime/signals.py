@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM end a training at its next step, and are held back while a search writes down what came of it.
 
 A KeyboardInterrupt may come between any two steps of Python, within `logging` and `threading` too, where it
-leaves a lock behind that nobody opens again. So the first press only asks: the training sees it after its step,
+leaves a lock behind that is never released. So the first press only asks: the training sees it after its step,
 saves its state and ends. Where it does not for some seconds, or at a second press, KeyboardInterrupt is raised
 wherever the training is.
 """
@@ -28,7 +28,7 @@ class DeferredInterrupts:
 
     Attributes:
         stop_requested: Whether either came at all: the training shall end after its step.
-        is_forced: Whether it came again, or the patience is over: the training shall end at once.
+        is_forced: Whether it came again, or the grace period is over: the training shall end at once.
 
     Example:
         >>> with DeferredInterrupts() as interrupts:
@@ -40,7 +40,7 @@ class DeferredInterrupts:
     def __init__(self, grace_seconds: float = GRACE_SECONDS) -> None:
         self.stop_requested = False
         self.is_forced = False
-        self._patience_seconds = grace_seconds
+        self._grace_seconds = grace_seconds
         # of all that tells a thread something, this alone may be used in a signal's handler
         self._presses: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._watch: threading.Thread | None = None
@@ -76,7 +76,7 @@ class DeferredInterrupts:
 
     @contextmanager
     def released(self) -> Iterator[None]:
-        """Let Ctrl-C through for a while: a second one, or a first one that was not heeded for some seconds."""
+        """Let Ctrl-C through for a while: a second one, or a first one after the grace period."""
         self._raise_what_came()
         self._is_released = self._is_open = True
         try:
@@ -105,10 +105,10 @@ class DeferredInterrupts:
             self._presses.put(True)
 
     def _press_again(self) -> None:
-        """Press once more for who pressed once, where a training does not end; itself ends with the stretch."""
+        """Repeat a press where the training does not end within the grace period; end with the released stretch."""
         while self._presses.get():
             try:
-                if not self._presses.get(timeout=self._patience_seconds):
+                if not self._presses.get(timeout=self._grace_seconds):
                     return
             except queue.Empty:
                 if self._came is not None and self._is_released:

@@ -1,8 +1,8 @@
 """Which process trains which trial, where several processes share a study.
 
 A process claims a waiting trial by making it a running one: of two that try, Optuna's storages let one through. The
-*holder* writes its name into the trial, and increments a heartbeat counter of its own in the study every few seconds.
-If another process sees the counter unchanged for four intervals of its own clock, it takes over the holder's trials;
+*holder* writes its name into the trial, and increments its heartbeat counter in the study every few seconds.
+If another process sees the counter unchanged for four intervals on its own clock, it takes over the holder's trials;
 clocks are never compared.
 
 Optuna cannot choose one of several processes for a trial that runs already. So a process that takes one over writes

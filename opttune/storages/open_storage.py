@@ -77,7 +77,7 @@ def explain_storage_errors() -> Iterator[None]:
         problem = safe_uri(" ".join(f"{type(err.__cause__ or err).__name__}: {err.__cause__ or err}".split())[:300])
         raise StudyError(
             f"the storage of the study fails ({problem}). Nothing finished is lost: once it is there again, the same "
-            "command goes on."
+            "command resumes it."
         ) from err
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
@@ -61,6 +62,7 @@ class StudyStore:
         self.leases = Leases(lambda: self.attributes, self.study.set_user_attr, is_shared)
         self.trials = TrialStore(self.study, storage, self.leases)
         self._runs: TrialStore | None = None
+        self._may_have_runs = True
         self._refuse_another(name, spec)
 
     def _refuse_another(self, name: str, spec: Mapping[str, Any]) -> None:
@@ -133,12 +135,21 @@ class StudyStore:
     def runs(self) -> list[TrialRecord]:
         """Return all auxiliary runs: the baseline, replicates and confirmations, in their order."""
         store = self._run_store()
-        return [*legacy_runs(self.attributes, self._seed), *([] if store is None else store.records())]
+        return [*self._legacy_runs, *([] if store is None else store.records())]
+
+    @cached_property
+    def _legacy_runs(self) -> list[TrialRecord]:
+        # no search adds to them any more
+        return legacy_runs(self.attributes, self._seed)
 
     def _run_store(self) -> TrialStore | None:
         """Return the store of the auxiliary runs; None where none was begun yet."""
-        if self._runs is None and (name := self._runs_name()) in optuna.get_all_study_names(self.storage):
-            self._runs = TrialStore(optuna.load_study(study_name=name, storage=self.storage), self.storage, self.leases)
+        if self._runs is None and self._may_have_runs:
+            # where no other process works on the study, this one alone can make it
+            self._may_have_runs = self.leases.is_shared
+            if (name := self._runs_name()) in optuna.get_all_study_names(self.storage):
+                study = optuna.load_study(study_name=name, storage=self.storage)
+                self._runs = TrialStore(study, self.storage, self.leases)
         return self._runs
 
     def _make_run_store(self) -> TrialStore:

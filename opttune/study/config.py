@@ -36,12 +36,12 @@ class SearchConfig:
         timeout_seconds: No training starts later than this; None for no limit.
         seed: For the sampler, and for initial weights and data order of every training.
         guard: What stops a training early; None lets all run.
-        with_baseline: Whether the module is trained once as it came.
+        with_baseline: Whether the baseline, the module with its own optimizer, is trained once.
         trainer: Arguments of the Trainer beside the length.
         shipped_space: `auto` or the name of the space, where it ships with opttune and is yet to be settled, or was;
             empty for a space of the user's own.
         space_notes: How it was settled, one sentence each.
-        halving: At which shares of the length trials are compared, and how many go on.
+        halving: At which shares of the length trials are compared, and how many are promoted.
         references: `model` and `data`, or the `project`, as the command was given them; empty for a search that was
             called from Python.
         tracking: What is written to MLflow beside the usual.
@@ -74,7 +74,7 @@ class SearchConfig:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """What a study must have been made for to go on with this search."""
+        """What a study must have been made for so that this search can resume it."""
         return {
             "space": self.shipped_space or self.space.to_dict(),
             "trainer": {name: self.trainer[name] for name in _SETTLED_BY_THE_TRAINER if name in self.trainer},
@@ -99,22 +99,22 @@ class SearchConfig:
 
     @property
     def best_recipe_path(self) -> Path:
-        """Where the best recipe so far stands."""
+        """The file of the best recipe so far."""
         return self.out_dir / "best_recipe.yaml"
 
     @property
     def best_checkpoint_path(self) -> Path:
-        """Where the best trial's state at the end of its training stands."""
+        """The checkpoint of the best trial at the end of its training."""
         return self.out_dir / "best.ckpt"
 
     @property
     def checkpoint_folder(self) -> Path:
-        """Where the states of paused trials stand."""
+        """The folder of the checkpoints of paused trials."""
         return self.out_dir / "checkpoints"
 
     @property
-    def finalist_folder(self) -> Path:
-        """Where the states at the end of the trials stand that may still turn out to be the best."""
+    def final_folder(self) -> Path:
+        """The folder of final checkpoints of trials that may still turn out to be the best."""
         return self.out_dir / "finalists"
 
 

@@ -167,7 +167,7 @@ def _config(
         out_dir=found.folder,
         budget=origin.budget,
         seed=spec["seed"],
-        # what was settled stands in the study itself; a search from Python may have left the rest out
+        # what was settled is in the study itself; a search from Python may have left the rest out
         trainer={**origin.trainer, **spec["trainer"]},
         shipped_space=spec["space"] if isinstance(spec["space"], str) else "",
         space_notes=settled.notes,

@@ -51,7 +51,7 @@ class StudyMetadata:
     groups: str = ""
 
     @classmethod
-    def of(cls, config: SearchConfig, looked: ModelInspection, tracking_uri: str) -> "StudyMetadata":
+    def of(cls, config: SearchConfig, inspection: ModelInspection, tracking_uri: str) -> "StudyMetadata":
         """Take what a search was told and what a look at its model showed."""
         kept = {name: value for name, value in config.trainer.items() if _is_plain(value)}
         return cls(
@@ -63,12 +63,12 @@ class StudyMetadata:
             is_guarded=config.guard is not None,
             budget=float(config.budget),
             tracking_uri=tracking_uri if safe_uri(tracking_uri) == tracking_uri else "",
-            model_name=looked.model_name,
-            parameters=looked.parameters,
-            replaced=looked.replaced,
-            has_own_optimizer=looked.has_own_optimizer,
-            has_own_groups=looked.has_own_groups,
-            groups=looked.groups,
+            model_name=inspection.model_name,
+            parameters=inspection.parameters,
+            replaced=inspection.replaced,
+            has_own_optimizer=inspection.has_own_optimizer,
+            has_own_groups=inspection.has_own_groups,
+            groups=inspection.groups,
         )
 
     @classmethod

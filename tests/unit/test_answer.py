@@ -87,7 +87,7 @@ def test_children_say_their_cost_their_rung_and_log10_of_the_rate(tracked: Track
         assert len(run.info.run_name) <= 20
 
 
-def test_a_search_that_goes_on_moves_the_tags_and_leaves_the_params_with_what_they_are_of(tmp_path: Path) -> None:
+def test_a_resumed_search_moves_the_tags_and_leaves_the_params_with_what_they_are_of(tmp_path: Path) -> None:
     first = search(tmp_path, tracking=Tracking(report=False))
     second = search(tmp_path, tracking=Tracking(report=False), budget=9)
     parent = Tracked(tmp_path).parent
@@ -118,7 +118,7 @@ def test_the_same_recipe_file_is_what_the_tags_say(tracked: Tracked, result: Sea
 
 def test_what_it_trained_on_is_in_mlflow_where_it_is_wanted(tmp_path: Path, tracked: Tracked) -> None:
     search(tmp_path, tracking=Tracking(report=False, log_data=True))
-    search(tmp_path, tracking=Tracking(report=False, log_data=True), budget=6)  # goes on: each stands there once
+    search(tmp_path, tracking=Tracking(report=False, log_data=True), budget=6)  # resumed: each is there once
     own = Tracked(tmp_path)
 
     for run in (own.parent, *own.children):

@@ -35,7 +35,7 @@ def result(folder: Path) -> SearchResult:
     return run_search(folder, Classifier, data=Points, max_steps=STEPS, budget=BUDGET)
 
 
-def test_the_best_beats_the_module_as_it_came(result: SearchResult) -> None:
+def test_the_best_beats_the_baseline(result: SearchResult) -> None:
     assert result.best_value is not None
     assert result.baseline_value is not None
     assert result.best_value < 0.9 * result.baseline_value
@@ -53,7 +53,7 @@ def test_the_table_holds_a_row_for_each_trial_and_a_column_for_each_field(result
 
 
 def test_steps_spent_is_what_the_whole_search_had_spent_the_baseline_included(result: SearchResult) -> None:
-    # the module as it came is trained once a quarter of the budget is spent
+    # the baseline is trained once a quarter of the budget is spent
     assert list(result.trials["steps_spent"]) == [STEPS * number for number in (1, 2, 4, 5, 6)]
     assert result.steps_spent == BUDGET * STEPS == result.budget_steps
 
@@ -127,7 +127,7 @@ def test_every_form_of_model_and_data_gives_the_same_trial(
 ) -> None:
     found = run_search(tmp_path, model, data=data, budget=1, baseline=False, study="same", max_steps=5)
 
-    # the instance was made outside, with weights of its own
+    # the instance was made outside, with its own weights
     if model is not classifier:
         assert found.best_value == first_value
     assert found.best_value is not None
@@ -164,7 +164,7 @@ def test_a_module_without_an_optimizer_has_no_baseline(tmp_path: Path) -> None:
     assert len(found.trials) == 2
 
 
-def test_what_the_trainer_is_told_stands_in_the_recipes(tmp_path: Path) -> None:
+def test_what_the_trainer_is_told_is_in_the_recipes(tmp_path: Path) -> None:
     trainer = {"accumulate_grad_batches": 2, "gradient_clip_val": 0.5}
     found = run_search(tmp_path, Classifier, data=loaders, budget=2, max_steps=6, trainer=trainer)
 
@@ -200,7 +200,7 @@ def test_the_number_of_trials_ends_a_search(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_module_as_it_came_has_its_turn_where_time_is_what_ends_a_search(tmp_path: Path) -> None:
+def test_the_baseline_has_its_turn_where_time_is_what_ends_a_search(tmp_path: Path) -> None:
     found = run_search(tmp_path, Classifier, data=loaders, timeout=6, budget=1000, max_steps=5)
 
     assert found.steps_spent < found.budget_steps / 4
@@ -249,8 +249,8 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_search_that_finds_nothing_better_says_so(tmp_path: Path) -> None:
-    hopeless = make_space(TINY.replace("low: 1e-3, high: 1e-1, log: true, prior: 1e-2", "low: 1e-9, high: 1e-8"))
-    found = run_search(tmp_path, Classifier, data=loaders, space=hopeless, budget=2)
+    infeasible = make_space(TINY.replace("low: 1e-3, high: 1e-1, log: true, prior: 1e-2", "low: 1e-9, high: 1e-8"))
+    found = run_search(tmp_path, Classifier, data=loaders, space=infeasible, budget=2)
 
     assert any("no recipe beats the baseline" in words for words in found.warnings)
 

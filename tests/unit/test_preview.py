@@ -7,7 +7,7 @@ import pytest
 
 from opttune.errors import MissingExtraError, MonitorError
 from opttune.planning import make_plan
-from opttune.preview import budget_steps, look_at, preview, settle_for
+from opttune.preview import budget_steps, inspect_workload, preview, settle_for
 from opttune.study.config import SearchConfig
 from opttune.training.workload import Workload
 from tests.support.search_models import Classifier, loaders
@@ -34,12 +34,12 @@ def test_it_says_what_would_be_done_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_look_of_a_step_finds_a_metric_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(MonitorError, match="val_lost"):
-        look_at(*plan_for(tmp_path, monitor="val_lost"), steps=1)
+        inspect_workload(*plan_for(tmp_path, monitor="val_lost"), steps=1)
 
 
 def test_a_space_of_the_users_own_is_searched_as_it_is(tmp_path: Path) -> None:
     config, workload = plan_for(tmp_path)
-    looked = look_at(config, workload, steps=0)
+    looked = inspect_workload(config, workload, steps=0)
 
     assert settle_for(config, looked).space == config.space
     assert budget_steps(config, looked) == 110
@@ -47,7 +47,7 @@ def test_a_space_of_the_users_own_is_searched_as_it_is(tmp_path: Path) -> None:
 
 def test_a_missing_extra_is_told_before_its_first_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, workload = plan_for(tmp_path)
-    looked = look_at(config, workload, steps=0)
+    looked = inspect_workload(config, workload, steps=0)
 
     def missing(info: Any) -> None:
         raise MissingExtraError("pip install it")

@@ -37,7 +37,7 @@ class NeedsTooMuchMemory(Classifier):
         return super().training_step(batch, batch_idx)
 
 
-def test_a_recipe_without_enough_memory_is_infeasible_and_remembered_and_the_search_goes_on(tmp_path: Path) -> None:
+def test_a_recipe_without_enough_memory_is_infeasible_and_remembered_and_the_search_continues(tmp_path: Path) -> None:
     needs_much_first = make_space(WILD.replace("prior: 1e-3", "prior: 1e3"))
     found = run_search(tmp_path, NeedsMuchMemory, data=loaders, space=needs_much_first, budget=5)
     tracked = Tracked(tmp_path)
@@ -77,7 +77,7 @@ SETTINGS: dict[str, Any] = {"data": loaders, "budget": 7, "study": "s", "baselin
 
 
 @pytest.mark.parametrize("more", [10, 700, 2500, 6000])
-def test_a_full_disk_is_said_and_once_there_is_space_the_search_goes_on(more: int, tmp_path: Path) -> None:
+def test_a_full_disk_is_said_and_once_there_is_space_the_search_resumes(more: int, tmp_path: Path) -> None:
     undisturbed = run_search(tmp_path / "undisturbed", Classifier, **SETTINGS)
     run_search(tmp_path, Classifier, **{**SETTINGS, "budget": 3})
     journal = tmp_path / "out" / "study.journal"
@@ -130,13 +130,13 @@ class Terminated(Classifier):
         if where == Terminated.where and self.trainer.global_step >= 10:
             Terminated.where = ""
             signal.raise_signal(Terminated.number)
-            # long enough to see that nothing goes on after it
+            # long enough to see that nothing continues after it
             time.sleep(0.05)
 
 
 @pytest.mark.parametrize("where", ["fit", "validation", "checkpoint"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_at_any_place_stops_the_search_soon_and_it_goes_on(
+def test_a_signal_at_any_place_stops_the_search_soon_and_it_resumes(
     number: signal.Signals, where: str, tmp_path: Path
 ) -> None:
     settings = {**SETTINGS, "max_steps": 100, "budget": 2}

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment of a search, again and again: whatever it hits, the search goes on as if nothing had been."""
+"""Ctrl-C at any moment of a search, again and again: whatever it hits, the search resumes without a difference."""
 
 import signal
 import time
@@ -21,7 +21,7 @@ from tests.support.searches import Tracked, make_database, make_space, run_searc
 
 # Python itself says so when Ctrl-C comes while it cleans up after an object
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
-# values far enough apart that no rounding decides who goes on, and some that blow up
+# values far enough apart that no rounding decides which is promoted, and some that blow up
 FAR_APART = """
 optimizer:
   sgd:
@@ -65,7 +65,7 @@ def states(folder: Path) -> set[TrialState]:
 
 
 def budget_with_lost_steps(folder: Path) -> float:
-    """What the stopped training had done counts: so much more pays for the search that nobody stopped."""
+    """What the stopped training had done counts: so much more pays for the search that was not interrupted."""
     study = stored_study(folder)
     lost = study.user_attrs.get(LOST_STEPS, 0) if study else 0
     return float(SETTINGS["budget"]) + (lost + 0.5) / SETTINGS["max_steps"]

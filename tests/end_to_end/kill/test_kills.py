@@ -156,7 +156,7 @@ def test_the_command_is_killed_at_random_moments_and_given_again(
             break
         killed += kill(process.pid)
         process.communicate()
-        # orphans see that nobody gives them commands any more
+        # orphans see that no process gives them commands any more
         assert await_that(lambda pids=workers: not any(map(is_worker, pids)), 30.0)
     plain = answer(process, tmp_path)
 

@@ -49,7 +49,7 @@ def test_all_that_it_holds_is_read() -> None:
     assert study.steps_spent == 924
     assert verdict is not None
     assert verdict.seeds == (2, 3)
-    assert [len(candidate.values) for candidate in verdict.standings] == [2, 2, 2, 2]
+    assert [len(candidate.values) for candidate in verdict.results] == [2, 2, 2, 2]
 
 
 @pytest.mark.slow

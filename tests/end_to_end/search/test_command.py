@@ -1,4 +1,4 @@
-"""The command as a process of its own: stopped, killed, run twice, and what it prints where."""
+"""The command as a separate process: stopped, killed, run twice, and what it prints where."""
 
 import json
 import os
@@ -47,10 +47,10 @@ def search_arguments(folder: Path, model: str = "Slow") -> list[str | Path]:
 @contextmanager
 def started(folder: Path, *arguments: str | Path) -> Iterator["subprocess.Popen[str]"]:
     # a runner in the background ignores Ctrl-C, and its children would as well
-    heeding = (
+    with_ctrl_c = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
     )
-    command = [sys.executable, "-c", heeding, *command_line(*(arguments or search_arguments(folder)))]
+    command = [sys.executable, "-c", with_ctrl_c, *command_line(*(arguments or search_arguments(folder)))]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=folder, text=True, env=command_env(), **pipes) as process:  # type: ignore[call-overload]
         try:
@@ -101,7 +101,7 @@ def test_ctrl_c_ends_the_command_with_130_in_seconds(stopped: tuple[Path, int, f
     assert "Traceback" not in errors
 
 
-def test_ctrl_c_leaves_the_trial_waiting_and_nothing_running_until_the_same_command_goes_on(
+def test_ctrl_c_leaves_the_trial_waiting_and_nothing_running_until_the_same_command_resumes(
     stopped: tuple[Path, int, float, str], undisturbed: SearchResult
 ) -> None:
     folder = stopped[0]
@@ -128,9 +128,7 @@ def test_ctrl_c_leaves_the_trial_waiting_and_nothing_running_until_the_same_comm
     assert [step for step, _ in tracked.curve(tracked.children[1], "train/loss")] == list(range(1, STEPS + 1))
 
 
-def test_after_kill_9_the_same_command_goes_on_as_if_nothing_had_been(
-    tmp_path: Path, undisturbed: SearchResult
-) -> None:
+def test_after_kill_9_the_same_command_resumes_without_a_difference(tmp_path: Path, undisturbed: SearchResult) -> None:
     with started(tmp_path) as process:
         wait_for(process, "trial 0")
         time.sleep(0.3)
@@ -157,7 +155,7 @@ def test_after_kill_9_the_same_command_goes_on_as_if_nothing_had_been(
 def test_a_second_search_in_the_same_folder_at_the_same_time_is_refused(tmp_path: Path) -> None:
     with started(tmp_path) as process:
         wait_for(process, "opttune: Slow")
-        # it stands still, so that it outlives the second however long that takes
+        # it makes no progress, so that it outlives the second however long that takes
         process.send_signal(signal.SIGSTOP)
         second = run_command(tmp_path, *search_arguments(tmp_path))
         assert process.poll() is None
@@ -169,7 +167,7 @@ def test_a_second_search_in_the_same_folder_at_the_same_time_is_refused(tmp_path
 
 @pytest.mark.parametrize("engine", ["local", "inline"])
 @pytest.mark.parametrize("phase", ["fit", "validation", "checkpoint"])
-def test_ctrl_c_in_a_phase_that_does_not_end_by_itself_ends_the_command_and_the_same_one_goes_on(
+def test_ctrl_c_in_a_phase_that_does_not_end_by_itself_ends_the_command_and_the_same_one_resumes(
     phase: str, engine: str, undisturbed: SearchResult, tmp_path: Path
 ) -> None:
     arguments = [*search_arguments(tmp_path, "Lingering"), "--engine", engine, "--no-report"]
@@ -233,7 +231,7 @@ def test_an_empty_folder_gets_the_database_and_standard_error_plain_lines(tmp_pa
 
     assert done.returncode == 0
     assert json.loads(done.stdout)["study"] == "s"
-    # before it stands what the module says in the look at it
+    # what the module prints during its inspection comes before it
     assert lines[1].startswith("opttune: Talkative")
     assert "\x1b" not in done.stderr
     assert not [line for line in lines if "Warning" in line or "INFO" in line]

@@ -1,4 +1,4 @@
-"""Hopeless learning rates on the modules of the examples: what the study and MLflow know of them afterwards."""
+"""Infeasible learning rates on the modules of the examples: what the study and MLflow know of them afterwards."""
 
 from pathlib import Path
 from typing import Any

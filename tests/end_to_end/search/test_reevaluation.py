@@ -85,7 +85,7 @@ def test_the_checkpoint_is_that_of_the_recipe(folder: Path, result: SearchResult
     assert {path.name for path in (folder / "out").iterdir()} == FILES
 
 
-def test_a_replicate_has_a_run_of_its_own_with_every_step_once(folder: Path, result: SearchResult) -> None:
+def test_a_replicate_has_its_own_run_with_every_step_once(folder: Path, result: SearchResult) -> None:
     tracked = Tracked(folder)
     replicates = [run for run in tracked.runs if run.data.tags["opttune.role"] == "replicate"]
     for number in top_two(result):

@@ -1,4 +1,4 @@
-"""Whole searches on the halving: trials pause at rungs and go on, whatever stops the search meanwhile."""
+"""Whole searches on the halving: trials pause at rungs and are promoted, whatever stops the search meanwhile."""
 
 import json
 import signal
@@ -90,7 +90,7 @@ def tracked(folder: Path, result: SearchResult) -> Tracked:
     return Tracked(folder)
 
 
-def test_trials_pause_at_the_rungs_and_the_better_ones_go_on_to_the_end(
+def test_trials_pause_at_the_rungs_and_the_better_ones_are_promoted_to_the_end(
     result: SearchResult, moves: list[dict[str, Any]]
 ) -> None:
     trained = [(move["start"], move["end"]) for move in moves[1:]]
@@ -107,7 +107,7 @@ def test_the_first_trial_is_trained_to_the_end_without_comparison(result: Search
     assert result.trials["reason"][0] == "completed"
 
 
-def test_who_was_given_up_was_not_among_the_best_at_its_rung(result: SearchResult) -> None:
+def test_a_discarded_trial_was_not_among_the_best_at_its_rung(result: SearchResult) -> None:
     given_up = [trial for trial in result.study.trials if read_trial(trial).value is None]
     for rung in RUNGS[:-1]:
         seen = [t.intermediate_values[rung] for t in result.study.trials if rung in t.intermediate_values]
@@ -132,16 +132,18 @@ def test_at_the_end_no_state_is_left(folder: Path, result: SearchResult) -> None
     assert {path.name for path in (folder / "out").iterdir()} == FILES
 
 
-def test_outranked_trials_are_pruned_in_optuna_with_the_value_of_their_rung(result: SearchResult) -> None:
-    outranked = [trial for trial in result.study.trials if read_trial(trial).value is None]
+def test_trials_that_were_not_promoted_are_pruned_in_optuna_with_the_value_of_their_rung(result: SearchResult) -> None:
+    not_promoted = [trial for trial in result.study.trials if read_trial(trial).value is None]
 
-    assert outranked
-    assert {trial.state for trial in outranked} == {TrialState.PRUNED}
-    for trial in outranked:
+    assert not_promoted
+    assert {trial.state for trial in not_promoted} == {TrialState.PRUNED}
+    for trial in not_promoted:
         assert trial.value == trial.intermediate_values[read_trial(trial).steps]
 
 
-def test_outranked_trials_are_killed_in_mlflow_with_their_reason(result: SearchResult, tracked: Tracked) -> None:
+def test_trials_that_were_not_promoted_are_killed_in_mlflow_with_their_reason(
+    result: SearchResult, tracked: Tracked
+) -> None:
     assert tracked.parent.info.status == "FINISHED"
     assert set(tracked.states) == {"FINISHED", "KILLED"}
     for run, (_, row) in zip(tracked.children, result.trials.iterrows(), strict=True):
@@ -154,7 +156,7 @@ def test_outranked_trials_are_killed_in_mlflow_with_their_reason(result: SearchR
         assert ("opttune.message" in tags) is not is_done
 
 
-def assert_each_step_stands_once(tracked: Tracked, trials: pd.DataFrame) -> None:
+def assert_each_step_is_tracked_once(tracked: Tracked, trials: pd.DataFrame) -> None:
     for run, steps in zip(tracked.children, trials["steps"], strict=True):
         assert [step for step, _ in tracked.curve(run, "train/loss")] == list(range(1, steps + 1))
         validated = [step for step, _ in tracked.curve(run, "val_loss")]
@@ -162,8 +164,8 @@ def assert_each_step_stands_once(tracked: Tracked, trials: pd.DataFrame) -> None
         assert validated[-1] == steps
 
 
-def test_each_step_of_each_trial_stands_once_in_mlflow(result: SearchResult, tracked: Tracked) -> None:
-    assert_each_step_stands_once(tracked, result.trials)
+def test_each_step_of_each_trial_is_once_in_mlflow(result: SearchResult, tracked: Tracked) -> None:
+    assert_each_step_is_tracked_once(tracked, result.trials)
 
 
 def stops(moves: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:
@@ -196,12 +198,12 @@ def assert_as_undisturbed(folder: Path, found: SearchResult, result: SearchResul
     tracked = Tracked(folder)
     assert tracked.parent.info.status == "FINISHED"
     assert "RUNNING" not in tracked.states
-    assert_each_step_stands_once(tracked, found.trials)
+    assert_each_step_is_tracked_once(tracked, found.trials)
     assert {path.name for path in (folder / "out").iterdir()} == FILES
 
 
 @contextmanager
-def heeding_ctrl_c() -> Iterator[None]:
+def with_ctrl_c_handled() -> Iterator[None]:
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -211,12 +213,12 @@ def heeding_ctrl_c() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", range(3))
-def test_after_ctrl_c_while_trials_wait_it_goes_on_as_if_nothing_had_been(
+def test_after_ctrl_c_while_trials_wait_it_resumes_without_a_difference(
     which: int, result: SearchResult, folder: Path, moves: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     ended, step = list(stops(moves))[which]
     (tmp_path / "stop.json").write_text(json.dumps([ended, step, "SIGINT"]))
-    with heeding_ctrl_c(), pytest.raises(KeyboardInterrupt):
+    with with_ctrl_c_handled(), pytest.raises(KeyboardInterrupt):
         search_in(tmp_path)
     tracked = Tracked(tmp_path)
 
@@ -243,7 +245,7 @@ def command(folder: Path) -> list[str | Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", range(4))
-def test_after_kill_9_while_trials_wait_it_goes_on_as_if_nothing_had_been(
+def test_after_kill_9_while_trials_wait_it_resumes_without_a_difference(
     which: int, result: SearchResult, folder: Path, moves: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     # at the end of a fit the state of its pause is written, and the study knows nothing of it yet
@@ -263,7 +265,7 @@ def test_after_kill_9_while_trials_wait_it_goes_on_as_if_nothing_had_been(
     assert found.steps_spent == result.steps_spent
 
 
-def test_a_larger_budget_each_time_goes_on_and_none_is_exceeded(tmp_path: Path) -> None:
+def test_a_larger_budget_each_time_resumes_and_none_is_exceeded(tmp_path: Path) -> None:
     before = pd.DataFrame({"number": []})
     for budget in (2, 3.4, 4.6):
         found = search_in(tmp_path, budget=budget, trials=None)
@@ -277,7 +279,7 @@ def test_a_larger_budget_each_time_goes_on_and_none_is_exceeded(tmp_path: Path) 
         assert "complete" in set(found.trials["state"])
         assert {trial.state for trial in study_in(tmp_path)} <= {TrialState.COMPLETE, TrialState.PRUNED}
         assert "RUNNING" not in tracked.states
-        assert_each_step_stands_once(tracked, found.trials)
+        assert_each_step_is_tracked_once(tracked, found.trials)
         assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
         before = found.trials
 
@@ -307,13 +309,13 @@ def test_an_error_that_comes_in_a_resumed_part_fails_that_trial_alone(tmp_path: 
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
 
 
-def test_mode_max_lets_the_highest_climb(tmp_path: Path) -> None:
+def test_mode_max_promotes_the_highest(tmp_path: Path) -> None:
     found = search_in(tmp_path, monitor="val_acc", mode="max", baseline=False)
-    outranked = [trial for trial in found.study.trials if trial.state is TrialState.PRUNED]
+    not_promoted = [trial for trial in found.study.trials if trial.state is TrialState.PRUNED]
 
     assert found.best_value == found.trials["value"].max()
-    assert outranked
-    for trial in outranked:
+    assert not_promoted
+    for trial in not_promoted:
         rung = read_trial(trial).steps
         seen = [other.intermediate_values.get(rung, 0.0) for other in found.study.trials]
         assert trial.value == trial.intermediate_values[rung]

@@ -113,12 +113,12 @@ def test_a_command_whose_time_is_over_leaves_what_waits_to_the_other(postgres: s
         leaves = start(tmp_path, postgres, study, "Slow", "--timeout", "0.001")
         with ending(leaves):
             _, errors = leaves.communicate(timeout=200)
-        went_on = other.poll() is None
+        continued = other.poll() is None
         _, other_errors = other.communicate(timeout=400)
     found = records(postgres, study, tmp_path)
 
     assert leaves.returncode == 0, errors
-    assert went_on
+    assert continued
     assert not [record.number for record in found if f"/{leaves.pid}/" in record.holder]
     assert other.returncode == 0, other_errors
     assert len(found) == TRIALS

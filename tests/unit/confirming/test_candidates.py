@@ -10,7 +10,7 @@ def labels(candidates: list[Candidate]) -> list[str]:
     return [candidate.label for candidate in candidates]
 
 
-def test_the_best_the_module_as_it_came_and_adamws_default_are_trained() -> None:
+def test_the_best_the_baseline_and_adamws_default_are_trained() -> None:
     study = stored([record(0, 0.3), record(1, 0.1, lr=3.1e-4), record(2, 0.2, optimizer="muon", lr=2e-2), record(3)])
     chosen = choose_candidates(study, top=2)
 
@@ -31,7 +31,7 @@ def test_recipes_of_one_name_are_told_apart_by_their_trial() -> None:
     assert labels(chosen)[:2] == ["adamw 1e-1 (trial 1)", "adamw 1e-1 (trial 0)"]
 
 
-def test_a_module_without_an_optimizer_is_not_trained_as_it_came() -> None:
+def test_a_module_without_an_optimizer_is_not_trained_as_a_baseline() -> None:
     chosen = choose_candidates(stored([record(0, 0.3)], origin={"has_own_optimizer": False}), top=1)
 
     assert labels(chosen) == ["adamw 1e-3", "AdamW's default"]

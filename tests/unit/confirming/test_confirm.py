@@ -62,16 +62,16 @@ def test_what_is_far_better_is_said_to_be(verdict: opttune.Verdict) -> None:
 
 
 @pytest.mark.slow
-def test_the_seeds_are_new_and_each_is_a_training_of_its_own(verdict: opttune.Verdict, result: SearchResult) -> None:
+def test_the_seeds_are_new_and_each_is_a_separate_training(verdict: opttune.Verdict, result: SearchResult) -> None:
     assert not {result.config.seed, result.config.second_seed} & set(verdict.seeds)
     assert verdict.seeds == (2, 3, 4, 5)
-    for standing in verdict.standings:
-        assert len(set(standing.values.values())) == 4
-        assert result.best_value not in standing.values.values()
+    for each in verdict.results:
+        assert len(set(each.values.values())) == 4
+        assert result.best_value not in each.values.values()
 
 
 @pytest.mark.slow
-def test_the_runs_stand_under_the_searchs_marked_as_no_trials(verdict: opttune.Verdict, folder: Path) -> None:
+def test_the_runs_are_under_the_searchs_marked_as_no_trials(verdict: opttune.Verdict, folder: Path) -> None:
     tracked = Tracked(folder)
 
     assert len(tracked.confirmations) == 16
@@ -87,7 +87,7 @@ def test_the_runs_stand_under_the_searchs_marked_as_no_trials(verdict: opttune.V
 
 
 @pytest.mark.slow
-def test_what_was_trained_is_not_trained_again_and_more_seeds_go_on(
+def test_what_was_trained_is_not_trained_again_and_more_seeds_continue(
     verdict: opttune.Verdict, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempts: list[int] = []
@@ -110,7 +110,7 @@ def test_what_was_trained_is_not_trained_again_and_more_seeds_go_on(
     more = opttune.confirm(folder / "out", Classifier, loaders, top=1, seeds=5, progress=False)
     # in parts, from rung to rung
     assert set(attempts) == {6}
-    assert [len(standing.values) for standing in more.standings] == [5, 5, 5]
+    assert [len(each.values) for each in more.results] == [5, 5, 5]
 
 
 @pytest.mark.slow
@@ -142,8 +142,8 @@ def test_an_interruption_keeps_what_was_trained_and_leaves_no_run_open(tmp_path:
 
     verdict = opttune.confirm(tmp_path / "out", Classifier, loaders, top=1, seeds=3, progress=False)
     tracked = Tracked(tmp_path)
-    assert [len(standing.values) for standing in verdict.standings] == [3, 3, 3]
-    # the one that was interrupted went on in its own run
+    assert [len(each.values) for each in verdict.results] == [3, 3, 3]
+    # the one that was interrupted continued in its own run
     assert [run.info.status for run in tracked.confirmations] == ["FINISHED"] * 9
 
 

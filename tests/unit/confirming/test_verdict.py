@@ -68,15 +68,15 @@ def test_of_a_metric_that_is_to_rise_the_higher_is_better() -> None:
     assert verdict.sentences[0].startswith("adamw 3.1e-4 beats muon 2e-2 by 0.504")
 
 
-def test_who_gave_no_value_on_a_seed_is_not_better_and_is_named() -> None:
+def test_a_candidate_without_a_value_on_a_seed_is_not_better_and_is_named() -> None:
     verdict = verdict_of([*GOOD[:4], None], LIKE_IT, BAD, BAD)
 
     assert "beats your optimizer" not in verdict.sentences[0]
     assert "adamw 3.1e-4 gave no value on 1 of 5 seeds" in verdict.sentences[1:]
-    assert verdict.standings[0].failures == 1
+    assert verdict.results[0].failures == 1
 
 
-def test_who_gave_none_at_all_is_only_named() -> None:
+def test_a_candidate_without_any_value_is_only_named() -> None:
     verdict = verdict_of(GOOD, [None] * 5, BAD, BAD)
 
     assert "muon" not in verdict.sentences[0]
@@ -93,8 +93,8 @@ def test_a_seed_that_changes_nothing_tells_nothing() -> None:
 def test_trainings_that_are_not_done_yet_are_left_out() -> None:
     verdict = verdict_of(GOOD, LIKE_IT, BAD, BAD[:3])
 
-    assert verdict.standings[3].against is not None
-    assert verdict.standings[3].against.difference.count == 3
+    assert verdict.results[3].against is not None
+    assert verdict.results[3].against.difference.count == 3
     assert "(3 seeds)" in verdict.sentences[0] or "AdamW's default and" in verdict.sentences[0]
 
 
@@ -133,7 +133,7 @@ def test_only_confirmations_on_the_verdicts_seeds_give_it_values() -> None:
     verdict = study_verdict(stored(RECORDS, None, confirmed=confirmed, runs=runs))
 
     assert verdict is not None
-    assert [dict(standing.values) for standing in verdict.standings] == [{1: 0.3}, {1: None}]
+    assert [dict(each.values) for each in verdict.results] == [{1: 0.3}, {1: None}]
 
 
 def test_json_holds_it_all() -> None:

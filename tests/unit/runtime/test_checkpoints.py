@@ -30,7 +30,7 @@ def paused(number: int, step: int) -> TrialRecord:
 def config(tmp_path: Path) -> SearchConfig:
     config = SearchConfig(load_space("adamw"), "val_loss", "min", {"max_steps": 10}, "study", tmp_path, seed=7)
     config.checkpoint_folder.mkdir()
-    config.finalist_folder.mkdir()
+    config.final_folder.mkdir()
     return config
 
 
@@ -45,7 +45,7 @@ def put(path: Path, size: int = 1) -> Path:
 
 
 def left(config: SearchConfig) -> set[str]:
-    return {path.name for folder in (config.checkpoint_folder, config.finalist_folder) for path in folder.glob("*")}
+    return {path.name for folder in (config.checkpoint_folder, config.final_folder) for path in folder.glob("*")}
 
 
 def test_searches_that_begin_at_once_share_a_folder_that_is_left_empty(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_searches_that_begin_at_once_share_a_folder_that_is_left_empty(tmp_path:
     assert list((tmp_path / "of" / "all").iterdir()) == []
 
 
-def test_every_state_has_a_place_of_its_own_in_the_folder(files: CheckpointStore, config: SearchConfig) -> None:
+def test_every_state_has_its_own_place_in_the_folder(files: CheckpointStore, config: SearchConfig) -> None:
     places = [
         files.final_path(done(1)),
         files.final_path(done(11)),
@@ -65,7 +65,7 @@ def test_every_state_has_a_place_of_its_own_in_the_folder(files: CheckpointStore
     ]
 
     assert len(set(places)) == len(places)
-    assert [path.parent for path in places] == 2 * [config.finalist_folder] + 3 * [config.checkpoint_folder]
+    assert [path.parent for path in places] == 2 * [config.final_folder] + 3 * [config.checkpoint_folder]
 
 
 def test_the_pauses_of_a_trial_are_dropped_and_no_others(files: CheckpointStore, config: SearchConfig) -> None:
@@ -91,7 +91,7 @@ def test_the_latest_pause_may_stay(files: CheckpointStore, config: SearchConfig)
 
 def test_what_is_not_there_is_dropped_without_a_word(files: CheckpointStore, config: SearchConfig) -> None:
     files.drop_pauses(done(3))
-    files.drop_ends(but=[])
+    files.drop_finals(but=[])
     files.remove_orphans([paused(3, 2)])
 
     assert left(config) == set()
@@ -158,7 +158,7 @@ def test_a_search_that_has_ended_leaves_no_state(files: CheckpointStore, config:
     files.drop_all()
 
     assert not config.checkpoint_folder.exists()
-    assert not config.finalist_folder.exists()
+    assert not config.final_folder.exists()
 
 
 def test_the_most_that_states_have_taken_is_noted(files: CheckpointStore) -> None:
@@ -175,7 +175,7 @@ def test_the_most_that_states_have_taken_is_noted(files: CheckpointStore) -> Non
 def test_the_best_trials_state_and_recipe_are_kept(files: CheckpointStore, config: SearchConfig) -> None:
     put(files.final_path(done(3)), 33)
     files.keep_best(done(3), None)
-    files.drop_ends(but=[])
+    files.drop_finals(but=[])
 
     assert config.best_checkpoint_path.stat().st_size == 33
     assert load_recipe(config.best_recipe_path) == RECIPE
@@ -188,7 +188,7 @@ def test_the_next_best_takes_their_place_and_the_former_may_come_back(
     former, better = done(3), done(4, Recipe(Part("adamw", {"lr": 0.02})))
     put(files.final_path(done(3)), 3)
     files.keep_best(former, None)
-    files.drop_ends(but=[])
+    files.drop_finals(but=[])
     put(files.final_path(done(4)), 4)
     files.keep_best(better, former)
 
@@ -209,7 +209,7 @@ def test_a_state_that_another_process_removes_meanwhile_takes_no_room(
     assert files.most_bytes == 10
 
 
-def test_the_state_of_another_trial_does_not_stand_for_the_best(files: CheckpointStore, config: SearchConfig) -> None:
+def test_the_state_of_another_trial_is_not_taken_for_the_best(files: CheckpointStore, config: SearchConfig) -> None:
     put(config.best_checkpoint_path)
     files.keep_best(done(4), done(3))
 
@@ -244,8 +244,8 @@ def test_ends_are_dropped_but_those_that_may_still_win(files: CheckpointStore, c
         put(path)
     # of one that is being written
     for name in ("trial_4.ckpt.part", "trial_44.ckpt.part"):
-        put(config.finalist_folder / name)
-    files.drop_ends(but=[done(4)])
+        put(config.final_folder / name)
+    files.drop_finals(but=[done(4)])
 
     assert left(config) == {files.final_path(done(4)).name, files.rung_path(done(3), 2).name, "trial_4.ckpt.part"}
 

@@ -26,7 +26,7 @@ from opttune.trial_record import TrialRecord
 from tests.support.searches import MODULES, WILD, command_env, command_line, make_database, write_space
 
 PLAN = SearchConfig(load_space("adamw"), "val_loss", "min", {"max_steps": 50}, "Net-adamw", Path("out"), budget=4)
-SURVEY = ModelInspection("Net", 12345, 50, "SGD(lr=0.0001)", True, ModelFacts(parameters=12345))
+INSPECTION = ModelInspection("Net", 12345, 50, "SGD(lr=0.0001)", True, ModelFacts(parameters=12345))
 RECIPE = Recipe(Part("sgd", {"lr": 0.1}))
 
 
@@ -46,7 +46,7 @@ def ended(reason: StopReason, message: str = "why") -> Outcome:
 
 
 def show(reporter: PlainReporter, *outcomes: Outcome) -> None:
-    reporter.search_started(PLAN, SURVEY, [], 0)
+    reporter.search_started(PLAN, INSPECTION, [], 0)
     for number, outcome in enumerate(outcomes):
         reporter.training_started(trial(number))
         reporter.training_ended(trial(number), outcome, 50 * (number + 1))
@@ -77,10 +77,10 @@ def test_an_error_of_several_lines_stays_on_one() -> None:
     assert "failed: RuntimeError: two lines" in lines(ended(StopReason.FAILED, "RuntimeError: two\nlines"))[1]
 
 
-def test_the_module_as_it_came_is_no_best() -> None:
+def test_the_baseline_is_no_best() -> None:
     stream = io.StringIO()
     reporter = PlainReporter(Console(file=stream))
-    reporter.search_started(PLAN, SURVEY, [], 0)
+    reporter.search_started(PLAN, INSPECTION, [], 0)
     reporter.training_started(BASELINE)
     reporter.training_ended(BASELINE, completed(0.1), 50)
     reporter.training_started(trial(0))
@@ -96,7 +96,7 @@ def test_a_replicate_is_named_by_its_trial_and_is_no_best() -> None:
     job = TrainingJob(RECIPE, 1, Role.REPLICATE, trial=3)
     stream = io.StringIO()
     reporter = LiveReporter(Console(file=stream, width=200))
-    reporter.search_started(PLAN, SURVEY, [], 0)
+    reporter.search_started(PLAN, INSPECTION, [], 0)
     record = TrialRecord(0, "running", RECIPE, None, None, auxiliary=job)
     reporter.training_started(record)
     under_way = render(reporter)
@@ -120,14 +120,14 @@ def test_trainings_of_one_number_and_different_roles_have_a_bar_each() -> None:
     assert "#0 sgd" not in render(reporter)
 
 
-def test_a_search_that_goes_on_says_where_it_stands() -> None:
+def test_a_resumed_search_says_how_far_it_is() -> None:
     stream = io.StringIO()
     reporter = PlainReporter(Console(file=stream))
-    reporter.search_started(PLAN, SURVEY, [TrialRecord(0, "complete", RECIPE, completed(0.25), 50)], 50)
+    reporter.search_started(PLAN, INSPECTION, [TrialRecord(0, "complete", RECIPE, completed(0.25), 50)], 50)
     reporter.training_started(trial(1))
     reporter.training_ended(trial(1), completed(0.5), 100)
 
-    assert "going on with Net-adamw: 1 trials, 1.0 of 4 trainings so far" in stream.getvalue()
+    assert "resuming Net-adamw: 1 trials, 1.0 of 4 trainings so far" in stream.getvalue()
     assert "best so far" not in stream.getvalue()
 
 
@@ -195,7 +195,7 @@ def test_no_progress_is_silence_and_a_pipe_gets_plain_lines(monkeypatch: pytest.
 
 
 def read_terminal(command: list[str], folder: Path) -> str:
-    """Run a command on a terminal of its own and return all that it shows."""
+    """Run a command on a separate terminal and return all that it shows."""
     ours, theirs = pty.openpty()
     env = command_env(COLUMNS="110", LINES="30", TERM="xterm-256color")
     with subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:

@@ -109,7 +109,7 @@ def test_the_parent_holds_the_answer(tracked: Tracked, result: SearchResult, fol
     assert load_recipe(folder / "out" / "best_recipe.yaml") == result.best_recipe
 
 
-def test_the_parent_says_what_was_searched_and_the_baseline_has_its_curve_in_a_run_of_its_own(
+def test_the_parent_says_what_was_searched_and_the_baseline_has_its_curve_in_its_own_run(
     tracked: Tracked,
 ) -> None:
     params = tracked.parent.data.params
@@ -129,7 +129,7 @@ def test_the_parents_best_objective_only_falls(tracked: Tracked, result: SearchR
     assert values[-1] == result.best_value
 
 
-def test_a_failed_trial_is_failed_with_its_traceback_and_the_search_goes_on(tmp_path: Path) -> None:
+def test_a_failed_trial_is_failed_with_its_traceback_and_the_search_continues(tmp_path: Path) -> None:
     space = make_space(FAILING)
     found = run_search(tmp_path, FailsAboveOneHundredth, data=loaders, space=space, trials=6, budget=20)
     tracked = Tracked(tmp_path)

@@ -20,7 +20,7 @@ from tests.support.records import make_outcome, make_pause, make_run, make_trial
 from tests.support.searches import make_space
 
 TOTAL = 100
-SURVEY = ModelInspection("Net", 10, TOTAL, "", has_own_optimizer=False, facts=ModelFacts(10))
+INSPECTION = ModelInspection("Net", 10, TOTAL, "", has_own_optimizer=False, facts=ModelFacts(10))
 PLAN = SearchConfig(
     make_space("optimizer: {sgd: {lr: {low: 0.1, high: 1.0, source: test}}}\nschedule: {constant: {}}"),
     *("val_loss", "min", {"max_steps": TOTAL}, "study", Path("runs/study")),
@@ -28,14 +28,14 @@ PLAN = SearchConfig(
 THREE_RECIPES = make_space("optimizer: {sgd: {lr: {choices: [0.1, 0.2, 0.3], source: test}}}\nschedule: {constant: {}}")
 
 
-def climb(survey: ModelInspection = SURVEY, **settings: Any) -> SearchPolicy:
-    return SearchPolicy(replace(PLAN, **settings), survey)
+def search_policy(inspection: ModelInspection = INSPECTION, **settings: Any) -> SearchPolicy:
+    return SearchPolicy(replace(PLAN, **settings), inspection)
 
 
 def next_of(
     policy: SearchPolicy, records: Sequence[TrialRecord], left: int, under_way: Sequence[TrainingJob] = ()
 ) -> Action | None:
-    """Return what is next where so many steps are left, beside those that the runs under way will do."""
+    """Return what is next where that many steps are left, beside those that the runs under way will do."""
     runs = [make_run(job, None, number) for number, job in enumerate(under_way)]
     spent = int(policy.config.budget * TOTAL) - left - TOTAL * len(runs)
     return policy.next_action(records, runs, Spent(spent))
@@ -45,7 +45,7 @@ def replicate(number: int) -> Train:
     return Train(TrainingJob(None, PLAN.second_seed, Role.REPLICATE, number))
 
 
-RUNGS = climb().rungs
+RUNGS = search_policy().rungs
 
 
 def pause(value: float, steps: int) -> Outcome:
@@ -81,76 +81,76 @@ FIVE = [3.0, 1.0, 2.0, 5.0, 4.0]
 def test_the_rungs_follow_from_the_length_and_end_with_it() -> None:
     assert RUNGS[-1] == TOTAL
     assert len(RUNGS) == len(PLAN.halving.shares) + 1
-    assert climb(replace(SURVEY, total_steps=7)).rungs == (7,)
+    assert search_policy(replace(INSPECTION, total_steps=7)).rungs == (7,)
 
 
 def test_rungs_move_behind_the_longest_warmup_of_the_space() -> None:
     warm = make_space("optimizer: {sgd: {lr: 0.1}}\nschedule: {linear: {warmup_fraction: 0.25}}")
 
-    assert climb(space=warm).rungs[0] == 25
+    assert search_policy(space=warm).rungs[0] == 25
 
 
 THREE = [finished(number, 2.0 + number, 1.5 + number, 1.0 + number) for number in range(3)]
 
 
-def test_a_search_starts_with_a_trial_and_goes_on_with_it() -> None:
-    assert next_of(climb(), [], 1000) == Start()
-    assert next_of(climb(), [trial(0, 1.0)], 1000) == Promote(0)
-    assert next_of(climb(), [*THREE, trial(3, 9.0)], 1000) == Start()
+def test_a_search_starts_with_a_trial_and_continues_with_it() -> None:
+    assert next_of(search_policy(), [], 1000) == Start()
+    assert next_of(search_policy(), [trial(0, 1.0)], 1000) == Promote(0)
+    assert next_of(search_policy(), [*THREE, trial(3, 9.0)], 1000) == Start()
 
 
-def test_where_more_is_better_the_larger_goes_on() -> None:
+def test_where_more_is_better_the_larger_is_promoted() -> None:
     highest = [finished(number, 0.2 + number / 10, 0.5, 0.8) for number in range(3)]
 
-    assert next_of(climb(mode="max"), [*highest, trial(3, 0.9)], 1000) == Promote(3)
-    assert next_of(climb(mode="max"), [*highest, trial(3, 0.1)], 1000) == Start()
+    assert next_of(search_policy(mode="max"), [*highest, trial(3, 0.9)], 1000) == Promote(3)
+    assert next_of(search_policy(mode="max"), [*highest, trial(3, 0.1)], 1000) == Start()
 
 
 def test_trials_that_have_shown_nothing_yet_are_passed_over() -> None:
     waits = make_trial(3)
 
-    assert next_of(climb(), [waits], 1000) == Start()
-    assert next_of(climb(), [*THREE, waits], 1000) == Start()
+    assert next_of(search_policy(), [waits], 1000) == Start()
+    assert next_of(search_policy(), [*THREE, waits], 1000) == Start()
 
 
 def test_what_was_given_up_is_not_promoted() -> None:
-    assert next_of(climb(), [trial(0, 1.0, 1.0, ended=StopReason.OUTRANKED)], 1000) == Start()
+    assert next_of(search_policy(), [trial(0, 1.0, 1.0, ended=StopReason.OUTRANKED)], 1000) == Start()
 
 
 def test_nothing_is_left_to_pay() -> None:
-    assert next_of(climb(), [], TOTAL - 1) is None
-    assert next_of(climb(), pool(FIVE), TOTAL - RUNGS[0] - 1) is None
+    assert next_of(search_policy(), [], TOTAL - 1) is None
+    assert next_of(search_policy(), pool(FIVE), TOTAL - RUNGS[0] - 1) is None
 
 
-def test_a_trial_that_was_stopped_goes_on_though_a_whole_one_could_not_be_paid() -> None:
+def test_a_trial_that_was_stopped_resumes_though_a_whole_one_could_not_be_paid() -> None:
     begun = make_trial(0, recipe=trial(0, 1.0).recipe, stopped_at=7)
     promoted = replace(trial(0, 1.0), stopped_at=RUNGS[0] + 7)
 
-    assert next_of(climb(), [begun], TOTAL - 7) == Start()
-    assert next_of(climb(), [begun], TOTAL - 8) is None
-    assert next_of(climb(), [promoted], TOTAL - RUNGS[0] - 7) == Promote(0)
-    assert next_of(climb(), [promoted], TOTAL - RUNGS[0] - 8) is None
+    assert next_of(search_policy(), [begun], TOTAL - 7) == Start()
+    assert next_of(search_policy(), [begun], TOTAL - 8) is None
+    assert next_of(search_policy(), [promoted], TOTAL - RUNGS[0] - 7) == Promote(0)
+    assert next_of(search_policy(), [promoted], TOTAL - RUNGS[0] - 8) is None
 
 
 def test_the_limit_of_trials_leaves_those_that_are_not_among_the_better() -> None:
-    limited = climb(most_trials=4)
+    limited = search_policy(most_trials=4)
 
     assert next_of(limited, THREE, 1000) == Start()
     assert next_of(limited, [*THREE, trial(3, 1.0)], 1000) == Promote(3)
     assert next_of(limited, [*THREE, trial(3, 9.0)], 1000) is None
-    assert next_of(climb(), [*THREE, trial(3, 9.0)], 1000) == Start()
+    assert next_of(search_policy(), [*THREE, trial(3, 9.0)], 1000) == Start()
 
 
 @pytest.mark.parametrize("reason", [StopReason.NON_FINITE, StopReason.FAILED])
-def test_a_limited_search_goes_on_until_one_trial_has_finished(reason: StopReason) -> None:
+def test_a_limited_search_continues_until_one_trial_has_finished(reason: StopReason) -> None:
     dead = [trial(number, *values, ended=reason) for number, values in enumerate([(1.0, 0.9), (2.0, 1.9)])]
     records = [*dead, trial(2, 3.0), trial(3, 4.0)]
 
-    assert next_of(climb(most_trials=4), records, 1000) == Promote(2)
+    assert next_of(search_policy(most_trials=4), records, 1000) == Promote(2)
 
 
 def test_a_space_of_few_recipes_tries_all_and_uses_the_budget_up() -> None:
-    few = climb(space=THREE_RECIPES)
+    few = search_policy(space=THREE_RECIPES)
     records = [finished(0, 1.0, 0.9, 0.8), finished(1, 2.0, 1.9, 1.8), trial(2, 3.0)]
 
     assert next_of(few, records[:2], 1000) == Start()
@@ -160,38 +160,38 @@ def test_a_space_of_few_recipes_tries_all_and_uses_the_budget_up() -> None:
     assert next_of(few, [again(record, 1.0) for record in done], 1000) is None
 
 
-FINALE = {"budget": 20.0, "reevaluation": Reevaluation(share=0.1, most_candidates=2)}
+REEVALUATION = {"budget": 20.0, "reevaluation": Reevaluation(share=0.1, most_candidates=2)}
 
 
-def test_the_last_share_of_the_budget_is_for_the_finalists_the_best_first() -> None:
+def test_the_last_share_of_the_budget_is_for_the_candidates_the_best_first() -> None:
     best, second, third = THREE
 
-    assert next_of(climb(**FINALE), THREE, 3 * TOTAL) == Start()
-    assert next_of(climb(**FINALE), THREE, 3 * TOTAL - 1) == replicate(0)
-    assert next_of(climb(**FINALE), [again(best, 1.1), second, third], 2 * TOTAL - 1) == replicate(1)
-    assert next_of(climb(**FINALE), [again(best, 1.1), again(second, 2.1), third], TOTAL - 1) is None
+    assert next_of(search_policy(**REEVALUATION), THREE, 3 * TOTAL) == Start()
+    assert next_of(search_policy(**REEVALUATION), THREE, 3 * TOTAL - 1) == replicate(0)
+    assert next_of(search_policy(**REEVALUATION), [again(best, 1.1), second, third], 2 * TOTAL - 1) == replicate(1)
+    assert next_of(search_policy(**REEVALUATION), [again(best, 1.1), again(second, 2.1), third], TOTAL - 1) is None
 
 
-def test_a_finalist_that_the_budget_does_not_pay_for_is_not_trained_again() -> None:
-    assert next_of(climb(**FINALE), THREE, TOTAL - 1) is None
+def test_a_candidate_that_the_budget_does_not_pay_for_is_not_trained_again() -> None:
+    assert next_of(search_policy(**REEVALUATION), THREE, TOTAL - 1) is None
 
 
-def test_what_the_finalists_leave_of_the_budget_pays_for_more_trials() -> None:
+def test_what_the_candidates_leave_of_the_budget_pays_for_more_trials() -> None:
     done = [again(THREE[0], 1.1), again(THREE[1], 2.1), THREE[2]]
 
-    assert next_of(climb(**FINALE), done, TOTAL) == Start()
+    assert next_of(search_policy(**REEVALUATION), done, TOTAL) == Start()
 
 
-def test_a_budget_is_held_back_for_finalists_that_are_still_to_come_but_not_left_over() -> None:
+def test_a_budget_is_held_back_for_candidates_that_are_still_to_come_but_not_left_over() -> None:
     dead = [trial(number, 1.0, ended=StopReason.NON_FINITE) for number in range(3)]
 
-    assert next_of(climb(**FINALE), [*dead, trial(3, 1.0)], 2 * TOTAL + TOTAL - RUNGS[0]) == Promote(3)
-    assert next_of(climb(**FINALE), dead, 2 * TOTAL) == Start()
-    assert next_of(climb(**FINALE), [*dead, THREE[0]], 2 * TOTAL) == Start()
+    assert next_of(search_policy(**REEVALUATION), [*dead, trial(3, 1.0)], 2 * TOTAL + TOTAL - RUNGS[0]) == Promote(3)
+    assert next_of(search_policy(**REEVALUATION), dead, 2 * TOTAL) == Start()
+    assert next_of(search_policy(**REEVALUATION), [*dead, THREE[0]], 2 * TOTAL) == Start()
 
 
-def test_where_several_train_the_finalists_are_trained_again_while_the_others_go_on() -> None:
-    alone, four = climb(budget=20.0), climb(budget=20.0, workers=4)
+def test_where_several_train_the_candidates_are_replicated_while_the_others_continue() -> None:
+    alone, four = search_policy(budget=20.0), search_policy(budget=20.0, workers=4)
     begun = [trial(3, 9.0)]
 
     # three trainings are held back; 20% of the budget would be four, but only three others train on
@@ -202,20 +202,20 @@ def test_where_several_train_the_finalists_are_trained_again_while_the_others_go
     assert next_of(four, [*THREE, *begun], 300, [replicate(number).job for number in range(3)]) == Start()
 
 
-def test_of_few_trials_or_with_many_workers_the_budget_says_when_the_finalists_are_trained_again() -> None:
-    many = climb(budget=20.0, workers=64)
+def test_of_few_trials_or_with_many_workers_the_budget_says_when_the_candidates_are_replicated() -> None:
+    many = search_policy(budget=20.0, workers=64)
 
     assert next_of(many, [*THREE, trial(3, 9.0)], 3 * TOTAL + 401) == Start()
     assert next_of(many, [*THREE, trial(3, 9.0)], 3 * TOTAL + 400) == replicate(0)
 
 
-def test_who_becomes_a_finalist_after_they_were_chosen_is_not_waited_for() -> None:
+def test_a_candidate_that_comes_after_they_were_chosen_is_not_waited_for() -> None:
     repeated = [again(record, 5.0) for record in THREE]
     better = finished(3, 1.0, 0.9, 0.5)
 
-    assert next_of(climb(budget=20.0, workers=4), [*repeated, better], 150) == Start()
-    assert next_of(climb(budget=20.0, workers=4), [*repeated, better], 99) is None
-    assert next_of(climb(budget=20.0), [*repeated, better], 150) == replicate(3)
+    assert next_of(search_policy(budget=20.0, workers=4), [*repeated, better], 150) == Start()
+    assert next_of(search_policy(budget=20.0, workers=4), [*repeated, better], 99) is None
+    assert next_of(search_policy(budget=20.0), [*repeated, better], 150) == replicate(3)
 
 
 @pytest.mark.parametrize(
@@ -227,42 +227,42 @@ def test_the_rest_of_a_large_budget_is_not_waited_for_where_several_train(
     repeated = [again(record, 5.0) for record in THREE]
     records = [*repeated, finished(3, 9.0, 8.0, 7.0), finished(4, 9.1, 8.1, 7.1), trial(5, 99.0)]
 
-    assert next_of(climb(budget=budget, workers=workers), records, TOTAL - 1) == move
+    assert next_of(search_policy(budget=budget, workers=workers), records, TOTAL - 1) == move
 
 
-def test_a_limit_of_trials_and_a_small_budget_end_without_a_finale() -> None:
-    assert next_of(climb(**FINALE, most_trials=3), THREE, 5 * TOTAL) is None
-    assert next_of(climb(**{**FINALE, "budget": 19.0}), THREE, TOTAL - 1) is None
-    assert next_of(climb(**{**FINALE, "budget": 19.0}), THREE, TOTAL) == Start()
+def test_a_limit_of_trials_and_a_small_budget_end_without_a_reevaluation() -> None:
+    assert next_of(search_policy(**REEVALUATION, most_trials=3), THREE, 5 * TOTAL) is None
+    assert next_of(search_policy(**{**REEVALUATION, "budget": 19.0}), THREE, TOTAL - 1) is None
+    assert next_of(search_policy(**{**REEVALUATION, "budget": 19.0}), THREE, TOTAL) == Start()
 
 
-def test_the_finalists_are_the_best_of_the_finished() -> None:
-    assert climb(**FINALE).top_candidates([*THREE, trial(3, 0.1)]) == [0, 1]
-    assert climb(**FINALE, mode="max").top_candidates(THREE) == [2, 1]
+def test_the_candidates_are_the_best_of_the_finished() -> None:
+    assert search_policy(**REEVALUATION).top_candidates([*THREE, trial(3, 0.1)]) == [0, 1]
+    assert search_policy(**REEVALUATION, mode="max").top_candidates(THREE) == [2, 1]
 
 
 def test_why_a_search_ended_is_said_where_all_recipes_were_tried() -> None:
     records = pool(FIVE[:3])
 
-    assert climb(space=THREE_RECIPES).why_ended(records) == "all 3 recipes of the space tiny have been tried"
-    assert climb(space=THREE_RECIPES).why_ended(records[:2]) == ""
-    assert climb(space=THREE_RECIPES, most_trials=3).why_ended(records) == ""
-    assert climb().why_ended(records) == ""
+    assert search_policy(space=THREE_RECIPES).why_ended(records) == "all 3 recipes of the space tiny have been tried"
+    assert search_policy(space=THREE_RECIPES).why_ended(records[:2]) == ""
+    assert search_policy(space=THREE_RECIPES, most_trials=3).why_ended(records) == ""
+    assert search_policy().why_ended(records) == ""
 
 
 def test_a_trial_is_trained_to_the_next_rung() -> None:
     fresh = make_trial(0, state="running")
-    stands = [fresh, trial(0, 1.0), trial(0, 1.0, 0.9)]
+    at_rungs = [fresh, trial(0, 1.0), trial(0, 1.0, 0.9)]
 
-    assert tuple(map(climb().next_rung, stands)) == RUNGS
+    assert tuple(map(search_policy().next_rung, at_rungs)) == RUNGS
 
 
-def test_the_optimizer_of_a_trial_is_known_to_the_ladder() -> None:
+def test_the_optimizer_of_a_trial_is_known_to_successive_halving() -> None:
     adamw, muon = (Recipe(Part(name, {"lr": 0.1})) for name in ("adamw", "muon"))
     quick = [replace(finished(number, 0.1, 0.1, 0.1 / (1 + number)), recipe=adamw) for number in range(3)]
 
-    assert next_of(climb(), [*quick, replace(trial(3, 9.0), recipe=muon)], 1000) == Promote(3)
-    assert next_of(climb(), [*quick, replace(trial(3, 9.0), recipe=adamw)], 1000) == Start()
+    assert next_of(search_policy(), [*quick, replace(trial(3, 9.0), recipe=muon)], 1000) == Promote(3)
+    assert next_of(search_policy(), [*quick, replace(trial(3, 9.0), recipe=adamw)], 1000) == Start()
 
 
 def test_where_others_are_under_way_the_latest_is_one_of_several() -> None:
@@ -270,27 +270,27 @@ def test_where_others_are_under_way_the_latest_is_one_of_several() -> None:
     waiting = trial(3, 9.0)
     running = replace(trial(5), state="running")
 
-    assert next_of(climb(budget=10.0), [*overfitting, waiting, trial(4, 9.5), running], 1000) == Promote(3)
-    assert next_of(climb(budget=10.0), [*overfitting, waiting, finished(4, 1.0, 2.0, 9.5)], 1000) == Start()
+    assert next_of(search_policy(budget=10.0), [*overfitting, waiting, trial(4, 9.5), running], 1000) == Promote(3)
+    assert next_of(search_policy(budget=10.0), [*overfitting, waiting, finished(4, 1.0, 2.0, 9.5)], 1000) == Start()
 
 
 def test_the_worst_of_a_full_pool_can_be_given_up() -> None:
     done = [finished(number, 2.0 + number, 1.0 + number, number / 10) for number in range(10)]
     crowd = [*done, *(trial(10 + number, 20.0 + number) for number in range(12))]
 
-    assert climb().to_discard(crowd[:12]) == []
-    # half of the 22 go on, so that eleven wait
-    assert climb().to_discard(crowd) == [16, 17, 18, 19, 20, 21]
+    assert search_policy().to_discard(crowd[:12]) == []
+    # half of the 22 are promoted, so that eleven wait
+    assert search_policy().to_discard(crowd) == [16, 17, 18, 19, 20, 21]
 
 
 def test_every_shipped_space_has_rungs_that_end_with_the_length() -> None:
     for name in ("wide", "adamw", "vision_sgd", "finetune"):
-        rungs = climb(space=load_space(name)).rungs
+        rungs = search_policy(space=load_space(name)).rungs
         assert rungs == tuple(sorted(set(rungs)))
         assert rungs[-1] == TOTAL
 
 
-OWN = replace(SURVEY, has_own_optimizer=True, replaced="SGD(lr=0.1)")
+OWN = replace(INSPECTION, has_own_optimizer=True, replaced="SGD(lr=0.1)")
 BASELINE = TrainingJob(None, PLAN.seed, Role.BASELINE)
 DONE = Outcome(StopReason.COMPLETED, 0.5, TOTAL, TOTAL, 1.0)
 
@@ -300,42 +300,42 @@ DONE = Outcome(StopReason.COMPLETED, 0.5, TOTAL, TOTAL, 1.0)
 def test_an_auxiliary_run_that_waits_is_resumed_first_also_when_it_is_late(job: TrainingJob, spent: Spent) -> None:
     waiting = make_run(job, None, state="waiting")
 
-    assert climb(OWN, budget=10.0).next_action(THREE, [waiting], spent) == Train(job)
+    assert search_policy(OWN, budget=10.0).next_action(THREE, [waiting], spent) == Train(job)
 
 
 def test_the_confirmations_of_a_verdict_are_not_the_searchs_to_resume_or_to_pay() -> None:
     waiting = make_run(TrainingJob(None, 9, Role.CONFIRMATION), None, state="waiting")
 
-    assert climb(budget=1.0).next_action([], [waiting], Spent(0)) == Start()
+    assert search_policy(budget=1.0).next_action([], [waiting], Spent(0)) == Start()
 
 
 def test_when_it_is_late_nothing_is_begun() -> None:
-    assert climb(OWN, budget=10.0).next_action(THREE, [], Spent(0, is_late=True)) is None
+    assert search_policy(OWN, budget=10.0).next_action(THREE, [], Spent(0, is_late=True)) is None
 
 
 def test_the_baseline_is_trained_once_a_quarter_of_the_budget_is_spent_and_a_trial_has_finished() -> None:
-    policy = climb(OWN, budget=8.0)
+    policy = search_policy(OWN, budget=8.0)
 
     assert policy.next_action(THREE[:1], [], Spent(2 * TOTAL - 1)) == Start()
     assert policy.next_action(THREE[:1], [], Spent(2 * TOTAL)) == Train(BASELINE)
     assert policy.next_action([trial(0, 1.0)], [], Spent(2 * TOTAL)) == Promote(0)
-    timed = climb(OWN, budget=8.0, timeout_seconds=100.0)
+    timed = search_policy(OWN, budget=8.0, timeout_seconds=100.0)
     assert timed.next_action(THREE[:1], [], Spent(0, seconds=24.0)) == Start()
     assert timed.next_action(THREE[:1], [], Spent(0, seconds=25.0)) == Train(BASELINE)
 
 
 def test_the_training_of_the_baseline_is_held_in_reserve() -> None:
-    assert climb(OWN, budget=2.0).next_action([], [], Spent(0)) == Start()
+    assert search_policy(OWN, budget=2.0).next_action([], [], Spent(0)) == Start()
     # what is left pays for the baseline alone
-    assert climb(OWN, budget=1.9).next_action([], [], Spent(0)) == Train(BASELINE)
-    assert climb(OWN, budget=0.9).next_action([], [], Spent(0)) is None
-    assert climb(OWN, budget=1.9, with_baseline=False).next_action([], [], Spent(0)) == Start()
-    assert climb(budget=1.9).next_action([], [], Spent(0)) == Start()
+    assert search_policy(OWN, budget=1.9).next_action([], [], Spent(0)) == Train(BASELINE)
+    assert search_policy(OWN, budget=0.9).next_action([], [], Spent(0)) is None
+    assert search_policy(OWN, budget=1.9, with_baseline=False).next_action([], [], Spent(0)) == Start()
+    assert search_policy(budget=1.9).next_action([], [], Spent(0)) == Start()
 
 
 def test_the_baseline_is_trained_once_and_its_remaining_steps_are_promised() -> None:
     running = make_run(BASELINE, None, stopped_at=40)
-    policy = climb(OWN, budget=2.0)
+    policy = search_policy(OWN, budget=2.0)
 
     assert policy.next_action([], [running], Spent(40)) == Start()
     assert policy.next_action([], [running], Spent(41)) is None

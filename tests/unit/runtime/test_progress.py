@@ -1,4 +1,4 @@
-"""What a training tells, and who is told."""
+"""What a training tells, and which objects are told."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -13,24 +13,24 @@ from opttune.trial_record import TrialRecord
 
 class Log:
     def __init__(self) -> None:
-        self.heard: list[Any] = []
+        self.received: list[Any] = []
 
     def steps(self, records: list[StepRecord]) -> None:
-        self.heard.append(records)
+        self.received.append(records)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        self.heard.append((step, values))
+        self.received.append((step, values))
 
 
 class Reporter(ProgressReporter):
     def __init__(self) -> None:
-        self.heard: list[Any] = []
+        self.received: list[Any] = []
 
     def steps(self, record: TrialRecord, steps: Sequence[StepRecord]) -> None:
-        self.heard.append((record, steps))
+        self.received.append((record, steps))
 
     def metrics(self, record: TrialRecord, step: int, values: Mapping[str, float]) -> None:
-        self.heard.append((record, step, values))
+        self.received.append((record, step, values))
 
 
 def step(number: int) -> StepRecord:
@@ -47,13 +47,13 @@ def make(saved_steps: int = 0) -> tuple[TrainingListener, Log, Reporter]:
     return listener, log, reporter
 
 
-def test_the_log_and_the_reporter_hear_everything() -> None:
+def test_the_log_and_the_reporter_receive_everything() -> None:
     listener, log, reporter = make()
     listener.steps([step(1)])
     listener.metrics(1, {"val_loss": 2.25})
 
-    assert log.heard == [[step(1)], (1, {"val_loss": 2.25})]
-    assert reporter.heard == [(training(), [step(1)]), (training(), 1, {"val_loss": 2.25})]
+    assert log.received == [[step(1)], (1, {"val_loss": 2.25})]
+    assert reporter.received == [(training(), [step(1)]), (training(), 1, {"val_loss": 2.25})]
 
 
 def test_steps_that_a_dead_worker_had_told_are_not_told_again() -> None:
@@ -64,14 +64,14 @@ def test_steps_that_a_dead_worker_had_told_are_not_told_again() -> None:
     listener.steps([step(2), step(3)])
     listener.metrics(2, {"val_loss": 2.25, "train_loss": 1.5})
 
-    assert log.heard == [[step(1), step(2)], (2, {"val_loss": 2.25}), [step(3)], (2, {"train_loss": 1.5})]
+    assert log.received == [[step(1), step(2)], (2, {"val_loss": 2.25}), [step(3)], (2, {"train_loss": 1.5})]
 
 
 def test_steps_before_a_resumed_training_are_not_told_again() -> None:
     listener, log, _ = make(saved_steps=2)
     listener.steps([step(2), step(3)])
 
-    assert log.heard == [[step(3)]]
+    assert log.received == [[step(3)]]
 
 
 def test_every_display_is_told_all_that_a_reporter_is_told() -> None:

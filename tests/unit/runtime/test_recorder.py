@@ -1,4 +1,4 @@
-"""The order in which things are written; whole searches that are killed in between are in test_climbing.py."""
+"""The order in which things are written; searches that are killed in between are in test_successive_halving.py."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -102,7 +102,7 @@ def test_a_new_trial_trains_to_its_first_rung_from_the_beginning(books: Books) -
     assert attempt.stop_checkpoint == books.files.interrupt_path(TRIAL)
 
 
-def test_a_paused_trial_waits_and_goes_on_from_its_state(books: Books) -> None:
+def test_a_paused_trial_waits_and_resumes_from_its_state(books: Books) -> None:
     record = books.pause()
     attempt = books.recorder.attempt(record)
 
@@ -169,7 +169,7 @@ def test_at_the_end_of_an_interrupted_search_all_wait_and_at_the_end_of_a_whole_
     assert [record.state for record in books.store.records()] == ["pruned", "waiting"]
 
 
-def test_the_end_of_who_trains_just_now_is_not_dropped(books: Books) -> None:
+def test_the_final_checkpoint_of_a_running_trial_is_not_dropped(books: Books) -> None:
     first, second = books.begin(), books.begin()
     for record in (first, second):
         put(books.files.final_path(record))

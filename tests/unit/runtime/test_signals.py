@@ -53,7 +53,7 @@ def press_once(reached: list[str]) -> DeferredInterrupts:
             reached.append("its numbers are written")
 
     with DeferredInterrupts() as interrupts:
-        released(interrupts, lambda: press_and(reached, "the step goes on"), write)
+        released(interrupts, lambda: press_and(reached, "the step continues"), write)
         assert interrupts.stop_requested
         assert not interrupts.is_forced
         reached.append("what came of it")
@@ -65,10 +65,10 @@ def test_a_first_ctrl_c_asks_the_training_to_end_and_is_raised_when_all_is_writt
     with pytest.raises(KeyboardInterrupt):
         press_once(reached)
 
-    assert reached == ["the step goes on", "its numbers are written", "what came of it"]
+    assert reached == ["the step continues", "its numbers are written", "what came of it"]
 
 
-def test_a_second_ctrl_c_in_a_held_moment_comes_through_at_its_end() -> None:
+def test_a_second_ctrl_c_in_a_held_moment_interrupts_at_its_end() -> None:
     reached: list[str] = []
 
     def write() -> None:
@@ -101,13 +101,13 @@ def test_sigterm_is_as_ctrl_c_and_its_handler_comes_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_sigterm_is_heeded_where_ctrl_c_is_ignored() -> None:
+def test_sigterm_is_handled_where_ctrl_c_is_ignored() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with pytest.raises(KeyboardInterrupt), DeferredInterrupts(grace_seconds=0.05) as interrupts:
         released(interrupts, lambda: os.kill(os.getpid(), signal.SIGTERM), lambda: time.sleep(30))
 
 
-def test_a_second_ctrl_c_comes_through_at_once() -> None:
+def test_a_second_ctrl_c_interrupts_at_once() -> None:
     reached: list[str] = []
     with DeferredInterrupts() as interrupts, pytest.raises(KeyboardInterrupt):
         released(interrupts, lambda: press_and(reached, "the first"), lambda: press_and(reached, "never"))
@@ -115,7 +115,7 @@ def test_a_second_ctrl_c_comes_through_at_once() -> None:
     assert reached == ["the first"]
 
 
-def test_a_first_that_is_not_heeded_comes_through_after_a_while() -> None:
+def test_a_first_that_is_ignored_interrupts_after_the_grace_period() -> None:
     reached: list[str] = []
     with DeferredInterrupts(grace_seconds=0.05) as interrupts, pytest.raises(KeyboardInterrupt):
         released(interrupts, press, lambda: time.sleep(30), lambda: reached.append("never"))

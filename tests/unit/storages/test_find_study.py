@@ -57,7 +57,7 @@ def test_a_folder_with_several_studies_wants_a_name() -> None:
         find_study("both")
 
 
-def test_a_study_of_somebody_elses_is_refused() -> None:
+def test_a_study_of_another_program_is_refused() -> None:
     optuna.create_study(study_name="own", storage="sqlite:///own.db")
     with pytest.raises(InputError, match=r"the study 'own' was not made by opttune search\."):
         find_study("own", "sqlite:///own.db")

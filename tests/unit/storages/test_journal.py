@@ -57,7 +57,7 @@ def test_what_the_workers_of_killed_searches_left_is_removed_and_nothing_else(tm
 
 def test_the_lock_that_a_killed_search_left_on_its_journal_costs_a_second(tmp_path: Path) -> None:
     add_trials(tmp_path)
-    # as Optuna makes it, held by nobody that lives
+    # as Optuna makes it, held by no living process
     (tmp_path / "study.journal.lock").symlink_to(tmp_path / "study.journal")
     started = time.monotonic()
     count = add_trials(tmp_path)

@@ -63,18 +63,18 @@ def test_the_metric_at_a_rung_is_no_value_of_the_trial(reason: StopReason) -> No
     assert (record.value, record.steps, record.row()["value"]) == (None, 10, None)
 
 
-def test_a_paused_trial_stands_at_its_last_rung_and_an_outranked_one_as_well() -> None:
+def test_a_paused_trial_is_at_its_last_rung_and_one_that_was_not_promoted_as_well() -> None:
     pauses = tuple(Outcome(StopReason.PAUSED, 0.5, step, 100, 1.0) for step in (10, 35))
     waiting = TrialRecord(2, "waiting", RECIPE_1, None, None, pauses)
-    outranked = TrialRecord(2, "pruned", RECIPE_1, Outcome(StopReason.OUTRANKED, 0.5, 35, 100, 1.0), 99, pauses)
+    not_promoted = TrialRecord(2, "pruned", RECIPE_1, Outcome(StopReason.OUTRANKED, 0.5, 35, 100, 1.0), 99, pauses)
 
     assert (waiting.is_paused, waiting.rung, waiting.steps, waiting.row()["reason"]) == (True, 0.35, 35, "paused")
-    assert (outranked.is_paused, outranked.rung, outranked.row()["reason"]) == (False, 0.35, "outranked")
+    assert (not_promoted.is_paused, not_promoted.rung, not_promoted.row()["reason"]) == (False, 0.35, "outranked")
 
 
-def test_what_a_stopped_trial_had_done_counts_though_it_was_outranked_later() -> None:
-    outranked = Outcome(StopReason.OUTRANKED, 0.5, 10, 100, 1.0)
-    record = TrialRecord(2, "pruned", RECIPE_1, outranked, None, stopped_at=22)
+def test_what_a_stopped_trial_had_done_counts_though_it_was_not_promoted_later() -> None:
+    not_promoted = Outcome(StopReason.OUTRANKED, 0.5, 10, 100, 1.0)
+    record = TrialRecord(2, "pruned", RECIPE_1, not_promoted, None, stopped_at=22)
 
     assert (record.steps, record.steps_done) == (10, 22)
 

@@ -144,7 +144,7 @@ def test_a_paused_trial_is_read_back_with_each_of_its_rungs(
     assert make(open_storage(url, tmp_path)).steps_spent == 35
 
 
-def test_a_trial_that_went_on_from_its_pause_is_paid_for_once(storage: BaseStorage) -> None:
+def test_a_trial_that_resumed_from_its_pause_is_paid_for_once(storage: BaseStorage) -> None:
     store = make(storage)
     pause(store, 0.8, 0.6)
     store.trials.claim(0)
@@ -158,12 +158,12 @@ def test_a_trial_that_went_on_from_its_pause_is_paid_for_once(storage: BaseStora
     assert trial.intermediate_values == {10: 0.8, 35: 0.6}
 
 
-def test_an_outranked_trial_is_pruned_with_the_value_of_its_rung(storage: BaseStorage) -> None:
+def test_a_trial_that_is_not_promoted_is_pruned_with_the_value_of_its_rung(storage: BaseStorage) -> None:
     store = make(storage)
-    outranked = Outcome(StopReason.OUTRANKED, 0.8, 10, 100, 1.0)
+    not_promoted = Outcome(StopReason.OUTRANKED, 0.8, 10, 100, 1.0)
     pause(store, 0.8)
     store.trials.claim(0)
-    end(store, outranked)
+    end(store, not_promoted)
     trial = store.study.trials[0]
 
     assert trial.state is TrialState.PRUNED
@@ -249,7 +249,7 @@ def test_a_trial_that_was_stopped_between_rungs_is_paid_for_up_to_there(storage:
     assert (record.steps, record.saved_steps, store.steps_spent) == (35, 35, 35)
 
 
-def test_what_was_spent_never_falls_where_a_stopped_trial_is_outranked(storage: BaseStorage) -> None:
+def test_what_was_spent_never_falls_where_a_stopped_trial_is_not_promoted(storage: BaseStorage) -> None:
     store = make(storage)
     pause(store, 0.8)
     store.trials.save_stop(0, 22)
@@ -399,7 +399,7 @@ def test_bad_input_closes_a_trial(storage: BaseStorage) -> None:
     assert store.steps_spent == 0
 
 
-def test_the_same_study_is_gone_on_with(storage: BaseStorage) -> None:
+def test_the_same_study_is_resumed(storage: BaseStorage) -> None:
     finish(make(storage), DONE)
 
     assert len(make(storage, space=json.loads(json.dumps(SPEC["space"]))).records()) == 1
@@ -413,7 +413,7 @@ def test_another_study_is_refused_with_the_difference(storage: BaseStorage, othe
         make(storage, **other)
 
 
-def test_a_study_that_somebody_else_made_is_refused(storage: BaseStorage) -> None:
+def test_a_study_that_another_program_made_is_refused(storage: BaseStorage) -> None:
     study = optuna.create_study(study_name="study", storage=storage)
     study.ask()
 

@@ -19,15 +19,15 @@ def test_what_a_study_is_made_for_leaves_out_how_long_it_may_take() -> None:
     assert set(PLAN.spec) == {"space", "trainer", "monitor", "mode", "length", "seed"}
 
 
-def test_all_files_stand_in_the_folder() -> None:
+def test_all_files_are_in_the_folder() -> None:
     assert PLAN.best_recipe_path == Path("runs/study/best_recipe.yaml")
     assert PLAN.best_checkpoint_path == Path("runs/study/best.ckpt")
     assert PLAN.checkpoint_folder == Path("runs/study/checkpoints")
-    assert PLAN.finalist_folder == Path("runs/study/finalists")
+    assert PLAN.final_folder == Path("runs/study/finalists")
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "Net: wide", ".", "", "ü-1.2"])
-def test_a_studys_folder_stands_in_the_one_that_it_is_put_in(name: str, tmp_path: Path) -> None:
+def test_a_studys_folder_is_inside_the_given_one(name: str, tmp_path: Path) -> None:
     folder = tmp_path / folder_name(name)
 
     assert folder.resolve().parent == tmp_path.resolve()

@@ -12,13 +12,13 @@ from opttune.study.metadata import StudyMetadata
 from opttune.training.inspection import ModelInspection
 from tests.support.records import PLAN
 
-SURVEY = ModelInspection(
+INSPECTION = ModelInspection(
     "Net", 12, 50, "SGD(lr=0.1)", True, ModelFacts(parameters=12), groups="| g |", has_own_groups=True
 )
 
 
 def origin(uri: str = "sqlite:///x.db", **settings: object) -> StudyMetadata:
-    return StudyMetadata.of(replace(PLAN, **settings), SURVEY, uri)  # type: ignore[arg-type]
+    return StudyMetadata.of(replace(PLAN, **settings), INSPECTION, uri)  # type: ignore[arg-type]
 
 
 def test_it_holds_what_a_verdict_needs_and_json_holds_it() -> None:

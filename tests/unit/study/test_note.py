@@ -8,7 +8,7 @@ def table_rows(note: str) -> list[str]:
     return [line for line in note.splitlines() if line.startswith("| ") and not line.startswith("| trial")]
 
 
-def test_the_answer_stands_first_with_what_it_is_measured_against() -> None:
+def test_the_answer_comes_first_with_what_it_is_measured_against() -> None:
     note = write_note(stored([record(0, 0.8), record(1, 0.4)]))
 
     assert note.startswith("**val_loss 0.4** with trial 1, against a baseline of 2.5 with SGD(lr=0.0001):")

@@ -44,7 +44,7 @@ def test_the_earliest_of_equals_is_the_best() -> None:
     assert best_record(records, "max") == records[1]
 
 
-def test_where_no_trial_came_through_there_is_no_best() -> None:
+def test_where_no_trial_finished_there_is_no_best() -> None:
     assert best_record([record(0, None)], "min") is None
     assert best_record([], "min") is None
 

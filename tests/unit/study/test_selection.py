@@ -70,7 +70,7 @@ def test_a_value_of_zero_counts_as_any_other() -> None:
     assert expected_values([trial(0, 0.0, 1.0), trial(1, 0.25)], "min") == {0: 0.5, 1: 0.75}
 
 
-def test_the_best_is_the_best_over_both_seeds_and_who_was_luckier_is_named() -> None:
+def test_the_best_is_the_best_over_both_seeds_and_a_luckier_trial_is_named() -> None:
     records = [trial(0, 1.0, 2.0), trial(1, 1.1, 1.2), trial(2, 1.3)]
     best = best_record(records, "min")
 
@@ -81,7 +81,7 @@ def test_the_best_is_the_best_over_both_seeds_and_who_was_luckier_is_named() -> 
     assert luck_warning(records, records[0], "val_loss", "min") == ""
 
 
-def test_where_every_finalist_diverges_again_the_best_is_one_that_was_not_tried() -> None:
+def test_where_every_candidate_diverges_again_the_best_is_one_that_was_not_tried() -> None:
     records = [trial(0, 1.0, None), trial(1, 1.1, None), trial(2, 1.3)]
 
     assert best_record(records, "min") == records[2]

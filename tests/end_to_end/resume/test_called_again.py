@@ -1,4 +1,4 @@
-"""`opttune.search` called again: it goes on where it stood, or says why it cannot."""
+"""`opttune.search` called again: it resumes where it ended, or says why it cannot."""
 
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ from tests.support.search_models import Classifier, loaders
 from tests.support.searches import TINY, Tracked, make_space, run_search
 
 
-def test_called_again_with_a_larger_budget_it_goes_on(tmp_path: Path) -> None:
+def test_called_again_with_a_larger_budget_it_resumes(tmp_path: Path) -> None:
     first = run_search(tmp_path, Classifier, data=loaders, budget=3)
     then = run_search(tmp_path, Classifier, data=loaders, budget=5)
     at_once = run_search(tmp_path / "undisturbed", Classifier, data=loaders, budget=5)
-    # when the module as it came is trained follows from the budget
+    # when the baseline is trained follows from the budget
     finished = ["number", "value", "lr", "schedule"]
 
     assert then.trials[finished].head(2).equals(first.trials[finished])
