@@ -23,10 +23,6 @@ def cap_learning_rates(space: Space, observations: Sequence[Observation]) -> Spa
 
     A trial that diverged in its warmup caps the range at the rate that it had reached; if another trial stayed stable
     at that rate or above, at the highest rate of its schedule. Rates at which a trial stayed stable are never cut off.
-
-    Args:
-        space: What may vary.
-        observations: The results of earlier trials.
     """
     if all(one.diverged_lr is None for one in observations):
         return space

@@ -43,24 +43,14 @@ def posterior(log_likelihood: Array | float = 0.0) -> Array:
 
 
 def shift_priors(space: Space, decades: float) -> Space:
-    """Return a space with the priors of all learning rates shifted, each within its range.
-
-    Args:
-        space: What may vary.
-        decades: By how much.
-    """
+    """Return a space with the priors of all learning rates shifted by some decades, each within its range."""
     if decades == 0:
         return space
     return space.map_optimizers(lambda branch: _with_shifted_prior(branch, 10**decades))
 
 
 def within_ranges(space: Space, bounds: Space) -> Space:
-    """Return a space with the learning-rate ranges of another, and its own priors clipped to them.
-
-    Args:
-        space: What may vary.
-        bounds: The same space with other ranges.
-    """
+    """Return a space with the learning-rate ranges of `bounds`, and its own priors clipped to them."""
     bound = {branch.name: branch for branch in bounds.optimizers}
     return space.map_optimizers(lambda branch: _bounded(branch, bound[branch.name]))
 

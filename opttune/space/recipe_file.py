@@ -12,13 +12,10 @@ from opttune.yaml_text import YamlTextError, read_yaml, write_yaml
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe file and hold it against the catalog.
+    """Read a recipe file and check it against the catalog.
 
     Args:
         path: A YAML file such as the `best_recipe.yaml` of a search.
-
-    Returns:
-        The recipe.
 
     Raises:
         RecipeError: The file cannot be read, or a setting in it cannot be used.
@@ -37,18 +34,12 @@ def load_recipe(path: str | Path) -> Recipe:
     try:
         return _checked(document.data)
     except (RecipeError, UnknownNameError) as err:
-        line = document.line(_key_to_blame(document.data, str(err)))
+        line = document.line(_key_at_fault(document.data, str(err)))
         raise type(err)(f"{path}:{line}{str(err).removeprefix('recipe')}") from None
 
 
 def save_recipe(recipe: Recipe, path: str | Path, header: str = "") -> None:
-    """Write a recipe file; an earlier one of that name is replaced in one step.
-
-    Args:
-        recipe: What to write.
-        path: Where to.
-        header: Comment lines to put above it.
-    """
+    """Write a recipe file below the comment lines of `header`; an earlier file is replaced in one step."""
     write_whole(Path(path), write_yaml(recipe.to_dict(), header))
 
 
@@ -58,8 +49,8 @@ def _checked(data: object) -> Recipe:
     return recipe
 
 
-def _key_to_blame(data: object, problem: str) -> tuple[str, ...]:
-    """Return the first key that, all others left out, gives the same problem."""
+def _key_at_fault(data: object, problem: str) -> tuple[str, ...]:
+    """Return the first key that raises the same problem without the other keys."""
     for path, smaller in _one_key_each(data):
         try:
             _checked(smaller)

@@ -21,9 +21,6 @@ def sample_recipe(space: Space, trial: optuna.trial.BaseTrial) -> Recipe:
         space: What may vary.
         trial: A trial of any study, with any sampler, or an `optuna.trial.FixedTrial`.
 
-    Returns:
-        The sampled setting.
-
     Example:
         >>> from opttune.space.parse import load_space
         >>> trial = optuna.trial.FixedTrial(default_parameters(load_space("adamw"), 0))
@@ -49,8 +46,8 @@ def default_parameters(space: Space, index: int) -> dict[str, Scalar]:
         index: Which optimizer, counted in the order of the space.
 
     Returns:
-        Parameter name -> value, as `sample_recipe` asks for them, of that optimizer, of the first
-        schedule and of the fields outside both.
+        The values that `sample_recipe` asks for, by parameter name: of that optimizer, of the first schedule and of
+        the fields outside both.
     """
     optimizer, schedule = space.optimizers[index], space.schedules[0]
     chosen: dict[str, Scalar] = {}
@@ -79,10 +76,7 @@ def open_fields(space: Space, optimizer: Branch, schedule: Branch) -> list[tuple
 
 
 def training_fields(space: Space, optimizer: str) -> tuple[tuple[str, Field], ...]:
-    """Return the fields of a space outside optimizer and schedule that are asked for an optimizer.
-
-    Where it bounds its steps itself, clipping by norm is no question.
-    """
+    """Return the fields outside optimizer and schedule; an optimizer that bounds its own steps has no clipping."""
     unasked = {"gradient_clip_norm"} if find_optimizer(optimizer).own_clipping else set()
     return tuple((name, field) for name, field in space.training if name not in unasked)
 

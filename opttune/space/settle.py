@@ -1,4 +1,4 @@
-"""The space that a search was asked for -> the one that it searches."""
+"""Settle a search's space: the requested space -> the space that is searched."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,13 +39,13 @@ def settle(
 ) -> SettledSpace:
     """Return the space to search.
 
-    A space that ships with opttune is fitted: `auto` is chosen for the model; of a space that was named, optimizers
-    start where such a length wants them to, and only what the budget pays for varies. A space of the user's own stays:
-    what a user wrote to vary, varies. An earlier study's best become the priors of either.
+    A space that ships with opttune is fitted. `auto` is chosen for the model. A named space gets learning rates that
+    suit the length of the training, and only the fields that the budget pays for vary. A user's own space is not
+    fitted. The best trials of an earlier study become the priors of either.
 
     Args:
-        requested: The space that was asked for, without what the Trainer settles.
-        shipped: `auto`, or the name of the space where it ships with opttune; empty for one of the user's own.
+        requested: The requested space, without the fields that the Trainer settles.
+        shipped: `auto`, or the name of a space that ships with opttune; empty for a user's own.
         trainer: The user's arguments of the Trainer.
         facts: What is known of the model.
         total_steps: Optimizer steps of one training.
@@ -66,12 +66,7 @@ def settle(
 
 
 def without_trainer_settings(space: Space, trainer: Mapping[str, Any]) -> Space:
-    """Return a space in which what the user's Trainer settles for every training does not vary.
-
-    Args:
-        space: What may vary.
-        trainer: The user's arguments of the Trainer.
-    """
+    """Return a space whose fields that the arguments of the user's Trainer settle are fixed."""
     fixed: dict[str, Fixed] = {}
     if "precision" in trainer:
         fixed["precision"] = Fixed(None)
@@ -86,10 +81,9 @@ def without_trainer_settings(space: Space, trainer: Mapping[str, Any]) -> Space:
 
 
 def with_earlier_best(settled: SettledSpace, earlier: Sequence[EarlierBest]) -> SettledSpace:
-    """Return a space whose priors, and so its default recipes, are what an earlier study found best.
+    """Return a space whose priors, and so its default recipes, are the best values of an earlier study.
 
-    Optimizers and schedules keep their fields and ranges; those that were best come first. What lies outside a range
-    is moved to its end.
+    Optimizers and schedules keep their fields and ranges; the best come first. A value outside a range is clipped.
 
     Args:
         settled: The space to search.
