@@ -26,19 +26,18 @@ _LONGEST_WARMUP = 0.3
 
 
 def for_length(space: Space, total_steps: int) -> Space:
-    """Return a space whose optimizers start from where they are best in trainings of that length.
+    """Return a space whose optimizers start from their best values for trainings of that length.
 
-    Short trainings want larger rates. In recorded sweeps of 300 steps (`benchmarks/prior_length.py`) the best
+    Short trainings need larger rates. In recorded sweeps of 300 steps (`benchmarks/prior_length.py`) the best
     ones of AdamW, NAdamW and Lion lie 6 to 40 times above the customary centres; in DeepOBS's sweeps Adam's
     best rate falls as the length to the power -0.5 (median of seven problems), which is the slope between the
-    catalog's two centres. arxiv.org/abs/2409.19913 finds such a law for language models. Muon wants a larger
+    catalog's two centres. arxiv.org/abs/2409.19913 finds such a law for language models. Muon needs a larger
     rate and a shorter momentum (`benchmarks/short_muon.py`). Each centre moves as far as the catalog's own does
     (`SearchRange.centre_for`), and stays in its range: at most at `HIGHEST_PLACE`, or where it was if that is
     higher; choices start from the nearest. The ranges stay, and so do the centres of an optimizer whose learning
     rates end below the customary one: it is for fine-tuning or for large models, where this law was not seen.
 
-    The search calls it once it knows the length, once for a space that ships with opttune; a space file of
-    the user's own keeps its priors.
+    The search calls it for a space that ships with opttune; a user's space file keeps its priors.
 
     Args:
         space: What may vary.
@@ -180,14 +179,13 @@ class Held:
 
 
 def for_budget(space: Space, budget: float) -> tuple[Space, tuple[Held, ...]]:
-    """Return a space in which only what the budget pays for varies, and what is held.
+    """Return a space in which only the fields that the budget pays for vary, and the fields that are held.
 
     By the Deep Learning Tuning Playbook: few trainings find the learning rate (and the optimizer and the
-    schedule), from 10 on warmup, weight decay and beta1 are worth it, from 25 on the rest. What is held stays
+    schedule), from 10 on warmup, weight decay and beta1 are worth it, from 25 on the rest. A held field stays
     at its centre.
 
-    The search calls it for a space that ships with opttune and for `auto`. It is not for a space file of the
-    user's own: what a user wrote to vary, varies.
+    The search calls it for a space that ships with opttune and for `auto`, not for a user's space file.
 
     Args:
         space: What may vary.

@@ -39,8 +39,8 @@ def settle(
 ) -> SettledSpace:
     """Return the space to search.
 
-    A space that ships with opttune is fitted. `auto` is chosen for the model. A named space gets learning rates that
-    suit the length of the training, and only the fields that the budget pays for vary. A user's own space is not
+    A space that ships with opttune is fitted. `auto` is chosen for the model. A named space gets priors that suit
+    the length of the training, and only the fields that the budget pays for vary. A user's own space is not
     fitted. The best trials of an earlier study become the priors of either.
 
     Args:
@@ -94,7 +94,7 @@ def with_earlier_best(settled: SettledSpace, earlier: Sequence[EarlierBest]) -> 
     known = [one for one in earlier if one.optimizer in held]
     if not known:
         names = ", ".join(one.optimizer for one in earlier)
-        note = f"The earlier study tried {names}, none of which this space holds: it teaches nothing."
+        note = f"The earlier study tried {names}, none of which this space holds: it is not used."
         return SettledSpace(space, (*settled.notes, note))
     ranks = {one.optimizer: rank for rank, one in enumerate(known)}
     # what all recipes share is taken from the best trial, the fields of each optimizer from its own
