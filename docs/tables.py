@@ -14,13 +14,13 @@ sys.path.insert(0, str(DOCS.parent))
 
 from opttune.catalog.lookup import find_optimizer, find_schedule, optimizer_names, schedule_names
 from opttune.cli.listing import QUIRKS
-from opttune.space import auto_plans
+from opttune.space import auto
 from opttune.space.parse import load_space, space_names
 from tests.compat.features import FEATURES
 from tests.compat.published import PUBLISHED
 
 # each kind of module that `auto` tells apart
-KINDS = [plan for plan in vars(auto_plans).values() if isinstance(plan, auto_plans.Plan)]
+KINDS = [plan for plan in vars(auto).values() if isinstance(plan, auto.Plan)]
 WRITTEN = "<!-- written by docs/tables.py -->\n\n"
 
 
