@@ -22,7 +22,7 @@ from opttune.storages.journal import JournalFile
 from opttune.storages.leases import SETTLE_SECONDS, Leases
 from opttune.storages.legacy import legacy_runs, legacy_steps
 from opttune.storages.records import PARENT_KEY, SPACE, SPEC, auxiliary_study_name, differences
-from opttune.storages.trial_store import TrialStore, first_of
+from opttune.storages.trial_store import TrialStore
 from opttune.trial_record import TrialRecord
 
 
@@ -133,9 +133,15 @@ class StudyStore:
         return records
 
     def runs(self) -> list[TrialRecord]:
-        """Return all auxiliary runs: the baseline, replicates and confirmations, in their order."""
+        """Return all auxiliary runs: the baseline, replicates and confirmations, in their order.
+
+        Two processes that begin a job at the same moment may both add it; only the first one counts.
+        """
         store = self._run_store()
-        return [*self._legacy_runs, *([] if store is None else store.records())]
+        first: dict[TrainingJob | None, TrialRecord] = {}
+        for run in (*self._legacy_runs, *(() if store is None else store.records())):
+            first.setdefault(run.auxiliary, run)
+        return list(first.values())
 
     @cached_property
     def _legacy_runs(self) -> list[TrialRecord]:
@@ -175,12 +181,15 @@ class StudyStore:
             Its record; None where it has ended, or another process trains it.
         """
         store = self._make_run_store()
-        if first_of(self.runs(), job) is None:
+        if self._find_run(job) is None:
             store.add(job)
-        found = first_of(self.runs(), job)
+        found = self._find_run(job)
         if found is None or found.outcome is not None or not store.claim(found.number):
             return None
         return store.record(found.number)
+
+    def _find_run(self, job: TrainingJob) -> TrialRecord | None:
+        return next((run for run in self.runs() if run.auxiliary == job), None)
 
     def reclaim_stale(self) -> list[TrialRecord]:
         """Take over the running trainings whose process has died, and return them."""

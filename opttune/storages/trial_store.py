@@ -1,6 +1,5 @@
 """The trainings that one Optuna study holds: which process has claimed which, and what is saved of each."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import optuna
@@ -180,8 +179,3 @@ class TrialStore:
         if number not in self._trial_ids:
             self._trial_ids[number] = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         return self._trial_ids[number]
-
-
-def first_of(records: Iterable[TrialRecord], job: TrainingJob) -> TrialRecord | None:
-    """Return the first record of a job: where two processes have added the same one, both take the first."""
-    return next((record for record in records if record.auxiliary == job), None)
