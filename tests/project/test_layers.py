@@ -44,7 +44,7 @@ OWNERS = {
     "lightning_fabric": {"training"},
     "mlflow": {"tracking"},
     "numpy": {"algorithms", "integration", "training"},
-    "optuna": {"integration", "report", "runtime", "space", "storages", "study"},
+    "optuna": {"integration", "report", "space", "storages", "study"},
     "pandas": {"study"},
     "pytorch_lightning": {"trainer"},
     "ray": {"engines"},
