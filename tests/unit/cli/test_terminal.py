@@ -61,8 +61,8 @@ def test_the_answer_is_printed_with_the_gain_the_recipe_and_where_to_look(
     print_result(result, None)
     shown = capsys.readouterr().out
 
-    assert f"best             val_loss {result.best_value:.5g} with {result.best_recipe} (trial " in shown
-    assert f"baseline         {result.baseline_value:.5g} with SGD(lr=0.0001)" in shown
+    assert f"best val_loss {result.best_value:.5g} with {result.best_recipe} (trial " in shown
+    assert f"baseline {result.baseline_value:.5g} with SGD(lr=0.0001) (your own optimizer)" in shown
     assert f"RecipeCallback({str(result.config.best_recipe_path)!r})" in shown
     assert shown.splitlines()[-1].strip() in (
         "see every trial  mlflow ui",
@@ -122,8 +122,8 @@ def test_the_report_in_short_says_the_answer_the_cost_and_where_it_is(capsys: py
     shown = capsys.readouterr().out
 
     assert "the best of 6 trials (3 finished, 1 diverged, 1 failed, 1 left behind)" in shown
-    assert "best             val_loss 0.0001 with muon(lr=0.05), linear() (trial 3)" in shown
-    assert "baseline         2.5 with SGD(lr=0.0001)" in shown
+    assert "best val_loss 0.0001 with muon(lr=0.05), linear() (trial 3)" in shown
+    assert "baseline 2.5 with SGD(lr=0.0001) (your own optimizer)" in shown
     assert "cost             4.2 full trainings of 100 steps" in shown
     assert "stability        adamw: 1 of 4 trials diverged" in shown
     assert shown.rstrip().endswith("the report       out/report.html, and 1 pictures beside it")
