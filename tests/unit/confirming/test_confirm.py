@@ -130,7 +130,8 @@ def test_an_interruption_keeps_what_was_trained_and_leaves_no_run_open(tmp_path:
     class Interrupted(Classifier):
         def on_train_start(self) -> None:
             nonlocal trained
-            trained += 1
+            # a training that resumes at a rung starts a fit as well
+            trained += self.trainer.global_step == 0
             if trained == 6:
                 raise KeyboardInterrupt
 
