@@ -177,8 +177,9 @@ def test_the_experiment_shows_the_search_with_its_trials_under_it_and_their_stat
     text = page.wait_for("opttune.state", "complete", "diverged", "#0 adamw")
     page.save("mlflow_runs")
 
-    # as many trials as the search has, and nothing else
-    assert f"{len(result.trials) + 1} matching runs" in text
+    # the search, its trials, and the baseline: nothing else
+    assert "baseline" in text
+    assert f"{len(result.trials) + 2} matching runs" in text
 
 
 def test_the_searchs_page_begins_with_the_answer(browser: Any, server: MlflowServer, home: str, result: Any) -> None:

@@ -97,7 +97,7 @@ def test_ten_thousand_steps_of_three_metrics_are_there_whole_in_bounded_memory(
 ) -> None:
     most, count = 30_000_000, 10_000
     study = open_study_run(tracking_uri=uri, study_name="s", spool_dir=tmp_path / "spool", run_id=None, thins=False)
-    child = study.child("#0")
+    child = study.child("#0", tags={"opttune.role": "trial", "opttune.trial": "0"})
     tracemalloc.start()
     try:
         # as fast as they can be given: faster than MLflow takes them
