@@ -59,6 +59,7 @@ def search(
     warm_start: str | Path | None = None,
     tracking: Tracking | None = None,
     ray_address: str | None = None,
+    pauses: bool = True,
 ) -> SearchResult:
     """Search the optimizer and the schedule that train a module best.
 
@@ -96,6 +97,7 @@ def search(
         tracking: What is written to MLflow beside the usual; None for `Tracking()`.
         ray_address: Of a running Ray cluster, for the engine `ray`: `host:port`; None for `RAY_ADDRESS`, else a
             cluster on this machine.
+        pauses: Whether trials may be paused at rungs and resumed; False trains each in one go.
 
     Returns:
         The best recipe, its value and the module's own, and all trials.
@@ -107,7 +109,7 @@ def search(
     config, workload = make_plan(
         model, data, space=space, monitor=monitor, mode=mode, max_steps=max_steps, max_epochs=max_epochs,
         budget=budget, trials=trials, timeout=timeout, workers=workers, engine=engine, study=study,
-        out_dir=out_dir, seed=seed, guard=guard, baseline=baseline, trainer=trainer,
+        out_dir=out_dir, seed=seed, guard=guard, baseline=baseline, trainer=trainer, pauses=pauses,
     )  # fmt: skip
     config = replace(config, tracking=tracking or Tracking())
     return run_plan(
@@ -147,7 +149,7 @@ def run_plan(
             config.study_name, open_storage(storage, config.out_dir), config.spec, is_shared=bool(storage)
         )
         settled = store.settle_space(settle_for(config, inspection, earlier), inspection.total_steps)
-        config = with_settled_space(config, settled)
+        config = replace(with_settled_space(config, settled), pauses=config.pauses and not inspection.not_paused)
         StudyMetadata.of(config, inspection, mlflow_uri).keep(store.study, config.out_dir)
         store.study.sampler = OpttuneSampler(config.space, seed=config.seed)
         # held to the end of all, where locks are let go

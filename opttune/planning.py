@@ -40,6 +40,7 @@ def make_plan(
     guard: Guard | bool | None,
     baseline: bool,
     trainer: Mapping[str, Any] | None,
+    pauses: bool = True,
 ) -> tuple[SearchConfig, Workload]:
     """Check the arguments of `opttune.search` and put them together.
 
@@ -62,7 +63,7 @@ def make_plan(
         space=searched, monitor=monitor, mode=read_mode(mode), length=_length(max_steps, max_epochs), study_name=name,
         out_dir=folder, budget=budget, most_trials=trials, timeout_seconds=timeout, seed=seed,
         workers=workers, engine=engine,
-        guard=Guard.of(guard), with_baseline=baseline, trainer=settings, shipped_space=shipped,
+        guard=Guard.of(guard), with_baseline=baseline, trainer=settings, pauses=pauses, shipped_space=shipped,
     )  # fmt: skip
     return config, workload
 

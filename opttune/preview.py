@@ -6,6 +6,7 @@ from typing import Any
 
 from opttune.build.load import load_class
 from opttune.catalog.lookup import find_optimizer
+from opttune.engines.devices import count_processes
 from opttune.engines.multi_device import inspect_on_devices
 from opttune.space.model import SettledSpace
 from opttune.space.sample import default_recipe
@@ -13,6 +14,7 @@ from opttune.space.settle import EarlierBest, settle
 from opttune.study.config import SearchConfig
 from opttune.training.attempt import Attempt
 from opttune.training.inspection import ModelInspection
+from opttune.training.pause_check import why_not_paused
 from opttune.training.workload import Workload
 
 
@@ -90,4 +92,8 @@ def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> Mo
         trainer={**config.trainer, **config.length},
         mode=config.mode,
     )
-    return inspect_on_devices(attempt, workload, steps)
+    inspection = inspect_on_devices(attempt, workload, steps)
+    if not steps or not config.pauses or count_processes(attempt.trainer) > 1:
+        return inspection
+    why = why_not_paused(attempt, workload)
+    return replace(inspection, not_paused=why and f"each trial is trained in one go, without pauses: {why}.")

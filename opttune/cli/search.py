@@ -44,6 +44,7 @@ def add_search(commands: Any) -> None:
     add("--warm-start", metavar="STUDY", help="begin with the best recipes of an earlier study: its name or folder")
     add("--no-baseline", action="store_true", help="do not train the baseline (your own optimizer)")
     add("--no-guard", action="store_true", help="let diverging trainings run")
+    add("--no-pauses", action="store_true", help="train each trial in one go, without pauses at rungs")
     add("--no-report", action="store_true", help="write no report at the end (opttune report writes it later)")
     add("--no-thinning", action="store_true", help="write every step of curves of more than 1,000 steps to MLflow")
     add("--log-model", action="store_true", help="write the best checkpoint to MLflow")
@@ -129,6 +130,7 @@ def _search_arguments(options: argparse.Namespace) -> dict[str, Any]:
         **{name: unsaid.get(name) if value is None else value for name, value in given.items()},
         "guard": False if options.no_guard else None,
         "baseline": not options.no_baseline,
+        "pauses": not options.no_pauses,
         **told,
         "trainer": {**told.get("trainer", {}), **trainer},
     }

@@ -5,7 +5,6 @@ from math import ceil, isfinite
 
 from opttune.report.chart import GREEN, GREY, INK, RED, Chart, Panel, Rule, Series, is_steep, room_for
 from opttune.report.trials import how_it_ended, optimizer_colours, trial_label
-from opttune.space.fit import longest_warmup
 from opttune.study.frozen_study import FrozenStudy
 from opttune.trial_record import TrialRecord
 
@@ -70,7 +69,7 @@ def halving(study: FrozenStudy) -> Chart | None:
         labels = [trial_label(record) for record in own]
         series.append(Series(name, ends, numbers, "dots", colour, labels=labels))
         series.append(Series(name, ends, numbers, "spans", colour, labels=labels, width=2.0, opacity=0.6))
-    rungs = study.config.halving.steps(study.total_steps, longest_warmup(study.space))[:-1]
+    rungs = study.config.rungs(study.total_steps)[:-1]
     rules = [Rule(step / study.total_steps, f"rung {step:,}", is_upright=True) for step in rungs]
     panel = Panel(f"share of the full length of {study.total_steps:,} steps", "trial", series, rules=rules)
     return Chart(

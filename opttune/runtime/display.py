@@ -45,8 +45,8 @@ class PlainReporter(ProgressReporter):
             f"replacing {inspection.replaced}; {config.monitor} ({config.mode}), space {config.space.name}, "
             f"{config.budget:g} trainings of {inspection.total_steps} steps"
         )
-        if config.mode_warning:
-            self._line(f"  warning: {config.mode_warning}")
+        for warning in filter(None, (config.mode_warning, inspection.not_paused)):
+            self._line(f"  warning: {warning}")
         for note in config.space_notes:
             self._line(f"  {note}")
         if records:

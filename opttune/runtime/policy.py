@@ -10,7 +10,6 @@ from opttune.algorithms.draws import count_configurations
 from opttune.algorithms.line_search import is_being_searched
 from opttune.algorithms.successive_halving import Promote, Start, TrialProgress, next_action, to_discard
 from opttune.job import Role, TrainingJob
-from opttune.space.fit import longest_warmup
 from opttune.study.config import SearchConfig
 from opttune.study.selection import best_record, top_candidates
 from opttune.training.inspection import ModelInspection
@@ -71,7 +70,7 @@ class Policy:
 
     def __init__(self, config: SearchConfig, total_steps: int) -> None:
         self.config = config
-        self.rungs = config.halving.steps(total_steps, longest_warmup(config.space))
+        self.rungs = config.rungs(total_steps)
 
     @property
     def total_steps(self) -> int:

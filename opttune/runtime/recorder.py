@@ -86,7 +86,7 @@ class TrialRecorder:
             checkpoint=final if is_last else self._checkpoints.rung_path(record, until),
             until_step=None if is_last else until,
             resume_from=self._state_of(record),
-            stop_checkpoint=self._checkpoints.interrupt_path(record),
+            stop_checkpoint=self._checkpoints.interrupt_path(record) if self._config.pauses else None,
         )
 
     def _guard_of(self, record: TrialRecord) -> Guard | None:

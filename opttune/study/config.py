@@ -12,6 +12,7 @@ from opttune.catalog.lookup import find_schedule
 from opttune.errors import InputError
 from opttune.guard.rules import Guard
 from opttune.recipe import Recipe
+from opttune.space.fit import longest_warmup
 from opttune.space.model import Space
 from opttune.study.selection import Reevaluation
 from opttune.tracking.settings import Tracking
@@ -48,6 +49,7 @@ class SearchConfig:
         reevaluation: How many of the best are trained on a second seed at the end.
         engine: Where trainings run: `inline`, `local` or `ray`.
         workers: Trainings at a time.
+        pauses: Whether trials are paused at rungs; otherwise each is trained in one go.
     """
 
     space: Space
@@ -71,6 +73,7 @@ class SearchConfig:
     reevaluation: Reevaluation = field(default_factory=Reevaluation)
     engine: str = "inline"
     workers: int = 1
+    pauses: bool = True
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -83,6 +86,10 @@ class SearchConfig:
             "length": dict(self.length),
             "seed": self.seed,
         }
+
+    def rungs(self, total_steps: int) -> tuple[int, ...]:
+        """Return the rungs in optimizer steps, the full length last."""
+        return self.halving.steps(total_steps, longest_warmup(self.space)) if self.pauses else (total_steps,)
 
     @property
     def second_seed(self) -> int:

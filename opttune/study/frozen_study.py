@@ -172,4 +172,5 @@ def _config(
         shipped_space=spec["space"] if isinstance(spec["space"], str) else "",
         space_notes=settled.notes,
         references={"model": origin.model, "data": origin.data, "project": origin.project},
+        pauses=origin.pauses,
     )

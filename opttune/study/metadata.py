@@ -33,6 +33,7 @@ class StudyMetadata:
         has_own_optimizer: Whether that optimizer can train at all.
         has_own_groups: Whether that optimizer has several groups, or leaves some parameters alone.
         groups: Table of the parameter groups of the space's first recipe, in Markdown.
+        pauses: Whether its trials were paused at rungs.
     """
 
     model: str = ""
@@ -49,6 +50,7 @@ class StudyMetadata:
     has_own_optimizer: bool = True
     has_own_groups: bool = False
     groups: str = ""
+    pauses: bool = True
 
     @classmethod
     def of(cls, config: SearchConfig, inspection: ModelInspection, tracking_uri: str) -> "StudyMetadata":
@@ -69,6 +71,7 @@ class StudyMetadata:
             has_own_optimizer=inspection.has_own_optimizer,
             has_own_groups=inspection.has_own_groups,
             groups=inspection.groups,
+            pauses=config.pauses,
         )
 
     @classmethod

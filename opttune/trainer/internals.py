@@ -65,6 +65,27 @@ def count_epoch_as_unfinished(checkpoint: Mapping[str, Any]) -> None:
         counts["processed"] -= 1
 
 
+def is_sharded(trainer: Any) -> bool:
+    """Return whether each rank holds a part of the weights alone.
+
+    A strategy does not say so.
+    """
+    return any(word in type(trainer.strategy).__name__ for word in ("FSDP", "DeepSpeed", "ModelParallel"))
+
+
+def batch_norm_epochs(trainer: Any) -> int:
+    """Return how many epochs StochasticWeightAveraging has added at the end, in which no weight is trained.
+
+    It counts them in `Trainer.max_epochs`; the number before is not public.
+    """
+    before = (getattr(callback, "_max_epochs", None) for callback in trainer.callbacks if _averages(callback))
+    return next((trainer.max_epochs - epochs for epochs in before if epochs is not None), 0)
+
+
+def _averages(callback: Any) -> bool:
+    return any(cls.__name__ == "StochasticWeightAveraging" for cls in type(callback).__mro__)
+
+
 def validate_within_fit(trainer: Any) -> None:
     """Run a validation in `on_train_epoch_end` or `on_train_end`.
 

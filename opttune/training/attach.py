@@ -15,6 +15,7 @@ from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.errors import ModelError, RecipeError
 from opttune.recipe import Recipe
 from opttune.trainer.hooks import ReplacedHook
+from opttune.trainer.internals import batch_norm_epochs
 from opttune.trainer.namespaces import AnyCallback
 from opttune.training.own_optimizer import OwnOptimizer, ask_own_optimizer
 
@@ -197,6 +198,8 @@ def count_steps(trainer: Any) -> int:
             f"the Trainer miscounts its steps under GradientAccumulationScheduler. {advice[:-1]}, and no max_epochs."
         )
     total = trainer.estimated_stepping_batches
+    if trainer.max_steps == -1 and (added := batch_norm_epochs(trainer)):
+        total = total * (trainer.max_epochs - added) // trainer.max_epochs
     if total == float("inf"):
         raise ModelError(f"the training has no end: neither max_steps nor max_epochs is set. {advice}")
     if total == 0 or trainer.limit_train_batches == 0:

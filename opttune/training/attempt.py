@@ -150,10 +150,16 @@ class TrainingRun:
         listener: Receives steps and metrics.
         stop_at_step: End after this optimizer step, before the first for 0; None runs the full length.
         stop: Checked after each step.
+        loads_in_process: Whether loaders use no worker processes, whose random numbers differ after each start.
     """
 
     def __init__(
-        self, attempt: Attempt, listener: AttemptListener, stop_at_step: int | None = None, stop: Stop = NEVER
+        self,
+        attempt: Attempt,
+        listener: AttemptListener,
+        stop_at_step: int | None = None,
+        stop: Stop = NEVER,
+        loads_in_process: bool = False,
     ) -> None:
         self.attempt = attempt
         self.trainer: Any = None
@@ -167,7 +173,8 @@ class TrainingRun:
         )
         self._finish = FinishWithValidation(stop_at_step)
         self._reporter = MetricsReporter(listener.metrics)
-        self._order = DataOrder()
+        self._order = DataOrder(loads_in_process)
+        self._follows_data = loads_in_process
         # under a temporary name until it is known that the training pauses
         path = attempt.checkpoint or attempt.stop_checkpoint
         self._part = path and path.with_name(f"{path.name}.part")
@@ -177,7 +184,9 @@ class TrainingRun:
     @property
     def steps_done(self) -> int:
         """Optimizer steps done so far."""
-        return 0 if self.trainer is None else int(self.trainer.global_step)
+        done = 0 if self.trainer is None else int(self.trainer.global_step)
+        # epochs in which nothing is trained may follow
+        return min(done, self.total_steps or done)
 
     @property
     def total_steps(self) -> int:
@@ -202,7 +211,8 @@ class TrainingRun:
         if self.attacher is not None:
             self.attacher.bind(model)
         how = resume_arguments(self.trainer, self.attempt.resume_from)
-        if self.attempt.until_step is not None or self.attempt.stop_checkpoint is not None or how:
+        pauses = self.attempt.until_step is not None or self.attempt.stop_checkpoint is not None
+        if pauses or how or self._follows_data:
             data = self._order.watch(model, data)
         try:
             self.trainer.fit(model, **data, **how)

@@ -24,9 +24,14 @@ _HOOK = "train_dataloader"
 
 
 class DataOrder:
-    """Follows the train loaders of one fit."""
+    """Follows the train loaders of one fit.
 
-    def __init__(self) -> None:
+    Args:
+        loads_in_process: Whether the loaders use no worker processes.
+    """
+
+    def __init__(self, loads_in_process: bool = False) -> None:
+        self._loads_in_process = loads_in_process
         self._places: list[_Place] = []
         self._resumed: list[dict[str, Any]] = []
         self._replaced: ReplacedHook | None = None
@@ -91,6 +96,8 @@ class DataOrder:
         if type(loaders) is not DataLoader or isinstance(loaders.dataset, IterableDataset):
             return loaders
         loader: Any = copy(loaders)
+        if self._loads_in_process:
+            loader.num_workers, loader.timeout, loader.prefetch_factor = 0, 0, None
         place = _Place(loader)
         # of the class, not of the loader: where Lightning needs another sampler, for several devices or for
         # overfit_batches, it makes another loader of the same class

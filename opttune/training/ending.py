@@ -9,6 +9,7 @@ from opttune.guard.callback import GuardCallback
 from opttune.guard.rules import StopDecision
 from opttune.outcome import StopReason
 from opttune.trainer.early_end import EarlyEnd
+from opttune.trainer.internals import batch_norm_epochs
 from opttune.trainer.namespaces import AnyCallback
 from opttune.trainer.ranks import from_rank_zero
 from opttune.training.attach import count_steps
@@ -34,6 +35,7 @@ class FinishWithValidation(AnyCallback):
         super().__init__()
         self.total_steps = 0
         self._stop_at_step = stop_at_step
+        self._ends_itself = False
         self._early_end = EarlyEnd()
 
     @property
@@ -43,12 +45,14 @@ class FinishWithValidation(AnyCallback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Find the last step; with `stop_at_step=0` end at once."""
         self.total_steps = count_steps(trainer)
+        # the averaged weights are put in place in the epochs that follow
+        self._ends_itself = self._stop_at_step is None and batch_norm_epochs(trainer) > 0
         if self._last_step == 0:
             self._early_end.end(trainer, validate=False)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """After the last step, end with a validation; a stop by the guard has none."""
-        if trainer.global_step >= self._last_step:
+        if trainer.global_step >= self._last_step and not self._ends_itself:
             self._early_end.end(trainer, validate=True)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:

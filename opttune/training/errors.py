@@ -1,6 +1,7 @@
 """What the error that ended a training means: too little memory, a full disk, or a failure in the user's code."""
 
 import errno
+import traceback
 from collections.abc import Iterator
 
 import torch
@@ -37,6 +38,14 @@ def raise_if_disk_is_full(error: BaseException) -> None:
                 f"the disk is full{where}: {getattr(cause, 'strerror', None) or _SQLITE_WORDS}. Nothing finished is "
                 "lost: free some space, and the same command continues."
             ) from error
+
+
+def located(error: Exception) -> str:
+    """Return an error with the line of the user's code that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if "site-packages" not in frame.filename]
+    frame = (theirs or frames)[-1]
+    return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
 
 
 def _is_lack_of_memory(error: BaseException) -> bool:

@@ -1,6 +1,5 @@
 """Inspect a model and its data before a search: can it be tuned, how long does it train, what does it log?"""
 
-import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from opttune.errors import ModelError, OpttuneError
 from opttune.space.auto import ModelFacts
 from opttune.trainer.namespaces import NAMESPACES
 from opttune.training.attempt import Attempt, NullListener, TrainingRun
+from opttune.training.errors import located
 from opttune.training.isolation import isolated, quiet_lightning
 from opttune.training.metrics import read_monitor
 from opttune.training.own_optimizer import OwnOptimizer
@@ -52,6 +52,7 @@ class ModelInspection:
         has_own_groups: Whether that optimizer has several groups, or leaves some parameters out.
         summary: Table of the model's layers, as Lightning draws it.
         data: What the loaders hold.
+        not_paused: A sentence that says why trainings are not paused; empty if they are.
     """
 
     model_name: str
@@ -64,6 +65,7 @@ class ModelInspection:
     has_own_groups: bool = False
     summary: str = ""
     data: tuple[DataFacts, ...] = ()
+    not_paused: str = ""
 
 
 def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
@@ -85,7 +87,7 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         except OpttuneError:
             raise
         except Exception as err:
-            raise ModelError(f"{workload.name} fails when it is set up for training: {_located(err)}") from err
+            raise ModelError(f"{workload.name} fails when it is set up for training: {located(err)}") from err
     if steps:
         read_monitor(run.trainer.callback_metrics, attempt.monitor)
     model = run.trainer.lightning_module
@@ -150,11 +152,3 @@ def _summary(model: Any) -> str:
         return str(namespace.utilities.model_summary.ModelSummary(model, max_depth=2))
     except Exception as err:  # it runs an example input through the model, where there is one
         return f"no summary: {type(err).__name__}: {err}"
-
-
-def _located(err: Exception) -> str:
-    """Return an error with the line of the user's code that raised it."""
-    frames = traceback.extract_tb(err.__traceback__)
-    theirs = [frame for frame in frames if "site-packages" not in frame.filename]
-    frame = (theirs or frames)[-1]
-    return f"{type(err).__name__}: {err} ({frame.filename}:{frame.lineno})"

@@ -1,9 +1,11 @@
 """Pause a training at an optimizer step, and resume it as if it had never stopped.
 
 The state is saved before the validation at the rung, and before the end of an unfinished epoch: an uninterrupted
-training has neither. Lightning's checkpoint holds weights, optimizer, schedules, counters and the user's callbacks.
-The random states, the position in the data and the history of the guard are added. Means that a module logs over a
-training epoch are not saved: after a pause in mid-epoch they cover the rest of it.
+training has neither. Lightning's checkpoint holds optimizer, schedules, counters and the state of callbacks. All
+weights are added, whatever the module's own hooks leave out, the Python state, the random states, the position in the
+data and the history of the guard. Lightning does not call the hooks at an epoch's start when a fit is resumed within
+it: here they are called, before the Python state is restored. Means that a module logs over a training epoch are not
+saved: after a pause in mid-epoch they cover the rest of it.
 """
 
 import inspect
@@ -22,6 +24,7 @@ from opttune.trainer.internals import (
     count_epoch_as_unfinished,
     end_resumption,
     is_mid_epoch,
+    is_sharded,
     limit_steps,
     reload_epochs,
     set_reload_epochs,
@@ -32,6 +35,7 @@ from opttune.trainer.ranks import of_all_ranks
 from opttune.training.attach import count_steps
 from opttune.training.data_order import DataOrder
 from opttune.training.modes import EvalModeSwitch
+from opttune.training.python_state import read_python_state, restore_python_state
 from opttune.training.random_state import read_random_state, set_random_state
 from opttune.training.stop import NEVER, Stop
 
@@ -72,15 +76,22 @@ class PauseAndResume(AnyCallback):
         self._is_ending = False
         self._is_mid_epoch = False
         self._is_saving = False
+        self._is_strict = True
         self._validated_at = -1
         self._max_steps = -1
         self._resumed: dict[str, Any] | None = None
         self._counters: dict[str, Any] = {}
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Convert the weights to double precision: Lightning does so only after it has loaded the checkpoint."""
-        if self._is_resumed and trainer.precision == "64-true":
+        """Prepare a resumed fit to load its checkpoint."""
+        if not self._is_resumed:
+            return
+        if trainer.precision == "64-true":
+            # Lightning does so only after it has loaded the checkpoint
             pl_module.double()
+        if not is_sharded(trainer):
+            # the module may save a part of its weights; all are restored below
+            self._is_strict, pl_module.strict_loading = pl_module.strict_loading, False
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Read what `on_save_checkpoint` added.
@@ -102,6 +113,10 @@ class PauseAndResume(AnyCallback):
                 f"got {trainer.world_size}."
             )
         self._order.resume(self._resumed["order"][trainer.global_rank])
+        if not is_sharded(trainer):
+            pl_module.strict_loading = self._is_strict
+        # loaders that are made from here on see the state as well
+        restore_python_state(trainer, self._resumed["python"][trainer.global_rank])
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Find where to pause, and prepare to resume.
@@ -127,7 +142,7 @@ class PauseAndResume(AnyCallback):
         def on_train_start() -> None:
             replaced.restore()
             own()
-            self._restore_state(trainer)
+            self._restore_state(trainer, pl_module)
 
         replaced = ReplacedHook(pl_module, "on_train_start", on_train_start)
 
@@ -175,6 +190,10 @@ class PauseAndResume(AnyCallback):
             count_epoch_as_unfinished(checkpoint)
         checkpoint[_KEY] = {
             "is_mid_epoch": self._is_mid_epoch,
+            # they share their memory with those of Lightning, and are written once
+            "weights": {} if is_sharded(trainer) else _weights(pl_module),
+            "trainable": {name: one.requires_grad for name, one in pl_module.named_parameters()},
+            "python": of_all_ranks(trainer, read_python_state(trainer)),
             # of every rank, in their order
             "random": of_all_ranks(trainer, read_random_state()),
             "order": of_all_ranks(trainer, self._order.state(self._is_mid_epoch)),
@@ -190,9 +209,18 @@ class PauseAndResume(AnyCallback):
         """Restore the Trainer's settings."""
         self._restore(trainer)
 
-    def _restore_state(self, trainer: Any) -> None:
+    def _restore_state(self, trainer: Any, pl_module: Any) -> None:
         if self._resumed is None:
             return
+        if self._resumed["is_mid_epoch"]:
+            for callback in trainer.callbacks:
+                if not isinstance(callback, AnyCallback):
+                    callback.on_train_epoch_start(trainer, pl_module)
+            pl_module.on_train_epoch_start()
+        _restore_weights(pl_module, self._resumed["weights"])
+        for name, parameter in pl_module.named_parameters():
+            parameter.requires_grad_(self._resumed["trainable"].get(name, parameter.requires_grad))
+        restore_python_state(trainer, self._resumed["python"][trainer.global_rank])
         set_reload_epochs(trainer, self._resumed["reloads"])
         self._guard.resume_from(self._resumed["guard"])
         set_random_state(self._resumed["random"][trainer.global_rank])
@@ -251,6 +279,20 @@ def resume_arguments(trainer: Any, path: Path | None) -> dict[str, Any]:
     if "weights_only" not in inspect.signature(trainer.fit).parameters:
         return {"ckpt_path": path}
     return {"ckpt_path": path, "weights_only": _is_plain(path)}
+
+
+def _weights(module: Any) -> dict[str, torch.Tensor]:
+    """Return all parameters and buffers, also those that a `state_dict` leaves out."""
+    named = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    return {name: tensor.detach() for name, tensor in named}
+
+
+def _restore_weights(module: Any, stored: dict[str, torch.Tensor]) -> None:
+    present = _weights(module)
+    for name, tensor in stored.items():
+        if name not in present or present[name].shape != tensor.shape:
+            raise InputError(f"a paused training cannot be resumed: {name} is made while it trains.")
+        present[name].copy_(tensor)
 
 
 def _is_plain(path: Path) -> bool:

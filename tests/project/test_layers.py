@@ -38,7 +38,7 @@ LAYERS = (
 # which packages may import a library from outside
 OWNERS = {
     "argparse": {"cli"},
-    "cloudpickle": {"engines"},
+    "cloudpickle": {"engines", "training"},
     "filelock": {"integration", "runtime", "storages", "tracking"},
     "lightning": {"engines", "integration", "trainer", "training"},
     "lightning_fabric": {"training"},

@@ -1,0 +1,99 @@
+"""Find out before a search whether its trainings can be paused: one is paused after a step, resumed, and compared."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from opttune.errors import OpttuneError
+from opttune.outcome import StopReason
+from opttune.training.attempt import Attempt, NullListener, TrainingRun
+from opttune.training.errors import located
+from opttune.training.isolation import isolated
+from opttune.training.python_state import plain_state
+from opttune.training.workload import Workload
+
+_NEVER_PAUSED = ("StochasticWeightAveraging",)
+"""Callbacks of Lightning that do not resume a training as if it had never stopped. Their effect comes too late to be
+seen in two steps: with batch norm their last epoch cannot be resumed at all."""
+
+
+def why_not_paused(attempt: Attempt, workload: Workload) -> str:
+    """Return why trainings must not be paused, in words; empty if they can be.
+
+    Two steps without a break are compared with two steps that are paused and resumed between: weights, rates, and the
+    module's own numbers must be equal. Where two trainings without a break already differ, nothing can be told.
+
+    Args:
+        attempt: As in the search; its recipe is trained.
+        workload: The user's model and data.
+    """
+    attempt = replace(attempt, trainer={**attempt.trainer, "limit_val_batches": 1})
+    uninterrupted, run = _train(attempt, workload, stop_at_step=2)
+    if isinstance(uninterrupted, str) or run.total_steps <= 2 or run.steps_done < 2:
+        # what fails without a break is found elsewhere
+        return ""
+    for callback in run.trainer.callbacks:
+        if type(callback).__name__ in _NEVER_PAUSED:
+            return f"{type(callback).__name__} cannot be resumed within a training"
+    with tempfile.TemporaryDirectory(prefix="opttune-") as folder:
+        path = Path(folder) / "paused.ckpt"
+        paused, run = _train(replace(attempt, until_step=1, checkpoint=path), workload)
+        if isinstance(paused, str):
+            return paused
+        if not path.exists():
+            return ""
+        resumed, _ = _train(replace(attempt, resume_from=path), workload, stop_at_step=2)
+    if isinstance(resumed, str):
+        return f"a training that is resumed fails: {resumed}"
+    different = _difference(uninterrupted, resumed)
+    if not different:
+        return ""
+    again, _ = _train(attempt, workload, stop_at_step=2)
+    if isinstance(again, str) or _difference(uninterrupted, again):
+        return ""
+    return f"a training that is resumed is another one than without a break: {different} differs"
+
+
+def _train(
+    attempt: Attempt, workload: Workload, stop_at_step: int | None = None
+) -> tuple[dict[str, Any] | str, TrainingRun]:
+    """Train and return what is compared, or the error in words."""
+    run = TrainingRun(attempt, NullListener(), stop_at_step=stop_at_step, loads_in_process=True)
+    with isolated(attempt.seed):
+        try:
+            run.fit(workload)
+            if attempt.until_step is not None and run.result()[0] is not StopReason.PAUSED:
+                return {}, run
+        except OpttuneError as err:
+            return str(err), run
+        except Exception as err:
+            return located(err), run
+        finally:
+            run.clean_up()
+    return _facts(run.trainer), run
+
+
+def _facts(trainer: Any) -> dict[str, Any]:
+    module = trainer.lightning_module
+    named = (*module.named_parameters(), *module.named_buffers())
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    return {
+        "the number of parameter groups": len(groups),
+        **{f"the rate of group {number}": float(group["lr"]) for number, group in enumerate(groups)},
+        **plain_state(trainer),
+        **{name: tensor.detach().cpu().clone() for name, tensor in named},
+    }
+
+
+def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """Return the first fact that differs; empty if none does."""
+    return next((name for name, value in one.items() if not _equal(value, other.get(name))), "")
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and torch.equal(one.nan_to_num(), other.nan_to_num())
+    return bool(one == other) or (one != one and other != other)

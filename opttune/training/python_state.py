@@ -1,0 +1,311 @@
+"""The Python state of a training: what its module, callbacks and data module keep beside weights and buffers.
+
+Counters, annealed factors, replay buffers and teachers are plain attributes of many modules; a checkpoint of Lightning
+holds none of them. They are pickled together, so that what two of them share they share afterwards too. What belongs to
+the Trainer is replaced by a reference to it. Restoring changes the objects of the new training in place, since its
+loaders may hold them already.
+
+A map-style dataset, a loader or a lock is not stored: the new training has its own. Attributes of Lightning's own
+callbacks are not stored either: they have a `state_dict` for that.
+"""
+
+import io
+import logging
+import pickle
+import random
+import threading
+import types
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+
+from opttune.errors import InputError
+from opttune.trainer.namespaces import NAMESPACES, AnyCallback
+
+_NEVER_STORED = (
+    types.ModuleType, io.IOBase, logging.Handler, threading.Thread, threading.Event, threading.Condition,
+    type(threading.Lock()), type(threading.RLock()), weakref.ReferenceType, torch.jit.ScriptModule, DataLoader, Sampler,
+    np.memmap,
+)  # fmt: skip
+"""Types of things that stay the new training's own."""
+_GROWS = ("append", "add", "push", "store", "insert", "extend")
+"""A dataset with such a method is a buffer that the training fills."""
+_LARGE_BYTES = 1 << 24
+"""A larger array of a data module is data, not state."""
+_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
+_PICKLED_BY_ATTRIBUTES: tuple[Any, ...] = (object.__reduce_ex__, object.__reduce__)
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+class _Own:
+    """Stands in a stored state for what the new training keeps as its own."""
+
+
+_OWN = _Own()
+
+
+def read_python_state(trainer: Any) -> torch.Tensor:
+    """Return the Python state of a training as bytes in a tensor, which `torch.load` reads with `weights_only`.
+
+    Raises:
+        InputError: An attribute cannot be pickled.
+    """
+    owners, known = dict(_owners(trainer)), _known(trainer)
+    state = {name: _attributes(owner) for name, owner in owners.items()}
+    try:
+        stored = _dumps(state, known)
+    except Exception as err:
+        raise InputError(_why_not_stored(state, known, owners, err)) from err
+    return torch.frombuffer(bytearray(stored), dtype=torch.uint8)
+
+
+def restore_python_state(trainer: Any, stored: torch.Tensor) -> None:
+    """Put a Python state back, into the objects of this training.
+
+    Args:
+        trainer: The Trainer of the new training.
+        stored: What `read_python_state` gave.
+
+    Raises:
+        InputError: The state holds something that this training does not have.
+    """
+    known = {key: thing for thing, key in _named(trainer)}
+    state = _Unpickler(io.BytesIO(stored.numpy().tobytes()), known).load()
+    merge = _Merge(known.values())
+    for name, owner in _owners(trainer):
+        own = vars(owner)
+        # past properties and `nn.Module.__setattr__`
+        own.update({key: merge.merged(own.get(key), value) for key, value in state.get(name, {}).items()})
+
+
+def plain_state(trainer: Any) -> dict[str, Any]:
+    """Return the numbers and texts among the attributes, by their names."""
+    return {
+        f"{owner}.{name}": value
+        for owner, thing in _owners(trainer)
+        for name, value in _attributes(thing).items()
+        if isinstance(value, _PLAIN)
+    }
+
+
+def _owners(trainer: Any) -> Iterator[tuple[str, Any]]:
+    """Give everything with Python state, and a name that is the same in each training of a module."""
+    module = trainer.lightning_module
+    for name, part in module.named_modules():
+        if not isinstance(part, torch.jit.ScriptModule) and not type(part).__module__.startswith("torch._dynamo"):
+            yield ".".join(filter(None, (type(module).__name__, name))), part
+    if trainer.datamodule is not None:
+        yield f"data module {type(trainer.datamodule).__name__}", trainer.datamodule
+    for number, callback in enumerate(_user_callbacks(trainer)):
+        yield f"callback {number} {type(callback).__name__}", callback
+
+
+def _user_callbacks(trainer: Any) -> list[Any]:
+    theirs = ("lightning.", "pytorch_lightning.")
+    return [
+        callback
+        for callback in trainer.callbacks
+        if not isinstance(callback, AnyCallback) and not type(callback).__module__.startswith(theirs)
+    ]
+
+
+def _attributes(owner: Any) -> dict[str, Any]:
+    """Return the attributes that torch and Lightning have not put there; a method bound to the instance is none."""
+    bare = _BARE_MODULE if isinstance(owner, nn.Module) else frozenset()
+    for namespace in NAMESPACES:
+        if isinstance(owner, namespace.LightningModule | namespace.LightningDataModule):
+            bare = _BARE_LIGHTNING
+    return {
+        name: value for name, value in vars(owner).items() if name not in bare and not isinstance(value, _FUNCTIONS)
+    }
+
+
+def _names_of_bare(*owners: Any) -> frozenset[str]:
+    return frozenset(name for owner in owners for name in vars(owner)) - {"training"}
+
+
+_BARE_MODULE = _names_of_bare(nn.Module())
+_BARE_LIGHTNING = _names_of_bare(
+    *(kind() for namespace in NAMESPACES for kind in (namespace.LightningModule, namespace.LightningDataModule))
+) | {"_metric_attributes", "_compiler_ctx", "_param_requires_grad_state", "_log_hyperparams"}
+
+
+def _named(trainer: Any) -> Iterator[tuple[Any, str]]:
+    """Give each thing that a new training has too, with a name for it."""
+    module = trainer.lightning_module
+    yield trainer, "trainer"
+    yield trainer.strategy, "strategy"
+    for name, part in module.named_modules(remove_duplicate=False):
+        yield part, f"module {name}"
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        yield parameter, f"tensor {name}"
+    for name, buffer in module.named_buffers(remove_duplicate=False):
+        yield buffer, f"tensor {name}"
+    if trainer.datamodule is not None:
+        yield trainer.datamodule, "data module"
+    configs = [config.scheduler for config in trainer.lr_scheduler_configs]
+    lists = {
+        "callback": trainer.callbacks, "logger": trainer.loggers, "optimizer": trainer.optimizers, "scheduler": configs
+    }  # fmt: skip
+    for kind, things in lists.items():
+        for number, thing in enumerate(things):
+            yield thing, f"{kind} {number}"
+
+
+def _known(trainer: Any) -> dict[int, str]:
+    known = {id(thing): key for thing, key in _named(trainer)}
+    for value in [] if trainer.datamodule is None else vars(trainer.datamodule).values():
+        if isinstance(value, torch.Tensor | np.ndarray) and value.nbytes > _LARGE_BYTES:
+            known[id(value)] = ""
+    return known
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def __init__(self, file: io.BytesIO, known: dict[int, str]) -> None:
+        super().__init__(file, protocol=5)
+        self._known = known
+
+    def persistent_id(self, thing: Any) -> str | None:
+        """Return the name of what is not stored; an empty one for what the new training keeps as its own."""
+        if isinstance(thing, _PLAIN):
+            return None
+        key = self._known.get(id(thing))
+        if key is not None:
+            return key
+        return "" if _is_never_stored(thing) else None
+
+
+def _is_never_stored(thing: Any) -> bool:
+    if isinstance(thing, Dataset) and not isinstance(thing, IterableDataset):
+        return not any(hasattr(type(thing), method) for method in _GROWS)
+    return isinstance(thing, _NEVER_STORED)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, known: dict[str, Any]) -> None:
+        super().__init__(file)
+        self._known = known
+
+    def persistent_load(self, key: str) -> Any:
+        """Return what a name refers to in this training."""
+        if not key:
+            return _OWN
+        if key not in self._known:
+            raise InputError(f"a paused training cannot be resumed: its {key} is made while it trains.")
+        return self._known[key]
+
+
+def _dumps(state: Any, known: dict[int, str]) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file, known).dump(state)
+    return file.getvalue()
+
+
+def _why_not_stored(
+    state: dict[str, dict[str, Any]], known: dict[int, str], owners: dict[str, Any], error: Exception
+) -> str:
+    for owner, attributes in state.items():
+        for name, value in attributes.items():
+            try:
+                _dumps(value, known)
+            except Exception as err:
+                return (
+                    f"{type(owners[owner]).__name__}.{name} cannot be stored with a pause "
+                    f"({type(err).__name__}: {str(err).splitlines()[0] if str(err) else 'no message'})"
+                )
+    return f"the module's attributes cannot be stored with a pause ({error})"
+
+
+class _Merge:
+    """Makes a training's own objects equal to stored ones, in place wherever that can be done.
+
+    Two stored things that share a third share it afterwards too.
+
+    Args:
+        known: What belongs to this training already.
+    """
+
+    def __init__(self, known: Iterable[Any]) -> None:
+        self._done = {id(thing): thing for thing in known}
+        self._taken = set(self._done)
+
+    def merged(self, own: Any, stored: Any) -> Any:
+        """Return what is to stand at a place.
+
+        Args:
+            own: What this training has there; None if nothing.
+            stored: What the paused one had there.
+
+        Raises:
+            InputError: It had something there that is not stored, and this training has nothing.
+        """
+        if stored is _OWN:
+            if own is None:
+                raise InputError("a paused training cannot be resumed: it has made something that cannot be stored.")
+            return own
+        if isinstance(stored, _PLAIN):
+            return stored
+        if id(stored) not in self._done:
+            if type(own) is not type(stored) or id(own) in self._taken:
+                own = stored
+            # noted before its parts are merged: a thing may hold itself
+            self._done[id(stored)] = own
+            self._taken.add(id(own))
+            self._done[id(stored)] = self._fill(own, stored)
+        return self._done[id(stored)]
+
+    def _fill(self, own: Any, stored: Any) -> Any:
+        """Make a thing equal to a stored one of its type, which it may be itself, and return it."""
+        if isinstance(stored, dict):
+            self._fill_dict(own, stored)
+        elif isinstance(stored, list | deque):
+            items = [self.merged(*pair) for pair in zip(_padded(own, stored), stored, strict=True)]
+            if isinstance(stored, deque) and own.maxlen != stored.maxlen:
+                own = stored
+            own.clear()
+            own.extend(items)
+        elif isinstance(stored, set):
+            elements = set(stored)
+            own.clear()
+            own.update(elements)
+        elif type(stored) is tuple:
+            return tuple(self.merged(*pair) for pair in zip(_padded(own, stored), stored, strict=True))
+        elif isinstance(stored, torch.Generator):
+            own.set_state(stored.get_state())
+        elif isinstance(stored, np.random.Generator):
+            own.bit_generator.state = stored.bit_generator.state
+        elif isinstance(stored, random.Random):
+            own.setstate(stored.getstate())
+        elif _is_made_of_attributes(stored):
+            attributes = {name: value for name, value in vars(stored).items() if not isinstance(value, _FUNCTIONS)}
+            vars(own).update({name: self.merged(vars(own).get(name), value) for name, value in attributes.items()})
+        else:
+            return stored
+        return own
+
+    def _fill_dict(self, own: Any, stored: dict[Any, Any]) -> None:
+        items = {key: self.merged(own.get(key) if own is not stored else None, value) for key, value in stored.items()}
+        own.clear()
+        own.update(items)
+
+
+def _padded(own: Any, stored: Any) -> list[Any]:
+    """Return the items of an own sequence, as many as a stored one has; None where there is none."""
+    items = [] if own is stored else list(own)[: len(stored)]
+    return items + [None] * (len(stored) - len(items))
+
+
+def _is_made_of_attributes(thing: Any) -> bool:
+    """Return whether the `__dict__` is all that an object holds."""
+    if not hasattr(thing, "__dict__") or isinstance(thing, torch.Tensor | np.ndarray | type):
+        return False
+    kind = type(thing)
+    # a type that says itself how it is pickled may hold more
+    return isinstance(thing, nn.Module) or (kind.__reduce_ex__, kind.__reduce__) == _PICKLED_BY_ATTRIBUTES
