@@ -105,7 +105,8 @@ class PauseAndResume(AnyCallback):
             raise InputError(
                 "a training is resumed from the checkpoint of a paused one, got a checkpoint of another kind."
             )
-        self._resumed = checkpoint[_KEY]
+        # checkpoints of before December 2026 hold less
+        self._resumed = {"weights": {}, "trainable": {}, "python": [], **checkpoint[_KEY]}
         self._counters = {"loops": checkpoint["loops"]}
         if len(self._resumed["order"]) != trainer.world_size:
             raise InputError(
@@ -116,7 +117,7 @@ class PauseAndResume(AnyCallback):
         if not is_sharded(trainer):
             pl_module.strict_loading = self._is_strict
         # loaders that are made from here on see the state as well
-        restore_python_state(trainer, self._resumed["python"][trainer.global_rank])
+        self._restore_python_state(trainer)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Find where to pause, and prepare to resume.
@@ -209,6 +210,10 @@ class PauseAndResume(AnyCallback):
         """Restore the Trainer's settings."""
         self._restore(trainer)
 
+    def _restore_python_state(self, trainer: Any) -> None:
+        if self._resumed is not None and (stored := self._resumed["python"]):
+            restore_python_state(trainer, stored[trainer.global_rank])
+
     def _restore_state(self, trainer: Any, pl_module: Any) -> None:
         if self._resumed is None:
             return
@@ -220,7 +225,7 @@ class PauseAndResume(AnyCallback):
         _restore_weights(pl_module, self._resumed["weights"])
         for name, parameter in pl_module.named_parameters():
             parameter.requires_grad_(self._resumed["trainable"].get(name, parameter.requires_grad))
-        restore_python_state(trainer, self._resumed["python"][trainer.global_rank])
+        self._restore_python_state(trainer)
         set_reload_epochs(trainer, self._resumed["reloads"])
         self._guard.resume_from(self._resumed["guard"])
         set_random_state(self._resumed["random"][trainer.global_rank])

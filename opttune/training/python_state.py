@@ -45,7 +45,7 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
 class _Own:
-    """Stands in a stored state for what the new training keeps as its own."""
+    """Marks in a stored state what the new training keeps as its own."""
 
 
 _OWN = _Own()
@@ -134,7 +134,7 @@ def _names_of_bare(*owners: Any) -> frozenset[str]:
 _BARE_MODULE = _names_of_bare(nn.Module())
 _BARE_LIGHTNING = _names_of_bare(
     *(kind() for namespace in NAMESPACES for kind in (namespace.LightningModule, namespace.LightningDataModule))
-) | {"_metric_attributes", "_compiler_ctx", "_param_requires_grad_state", "_log_hyperparams"}
+)
 
 
 def _named(trainer: Any) -> Iterator[tuple[Any, str]]:
@@ -237,7 +237,7 @@ class _Merge:
         self._taken = set(self._done)
 
     def merged(self, own: Any, stored: Any) -> Any:
-        """Return what is to stand at a place.
+        """Return what belongs at a place.
 
         Args:
             own: What this training has there; None if nothing.

@@ -82,7 +82,8 @@ class Story:
 
     @property
     def seen(self):
-        return [one for model in self.models for one in getattr(model, "seen", [])]
+        # a pause carries the list to the next model
+        return getattr(self.models[-1], "seen", [])
 
     @property
     def end(self):
