@@ -33,7 +33,7 @@ from opttune.algorithms.draws import (
 from opttune.algorithms.gaussian_process import GaussianProcess
 from opttune.algorithms.line_search import is_searchable, next_points
 from opttune.algorithms.lr_bounds import cap_learning_rates
-from opttune.algorithms.observations import Observation
+from opttune.algorithms.observations import Observation, latest
 from opttune.algorithms.prior_shift import SHIFTS, posterior, shift_priors, within_ranges, without_priors
 from opttune.errors import InputError
 from opttune.space.model import Branch, Choice, Range, Scalar, Space
@@ -190,7 +190,7 @@ class _Draws:
         self._seen = seen
         with_value = [one for one in observations if one.values]
         # a trial counts by its latest value, whatever the rung
-        self._best = min(with_value, key=lambda one: one.values[-1], default=None)
+        self._best = min(with_value, key=lambda one: latest(one.values), default=None)
         self._prior_share = PRIOR_SHARE if settings.uses_prior else 0.0
         self._shift_probabilities = posterior() if model is None else model.shift_probabilities
         self._shifted: dict[float, Space] = {}

@@ -21,6 +21,7 @@ from opttune.guard.rules import (
     judge_stall,
     looks_for_blow_up,
     stall_timing,
+    telling,
 )
 from opttune.guard.steps import StepRecord
 from opttune.outcome import StopReason
@@ -134,10 +135,13 @@ class RunHistory:
         timing = stall_timing(step, self._total_steps, self._risen_until, self._rules)
         if timing is Timing.DUE and is_blown_up(list(filter(isfinite, self._losses)), self._rules):
             return None
-        if timing is Timing.EARLY or (self._is_waiting and len(self._validations) < _LEAST_VALIDATIONS):
+        if timing is Timing.EARLY:
+            return None
+        validations = telling(self._validations, self._losses)
+        if self._is_waiting and len(validations) < _LEAST_VALIDATIONS:
             self._keep_stall(timing is not Timing.LATE)
             return None
-        if timing is Timing.DUE and len(self._validations) < _LEAST_VALIDATIONS:
+        if timing is Timing.DUE and len(validations) < _LEAST_VALIDATIONS:
             self._is_waiting = has_stalled(self._losses, self._rules)
             self._keep_stall(self._is_waiting)
             if self._is_waiting:
@@ -146,7 +150,7 @@ class RunHistory:
         self._keep_stall(False)
         if timing is Timing.LATE:
             return None
-        return judge_stall(self._losses, self._validations, self._mode, self._rules, step)
+        return judge_stall(self._losses, validations, self._mode, self._rules, step)
 
     def _keep_stall(self, keep: bool) -> None:
         if not keep:

@@ -264,7 +264,7 @@ def _progress_of(record: TrialRecord, sign: float) -> TrialProgress | None:
     values += [] if record.value is None else [record.value]
     return TrialProgress(
         number=record.number,
-        values=tuple(sign * value for value in values if value is not None),
+        values=tuple(None if value is None else sign * value for value in values),
         steps=record.steps,
         stopped_at=record.stopped_at,
         is_paused=record.is_paused,

@@ -139,7 +139,8 @@ class TrialStore:
     def save_pause(self, number: int, outcome: Outcome) -> None:
         """Save that a training waits at a rung; it is not trained up to there again."""
         pauses = [pause.to_dict() for pause in self.record(number).pauses]
-        self._storage.set_trial_intermediate_value(self._trial_id(number), outcome.steps, outcome.value or 0.0)
+        if outcome.value is not None:
+            self._storage.set_trial_intermediate_value(self._trial_id(number), outcome.steps, outcome.value)
         self._save(number, RUNGS, [*pauses, outcome.to_dict()])
 
     def save_outcome(self, number: int, outcome: Outcome, steps_spent: int) -> None:
