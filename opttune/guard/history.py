@@ -56,7 +56,7 @@ class RunHistory:
     def __init__(self, guard: Guard, total_steps: int, mode: str = "min", is_whole: bool = True) -> None:
         # rules that no longer apply are switched off
         self._rules = guard if is_whole else replace(guard, blow_up=False, stall=False)
-        self._total_steps = total_steps
+        self._guard, self._total_steps = guard, total_steps
         self._mode = mode
         self._losses: list[float] = []
         self._validations: list[float] = []
@@ -125,7 +125,9 @@ class RunHistory:
         """Restore what `progress` returned."""
         self._losses, self._validations = list(progress["losses"]), list(progress["validations"])
         self._highest_lr, self._risen_until = progress["highest_lr"], progress["risen_until"]
-        self._rules = replace(self._rules, blow_up=progress["blow_up"], stall=progress["stall"])
+        # a rule may have been switched off meanwhile
+        blow_up, stall = self._guard.blow_up and progress["blow_up"], self._guard.stall and progress["stall"]
+        self._rules = replace(self._rules, blow_up=blow_up, stall=stall)
         self._is_waiting = progress["is_waiting"]
         self._alarms.resume_from(progress["alarms"])
 

@@ -10,10 +10,12 @@ the second lowest of them), and `m` the median of the last `W = max(8, 20% of th
   `max(10 steps, 1%)` to 20% of the length; one spike, or a rise that comes down again, ends nothing.
   Where `L0` is near or below zero, `m - L0 > max(0.5 |L0|, 10 MAD of the first W losses)` takes its place;
 - stall: `m > 0.995 L0`, also with the median of the last three for `m`, ends the run, unless a validation was better
-  than the first by 2%. Validations that are not finite do not count, nor those that are exactly equal while
-  the loss varies: averaged weights that are not trained yet, or a metric that is seldom logged. It is checked once, at 10% of the length (at least 20 steps) and at least 5% of it after the learning rate last rose. A loss far above the first is left to blow-up: it may be a catapult, and the check waits
-  until it is down. A loss that is noised, smoothed or mixed may stay level while the model learns: the
-  check waits for the second validation, until half of the length, and ends nothing without it.
+  than the first by 2%. Validations that are not finite do not count, nor those that are exactly equal while the loss
+  varies: averaged weights that are not trained yet, or a metric that is seldom logged. It is checked once, at 10% of
+  the length (at least 20 steps) and at least 5% of it after the learning rate last rose. A loss far above the first is
+  left to blow-up: it may be a catapult, and the check waits until it is down. A loss that is noised, smoothed or mixed
+  may stay level while the model learns: the check waits for the second validation, until half of the length, and ends
+  nothing without it.
 
 In a training of unknown length only the first 18 losses are checked for runaway and blow-up. Non-finite losses that
 a GradScaler skips are part of no median.
@@ -382,9 +384,10 @@ def judge_stall(
     if not has_stalled(losses, guard) or has_improved(validations, mode, guard):
         return None
     finite = list(filter(isfinite, losses))
+    first, recent = reference_loss(finite, guard), recent_median(finite, guard)
     message = (
-        f"the loss did not fall: its median was {recent_median(finite, guard):.4g} at step {step}, "
-        f"the first {reference_loss(finite, guard):.4g}; nor did a validation improve by {guard.stall_veto_fraction:.0%}"
+        f"the loss did not fall: its median was {recent:.4g} at step {step}, "
+        f"the first {first:.4g}; nor did a validation improve by {guard.stall_veto_fraction:.0%}"
     )
     return StopDecision(StopReason.STALL, step, message)
 

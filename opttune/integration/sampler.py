@@ -21,6 +21,8 @@ from opttune.algorithms.proposal import SamplerSettings, propose
 from opttune.integration.observations import read_observation
 from opttune.space.model import Space
 from opttune.space.parse import load_space
+from opttune.storages.records import OUTCOME, read_trial
+from opttune.study.guard_rules import silenced
 
 _ONE_AT_A_TIME = Lock()
 """Threads that share a study see one another's trials. Of the module, since a sampler is pickled with its study."""
@@ -98,7 +100,13 @@ class OpttuneSampler(BaseSampler):
         configuration = self._configurations.get(trial.number)
         if configuration is None:
             others = self._read_others(study, trial.number)
-            observations = [one.observation for one in others if one.observation is not None]
+            # what a rule of the guard has ended that is off now says nothing
+            off = silenced(read_trial(one.trial) for one in others)
+            observations = [
+                one.observation
+                for one in others
+                if one.observation is not None and not (off and _reason(one.trial) in off)
+            ]
             tried = [one.configuration for one in others]
             configuration = propose(self._space, trial.number, self._seed, observations, tried, self._settings)
             self._configurations[trial.number] = configuration
@@ -132,6 +140,10 @@ class _SeenTrial:
     trial: FrozenTrial
     observation: Observation | None
     configuration: Configuration
+
+
+def _reason(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get(OUTCOME, {}).get("reason", ""))
 
 
 def _parameter_names(space: Space) -> set[str]:

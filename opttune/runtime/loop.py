@@ -10,7 +10,7 @@ from opttune.errors import DiskFullError, OpttuneError, StudyError
 from opttune.job import Role
 from opttune.outcome import Outcome, StopReason
 from opttune.runtime.checkpoints import CheckpointStore
-from opttune.runtime.policy import Action, Policy, Spent, Train
+from opttune.runtime.policy import Action, Policy, Repeat, Spent, Train
 from opttune.runtime.progress import ProgressReporter, TrainingListener
 from opttune.runtime.recorder import TrialRecorder
 from opttune.runtime.signals import GRACE_SECONDS, DeferredInterrupts
@@ -150,6 +150,9 @@ class TrainingLoop:
         match action:
             case Train():
                 claimed = self.store.claim_run(action.job)
+            case Repeat():
+                self.store.trials.repeat(action.number)
+                claimed = self._ask()
             case Promote():
                 trials = self.store.trials
                 claimed = trials.record(action.number) if trials.claim(action.number) else None

@@ -99,6 +99,12 @@ class TrialStore:
         self._hold(trial_id)
         return optuna.Trial(self._study, trial_id)
 
+    def repeat(self, number: int) -> None:
+        """Add a trial with the parameters of another one, which waits to be asked for."""
+        fixed = {"fixed_params": self._storage.get_trial(self._trial_id(number)).params}
+        waiting = create_trial(state=TrialState.WAITING, system_attrs=fixed)
+        self._storage.create_new_trial(self._study_id, template_trial=waiting)
+
     def add(self, job: TrainingJob) -> None:
         """Add a training that waits to be claimed."""
         waiting = create_trial(state=TrialState.WAITING, user_attrs={JOB: job.to_dict()})
