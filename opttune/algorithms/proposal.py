@@ -14,7 +14,7 @@ docs/the_search.md has the cost of the search without each part. The shares and 
 for development (`benchmarks/search_bench/tables.py`) where nothing else is said.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import log10
@@ -80,6 +80,30 @@ class SamplerSettings:
         for name in ("model_share", "mutation_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"SamplerSettings: {name} must be from 0 to 1, got {getattr(self, name)!r}.")
+
+
+def propose_without(
+    left_out: Collection[str],
+    space: Space,
+    number: int,
+    seed: int,
+    observations: Sequence[Observation],
+    others: Sequence[Parameters],
+    settings: SamplerSettings,
+) -> Parameters:
+    """Return the parameters of a trial of any optimizer but some; the other arguments are those of `propose`."""
+    names = [branch.name for branch in space.optimizers if branch.name not in left_out]
+    if not names or len(names) == len(space.optimizers):
+        return propose(space, number, seed, observations, others, settings)
+    rest = replace(space, optimizers=tuple(branch for branch in space.optimizers if branch.name in names))
+    shown = [one for one in observations if one.parameters.get("optimizer") in names]
+    tried = [one for one in others if one.get("optimizer") in names]
+    if len(names) > 1:
+        return propose(rest, number, seed, shown, tried, settings)
+    # a space with one optimizer does not name it
+    alone = [replace(one, parameters=_without_optimizer(one.parameters)) for one in shown]
+    found = propose(rest, number, seed, alone, [_without_optimizer(one) for one in tried], settings)
+    return {"optimizer": names[0], **found}
 
 
 def propose(

@@ -28,6 +28,7 @@ def silenced(records: Iterable[TrialRecord], baseline: TrialRecord | None = None
         baseline: The training of the module's own optimizer, if there is one.
     """
     ended: dict[StopReason, list[TrialRecord]] = {rule: [] for rule in _FIELDS}
+    any_broke = False
     found: dict[StopReason, str] = {}
     for record in records:
         last = record.last
@@ -37,19 +38,22 @@ def silenced(records: Iterable[TrialRecord], baseline: TrialRecord | None = None
             ended[last.reason].append(record)
         elif not last.has_diverged:
             break
+        else:
+            # rates that are too high have been seen, so lower ones may be so as well
+            any_broke = True
         for rule in _FIELDS.keys() - found.keys():
-            if why := _why(rule, ended[rule], baseline):
+            if why := _why(rule, ended[rule], baseline, any_broke):
                 found[rule] = why
     return {rule: found[rule] for rule in _FIELDS if rule in found}
 
 
-def _why(rule: StopReason, ended: Sequence[TrialRecord], baseline: TrialRecord | None) -> str:
+def _why(rule: StopReason, ended: Sequence[TrialRecord], baseline: TrialRecord | None, any_broke: bool) -> str:
     """Return a sentence if a rule that has ended these trials, while none came through, is off; else empty."""
     if not ended:
         return ""
     rates = [rate for record in ended if (rate := record.rate) is not None]
     of_optimizer = [[one.rate for one in ended if one.optimizer == name and one.rate] for name in optimizers(ended)]
-    is_wide = any(own and max(own) >= _TEN_TIMES * min(own) for own in of_optimizer)
+    is_wide = not any_broke and any(own and max(own) >= _TEN_TIMES * min(own) for own in of_optimizer)
     is_baseline = baseline is not None and baseline.outcome is not None and baseline.outcome.reason is rule
     if not (is_wide or is_baseline or len(ended) >= _MOST_ENDED):
         return ""
