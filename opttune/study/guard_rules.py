@@ -17,7 +17,7 @@ _TOLD_NOTHING = (StopReason.FAILED, StopReason.OUT_OF_MEMORY, StopReason.INTERRU
 _TEN_TIMES = 9.9
 """Rates that differ by this factor are ten times apart, but for rounding."""
 _MOST_ENDED = 4
-"""So many trials in a row switch a rule off whatever their rates. Chosen by hand."""
+"""As many trials in a row switch a rule off whatever their rates. Chosen by hand."""
 
 
 def silenced(records: Iterable[TrialRecord], baseline: TrialRecord | None = None) -> dict[StopReason, str]:
@@ -48,7 +48,7 @@ def silenced(records: Iterable[TrialRecord], baseline: TrialRecord | None = None
 
 
 def _why(rule: StopReason, ended: Sequence[TrialRecord], baseline: TrialRecord | None, any_broke: bool) -> str:
-    """Return a sentence if a rule that has ended these trials, while none came through, is off; else empty."""
+    """Return a sentence if a rule that has ended these trials, while none finished, is off; else empty."""
     if not ended:
         return ""
     rates = [rate for record in ended if (rate := record.rate) is not None]

@@ -22,7 +22,7 @@ def may_log(trainer: Any, monitor: str, logged: Collection[str]) -> bool:
     validates = sum(number for number in trainer.num_val_batches if number) > 0
     module = trainer.lightning_module
     owners = [module, *trainer.callbacks]
-    # a value of its own, such as a hyperparameter, may hold the name
+    # an attribute, such as a hyperparameter, may hold the name
     own = [value for value in vars(module).values() if isinstance(value, str)]
     texts = {*own, *(text for owner in owners for text in _texts(owner, validates))}
     ends = [text for text in texts if len(text) >= _LEAST_LETTERS and monitor.endswith(text)]
