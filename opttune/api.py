@@ -151,10 +151,10 @@ def run_plan(
         settled = store.settle_space(settle_for(config, inspection, earlier), inspection.total_steps)
         config = replace(with_settled_space(config, settled), pauses=config.pauses and not inspection.not_paused)
         StudyMetadata.of(config, inspection, mlflow_uri).keep(store.study, config.out_dir)
-        store.study.sampler = OpttuneSampler(config.space, seed=config.seed)
+        store.study.sampler = sampler = OpttuneSampler(config.space, seed=config.seed)
         # held to the end of all, where locks are let go
         with interrupts, opened:
-            result = _run(config, workload, trains, inspection, store, interrupts, mlflow_uri, progress)
+            result = _run(config, workload, trains, inspection, store, sampler, interrupts, mlflow_uri, progress)
     if result is None:
         raise KeyboardInterrupt
     return result
@@ -166,6 +166,7 @@ def _run(
     engine: Engine,
     inspection: ModelInspection,
     store: StudyStore,
+    sampler: OpttuneSampler,
     interrupts: DeferredInterrupts,
     tracking_uri: str,
     progress: bool,
@@ -182,7 +183,8 @@ def _run(
     )
     begin_run(run, config, inspection, workload)
     with make_reporter(progress) as reporter:
-        loop = TrainingLoop(SearchPolicy(config, inspection), store, engine, run, reporter, interrupts)
+        policy = SearchPolicy(config, inspection)
+        loop = TrainingLoop(policy, store, engine, run, reporter, interrupts, sampler.leave_out)
         reporter.search_started(config, inspection, store.records(), store.steps_seen)
         status = "FAILED"
         try:

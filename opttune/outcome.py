@@ -23,7 +23,7 @@ class StopReason(StrEnum):
     STALL = "stall"
     """The loss had not fallen after the warmup, and no validation had improved."""
     PAUSED = "paused"
-    """It waits at a rung of the search with its state saved; its value is the metric at that rung."""
+    """It waits at a rung of the search with its state saved; its value is the metric at that rung, if it has one."""
     OUTRANKED = "outranked"
     """It was paused at a rung and not promoted; it is never resumed. Its value is the metric at that rung."""
     PRUNED = "pruned"
@@ -37,7 +37,7 @@ class StopReason(StrEnum):
 
     @property
     def has_value(self) -> bool:
-        """Whether a run that ended for this reason has a value, at its full length or at a rung."""
+        """Whether a run that ended for this reason may have a value, at its full length or at a rung."""
         return self.counts or self in (StopReason.PAUSED, StopReason.OUTRANKED)
 
     @property
@@ -62,17 +62,18 @@ class Outcome:
 
     Attributes:
         reason: Why the run ended.
-        value: The monitored metric at the end, or at the rung of a paused run; None where the run reached neither.
+        value: The monitored metric at the end, or at the rung of a paused run; None where the run reached neither, or
+            where the metric is not defined yet at the rung.
         steps: Optimizer steps done.
         total_steps: Optimizer steps of the full length.
         seconds: Wall time of the run.
         message: One sentence on the stop, with its numbers; empty for a completed run.
-        traceback: The error's traceback for a failed run, else empty.
+        traceback: The traceback of the error that ended it, if any; else empty.
         replaced: The module's own optimizer, in words, where a recipe replaced it; else empty.
         groups: Table of the optimizer's parameter groups in Markdown; empty where the module kept its own.
         state_bytes: Bytes of the optimizer's state at the end; 0 also where none was built.
         alarms: What the guard noticed without ending the run, one sentence each; empty where it noticed nothing.
-        stopped_lr: The learning rate at which the guard ended the run; None where it did not.
+        stopped_lr: The learning rate at which the run diverged or stalled; None where it did neither.
 
     Raises:
         InputError: A field is of the wrong kind, or the reason does not go with the value.
@@ -101,7 +102,7 @@ class Outcome:
             raise InputError(f"outcome: reason must be a StopReason, got {shown(self.reason)}.")
         if self.value is not None and not is_number(self.value):
             raise InputError(f"outcome: value must be a finite number or None, got {shown(self.value)}.")
-        if self.reason.has_value != (self.value is not None):
+        if self.reason.counts > (self.value is not None) or self.reason.has_value < (self.value is not None):
             raise InputError(f"outcome: reason {self.reason!s} does not go with value {self.value!r}.")
         for name in ("steps", "total_steps", "state_bytes"):
             count = getattr(self, name)
@@ -114,6 +115,12 @@ class Outcome:
         for name in ("message", "traceback", "replaced", "groups", "alarms"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"outcome: {name} must be text, got {shown(getattr(self, name))}.")
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether the training diverged; a metric alone that was NaN at the end says nothing of the learning rate."""
+        is_of_metric = self.stopped_lr is None and self.steps >= self.total_steps
+        return self.reason.is_divergence and not (self.reason is StopReason.NON_FINITE and is_of_metric)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Outcome":

@@ -108,6 +108,17 @@ class TrialRecord:
         return self.outcome is None and self.state == "running"
 
     @property
+    def optimizer(self) -> str:
+        """The name of its optimizer; empty without a recipe."""
+        return self.recipe.optimizer.name if self.recipe else ""
+
+    @property
+    def rate(self) -> float | None:
+        """Its learning rate; None if it has none."""
+        rate = self.recipe.optimizer.get("lr") if self.recipe else None
+        return float(rate) if isinstance(rate, int | float) else None
+
+    @property
     def rung(self) -> float | None:
         """The highest share of the full length at which it was compared with other trials; None before the first."""
         if self.value is not None:

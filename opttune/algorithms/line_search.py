@@ -17,7 +17,7 @@ from math import inf, log10
 from typing import TypeGuard
 
 from opttune.algorithms.draws import Parameters
-from opttune.algorithms.observations import Observation
+from opttune.algorithms.observations import Observation, first_telling
 from opttune.algorithms.successive_halving import TrialProgress
 from opttune.space.model import Field, Range, Space
 
@@ -33,7 +33,8 @@ class LinePoint:
 
     Attributes:
         rate: The learning rate.
-        value: The metric at the first rung; lower is better, infinite if the trial failed before.
+        value: The metric at the first rung that tells trials apart; lower is better, infinite if the trial failed
+            before, or has no value there.
     """
 
     rate: float
@@ -81,10 +82,11 @@ def next_points(space: Space, observations: Sequence[Observation]) -> list[Param
     for branch in space.optimizers:
         name = f"{branch.name}.lr"
         own = [one for one in observations if isinstance(one.parameters.get(name), int | float)]
-        points = [LinePoint(float(one.parameters[name] or 0), _first_value(one)) for one in own]
+        values = first_telling([one.values for one in own])
+        points = [LinePoint(float(one.parameters[name] or 0), value) for one, value in zip(own, values, strict=True)]
         rate = next_rate(branch.get("lr"), points)
         if rate is not None:
-            found.append({**min(own, key=_first_value).parameters, name: rate})
+            found.append({**own[values.index(min(values))].parameters, name: rate})
     return found
 
 
@@ -97,10 +99,7 @@ def is_being_searched(space: Space, progress: Sequence[TrialProgress], optimizer
         optimizer: The optimizer's name.
     """
     field = next((branch.get("lr") for branch in space.optimizers if branch.name == optimizer), None)
-    own = [one for one in progress if one.optimizer == optimizer]
-    points = [LinePoint(one.rate, _first_value(one)) for one in own if one.rate is not None]
+    own = [one for one in progress if one.optimizer == optimizer and one.rate is not None]
+    values = first_telling([one.values for one in own])
+    points = [LinePoint(one.rate or 0.0, value) for one, value in zip(own, values, strict=True)]
     return len(points) > 1 and next_rate(field, points) is not None
-
-
-def _first_value(one: Observation | TrialProgress) -> float:
-    return one.values[0] if one.values else inf

@@ -7,9 +7,14 @@ other bad value. Where it departs: scores are cut off above, and failed trials t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from math import inf
 from statistics import NormalDist
 
 from opttune.space.model import Scalar
+
+Values = tuple[float | None, ...]
+"""The metric at each rung that a trial has reached, lower is better; None where it is not defined."""
 
 _NORMAL = NormalDist()
 _WORST_SCORE = 0.5
@@ -23,16 +28,49 @@ class Observation:
 
     Attributes:
         parameters: Its Optuna parameters.
-        values: The metric at each rung that it has reached, the end of the full length last; lower is better.
-            Empty if the guard stopped it before the first rung.
+        values: The metric at each rung that it has reached, the end of the full length last; lower is better. None
+            where it is not defined, but for the last. Empty if the guard stopped it before the first rung.
         failed_at: Share of the full length at which the guard, or a lack of memory, ended it; None if it did not fail.
         diverged_lr: Learning rate at which its loss diverged; None if it did not.
     """
 
     parameters: Mapping[str, Scalar]
-    values: tuple[float, ...] = ()
+    values: Values = ()
     failed_at: float | None = None
     diverged_lr: float | None = None
+
+
+def latest(values: Values) -> float:
+    """Return a trial's latest value; infinity if it has none.
+
+    Example:
+        >>> latest((None, 0.5, None)), latest((None,))
+        (0.5, inf)
+    """
+    return next((value for value in reversed(values) if value is not None), inf)
+
+
+def is_equal(values: Sequence[float | None]) -> bool:
+    """Return whether values at a rung tell nothing: all are equal, or none is defined. A single one may tell.
+
+    Example:
+        >>> is_equal([0.5, 0.5, None]), is_equal([0.5, 0.4]), is_equal([0.5]), is_equal([None])
+        (True, False, False, True)
+    """
+    defined = [value for value in values if value is not None]
+    return not defined or (len(defined) > 1 and len(set(defined)) == 1)
+
+
+def first_telling(trials: Sequence[Values]) -> list[float]:
+    """Return each trial's value at the first rung that tells trials apart; infinity where it has none there.
+
+    Example:
+        >>> first_telling([(0.5, 0.3), (0.5, 0.2), ()]), first_telling([(0.5,), (0.4, 0.1)])
+        ([0.3, 0.2, inf], [0.5, 0.4])
+    """
+    columns = list(zip_longest(*trials))
+    telling = next((column for column in columns if not is_equal(column)), columns[0] if columns else ())
+    return [inf if value is None else value for value in telling] or [inf] * len(trials)
 
 
 def scores(observations: Sequence[Observation]) -> list[float]:
@@ -57,7 +95,7 @@ def best_first(observations: Sequence[Observation]) -> list[int]:
     alive, failed = {}, {}
     for index, one in enumerate(observations):
         if one.failed_at is None and one.values:
-            alive[index] = one.values[-1]
+            alive[index] = latest(one.values)
         else:
             failed[index] = -(one.failed_at or 0.0)
     return sorted(alive, key=alive.__getitem__) + sorted(failed, key=failed.__getitem__)

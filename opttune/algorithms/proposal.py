@@ -14,7 +14,7 @@ docs/the_search.md has the cost of the search without each part. The shares and 
 for development (`benchmarks/search_bench/tables.py`) where nothing else is said.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import log10
@@ -33,7 +33,7 @@ from opttune.algorithms.draws import (
 from opttune.algorithms.gaussian_process import GaussianProcess
 from opttune.algorithms.line_search import is_searchable, next_points
 from opttune.algorithms.lr_bounds import cap_learning_rates
-from opttune.algorithms.observations import Observation
+from opttune.algorithms.observations import Observation, latest
 from opttune.algorithms.prior_shift import SHIFTS, posterior, shift_priors, within_ranges, without_priors
 from opttune.errors import InputError
 from opttune.space.model import Branch, Choice, Range, Scalar, Space
@@ -80,6 +80,30 @@ class SamplerSettings:
         for name in ("model_share", "mutation_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"SamplerSettings: {name} must be from 0 to 1, got {getattr(self, name)!r}.")
+
+
+def propose_without(
+    left_out: Collection[str],
+    space: Space,
+    number: int,
+    seed: int,
+    observations: Sequence[Observation],
+    others: Sequence[Parameters],
+    settings: SamplerSettings,
+) -> Parameters:
+    """Return the parameters of a trial of any optimizer but some; the other arguments are those of `propose`."""
+    names = [branch.name for branch in space.optimizers if branch.name not in left_out]
+    if not names or len(names) == len(space.optimizers):
+        return propose(space, number, seed, observations, others, settings)
+    rest = replace(space, optimizers=tuple(branch for branch in space.optimizers if branch.name in names))
+    shown = [one for one in observations if one.parameters.get("optimizer") in names]
+    tried = [one for one in others if one.get("optimizer") in names]
+    if len(names) > 1:
+        return propose(rest, number, seed, shown, tried, settings)
+    # a space with one optimizer does not name it
+    alone = [replace(one, parameters=_without_optimizer(one.parameters)) for one in shown]
+    found = propose(rest, number, seed, alone, [_without_optimizer(one) for one in tried], settings)
+    return {"optimizer": names[0], **found}
 
 
 def propose(
@@ -190,7 +214,7 @@ class _Draws:
         self._seen = seen
         with_value = [one for one in observations if one.values]
         # a trial counts by its latest value, whatever the rung
-        self._best = min(with_value, key=lambda one: one.values[-1], default=None)
+        self._best = min(with_value, key=lambda one: latest(one.values), default=None)
         self._prior_share = PRIOR_SHARE if settings.uses_prior else 0.0
         self._shift_probabilities = posterior() if model is None else model.shift_probabilities
         self._shifted: dict[float, Space] = {}

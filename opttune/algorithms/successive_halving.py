@@ -19,7 +19,8 @@ Where it departs from ASHA, and why:
 - Trials compete within their optimizer, since early in a training some optimizers look better than they are. At the
   second rung they compete with the trials of all optimizers as well; without that the recorded trainings cost 4% more
   (0.271 instead of 0.261 of TPE's cost, docs/the_search.md).
-- A rung whose values do not predict the final ones pauses hardly anything: `RungPeers.is_informative`.
+- A rung whose values do not predict the final ones pauses hardly anything: `RungPeers.is_informative`. One where all
+  are equal, or where the metric is not defined yet, is passed over.
 - A trial starts only where the budget can train it to the end. What is left at the end of a search promotes the best
   paused trials.
 - Only `most_paused` trials stay paused at a rung, since each holds a checkpoint on the disk.
@@ -30,11 +31,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 import numpy.typing as npt
 
+from opttune.algorithms.observations import Values, is_equal
 from opttune.errors import InputError
 
 _LEAST_STEPS = 8
@@ -108,7 +110,7 @@ class TrialProgress:
 
     Attributes:
         number: The trial's number.
-        values: Its value at each rung that it has reached; lower is better.
+        values: Its value at each rung that it has reached; lower is better, None where it is not defined.
         steps: Its optimizer steps at its last rung, or at its end.
         stopped_at: Optimizer step of the checkpoint where it was interrupted last; 0 if it was not.
         is_paused: Whether it is paused at its last rung and can be promoted.
@@ -117,7 +119,7 @@ class TrialProgress:
     """
 
     number: int
-    values: tuple[float, ...]
+    values: Values
     steps: int
     stopped_at: int = 0
     is_paused: bool = False
@@ -173,7 +175,7 @@ def next_action(
     payable = [one for one in progress if one.is_paused and steps_left >= rungs[-1] - max(one.steps, one.stopped_at)]
     peers = {steps: RungPeers(halving, rungs, progress, steps, at_once) for steps in {one.steps for one in payable}}
     # the highest rung first, and the best trial there
-    payable.sort(key=lambda one: (-one.steps, one.values[-1], one.number))
+    payable.sort(key=lambda one: (-one.steps, _last_value(one), one.number))
     can_start = may_start and steps_left >= rungs[-1] - begun_steps
     for trial in payable:
         seen = peers[trial.steps]
@@ -208,6 +210,7 @@ class RungPeers:
         self._progress, self._at_once = progress, at_once
         finished = tuple([one.values for one in progress if len(one.values) == len(rungs)])
         self._gets_worse, self._disagree, self._worst_finished = _compare_with_end(finished, level)
+        self._tells_nothing = is_equal([one.values[level] for one in progress if len(one.values) > level])
         # where short rungs were left out, the shares of the last rungs apply
         from_end = level - (len(rungs) - 1)
         self._kept, self._kept_of_all = halving.kept[from_end], halving.kept_of_all[from_end]
@@ -215,15 +218,18 @@ class RungPeers:
     @property
     def is_informative(self) -> bool:
         """Whether values at the rung predict the final ones."""
-        return not (self._gets_worse or self._disagree)
+        return not (self._tells_nothing or self._gets_worse or self._disagree)
 
     def is_promotable(self, trial: TrialProgress) -> bool:
         """Return whether a paused trial qualifies for promotion at this rung.
 
         At a rung that is not informative only the latest trials qualify: those that were paused while it still was
-        have shown that they are worse, at least there.
+        have shown that they are worse, at least there. At one that tells nothing all do. A trial without a value where
+        others have one waits until no new trial can start.
         """
         value = trial.values[self._level]
+        if self._tells_nothing or value is None:
+            return self._tells_nothing
         if not self.is_informative:
             is_good_enough = self._gets_worse or value <= self._worst_finished
             return trial.number in self._latest and is_good_enough
@@ -241,13 +247,18 @@ class RungPeers:
         """The values of each optimizer's trials at the rung, ascending."""
         values: dict[str, list[float]] = {}
         for one in self._progress:
-            if len(one.values) > self._level:
-                values.setdefault(one.optimizer, []).append(one.values[self._level])
+            if len(one.values) > self._level and (value := one.values[self._level]) is not None:
+                values.setdefault(one.optimizer, []).append(value)
         return {optimizer: sorted(seen) for optimizer, seen in values.items()}
 
     @cached_property
     def _values_of_all(self) -> list[float]:
         return sorted(value for values in self._values.values() for value in values)
+
+
+def _last_value(trial: TrialProgress) -> float:
+    value = trial.values[-1]
+    return inf if value is None else value
 
 
 def _is_among_best(ascending: Sequence[float], share: float, value: float) -> bool:
@@ -278,7 +289,7 @@ def ranks_disagree(finished: Sequence[tuple[float, float]]) -> bool:
 
 
 @lru_cache(maxsize=8)
-def _compare_with_end(finished: tuple[tuple[float, ...], ...], level: int) -> tuple[bool, bool, float]:
+def _compare_with_end(finished: tuple[Values, ...], level: int) -> tuple[bool, bool, float]:
     """Compare the values of finished trials at a rung with their final ones.
 
     Cached, since it is asked for at each action and changes only when a trial finishes.
@@ -290,7 +301,8 @@ def _compare_with_end(finished: tuple[tuple[float, ...], ...], level: int) -> tu
     Returns:
         Whether trials get worse on the way to the end, whether their ranks disagree, and the worst value at the rung.
     """
-    pairs = [(values[level], values[-1]) for values in finished]
+    both = [(values[level], values[-1]) for values in finished]
+    pairs = [(early, end) for early, end in both if early is not None and end is not None]
     return gets_worse(pairs), ranks_disagree(pairs), max((early for early, _ in pairs), default=0.0)
 
 
@@ -310,7 +322,7 @@ def to_discard(
         paused = [one for one in progress if one.is_paused and one.steps == rung]
         peers = RungPeers(halving, rungs, progress, rung, at_once) if len(paused) > halving.most_paused else None
         paused = [one for one in paused if peers is not None and not peers.is_promotable(one)]
-        paused.sort(key=lambda one: (one.values[-1], one.number))
+        paused.sort(key=lambda one: (_last_value(one), one.number))
         found += [one.number for one in paused[halving.most_paused :]]
     return found
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from opttune.engines.attempt_file import MESSAGES, load_attempt, load_workload, save_result
 from opttune.engines.messages import MessageWriter
 from opttune.errors import OpttuneError
-from opttune.outcome import Outcome, StopReason
+from opttune.outcome import Outcome
 from opttune.training.attempt import run_attempt
 from opttune.training.inspection import inspect_model
 
@@ -56,7 +56,7 @@ def _train(folder: Path) -> int:
             result = err
     if _is_first_rank():
         save_result(folder, result)
-    elif isinstance(result, OpttuneError) or result.reason is StopReason.FAILED:
+    elif isinstance(result, OpttuneError) or result.traceback:
         save_result(folder, result, of_rank=os.environ.get("LOCAL_RANK", ""))
         return FAILED
     return DONE

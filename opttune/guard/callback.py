@@ -14,6 +14,7 @@ from opttune.guard.rules import Guard, StopDecision
 from opttune.guard.steps import StepGatherer, StepRecord
 from opttune.outcome import StopReason
 from opttune.trainer.early_end import EarlyEnd
+from opttune.trainer.metrics import as_number
 from opttune.trainer.namespaces import AnyCallback
 from opttune.trainer.ranks import SharedDecision, from_rank_zero
 from opttune.trainer.spawn_result import SpawnResult
@@ -94,6 +95,11 @@ class GuardCallback(AnyCallback):
         return self.decision
 
     @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return self._gatherer.lr
+
+    @property
     def alarms(self) -> tuple[str, ...]:
         """Alarms, which do not end the run; one sentence each."""
         return () if self._history is None else self._history.alarms
@@ -134,8 +140,9 @@ class GuardCallback(AnyCallback):
         """Note the monitored metric, which may veto a stall."""
         if self._history is None or trainer.sanity_checking or not self._history.wants_validations:
             return
-        if self._monitor in trainer.callback_metrics:
-            self._history.add_validation(float(trainer.callback_metrics[self._monitor]))
+        value = as_number(trainer.callback_metrics.get(self._monitor))
+        if value is not None:
+            self._history.add_validation(value)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Read and report the steps that have not been read yet."""
@@ -145,6 +152,18 @@ class GuardCallback(AnyCallback):
     def progress(self) -> dict[str, Any]:
         """Return the history so far as plain values, to pause the training."""
         return {} if self._history is None else self._history.progress()
+
+    def has_diverged(self, pl_module: Any) -> bool:
+        """Return whether the last losses, or parameters, are not finite, after an error has ended the run."""
+        records = self._gatherer.read()
+        if records and self._listener is not None:
+            self._listener(records)
+        found = self._decision or self._found
+        return (
+            any(record.loss is not None and not isfinite(record.loss) for record in records)
+            or (found is not None and found.reason is StopReason.NON_FINITE)
+            or not has_finite_parameters(pl_module)
+        )
 
     def resume_from(self, progress: Mapping[str, Any]) -> None:
         """Restore the history of `progress`, after `on_train_start` of the resumed training."""
@@ -187,7 +206,7 @@ class GuardCallback(AnyCallback):
         norm = record.grad_norm
         if norm is None or isfinite(norm) or skips_steps or self.guard is None or not self.guard.non_finite:
             return None
-        if all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters()):
+        if has_finite_parameters(module):
             return None
         message = f"the gradients became {norm:g} at step {record.step}, and so did parameters"
         return StopDecision(StopReason.NON_FINITE, record.step, message, record.lr)
@@ -210,6 +229,11 @@ class GuardCallback(AnyCallback):
     def _warn(self, trainer: Any, sentence: str) -> None:
         if self._listener is None and trainer.is_global_zero:
             warnings.warn(f"opttune {sentence}", stacklevel=2)
+
+
+def has_finite_parameters(module: Any) -> bool:
+    """Return whether all parameters of a module are finite."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters())
 
 
 def _explained(decision: StopDecision) -> str:

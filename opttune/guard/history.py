@@ -21,6 +21,7 @@ from opttune.guard.rules import (
     judge_stall,
     looks_for_blow_up,
     stall_timing,
+    telling,
 )
 from opttune.guard.steps import StepRecord
 from opttune.outcome import StopReason
@@ -55,7 +56,7 @@ class RunHistory:
     def __init__(self, guard: Guard, total_steps: int, mode: str = "min", is_whole: bool = True) -> None:
         # rules that no longer apply are switched off
         self._rules = guard if is_whole else replace(guard, blow_up=False, stall=False)
-        self._total_steps = total_steps
+        self._guard, self._total_steps = guard, total_steps
         self._mode = mode
         self._losses: list[float] = []
         self._validations: list[float] = []
@@ -124,7 +125,9 @@ class RunHistory:
         """Restore what `progress` returned."""
         self._losses, self._validations = list(progress["losses"]), list(progress["validations"])
         self._highest_lr, self._risen_until = progress["highest_lr"], progress["risen_until"]
-        self._rules = replace(self._rules, blow_up=progress["blow_up"], stall=progress["stall"])
+        # a rule may have been switched off meanwhile
+        blow_up, stall = self._guard.blow_up and progress["blow_up"], self._guard.stall and progress["stall"]
+        self._rules = replace(self._rules, blow_up=blow_up, stall=stall)
         self._is_waiting = progress["is_waiting"]
         self._alarms.resume_from(progress["alarms"])
 
@@ -134,10 +137,13 @@ class RunHistory:
         timing = stall_timing(step, self._total_steps, self._risen_until, self._rules)
         if timing is Timing.DUE and is_blown_up(list(filter(isfinite, self._losses)), self._rules):
             return None
-        if timing is Timing.EARLY or (self._is_waiting and len(self._validations) < _LEAST_VALIDATIONS):
+        if timing is Timing.EARLY:
+            return None
+        validations = telling(self._validations, self._losses)
+        if self._is_waiting and len(validations) < _LEAST_VALIDATIONS:
             self._keep_stall(timing is not Timing.LATE)
             return None
-        if timing is Timing.DUE and len(self._validations) < _LEAST_VALIDATIONS:
+        if timing is Timing.DUE and len(validations) < _LEAST_VALIDATIONS:
             self._is_waiting = has_stalled(self._losses, self._rules)
             self._keep_stall(self._is_waiting)
             if self._is_waiting:
@@ -146,7 +152,7 @@ class RunHistory:
         self._keep_stall(False)
         if timing is Timing.LATE:
             return None
-        return judge_stall(self._losses, self._validations, self._mode, self._rules, step)
+        return judge_stall(self._losses, validations, self._mode, self._rules, step)
 
     def _keep_stall(self, keep: bool) -> None:
         if not keep:

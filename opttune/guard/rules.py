@@ -1,18 +1,21 @@
 """The guard's rules: pure decisions on the losses and validations so far.
 
-With `L0` the first loss and `m` the median of the last `W = max(8, 20% of the steps so far)` losses:
+With `L0` the first loss (where it is the lowest of the first `W` by the luck of one batch, which recurs in a later one,
+the second lowest of them), and `m` the median of the last `W = max(8, 20% of the steps so far)` losses:
 
 - non-finite: a loss that is NaN or infinite ends the run at once;
-- runaway: the median of the last three losses above `900 L0`, or of the last nine above `30 L0`, ends it in its
-  first steps, checked in every step up to 20% of the length; a catapult does not rise as high, or is down before;
+- runaway: the median of the last three losses above 900 times the first, or of the last nine above 30 times, ends it in
+  its first steps, checked in every step up to 20% of the length; a catapult does not rise as high, or is down before;
 - blow-up: `m > 1.5 L0` at two checks in a row ends it. The checks are `max(8 steps, 1%)` of the length apart, from
   `max(10 steps, 1%)` to 20% of the length; one spike, or a rise that comes down again, ends nothing.
   Where `L0` is near or below zero, `m - L0 > max(0.5 |L0|, 10 MAD of the first W losses)` takes its place;
 - stall: `m > 0.995 L0`, also with the median of the last three for `m`, ends the run, unless a validation was better
-  than the first by 2%. It is checked once, at 10% of the length (at least 20 steps) and at least 5% of it after the
-  learning rate last rose. A loss far above the first is left to blow-up: it may be a catapult, and the check waits
-  until it is down. A loss that is noised, smoothed or mixed may stay level while the model learns: the
-  check waits for the second validation, until half of the length, and ends nothing without it.
+  than the first by 2%. Validations that are not finite do not count, nor those that are exactly equal while the loss
+  varies: averaged weights that are not trained yet, or a metric that is seldom logged. It is checked once, at 10% of
+  the length (at least 20 steps) and at least 5% of it after the learning rate last rose. A loss far above the first is
+  left to blow-up: it may be a catapult, and the check waits until it is down. A loss that is noised, smoothed or mixed
+  may stay level while the model learns: the check waits for the second validation, until half of the length, and ends
+  nothing without it.
 
 In a training of unknown length only the first 18 losses are checked for runaway and blow-up. Non-finite losses that
 a GradScaler skips are part of no median.
@@ -210,7 +213,7 @@ def _judge_blow_up(losses: Sequence[float], total_steps: int, guard: Guard, step
     if not before or not (is_blown_up(now, guard) and is_blown_up(before, guard)):
         return None
     message = (
-        f"the loss rose from {now[0]:.4g} and stayed up: "
+        f"the loss rose from {reference_loss(now, guard):.4g} and stayed up: "
         f"its median was {recent_median(before, guard):.4g} at step {step - distance} "
         f"and {recent_median(now, guard):.4g} at step {step}"
     )
@@ -236,7 +239,7 @@ def _check_distance(total_steps: int) -> int:
 
 def is_blown_up(losses: Sequence[float], guard: Guard) -> bool:
     """Return whether the median loss, of finite losses, is far above the first."""
-    first, recent = losses[0], recent_median(losses, guard)
+    first, recent = reference_loss(losses, guard), recent_median(losses, guard)
     if first > NEAR_ZERO:
         return recent > guard.blow_up_ratio * first
     start = losses[: guard.window_steps]
@@ -253,6 +256,22 @@ def latest_median(losses: Sequence[float]) -> float:
     """Return the median of the finite ones of the last three losses; infinity if there is none."""
     latest = [loss for loss in losses[-_LATEST:] if isfinite(loss)]
     return median(latest) if latest else inf
+
+
+def reference_loss(losses: Sequence[float], guard: Guard) -> float:
+    """Return the loss that later ones are compared with: the first of some finite losses.
+
+    Where the first is the lowest of the first `W` and a later batch is as low, it was so by the luck of one batch: the
+    second lowest takes its place.
+
+    Example:
+        >>> noisy = [0.6, 0.9, 0.8, 1.1, 0.9, 0.8, 1.0, 0.9, 0.7, 0.5]
+        >>> reference_loss(noisy, Guard()), reference_loss(noisy[:-1], Guard())
+        (0.8, 0.6)
+    """
+    window = guard.window_steps
+    is_luck = min(losses[window:], default=inf) <= losses[0]
+    return max(losses[0], sorted(losses[:window])[:2][-1]) if is_luck else losses[0]
 
 
 def recent_median(losses: Sequence[float], guard: Guard) -> float:
@@ -303,7 +322,8 @@ def has_stalled(losses: Sequence[float], guard: Guard) -> bool:
     finite = list(filter(isfinite, losses))
     if not finite or is_blown_up(finite, guard):
         return False
-    limit = finite[0] - (1 - guard.stall_ratio) * abs(finite[0])
+    first = reference_loss(finite, guard)
+    limit = first - (1 - guard.stall_ratio) * abs(first)
     return min(recent_median(finite, guard), latest_median(finite)) > limit
 
 
@@ -325,6 +345,26 @@ def has_improved(validations: Sequence[float], mode: str, guard: Guard) -> bool:
     return bool(finite) and max(finite) > 0 and max(finite) >= guard.stall_veto_fraction * abs(first)
 
 
+def telling(validations: Sequence[float], losses: Sequence[float]) -> list[float]:
+    """Return the validations that tell something of the training.
+
+    A metric may be undefined at first. Exactly equal ones while the loss varies are not of what is trained: averaged
+    weights may be validated before the average begins, and a metric may be logged less often.
+
+    Args:
+        validations: The monitored metric at each validation so far.
+        losses: The loss of every step so far.
+
+    Example:
+        >>> telling([float("nan"), 0.7, 0.7, 0.6], [2.3, 2.2]), telling([0.7, 0.7], [2.3, 2.3])
+        ([0.7, 0.6], [0.7, 0.7])
+    """
+    finite = list(filter(isfinite, validations))
+    if len(set(losses[-_LATEST:])) == 1:
+        return finite
+    return [value for place, value in enumerate(finite) if place == 0 or value != finite[place - 1]]
+
+
 def judge_stall(
     losses: Sequence[float], validations: Sequence[float], mode: str, guard: Guard, step: int
 ) -> StopDecision | None:
@@ -344,9 +384,10 @@ def judge_stall(
     if not has_stalled(losses, guard) or has_improved(validations, mode, guard):
         return None
     finite = list(filter(isfinite, losses))
+    first, recent = reference_loss(finite, guard), recent_median(finite, guard)
     message = (
-        f"the loss did not fall: its median was {recent_median(finite, guard):.4g} at step {step}, "
-        f"the first {finite[0]:.4g}; nor did a validation improve by {guard.stall_veto_fraction:.0%}"
+        f"the loss did not fall: its median was {recent:.4g} at step {step}, "
+        f"the first {first:.4g}; nor did a validation improve by {guard.stall_veto_fraction:.0%}"
     )
     return StopDecision(StopReason.STALL, step, message)
 

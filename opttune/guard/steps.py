@@ -40,7 +40,7 @@ class StepGatherer:
     def __init__(self, with_grad_norm: bool) -> None:
         self.with_grad_norm = with_grad_norm
         self._batch_losses: list[Tensor] = []
-        self._lr = 0.0
+        self.lr = 0.0
         self._grad_norm: Tensor | None = None
         self._waiting: list[_Step] = []
         self._sent: list[tuple[list[_Step], Transfer]] = []
@@ -55,7 +55,7 @@ class StepGatherer:
 
     def before_step(self, optimizer: Any) -> None:
         """Note the learning rate and the norm of the gradients of the next step."""
-        self._lr = max([float(group["lr"]) for group in optimizer.param_groups])
+        self.lr = max([float(group["lr"]) for group in optimizer.param_groups])
         if self.with_grad_norm:
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             dense = [gradient for gradient in gradients if gradient.layout == torch.strided]
@@ -72,7 +72,7 @@ class StepGatherer:
         """Close the step: its loss is the mean over its batches."""
         losses = self._batch_losses
         loss = None if not losses else losses[0] if len(losses) == 1 else torch.stack(losses).mean()
-        self._waiting.append((step, loss, self._lr, self._grad_norm))
+        self._waiting.append((step, loss, self.lr, self._grad_norm))
         self._batch_losses = []
 
     def send(self) -> None:

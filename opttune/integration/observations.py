@@ -6,7 +6,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from opttune.algorithms.observations import Observation
-from opttune.outcome import StopReason
+from opttune.outcome import Outcome, StopReason
 from opttune.storages.records import OUTCOME, RUNGS
 
 
@@ -26,12 +26,14 @@ def read_observation(trial: FrozenTrial, direction: StudyDirection) -> Observati
     if outcome is not None and StopReason(outcome["reason"]).is_infeasible:
         failed_at = outcome["steps"] / max(1, outcome["total_steps"])
         rate = outcome.get("stopped_lr") or next((v for name, v in trial.params.items() if name.endswith(".lr")), None)
-        return Observation(trial.params, (), failed_at, rate if StopReason(outcome["reason"]).is_divergence else None)
-    values = [float(pause["value"]) for pause in trial.user_attrs.get(RUNGS, ())]
+        return Observation(trial.params, (), failed_at, rate if Outcome.from_dict(outcome).has_diverged else None)
+    values: list[float | None] = [pause["value"] for pause in trial.user_attrs.get(RUNGS, ())]
     # a trial that was paused and then discarded was told to Optuna with the value of its last rung
     is_told = trial.state == TrialState.COMPLETE or (trial.state == TrialState.PRUNED and not values)
     if is_told and trial.value is not None:
         values.append(trial.value)
     sign = 1.0 if direction == StudyDirection.MINIMIZE else -1.0
-    finite = tuple(sign * value for value in values if isfinite(value))
-    return Observation(trial.params, finite) if finite else None
+    defined = [None if value is None or not isfinite(value) else sign * value for value in values]
+    while defined and defined[-1] is None:
+        defined.pop()
+    return Observation(trial.params, tuple(defined)) if defined else None

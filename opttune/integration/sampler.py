@@ -17,10 +17,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from opttune.algorithms.draws import Configuration, Parameters
 from opttune.algorithms.observations import Observation
-from opttune.algorithms.proposal import SamplerSettings, propose
+from opttune.algorithms.proposal import SamplerSettings, propose_without
 from opttune.integration.observations import read_observation
 from opttune.space.model import Space
 from opttune.space.parse import load_space
+from opttune.storages.records import OUTCOME, read_trial
+from opttune.study.guard_rules import silenced
 
 _ONE_AT_A_TIME = Lock()
 """Threads that share a study see one another's trials. Of the module, since a sampler is pickled with its study."""
@@ -62,10 +64,15 @@ class OpttuneSampler(BaseSampler):
         self._space = space if isinstance(space, Space) else load_space(space)
         self._seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         self._settings = mixture or SamplerSettings()
+        self._left_out: frozenset[str] = frozenset()
         self._names = _parameter_names(self._space)
         # of the trials that are asking just now: several, if threads share a study
         self._configurations: dict[int, Parameters] = {}
         self._seen: list[_SeenTrial | None] = []
+
+    def leave_out(self, optimizer: str) -> None:
+        """Propose no more trials of an optimizer."""
+        self._left_out |= {optimizer}
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return nothing: `sample_independent` hands out every parameter."""
@@ -98,9 +105,17 @@ class OpttuneSampler(BaseSampler):
         configuration = self._configurations.get(trial.number)
         if configuration is None:
             others = self._read_others(study, trial.number)
-            observations = [one.observation for one in others if one.observation is not None]
+            # what a rule of the guard has ended that is off now says nothing
+            off = silenced(read_trial(one.trial) for one in others)
+            observations = [
+                one.observation
+                for one in others
+                if one.observation is not None and not (off and _reason(one.trial) in off)
+            ]
             tried = [one.configuration for one in others]
-            configuration = propose(self._space, trial.number, self._seed, observations, tried, self._settings)
+            configuration = propose_without(
+                self._left_out, self._space, trial.number, self._seed, observations, tried, self._settings
+            )
             self._configurations[trial.number] = configuration
         return configuration
 
@@ -132,6 +147,10 @@ class _SeenTrial:
     trial: FrozenTrial
     observation: Observation | None
     configuration: Configuration
+
+
+def _reason(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get(OUTCOME, {}).get("reason", ""))
 
 
 def _parameter_names(space: Space) -> set[str]:

@@ -28,7 +28,7 @@ from opttune.trainer.ranks import from_rank_zero, of_all_ranks
 from opttune.trainer.spawn_result import SpawnResult
 from opttune.training.attach import RecipeAttacher
 from opttune.training.callbacks import CallbackGroup
-from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields
+from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields, had_diverged
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
 
@@ -163,7 +163,9 @@ class TrialCallback(CallbackGroup):
         """Store the error as the outcome; Lightning raises it in the objective as well."""
         super().on_exception(trainer, pl_module, exception)
         interrupted = isinstance(exception, KeyboardInterrupt | SystemExit)
-        reason = StopReason.INTERRUPTED if interrupted else StopReason.FAILED
+        has_diverged = not interrupted and had_diverged(trainer, self._guard, exception)
+        reason = StopReason.NON_FINITE if has_diverged else StopReason.FAILED
+        reason = StopReason.INTERRUPTED if interrupted else reason
         trace = "" if interrupted else "".join(traceback.format_exception(exception))
         self._end(trainer, reason, None, f"{type(exception).__name__}: {exception}", trace)
 
@@ -191,7 +193,7 @@ class TrialCallback(CallbackGroup):
             trace,
             replaced=self._attacher.replaced,
             groups=self._attacher.groups,
-            **guarded_fields(self._guard),
+            **guarded_fields(self._guard, reason is StopReason.NON_FINITE and bool(trace)),
         )
         if self._tracking is not None:
             self._tracking.end(self._outcome)

@@ -48,7 +48,7 @@ def how_it_ended(record: TrialRecord) -> str:
 
 def has_diverged(record: TrialRecord) -> bool:
     """Return whether a trial's training diverged."""
-    return record.outcome is not None and record.outcome.reason.is_divergence
+    return record.outcome is not None and record.outcome.has_diverged
 
 
 def baseline_value(study: FrozenStudy) -> float | None:

@@ -55,7 +55,8 @@ class PlainReporter(ProgressReporter):
     def training_ended(self, record: TrialRecord, outcome: Outcome, steps_spent: int) -> None:
         """Say what came of it."""
         if outcome.reason is StopReason.PAUSED:
-            what = f"{self._config.monitor} {outcome.value:.5g} at {outcome.steps / outcome.total_steps:.0%}"
+            value = "undefined" if outcome.value is None else f"{outcome.value:.5g}"
+            what = f"{self._config.monitor} {value} at {outcome.steps / outcome.total_steps:.0%}"
         elif outcome.value is None:
             what = f"{outcome.reason}: {' '.join(outcome.message.split())}"
         else:
@@ -131,7 +132,7 @@ class LiveReporter(PlainReporter):
 
     def _count(self, outcome: Outcome | None) -> None:
         if outcome is not None:
-            self._diverged += outcome.reason.is_divergence
+            self._diverged += outcome.has_diverged
             self._pruned += outcome.reason in (StopReason.PRUNED, StopReason.OUTRANKED, StopReason.STALL)
             self._failed += outcome.reason in (StopReason.FAILED, StopReason.OUT_OF_MEMORY)
 

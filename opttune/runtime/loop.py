@@ -1,6 +1,7 @@
 """The only loop: what is to be trained next is trained and recorded, until nothing is left or a limit is reached."""
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from opttune.errors import DiskFullError, OpttuneError, StudyError
 from opttune.job import Role
 from opttune.outcome import Outcome, StopReason
 from opttune.runtime.checkpoints import CheckpointStore
-from opttune.runtime.policy import Action, Policy, Spent, Train
+from opttune.runtime.policy import Action, Policy, Repeat, Spent, Train
 from opttune.runtime.progress import ProgressReporter, TrainingListener
 from opttune.runtime.recorder import TrialRecorder
 from opttune.runtime.signals import GRACE_SECONDS, DeferredInterrupts
@@ -35,6 +36,7 @@ class TrainingLoop:
         tracking: The search's run.
         reporter: Shows what happens.
         interrupts: Defers Ctrl-C while no training runs.
+        leave_out: Called with an optimizer of which no more trials are to be proposed.
 
     Attributes:
         interrupted: Whether it was stopped by Ctrl-C or SIGTERM.
@@ -50,6 +52,7 @@ class TrainingLoop:
         tracking: StudyRun,
         reporter: ProgressReporter,
         interrupts: DeferredInterrupts,
+        leave_out: Callable[[str], None] = lambda optimizer: None,
     ) -> None:
         self.config = policy.config
         self.store = store
@@ -62,11 +65,17 @@ class TrainingLoop:
         self._interrupts = interrupts
         self._started = time.monotonic()
         self._recorder = TrialRecorder(self.config, store, policy, self.checkpoints, tracking, reporter)
-        self._failures = FailureStopper()
+        self._failures = FailureStopper(len(self.config.space.optimizers))
+        self._leave_out = leave_out
         self._training: dict[int, TrialRecord] = {}
         self._last_ticket = 0
         self._stop_by: float | None = None
         self._is_done = False
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to know of how it ended, one sentence each."""
+        return [*self._failures.left_out.values(), *filter(None, [self.stopped_because])]
 
     def run(self) -> None:
         """Train until nothing is left, a limit is reached, Ctrl-C comes, or every trial fails alike."""
@@ -150,6 +159,9 @@ class TrainingLoop:
         match action:
             case Train():
                 claimed = self.store.claim_run(action.job)
+            case Repeat():
+                self.store.trials.repeat(action.number)
+                claimed = self._ask()
             case Promote():
                 trials = self.store.trials
                 claimed = trials.record(action.number) if trials.claim(action.number) else None
@@ -215,7 +227,9 @@ class TrainingLoop:
         self._recorder.take(record, result)
         self._reporter.training_ended(record, result, self.store.steps_spent)
         if record.role in (Role.TRIAL, Role.REPLICATE):
-            self._failures.note(result)
+            self._failures.note(result, record.optimizer)
+            for optimizer in self._failures.left_out:
+                self._leave_out(optimizer)
 
     def _record_error(self, record: TrialRecord, error: OpttuneError) -> None:
         # where the disk is full no recipe is to blame, and an auxiliary run is requeued: both are resumed

@@ -10,7 +10,9 @@ from opttune.algorithms.draws import count_configurations
 from opttune.algorithms.line_search import is_being_searched
 from opttune.algorithms.successive_halving import Promote, Start, TrialProgress, next_action, to_discard
 from opttune.job import Role, TrainingJob
+from opttune.outcome import StopReason
 from opttune.study.config import SearchConfig
+from opttune.study.guard_rules import repeats, silenced, to_repeat, was_ended
 from opttune.study.selection import best_record, top_candidates
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
@@ -36,7 +38,18 @@ class Train:
     job: TrainingJob
 
 
-Action = Start | Promote | Train
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The action that trains the recipe of a trial again, which a rule of the guard ended that is off now.
+
+    Attributes:
+        number: The trial.
+    """
+
+    number: int
+
+
+Action = Start | Promote | Train | Repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +153,28 @@ class SearchPolicy(Policy):
         # the training of the baseline is held in reserve, until it begins
         reserve = self.total_steps if wants_baseline else 0
         action = self._next_of_search(records, runs, left - reserve)
+        if left - reserve >= self.total_steps and not self._is_limited(records):
+            action = self._repeat(records, runs, action) or action
         if wants_baseline and left >= reserve and (action is None or self._is_time_to_compare(records, spent)):
             return Train(self._baseline)
         return action
+
+    def _repeat(
+        self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], action: Action | None
+    ) -> Action | None:
+        """Return which trial is trained again after a rule of the guard has ended all there are; None where none is."""
+        if any(not was_ended(one) and one.last is not None and one.last.reason.has_value for one in records):
+            return None
+        if any(one.is_running or one.waits_to_begin for one in records):
+            return None
+        rules = set(silenced(records, baseline_of(runs)))
+        # what a rule has ended is repeated once; where nothing else can be tried, as long as the budget lasts
+        if action is None:
+            rules = {StopReason.BLOW_UP, StopReason.STALL}
+        elif any(repeats(records, one) for one in records):
+            return None
+        number = to_repeat(records, rules)
+        return None if number is None else Repeat(number)
 
     def _promised(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> int:
         """Return the optimizer steps that the trainings under way, of all processes, will still do."""
@@ -245,6 +277,11 @@ class _Known:
     progress: TrialProgress | None
 
 
+def baseline_of(runs: Sequence[TrialRecord]) -> TrialRecord | None:
+    """Return the training of the module's own optimizer; None before it has begun."""
+    return next((run for run in runs if run.role is Role.BASELINE), None)
+
+
 def _at_once(records: Sequence[TrialRecord]) -> int:
     """Return the number of concurrent trials across all processes, counting the one being scheduled."""
     return 1 + sum(record.is_running for record in records)
@@ -263,15 +300,10 @@ def _progress_of(record: TrialRecord, sign: float) -> TrialProgress | None:
     values += [] if record.value is None else [record.value]
     return TrialProgress(
         number=record.number,
-        values=tuple(sign * value for value in values if value is not None),
+        values=tuple(None if value is None else sign * value for value in values),
         steps=record.steps,
         stopped_at=record.stopped_at,
         is_paused=record.is_paused,
-        optimizer=record.recipe.optimizer.name if record.recipe else "",
-        rate=_rate(record),
+        optimizer=record.optimizer,
+        rate=record.rate,
     )
-
-
-def _rate(record: TrialRecord) -> float | None:
-    rate = record.recipe.optimizer.get("lr") if record.recipe else None
-    return float(rate) if isinstance(rate, int | float) else None

@@ -13,10 +13,11 @@ from opttune.guard.rules import Guard
 from opttune.job import Role
 from opttune.outcome import Outcome, StopReason
 from opttune.runtime.checkpoints import CheckpointStore
-from opttune.runtime.policy import Policy
+from opttune.runtime.policy import Policy, baseline_of
 from opttune.runtime.progress import ProgressReporter
 from opttune.storages.study_store import StudyStore
 from opttune.study.config import SearchConfig
+from opttune.study.guard_rules import repeats, silenced, without
 from opttune.study.selection import best_record
 from opttune.tracking.study_run import StudyRun
 from opttune.tracking.training_log import TrainingLog
@@ -90,11 +91,15 @@ class TrialRecorder:
         )
 
     def _guard_of(self, record: TrialRecord) -> Guard | None:
-        guard = self._config.guard
-        if guard is not None and record.role in (Role.BASELINE, Role.CONFIRMATION):
+        records = self._store.records()
+        off = set(silenced(records, baseline_of(self._store.runs())))
+        ended = repeats(records, record)
+        if ended is not None and ended.outcome is not None:
+            off.add(ended.outcome.reason)
+        if record.role in (Role.BASELINE, Role.CONFIRMATION):
             # a training that learns nothing is still to be compared
-            return replace(guard, stall=False)
-        return guard
+            off.add(StopReason.STALL)
+        return without(self._config.guard, off)
 
     def _state_of(self, record: TrialRecord) -> Path | None:
         """Return the furthest checkpoint of a training that exists; None trains it from the beginning."""

@@ -1,17 +1,26 @@
-"""Trials that fail one after another: when to stop trying."""
+"""Trials that fail one after another: when to leave an optimizer out, and when to stop trying."""
 
 import re
 
 from opttune.outcome import Outcome, StopReason
 
 _MOST_ALIKE = 3
-"""As many trials in a row that fail with the same error end the search: the next would fail as well."""
+"""As many trials in a row that fail with the same error end an optimizer, or the search if it is not the optimizer's:
+the next would fail as well."""
 _MOST_OF_ANY_KIND = 10
 """As many in a row end it whatever their errors: trials that fail before their first step cost nothing."""
+_MOST_WORDS = 300
+"""Characters of a message that are quoted."""
 
 
 class FailureStopper:
     """The trials that have failed in a row.
+
+    Args:
+        optimizers: The number of optimizers of the space.
+
+    Attributes:
+        left_out: The optimizers whose trials failed alike, each with a sentence.
 
     Example:
         >>> failures = FailureStopper()
@@ -21,25 +30,56 @@ class FailureStopper:
         'the last 3 trials failed alike: OSError: no file 2'
     """
 
-    def __init__(self) -> None:
-        self._messages: list[str] = []
+    def __init__(self, optimizers: int = 1) -> None:
+        self._optimizers = optimizers
+        self._failed: list[tuple[str, str]] = []
+        self._of_optimizer: dict[str, list[str]] = {}
+        self.left_out: dict[str, str] = {}
 
-    def note(self, outcome: Outcome) -> None:
-        """Take what came of the latest trial."""
-        has_failed = outcome.reason in (StopReason.FAILED, StopReason.OUT_OF_MEMORY)
-        self._messages = [*self._messages, outcome.message] if has_failed else []
+    def note(self, outcome: Outcome, optimizer: str = "") -> None:
+        """Take what came of the latest trial.
+
+        Args:
+            outcome: What came of it.
+            optimizer: The name of its optimizer.
+        """
+        if outcome.reason not in (StopReason.FAILED, StopReason.OUT_OF_MEMORY):
+            self._failed, self._of_optimizer[optimizer] = [], []
+            return
+        self._failed.append((optimizer, outcome.message))
+        own = self._of_optimizer.setdefault(optimizer, [])
+        own.append(outcome.message)
+        if self._optimizers > 1 and _are_alike(own) and optimizer not in self.left_out:
+            self.left_out[optimizer] = (
+                f"{_MOST_ALIKE} trials of {optimizer} failed alike, and it is tried no more: {_cause(outcome.message)}"
+            )
 
     @property
     def verdict(self) -> str:
         """Why the search should end, in a sentence; empty where it should not."""
-        alike = {_what(message) for message in self._messages[-_MOST_ALIKE:]}
-        if len(self._messages) >= _MOST_ALIKE and len(alike) == 1:
-            return f"the last {_MOST_ALIKE} trials failed alike: {self._messages[-1]}"
-        if len(self._messages) >= _MOST_OF_ANY_KIND:
-            return f"the last {len(self._messages)} trials failed, the last with: {self._messages[-1]}"
+        if not self._failed:
+            return ""
+        cause = _cause(self._failed[-1][1])
+        names = {name for name, _ in self._failed[-_MOST_ALIKE:]}
+        if _are_alike([message for _, message in self._failed]) and (self._optimizers == 1 or len(names) > 1):
+            return f"the last {_MOST_ALIKE} trials failed alike: {cause}"
+        if len(self.left_out) >= self._optimizers > 1:
+            return f"the trials of every optimizer failed alike, the last with: {cause}"
+        if len(self._failed) >= _MOST_OF_ANY_KIND:
+            return f"the last {len(self._failed)} trials failed, the last with: {cause}"
         return ""
+
+
+def _are_alike(messages: list[str]) -> bool:
+    return len(messages) >= _MOST_ALIKE and len({_what(message) for message in messages[-_MOST_ALIKE:]}) == 1
 
 
 def _what(message: str) -> str:
     """Return what messages of the same error have in common: all but the numbers, which may be the recipe's."""
     return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?(e[-+]?\d+)?", "0", message)
+
+
+def _cause(message: str) -> str:
+    """Return a message in one line."""
+    words = " ".join(message.split())
+    return words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}..."

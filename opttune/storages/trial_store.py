@@ -99,6 +99,12 @@ class TrialStore:
         self._hold(trial_id)
         return optuna.Trial(self._study, trial_id)
 
+    def repeat(self, number: int) -> None:
+        """Add a trial with the parameters of another one, which waits to be asked for."""
+        fixed = {"fixed_params": self._storage.get_trial(self._trial_id(number)).params}
+        waiting = create_trial(state=TrialState.WAITING, system_attrs=fixed)
+        self._storage.create_new_trial(self._study_id, template_trial=waiting)
+
     def add(self, job: TrainingJob) -> None:
         """Add a training that waits to be claimed."""
         waiting = create_trial(state=TrialState.WAITING, user_attrs={JOB: job.to_dict()})
@@ -139,7 +145,8 @@ class TrialStore:
     def save_pause(self, number: int, outcome: Outcome) -> None:
         """Save that a training waits at a rung; it is not trained up to there again."""
         pauses = [pause.to_dict() for pause in self.record(number).pauses]
-        self._storage.set_trial_intermediate_value(self._trial_id(number), outcome.steps, outcome.value or 0.0)
+        if outcome.value is not None:
+            self._storage.set_trial_intermediate_value(self._trial_id(number), outcome.steps, outcome.value)
         self._save(number, RUNGS, [*pauses, outcome.to_dict()])
 
     def save_outcome(self, number: int, outcome: Outcome, steps_spent: int) -> None:

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+from opttune.job import Role
 from opttune.outcome import Outcome
 from opttune.recipe import Recipe
 from opttune.study.config import SearchConfig, recipe_call
 from opttune.study.diagnostics import edge_warnings, stability
 from opttune.study.frozen_study import FrozenStudy
+from opttune.study.guard_rules import silenced
 from opttune.study.selection import is_better, luck_warning
 from opttune.trial_record import TrialRecord
 from opttune.yaml_text import write_yaml
@@ -91,9 +93,14 @@ def answer_of(study: FrozenStudy) -> Answer:
         best=best,
         baseline=study.baseline,
         replaced=study.origin.replaced,
-        warnings=tuple(_warnings(study, best)) if best is not None else (),
+        warnings=(*_guard_warnings(study), *(_warnings(study, best) if best is not None else ())),
         stability=tuple(stability(study.records)),
     )
+
+
+def _guard_warnings(study: FrozenStudy) -> list[str]:
+    baseline = next((run for run in study.runs if run.role is Role.BASELINE), None)
+    return list(silenced(study.records, baseline).values())
 
 
 def _warnings(study: FrozenStudy, best: TrialRecord) -> list[str]:

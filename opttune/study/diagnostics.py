@@ -36,7 +36,7 @@ def stability(records: Sequence[TrialRecord]) -> list[str]:
     found = []
     for name in dict.fromkeys(record.recipe.optimizer.name for record in records if record.recipe):
         own = [record for record in records if record.recipe and record.recipe.optimizer.name == name]
-        diverged = [_lr(r) for r in own if r.outcome is not None and r.outcome.reason.is_divergence]
+        diverged = [_lr(r) for r in own if r.outcome is not None and r.outcome.has_diverged]
         stable = [_lr(r) for r in own if r.value is not None]
         if not diverged:
             continue

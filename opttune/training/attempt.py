@@ -13,7 +13,7 @@ from opttune.build.optimizer import state_bytes
 from opttune.build.schedule import Mode
 from opttune.catalog.lookup import find_optimizer
 from opttune.errors import InputError, OpttuneError
-from opttune.guard.callback import GuardCallback
+from opttune.guard.callback import GuardCallback, has_finite_parameters
 from opttune.guard.rules import Guard
 from opttune.guard.steps import StepRecord
 from opttune.outcome import Outcome, StopReason
@@ -21,7 +21,7 @@ from opttune.recipe import Recipe
 from opttune.trainer.namespaces import NAMESPACES, AnyCallback, trainer_class
 from opttune.training.attach import RecipeAttacher
 from opttune.training.data_order import DataOrder
-from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields
+from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields, had_diverged
 from opttune.training.errors import raise_if_disk_is_full, reason_of
 from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
@@ -104,19 +104,20 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
         stop: Checked after each step; on a request the training saves its state and ends.
 
     Returns:
-        The outcome. An error in the user's code gives `failed`, a lack of memory `out_of_memory`, Ctrl-C
-        `interrupted`.
+        The outcome. An error in the user's code gives `failed`, or `non_finite` if the training has diverged; a lack
+        of memory gives `out_of_memory`, Ctrl-C `interrupted`.
 
     Raises:
         OpttuneError: The model cannot be tuned, the monitored metric is missing, or the disk is full.
     """
     started = time.monotonic()
     run = TrainingRun(attempt, listener, stop=stop)
-    trace = ""
+    trace, has_diverged = "", False
     with isolated(attempt.seed):
         try:
             run.fit(workload)
             reason, value, message = run.result()
+            has_diverged = reason is StopReason.NON_FINITE and not has_finite_parameters(run.trainer.lightning_module)
         except OpttuneError:
             raise
         except (KeyboardInterrupt, SystemExit):
@@ -125,6 +126,8 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
             raise_if_disk_is_full(err)
             reason, value, message = reason_of(err), None, f"{type(err).__name__}: {err}"
             trace = traceback.format_exc()
+            has_diverged = reason is StopReason.FAILED and had_diverged(run.trainer, run.guard, err)
+            reason = StopReason.NON_FINITE if has_diverged else reason
         finally:
             run.clean_up()
     return Outcome(
@@ -138,7 +141,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
         replaced=run.replaced,
         groups=run.attacher.groups if run.attacher else "",
         state_bytes=run.state_bytes,
-        **guarded_fields(run.guard),
+        **guarded_fields(run.guard, has_diverged),
     )
 
 

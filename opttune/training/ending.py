@@ -4,8 +4,8 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
-from opttune.errors import OpttuneError
-from opttune.guard.callback import GuardCallback
+from opttune.errors import MonitorError, OpttuneError
+from opttune.guard.callback import GuardCallback, has_finite_parameters
 from opttune.guard.rules import StopDecision
 from opttune.outcome import StopReason
 from opttune.trainer.early_end import EarlyEnd
@@ -13,6 +13,7 @@ from opttune.trainer.internals import batch_norm_epochs
 from opttune.trainer.namespaces import AnyCallback
 from opttune.trainer.ranks import from_rank_zero
 from opttune.training.attach import count_steps
+from opttune.training.errors import shows_divergence
 from opttune.training.metrics import read_monitor
 
 Conclusion = tuple[StopReason, float | None, str]
@@ -84,20 +85,52 @@ def conclude(
     """
     if decision is not None:
         return decision.reason, None, decision.message
-    value = read_monitor(trainer.callback_metrics, monitor)
-    if not isfinite(value):
-        return StopReason.NON_FINITE, None, f"{monitor} was {value:g} at the end"
+    so_far, is_whole = f"after {trainer.global_step} of {total_steps} steps", trainer.global_step >= total_steps
+    try:
+        value = read_monitor(trainer.callback_metrics, monitor)
+    except MonitorError:
+        if is_whole and not paused:
+            raise
+        words = f"{monitor} was not logged"
+    else:
+        words = "" if isfinite(value) else f"{monitor} was {value:g}"
+    if words and paused and has_finite_parameters(trainer.lightning_module):
+        # a score may be undefined, or not be computed, early in a training
+        return StopReason.PAUSED, None, f"paused {so_far}; {words} there"
+    if words:
+        return StopReason.NON_FINITE, None, f"{words} at the end"
     if paused:
-        return StopReason.PAUSED, value, f"paused after {trainer.global_step} of {total_steps} steps"
-    if trainer.global_step < total_steps:
-        return StopReason.EARLY_STOPPED, value, f"ended after {trainer.global_step} of {total_steps} steps"
+        return StopReason.PAUSED, value, f"paused {so_far}"
+    if not is_whole:
+        return StopReason.EARLY_STOPPED, value, f"ended {so_far}"
     return StopReason.COMPLETED, value, ""
 
 
-def guarded_fields(guard: GuardCallback) -> dict[str, Any]:
-    """Return what the guard noted of a fit, as fields of an outcome."""
+def had_diverged(trainer: Any, guard: GuardCallback, error: BaseException) -> bool:
+    """Return whether a training had diverged when an error ended it: the recipe is to blame, not the code.
+
+    Before the first step no recipe has done anything.
+
+    Args:
+        trainer: The Trainer; None if the error came before it was made.
+        guard: The guard of the fit.
+        error: What ended it.
+    """
+    if trainer is None or trainer.global_step == 0:
+        return False
+    return guard.has_diverged(trainer.lightning_module) or shows_divergence(error)
+
+
+def guarded_fields(guard: GuardCallback, has_diverged: bool) -> dict[str, Any]:
+    """Return what the guard noted of a fit, as fields of an outcome.
+
+    Args:
+        guard: The guard.
+        has_diverged: Whether the fit diverged without a decision of the guard.
+    """
     decision = guard.decision
-    return {"alarms": "; ".join(guard.alarms), "stopped_lr": None if decision is None else decision.lr}
+    lr = decision.lr if decision is not None else guard.lr if has_diverged else None
+    return {"alarms": "; ".join(guard.alarms), "stopped_lr": lr if lr is not None and isfinite(lr) else None}
 
 
 def agreed(trainer: Any, decide: Callable[[], Conclusion]) -> Conclusion:

@@ -1,8 +1,12 @@
-"""What the error that ended a training means: too little memory, a full disk, or a failure in the user's code."""
+"""What the error that ended a training means: too little memory, a full disk, divergence, or a failure of the code."""
 
 import errno
+import re
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
+from math import isnan
+from typing import Any
 
 import torch
 
@@ -11,6 +15,9 @@ from opttune.outcome import StopReason
 
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _SQLITE_WORDS = "database or disk is full"
+_NOT_FINITE = re.compile(
+    r"(?<![a-z_])(nans?|[+-]?inf(inity|inite)?|non-?finite|not[ -]finite|overflow)(?![a-z_])", re.IGNORECASE
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -46,6 +53,37 @@ def located(error: Exception) -> str:
     theirs = [frame for frame in frames if "site-packages" not in frame.filename]
     frame = (theirs or frames)[-1]
     return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+
+
+def shows_divergence(error: BaseException) -> bool:
+    """Return whether an error says that numbers are not finite, or was raised while a tensor at hand was not.
+
+    Example:
+        >>> shows_divergence(ValueError("loss is nan")), shows_divergence(ValueError("no such info"))
+        (True, False)
+    """
+    return any(
+        (isinstance(cause, ArithmeticError) and not isinstance(cause, ZeroDivisionError))
+        or _NOT_FINITE.search(str(cause)) is not None
+        or (cause.__traceback__ is not None and _holds_nan(cause))
+        for cause in _causes(error)
+    )
+
+
+def _holds_nan(error: BaseException) -> bool:
+    """Return whether a local variable where an error was raised is not a number: `assert isfinite(loss)` says none."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return any(map(_is_nan, frame.f_locals.values()))
+
+
+def _is_nan(value: Any) -> bool:
+    if isinstance(value, float):
+        return isnan(value)
+    # infinite on purpose are masks and best values so far, but no single tensor
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        with suppress(RuntimeError, NotImplementedError):
+            return bool(torch.isnan(value).any()) or (value.numel() == 1 and bool(torch.isinf(value).all()))
+    return False
 
 
 def _is_lack_of_memory(error: BaseException) -> bool:

@@ -13,6 +13,7 @@ from opttune.trainer.namespaces import NAMESPACES
 from opttune.training.attempt import Attempt, NullListener, TrainingRun
 from opttune.training.errors import located
 from opttune.training.isolation import isolated, quiet_lightning
+from opttune.training.logged_names import may_log
 from opttune.training.metrics import read_monitor
 from opttune.training.own_optimizer import OwnOptimizer
 from opttune.training.workload import Workload
@@ -74,8 +75,8 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
     Args:
         attempt: As in the search.
         workload: The user's model and data.
-        steps: Optimizer steps to train. 0 trains nothing; otherwise a validation follows, which must log the
-            monitored metric.
+        steps: Optimizer steps to train. 0 trains nothing; otherwise a validation follows. It must log the monitored
+            metric, or the module's code must name it: a dear metric may be logged in few validations.
 
     Raises:
         OpttuneError: The model cannot be tuned, fails in its first steps, or does not log the metric.
@@ -88,8 +89,9 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
             raise
         except Exception as err:
             raise ModelError(f"{workload.name} fails when it is set up for training: {located(err)}") from err
-    if steps:
-        read_monitor(run.trainer.callback_metrics, attempt.monitor)
+    logged = run.trainer.callback_metrics
+    if steps and (attempt.monitor in logged or not may_log(run.trainer, attempt.monitor, logged)):
+        read_monitor(logged, attempt.monitor)
     model = run.trainer.lightning_module
     own = None if run.attacher is None else run.attacher.own
     return ModelInspection(

@@ -3,12 +3,19 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from opttune.errors import MonitorError, one_of
+import torch
+
+from opttune.errors import MonitorError, one_of, shown
+from opttune.trainer.metrics import as_number
 from opttune.trainer.namespaces import AnyCallback
+
+_KEY = "opttune.metrics"
 
 
 class MetricsReporter(AnyCallback):
     """Reports the metrics that the module logged: after each validation, and the rest after each training epoch.
+
+    A metric may be logged in few validations only. Lightning keeps its last value, but not over a pause; this does.
 
     Args:
         report: Called with the optimizer step and the metrics by name.
@@ -19,6 +26,24 @@ class MetricsReporter(AnyCallback):
         self._report = report
         self._of_training: set[str] = set()
         self._of_validation: set[str] = set()
+        self._before: dict[str, float] = {}
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Save the metrics of a training that is under way."""
+        if trainer.training:
+            names = {"training": sorted(self._of_training), "validation": sorted(self._of_validation)}
+            checkpoint[_KEY] = {"values": read_metrics(trainer.callback_metrics), **names}
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Read them back."""
+        saved = checkpoint.get(_KEY, {"values": {}, "training": (), "validation": ()})
+        self._before = saved["values"]
+        self._of_training, self._of_validation = set(saved["training"]), set(saved["validation"])
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Restore them; Lightning has dropped all metrics meanwhile."""
+        values = {name: torch.tensor(value) for name, value in self._before.items()}
+        trainer.callback_metrics.update({**values, **trainer.callback_metrics})
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Report the metrics of a validation, without means over a training epoch that has not ended."""
@@ -47,23 +72,35 @@ class MetricsReporter(AnyCallback):
 
 
 def read_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return a Trainer's `callback_metrics` as plain numbers."""
-    return {name: float(value) for name, value in metrics.items()}
+    """Return a Trainer's `callback_metrics` as plain numbers, without those that are no single number."""
+    numbers = {name: as_number(value) for name, value in metrics.items()}
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def read_monitor(metrics: Mapping[str, Any], monitor: str) -> float:
     """Return the monitored metric.
 
     Raises:
-        MonitorError: It was never logged; the message lists what was.
+        MonitorError: It was never logged, or is no single number; the message lists what was.
     """
-    if monitor not in metrics:
-        advice = f"log it in validation_step: self.log({monitor!r}, value), and give validation data."
-        if not metrics:
-            raise MonitorError(f"the monitored metric {monitor!r} was never logged; nothing was. To have it, {advice}")
-        near = one_of(metrics, monitor).partition("Allowed")[0]
+    if monitor in metrics and (number := as_number(metrics[monitor])) is not None:
+        return number
+    logged = read_metrics(metrics)
+    if monitor in metrics:
         raise MonitorError(
-            f"the monitored metric {monitor!r} was never logged. {near}Logged were: {', '.join(sorted(metrics))}. "
-            f"Choose one of them, or {advice}"
+            f"the monitored metric {monitor!r} is no single number, got {_shape(metrics[monitor])}. "
+            f"Choose one that is: {', '.join(sorted(logged)) or 'none was logged'}."
         )
-    return float(metrics[monitor])
+    advice = f"log it in validation_step: self.log({monitor!r}, value), and give validation data."
+    if not logged:
+        raise MonitorError(f"the monitored metric {monitor!r} was never logged; nothing was. To have it, {advice}")
+    near = one_of(logged, monitor).partition("Allowed")[0]
+    raise MonitorError(
+        f"the monitored metric {monitor!r} was never logged. {near}Logged were: {', '.join(sorted(logged))}. "
+        f"Choose one of them, or {advice}"
+    )
+
+
+def _shape(value: Any) -> str:
+    shape = tuple(getattr(value, "shape", ()))
+    return f"a tensor of shape {shape}" if shape else shown(value)

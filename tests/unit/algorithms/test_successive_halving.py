@@ -390,3 +390,19 @@ def test_no_trial_is_held_at_a_rung_that_is_not_informative() -> None:
     latest = TrialProgress(2, (0.4,), 10, is_paused=True, optimizer="sgd")
 
     assert next_action(HALVING, RUNGS, [*worse, latest], 1000, is_held=is_sgd) == Promote(2)
+
+
+def test_a_rung_where_all_are_equal_or_undefined_is_passed_over() -> None:
+    halving = SuccessiveHalving()
+    for values in ([0.7, 0.7, 0.7], [None, None, None]):
+        paused = [TrialProgress(number, (value,), 10, is_paused=True) for number, value in enumerate(values)]
+        for trial in paused:
+            assert RungPeers(halving, (10, 35, 100), paused, 10, 1).is_promotable(trial)
+
+
+def test_a_trial_without_a_value_where_others_have_one_waits_until_the_end() -> None:
+    undefined = TrialProgress(0, (None,), 10, is_paused=True)
+    finished = TrialProgress(1, (0.7, 0.5, 0.3), 100)
+    rungs = (10, 35, 100)
+    assert next_action(SuccessiveHalving(), rungs, [undefined, finished], 300) == Start()
+    assert next_action(SuccessiveHalving(), rungs, [undefined, finished], 95) == Promote(0)

@@ -63,3 +63,28 @@ def test_ten_in_a_row_end_a_search_whatever_their_errors() -> None:
     assert verdict(*outcomes[:9]) == ""
     assert verdict(*outcomes) == "the last 10 trials failed, the last with: OSError: two"
     assert verdict(*outcomes, failed("again")) == "the last 11 trials failed, the last with: again"
+
+
+def test_three_alike_of_one_optimizer_leave_it_out_and_do_not_end_the_search() -> None:
+    failures = FailureStopper(optimizers=3)
+    for _ in range(3):
+        failures.note(failed("RuntimeError: no complex\n  numbers"), "muon")
+    assert failures.verdict == ""
+    assert failures.left_out == {
+        "muon": "3 trials of muon failed alike, and it is tried no more: RuntimeError: no complex numbers"
+    }
+
+
+def test_three_alike_of_several_optimizers_end_the_search() -> None:
+    failures = FailureStopper(optimizers=3)
+    for optimizer in ("muon", "adamw", "adamw"):
+        failures.note(failed("OSError: no file"), optimizer)
+    assert failures.verdict == "the last 3 trials failed alike: OSError: no file"
+
+
+def test_where_every_optimizer_is_left_out_the_search_ends() -> None:
+    failures = FailureStopper(optimizers=2)
+    for optimizer, message in (("muon", "KeyError: one"), ("adamw", "OSError: two")):
+        for _ in range(3):
+            failures.note(failed(message), optimizer)
+    assert failures.verdict == "the trials of every optimizer failed alike, the last with: OSError: two"

@@ -1,0 +1,105 @@
+"""Which rules of the guard a study has switched off: one that ends every trial has found nothing about the rate.
+
+It follows from the records alone, in the order of the trials, so that it is the same after a resumption and for all
+workers.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from opttune.guard.rules import Guard
+from opttune.outcome import StopReason
+from opttune.trial_record import TrialRecord
+
+_FIELDS = {StopReason.BLOW_UP: "blow_up", StopReason.STALL: "stall"}
+"""The rules that can be wrong, and the settings of the guard that switch them off."""
+_TOLD_NOTHING = (StopReason.FAILED, StopReason.OUT_OF_MEMORY, StopReason.INTERRUPTED)
+_TEN_TIMES = 9.9
+"""Rates that differ by this factor are ten times apart, but for rounding."""
+_MOST_ENDED = 4
+"""As many trials in a row switch a rule off whatever their rates. Chosen by hand."""
+
+
+def silenced(records: Iterable[TrialRecord], baseline: TrialRecord | None = None) -> dict[StopReason, str]:
+    """Return the rules that are off for a study, each with a sentence on what was seen.
+
+    Args:
+        records: All trials, in their order.
+        baseline: The training of the module's own optimizer, if there is one.
+    """
+    ended: dict[StopReason, list[TrialRecord]] = {rule: [] for rule in _FIELDS}
+    any_broke = False
+    found: dict[StopReason, str] = {}
+    for record in records:
+        last = record.last
+        if last is None or last.reason in _TOLD_NOTHING:
+            continue
+        if last.reason in ended:
+            ended[last.reason].append(record)
+        elif not last.has_diverged:
+            break
+        else:
+            # rates that are too high have been seen, so lower ones may be so as well
+            any_broke = True
+        for rule in _FIELDS.keys() - found.keys():
+            if why := _why(rule, ended[rule], baseline, any_broke):
+                found[rule] = why
+    return {rule: found[rule] for rule in _FIELDS if rule in found}
+
+
+def _why(rule: StopReason, ended: Sequence[TrialRecord], baseline: TrialRecord | None, any_broke: bool) -> str:
+    """Return a sentence if a rule that has ended these trials, while none finished, is off; else empty."""
+    if not ended:
+        return ""
+    rates = [rate for record in ended if (rate := record.rate) is not None]
+    of_optimizer = [[one.rate for one in ended if one.optimizer == name and one.rate] for name in optimizers(ended)]
+    is_wide = not any_broke and any(own and max(own) >= _TEN_TIMES * min(own) for own in of_optimizer)
+    is_baseline = baseline is not None and baseline.outcome is not None and baseline.outcome.reason is rule
+    if not (is_wide or is_baseline or len(ended) >= _MOST_ENDED):
+        return ""
+    count = "the first trial" if len(ended) == 1 else f"all of the first {len(ended)} trials"
+    where = f", at learning rates from {min(rates):.3g} to {max(rates):.3g}" if rates else ""
+    also = ", and the baseline" if is_baseline else ""
+    design = "rises" if rule is StopReason.BLOW_UP else "stays level"
+    return (
+        f"the guard's rule {rule} ended {count}{where}{also}: it says nothing of the rate and is off for this study. "
+        f"If the loss {design} by design, search with guard=opttune.Guard.finite_only()."
+    )
+
+
+def optimizers(records: Iterable[TrialRecord]) -> list[str]:
+    """Return the names of the optimizers of some trials, each once."""
+    return list(dict.fromkeys(record.optimizer for record in records))
+
+
+def repeats(records: Sequence[TrialRecord], record: TrialRecord) -> TrialRecord | None:
+    """Return the trial that a rule had ended and that another one trains again; None if it is new."""
+    if record.recipe is None or record.auxiliary is not None:
+        return None
+    return next((one for one in records[: record.number] if was_ended(one) and one.recipe == record.recipe), None)
+
+
+def was_ended(record: TrialRecord) -> bool:
+    """Return whether a rule that can be wrong has ended a trial."""
+    return record.outcome is not None and record.outcome.reason in _FIELDS
+
+
+def to_repeat(records: Sequence[TrialRecord], rules: Iterable[StopReason]) -> int | None:
+    """Return the best of the trials that rules have ended, which is trained again without them; None if there is none.
+
+    It is the one that went furthest, the earliest of equals: the first recipes are the surest.
+
+    Args:
+        records: All trials.
+        rules: The rules that are off.
+    """
+    reasons = set(rules)
+    repeated = {one.number for record in records if (one := repeats(records, record)) is not None}
+    ended = [one for one in records if one.outcome is not None and one.outcome.reason in reasons]
+    left = [one for one in ended if one.number not in repeated and repeats(records, one) is None]
+    return min(left, key=lambda one: (-one.steps, one.number)).number if left else None
+
+
+def without(guard: Guard | None, rules: Iterable[StopReason]) -> Guard | None:
+    """Return a guard with some rules switched off."""
+    return None if guard is None else replace(guard, **{_FIELDS[rule]: False for rule in rules if rule in _FIELDS})

@@ -1,0 +1,51 @@
+"""Whether a module's code can log a metric that its first validation did not."""
+
+import inspect
+from collections.abc import Collection, Iterable, Iterator
+from types import CodeType
+from typing import Any
+
+_LIBRARIES = ("lightning", "pytorch_lightning", "torch", "torchmetrics", "opttune", "builtins")
+_LEAST_LETTERS = 3
+
+
+def may_log(trainer: Any, monitor: str, logged: Collection[str]) -> bool:
+    """Return whether code of the user names a metric, so that it may be logged later: each n-th epoch, or at the end.
+
+    A name may be made of parts, as in `f"{stage}_fid"`: its end counts as well, unless a logged metric ends alike.
+
+    Args:
+        trainer: The Trainer, after a fit with one validation.
+        monitor: The metric.
+        logged: What was logged until then.
+    """
+    validates = sum(number for number in trainer.num_val_batches if number) > 0
+    module = trainer.lightning_module
+    owners = [module, *trainer.callbacks]
+    # an attribute, such as a hyperparameter, may hold the name
+    own = [value for value in vars(module).values() if isinstance(value, str)]
+    texts = {*own, *(text for owner in owners for text in _texts(owner, validates))}
+    ends = [text for text in texts if len(text) >= _LEAST_LETTERS and monitor.endswith(text)]
+    return any(text == monitor or not any(name.endswith(text) for name in logged) for text in ends)
+
+
+def _texts(owner: Any, validates: bool) -> Iterator[str]:
+    for name, function in inspect.getmembers_static(type(owner)):
+        function = inspect.unwrap(getattr(function, "__func__", function)) if callable(function) else function
+        is_theirs = inspect.isfunction(function) and function.__module__.partition(".")[0] not in _LIBRARIES
+        if is_theirs and (validates or "validation" not in name):
+            yield from _constants(function.__code__)
+
+
+def _constants(code: CodeType) -> Iterator[str]:
+    for constant in code.co_consts:
+        if isinstance(constant, str) and constant != code.co_name:
+            yield constant
+        elif isinstance(constant, CodeType):
+            yield from _constants(constant)
+        elif isinstance(constant, tuple):
+            yield from _strings(constant)
+
+
+def _strings(values: Iterable[Any]) -> Iterator[str]:
+    return (value for value in values if isinstance(value, str))
