@@ -1,40 +1,21 @@
 """Inspect a model and its data before a search: can it be tuned, how long does it train, what does it log?"""
 
 import traceback
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from lightning.pytorch.utilities import CombinedLoader
+from typing import Any
 
 from opttune.build.module_facts import read_facts
 from opttune.errors import ModelError, OpttuneError
+from opttune.identity import Identity
 from opttune.space.auto import ModelFacts
 from opttune.trainer.namespaces import NAMESPACES
 from opttune.training.attempt import Attempt, NullListener, TrainingRun
-from opttune.training.isolation import isolated, quiet_lightning
+from opttune.training.data_facts import DataFacts, read_data
+from opttune.training.identify import identify
+from opttune.training.isolation import isolated
 from opttune.training.metrics import read_monitor
 from opttune.training.own_optimizer import OwnOptimizer
 from opttune.training.workload import Workload
-
-
-@dataclass(frozen=True, slots=True)
-class DataFacts:
-    """What a loader holds.
-
-    Attributes:
-        purpose: What it is for.
-        dataset: The class of its dataset, or of the loader where it has none.
-        samples: Samples in it; None if unknown, as for an IterableDataset.
-        batch_size: Samples of a batch; None if unknown.
-        batches: Batches of an epoch; None if unknown.
-    """
-
-    purpose: Literal["training", "validation"]
-    dataset: str
-    samples: int | None
-    batch_size: int | None
-    batches: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +33,7 @@ class ModelInspection:
         has_own_groups: Whether that optimizer has several groups, or leaves some parameters out.
         summary: Table of the model's layers, as Lightning draws it.
         data: What the loaders hold.
+        identity: By which a study knows the model and the data again; None where nothing was trained.
     """
 
     model_name: str
@@ -64,6 +46,7 @@ class ModelInspection:
     has_own_groups: bool = False
     summary: str = ""
     data: tuple[DataFacts, ...] = ()
+    identity: Identity | None = None
 
 
 def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
@@ -86,8 +69,11 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
             raise
         except Exception as err:
             raise ModelError(f"{workload.name} fails when it is set up for training: {_located(err)}") from err
+    identity = None
     if steps:
         read_monitor(run.trainer.callback_metrics, attempt.monitor)
+        with isolated(attempt.seed):
+            identity = identify(run.trainer)
     model = run.trainer.lightning_module
     own = None if run.attacher is None else run.attacher.own
     return ModelInspection(
@@ -101,40 +87,8 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         has_own_groups=own is not None and _has_own_groups(own, model),
         summary=_summary(model),
         data=read_data(run.trainer),
+        identity=identity,
     )
-
-
-def read_data(trainer: Any) -> tuple[DataFacts, ...]:
-    """Return what the loaders of a Trainer hold, after its fit."""
-    loaders = {"training": trainer.train_dataloader, "validation": trainer.val_dataloaders}
-    with quiet_lightning():
-        return tuple(
-            _facts(purpose, loader)  # type: ignore[arg-type]
-            for purpose, given in loaders.items()
-            if given is not None
-            for loader in CombinedLoader(given).flattened
-        )
-
-
-def _facts(purpose: Literal["training", "validation"], loader: Any) -> DataFacts:
-    dataset = getattr(loader, "dataset", loader)
-    batch_size = getattr(loader, "batch_size", None)
-    if batch_size is None:
-        batch_size = getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
-    return DataFacts(
-        purpose=purpose,
-        dataset=type(dataset).__name__,
-        samples=_length(dataset) if dataset is not loader else None,
-        batch_size=batch_size if isinstance(batch_size, int) else None,
-        batches=_length(loader),
-    )
-
-
-def _length(thing: Any) -> int | None:
-    # an iterable one has none, and may raise anything
-    with suppress(Exception):
-        return len(thing)
-    return None
 
 
 def _has_own_groups(own: OwnOptimizer, model: Any) -> bool:
