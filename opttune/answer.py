@@ -54,7 +54,7 @@ def end_run(
     keep_status(loop.store.study, status)
     found = StudyLocation(loop.store.study, loop.store.storage, config.out_dir)
     study = read_study(found)
-    warnings = [sentence for sentence in (loop.stopped_because, config.mode_warning) if sentence]
+    warnings = [sentence for sentence in (loop.stopped_because, config.mode_warning, *inspection.notes) if sentence]
     answer = answer_of(study)
     warnings += answer.warnings
     _write_answer(run, study)

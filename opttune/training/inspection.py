@@ -11,6 +11,7 @@ from opttune.space.auto import ModelFacts
 from opttune.trainer.namespaces import NAMESPACES
 from opttune.training.attempt import Attempt, NullListener, TrainingRun
 from opttune.training.data_facts import DataFacts, read_data
+from opttune.training.finders import words_of
 from opttune.training.identify import identify
 from opttune.training.isolation import isolated
 from opttune.training.metrics import read_monitor
@@ -34,6 +35,7 @@ class ModelInspection:
         summary: Table of the model's layers, as Lightning draws it.
         data: What the loaders hold.
         identity: By which a study knows the model and the data again; None where nothing was trained.
+        notes: What a training leaves out, one sentence each.
     """
 
     model_name: str
@@ -47,6 +49,7 @@ class ModelInspection:
     summary: str = ""
     data: tuple[DataFacts, ...] = ()
     identity: Identity | None = None
+    notes: tuple[str, ...] = ()
 
 
 def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
@@ -88,6 +91,7 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         summary=_summary(model),
         data=read_data(run.trainer),
         identity=identity,
+        notes=(words_of(run.finders.left_out),) if run.finders.left_out else (),
     )
 
 
