@@ -11,11 +11,14 @@ from importlib.util import find_spec
 from inspect import signature
 from math import isfinite
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from opttune.errors import InputError, MissingExtraError
 from opttune.project.start import CliSource, start_cli
+from opttune.trainer.logger import add_logger
 from opttune.trainer.namespaces import NAMESPACES
+from opttune.training.isolation import quiet_lightning
 
 # callbacks whose work opttune does itself in a search; both Lightning packages name them alike
 _LEFT_OUT = {
@@ -110,7 +113,7 @@ def load_project(source: CliSource) -> Project:
     model = opened.make()
     given = _given(opened.trainer)
     callbacks, left_out = _split_callbacks(given.get("callbacks"))
-    dropped = [name for name in _OTHER_LENGTHS if name in given]
+    dropped = [name for name in (*_OTHER_LENGTHS, "logger") if given.get(name)]
     settings = {name: value for name, value in given.items() if name not in {*_OURS, *_OTHER_LENGTHS}}
     notes = [f"The model is {type(model).__name__}, from {source.words}."]
     if left_out or dropped:
@@ -132,8 +135,8 @@ class _OpenCli:
     def __init__(self, cli: Any) -> None:
         self._cli = cli
         self._config = cli.config.clone()
-        # instead of a Trainer: its arguments, with all that the project adds to them
-        cli.trainer_class = dict
+        self._trainer_class = cli.trainer_class
+        cli.trainer_class = self._keep_arguments
         cli.save_config_callback = None
         self.datamodule: Any = None
         self.trainer: dict[str, Any] = {}
@@ -150,9 +153,27 @@ class _OpenCli:
         cli.config = self._config.clone()
         cli.before_instantiate_classes()
         cli.instantiate_classes()
+        made = list(cli.trainer.callbacks)
         cli.after_instantiate_classes()
-        self.datamodule, self.trainer = cli.datamodule, dict(cli.trainer)
+        given = [each for each in _as_list(self.trainer.get("callbacks")) if _holds(cli.trainer.callbacks, each)]
+        added = [each for each in cli.trainer.callbacks if not _holds(made, each)]
+        self.trainer["callbacks"] = [*given, *added]
+        self.datamodule = cli.datamodule
         return cli.model
+
+    def _keep_arguments(self, **given: Any) -> Any:
+        """Keep the arguments of the Trainer, and return one for the project's hooks; no training runs in it."""
+        self.trainer = given
+        quiet = {**given, "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        with quiet_lightning():
+            try:
+                trainer = self._trainer_class(**quiet)
+            except Exception:  # its devices may be on another machine, or replaced by the command
+                kept = ("callbacks", "logger", "default_root_dir", "max_epochs", "max_steps")
+                given_to = {name: quiet[name] for name in kept if name in quiet}
+                trainer = _namespace(self._trainer_class).Trainer(accelerator="cpu", **given_to)
+        add_logger(trainer)
+        return trainer
 
     def _section(self) -> Any:
         """Return the part of the config that belongs to fit."""
@@ -185,6 +206,16 @@ def _given(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_list(callbacks: Any) -> list[Any]:
     return callbacks if isinstance(callbacks, list) else [] if callbacks is None else [callbacks]
+
+
+def _namespace(trainer_class: Any) -> ModuleType:
+    """Return the Lightning package of a Trainer class."""
+    bases = trainer_class.__mro__ if isinstance(trainer_class, type) else ()
+    return next((each for each in NAMESPACES if each.Trainer in bases), NAMESPACES[0])
+
+
+def _holds(callbacks: list[Any], callback: Any) -> bool:
+    return any(each is callback for each in callbacks)
 
 
 def _split_callbacks(callbacks: Any) -> tuple[list[Any], list[str]]:

@@ -84,8 +84,9 @@ class AnyLogger(  # type: ignore[misc]
         return _AnyExperiment(self._folder)
 
 
-def add_logger(trainer: Any, module: Any) -> None:
-    """Give a Trainer without a logger one that takes any call; no metric is delivered to it."""
+def add_logger(trainer: Any, module: Any = None) -> None:
+    """Give a Trainer without a logger one that takes any call; no metric of its module is delivered to it."""
     if not trainer.loggers:
         trainer.loggers = [AnyLogger(str(trainer.default_root_dir))]
-        deliver_no_metrics(trainer, module)
+        if module is not None:
+            deliver_no_metrics(trainer, module)

@@ -224,6 +224,7 @@ class BeginsAt(pl.Callback):
         assert trainer.global_step == (trainer.ckpt_path is not None) * 10
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
 @pytest.mark.parametrize(
     "left", ["hpc_ckpt_1.ckpt", "on_exception.ckpt", "lightning_logs/opttune/checkpoints/last.ckpt"]
 )
