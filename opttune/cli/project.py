@@ -64,7 +64,7 @@ def read_project(options: argparse.Namespace) -> dict[str, Any]:
     length = own_length if any(own_length.values()) else {**own_length, **project.length}
     if not any(length.values()):
         raise InputError(
-            f"{', '.join(configs)} sets no single length of a training (trainer.max_steps or trainer.max_epochs). "
+            f"{', '.join(configs)} sets no length of a training (trainer.max_steps or trainer.max_epochs). "
             "Give --max-steps N or --max-epochs N."
         )
     monitor, mode = project.watched or (None, None)
@@ -76,5 +76,6 @@ def read_project(options: argparse.Namespace) -> dict[str, Any]:
         "data": project.data,
         "trainer": project.trainer,
         **length,
+        "ends_at_first": True,
         **{name: value for name, value in found.items() if value is not None and getattr(options, name) is None},
     }

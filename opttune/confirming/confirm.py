@@ -16,7 +16,7 @@ from opttune.engines.engine import Engine
 from opttune.engines.start import start_engine
 from opttune.errors import InputError, StudyError
 from opttune.guard.rules import Guard
-from opttune.planning import choose_engine
+from opttune.planning import check_trainer, choose_engine
 from opttune.project.read import Project, load_project
 from opttune.project.start import CliSource
 from opttune.references import load_reference
@@ -178,7 +178,7 @@ def _config(study: FrozenStudy, trainer: Mapping[str, Any] | None) -> SearchConf
 
 def _trainer(study: FrozenStudy, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if given is not None:
-        return {**study.config.trainer, **given}
+        return {**study.config.trainer, **check_trainer(given)}
     project = _project(study)
     if project is not None:
         return {**project.trainer, **study.config.trainer}

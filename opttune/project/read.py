@@ -29,8 +29,8 @@ _OURS = {
     "callbacks", "logger", "max_epochs", "max_steps", "enable_checkpointing", "enable_progress_bar",
     "enable_model_summary", "num_sanity_val_steps",
 }  # fmt: skip
-# these would end or prolong a training whose length is fixed
-_OTHER_LENGTHS = ("min_epochs", "min_steps", "max_time")
+# what is not used in a search, beside callbacks
+_DROPPED = ("max_time", "logger")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Project:
         model: Factory of the model.
         data: Factory of the data of the latest model; returns None where the model has its own data.
         trainer: Arguments of the Trainer, without those that opttune sets itself.
-        length: `{"max_steps": n}` or `{"max_epochs": n}`; empty where the config sets neither or both.
+        length: `{"max_steps": n}` or `{"max_epochs": n}`; both where the config sets
+            both, for Lightning ends a training at the first of them; empty where it sets neither.
         watched: The metric and mode that its callbacks watch; None where they watch none or several.
         seed: Its `seed_everything`; None where that is not an integer.
         notes: What was found and what is left out, one sentence each.
@@ -113,16 +114,18 @@ def load_project(source: CliSource) -> Project:
     model = opened.make()
     given = _given(opened.trainer)
     callbacks, left_out = _split_callbacks(given.get("callbacks"))
-    dropped = [name for name in (*_OTHER_LENGTHS, "logger") if given.get(name)]
-    settings = {name: value for name, value in given.items() if name not in {*_OURS, *_OTHER_LENGTHS}}
+    dropped = [name for name in _DROPPED if given.get(name)]
+    settings = {name: value for name, value in given.items() if name not in {*_OURS, *_DROPPED}}
     notes = [f"The model is {type(model).__name__}, from {source.words}."]
     if left_out or dropped:
         notes.append(f"Left out in the search: {', '.join([*left_out, *dropped])}.")
+    if len(length := _length(given)) > 1:
+        notes.append(f"A training ends at the first of {' and '.join(f'{n}={v}' for n, v in length.items())}.")
     return Project(
         model=ProjectModel(source, type(model).__name__),
         data=ProjectData(source),
         trainer={**settings, "callbacks": callbacks} if callbacks else settings,
-        length=_length(given),
+        length=length,
         watched=_watched(given.get("callbacks")),
         seed=opened.seed,
         notes=tuple(notes),
@@ -230,9 +233,9 @@ def _split_callbacks(callbacks: Any) -> tuple[list[Any], list[str]]:
 
 
 def _length(given: Mapping[str, Any]) -> dict[str, int]:
-    """Return the length, if the config sets exactly one; -1 means no limit."""
+    """Return the lengths that the config sets; -1 means no limit."""
     lengths = {name: given[name] for name in ("max_steps", "max_epochs") if given.get(name) not in (None, -1)}
-    return lengths if len(lengths) == 1 and all(map(isfinite, lengths.values())) else {}
+    return {name: length for name, length in lengths.items() if isfinite(length)}
 
 
 def _watched(callbacks: Any) -> tuple[str, str] | None:

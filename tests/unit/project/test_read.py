@@ -63,7 +63,10 @@ def test_another_length_and_metric() -> None:
     assert loaded.length == {"max_steps": 40}
     assert "max_time" not in loaded.trainer
     assert "max_time" in loaded.notes[1]
-    assert load("trainer: {max_steps: 4, max_epochs: 2}\n").length == {}
+    both = load("trainer: {max_steps: 4, max_epochs: 2, min_epochs: 1}\n")
+    assert both.length == {"max_steps": 4, "max_epochs": 2}
+    assert both.notes[1] == "A training ends at the first of max_steps=4 and max_epochs=2."
+    assert both.trainer == {"min_epochs": 1}
     assert load("trainer: {max_steps: 4}\n").watched is None
 
 
