@@ -1,8 +1,9 @@
-"""Read a LightningCLI project: the model, the data and the Trainer settings that its code makes from its config.
+"""Read a project: the model, the data and the Trainer settings that its code makes from its config.
 
-opttune runs the project's script as `python main.py fit --config config.yaml` would, with one difference: the
-LightningCLI stops as soon as it has read its arguments. Classes, defaults, linked arguments and environment
-variables therefore work as in the project. For each attempt the CLI makes a new model and new data.
+Of a LightningCLI project opttune runs the script as `python main.py fit --config config.yaml` would, with one
+difference: the LightningCLI stops as soon as it has read its arguments. Classes, defaults, linked arguments and
+environment variables therefore work as in the project. For each attempt the CLI makes a new model and new data. Of a
+Hydra project the config is composed, and its nodes are made (`opttune.project.hydra`).
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from opttune.errors import InputError, MissingExtraError
+from opttune.project.hydra import HydraSource, OpenHydra
 from opttune.project.start import CliSource, start_cli
 from opttune.trainer.logger import add_logger
 from opttune.trainer.namespaces import NAMESPACES
@@ -31,6 +33,9 @@ _OURS = {
 }  # fmt: skip
 # what is not used in a search, beside callbacks
 _DROPPED = ("max_time", "logger")
+
+
+Source = CliSource | HydraSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +71,14 @@ class ProjectModel:
         __name__: The name of the model's class.
     """
 
-    source: CliSource
+    source: Source
     __name__: str
 
     @property
     def file(self) -> Path:
         """The project's script; its config where there is no script."""
+        if isinstance(self.source, HydraSource):
+            return self.source.file
         return Path(self.source.script.rpartition(":")[0] or self.source.script or self.source.configs[0]).resolve()
 
     def __call__(self) -> Any:
@@ -87,24 +94,30 @@ class ProjectData:
         source: Where the project is.
     """
 
-    source: CliSource
+    source: Source
 
     def __call__(self) -> Any:
         """Return a LightningDataModule, or None."""
         return _open(self.source).datamodule
 
 
-def load_project(source: CliSource) -> Project:
-    """Start a project's LightningCLI and read what a search needs.
+def read_source(text: str) -> Source:
+    """Return the source that a study keeps as text."""
+    return HydraSource.from_text(text) if text.startswith('{"hydra"') else CliSource.from_text(text)
+
+
+def load_project(source: Source) -> Project:
+    """Start a project's LightningCLI, or compose its Hydra config, and read what a search needs.
 
     Args:
         source: Where the project is.
 
     Raises:
-        MissingExtraError: jsonargparse is not installed.
+        MissingExtraError: jsonargparse or Hydra is not installed.
         InputError: A file is missing or wrong, or the project cannot be started.
     """
-    if find_spec("jsonargparse") is None or find_spec("docstring_parser") is None:
+    lacks_parser = find_spec("jsonargparse") is None or find_spec("docstring_parser") is None
+    if isinstance(source, CliSource) and lacks_parser:
         raise MissingExtraError(
             "--config reads projects of the LightningCLI, which needs jsonargparse. "
             "Install it with: pip install 'opttune[cli]'"
@@ -191,13 +204,13 @@ class _OpenCli:
             )
 
 
-_OPENED: dict[CliSource, _OpenCli] = {}
+_OPENED: dict[Source, _OpenCli | OpenHydra] = {}
 
 
-def _open(source: CliSource) -> _OpenCli:
-    """Return the project's CLI, which is started once per process."""
+def _open(source: Source) -> _OpenCli | OpenHydra:
+    """Return the project's CLI or config, which is started or read once per process."""
     if source not in _OPENED:
-        _OPENED[source] = _OpenCli(start_cli(source))
+        _OPENED[source] = OpenHydra(source) if isinstance(source, HydraSource) else _OpenCli(start_cli(source))
     return _OPENED[source]
 
 
