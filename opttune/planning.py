@@ -55,15 +55,13 @@ def make_plan(
     """
     engine = choose_engine(engine, workers)
     _check_seed(seed)
-    for name, count in (("max_steps", max_steps), ("max_epochs", max_epochs), ("trials", trials)):
-        _check_count(name, count)
-    _check_limits(budget, timeout, baseline)
+    _check_limits(budget, trials, timeout, baseline)
+    length = _length(max_steps, max_epochs, ends_at_first)
     settings = check_trainer({} if trainer is None else trainer)
     workload = _read_workload(model, data)
     searched = without_trainer_settings(space if isinstance(space, Space) else load_space(space), settings)
     shipped = str(space) if space == "auto" or str(space) in space_names() else ""
     _check_accumulation(searched, max_epochs)
-    length = _length(max_steps, max_epochs, ends_at_first)
     name = study or f"{workload.name}-{shipped or searched.name}"
     folder = Path(out_dir) if out_dir is not None else Path("opttune_runs") / folder_name(name)
     config = SearchConfig(
@@ -110,7 +108,8 @@ def _check_count(name: str, count: int | None) -> None:
         raise InputError(f"{name} must be a whole number >= 1, got {count!r}.")
 
 
-def _check_limits(budget: float, timeout: float | None, baseline: bool) -> None:
+def _check_limits(budget: float, trials: int | None, timeout: float | None, baseline: bool) -> None:
+    _check_count("trials", trials)
     least = 2 if baseline else 1
     if not isinstance(budget, int | float) or not isfinite(budget) or budget < least:
         why = "the baseline and one recipe" if baseline else "one recipe"
@@ -120,13 +119,16 @@ def _check_limits(budget: float, timeout: float | None, baseline: bool) -> None:
 
 
 def _length(max_steps: int | None, max_epochs: int | None, ends_at_first: bool) -> dict[str, int]:
+    lengths = dict(zip(_LENGTHS, (max_steps, max_epochs), strict=True))
+    for name, count in lengths.items():
+        _check_count(name, count)
     if (max_steps is None) == (max_epochs is None) and not (max_steps and ends_at_first):
         got = "neither" if max_steps is None else "both"
         raise InputError(
             f"give the full length of one training as either max_steps or max_epochs, got {got}. "
             "On the command line: --max-steps N or --max-epochs N."
         )
-    return {name: count for name, count in zip(_LENGTHS, (max_steps, max_epochs), strict=True) if count is not None}
+    return {name: count for name, count in lengths.items() if count is not None}
 
 
 def _check_accumulation(space: Space, max_epochs: int | None) -> None:

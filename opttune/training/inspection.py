@@ -1,7 +1,7 @@
 """Inspect a model and its data before a search: can it be tuned, how long does it train, what does it log?"""
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from opttune.build.module_facts import read_facts
@@ -10,6 +10,7 @@ from opttune.identity import Identity
 from opttune.space.auto import ModelFacts
 from opttune.trainer.namespaces import NAMESPACES
 from opttune.training.attempt import Attempt, NullListener, TrainingRun
+from opttune.training.causes import cause_of
 from opttune.training.data_facts import DataFacts, read_data
 from opttune.training.finders import words_of
 from opttune.training.identify import identify
@@ -17,6 +18,8 @@ from opttune.training.isolation import isolated
 from opttune.training.metrics import read_monitor
 from opttune.training.own_optimizer import OwnOptimizer
 from opttune.training.workload import Workload
+
+_MOST_WORDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,10 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         except OpttuneError:
             raise
         except Exception as err:
-            raise ModelError(f"{workload.name} fails when it is set up for training: {_located(err)}") from err
+            words = f"{workload.name} fails when it is set up for training: {_located(err)}."
+            if run.trainer is None or run.trainer.world_size == 1:
+                words += f" {cause_of(err, *_own_training(attempt, workload, steps))}"
+            raise ModelError(words) from err
     identity = None
     if steps:
         read_monitor(run.trainer.callback_metrics, attempt.monitor)
@@ -95,6 +101,15 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
     )
 
 
+def _own_training(attempt: Attempt, workload: Workload, steps: int) -> tuple[bool, str]:
+    """Return whether the module's own optimizer fails too, and the optimizer of the recipe."""
+    try:
+        TrainingRun(replace(attempt, recipe=None), NullListener(), stop_at_step=steps).fit(workload)
+    except Exception:  # of the user's code, or of opttune
+        return True, ""
+    return False, "" if attempt.recipe is None else attempt.recipe.optimizer.name
+
+
 def _has_own_groups(own: OwnOptimizer, model: Any) -> bool:
     groups = own.groups or ()
     held = sum(len(list(group["params"])) for group in groups)
@@ -115,4 +130,7 @@ def _located(err: Exception) -> str:
     frames = traceback.extract_tb(err.__traceback__)
     theirs = [frame for frame in frames if "site-packages" not in frame.filename]
     frame = (theirs or frames)[-1]
-    return f"{type(err).__name__}: {err} ({frame.filename}:{frame.lineno})"
+    # torch's dispatcher lists all that it knows below the first lines
+    words = " ".join(str(err).split())
+    words = words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}..."
+    return f"{type(err).__name__}: {words} ({frame.filename}:{frame.lineno})"

@@ -57,7 +57,7 @@ def test_settings_callbacks_length_metric_and_seed_come_along() -> None:
     output = f"{Path.cwd()}/outputs/opttune"
     callbacks = loaded.trainer["callbacks"]
     assert {name: value for name, value in loaded.trainer.items() if name != "callbacks"} == {
-        "default_root_dir": output, "min_epochs": 1, "accelerator": "cpu", "devices": 1, "check_val_every_n_epoch": 1,
+        "default_root_dir": output, "min_epochs": 1, "accelerator": "cpu", "devices": 1,
         "deterministic": False,
     }  # fmt: skip
     assert [type(callback).__name__ for callback in callbacks] == ["EarlyStopping"]
