@@ -54,7 +54,7 @@ def end_run(
     keep_status(loop.store.study, status)
     found = StudyLocation(loop.store.study, loop.store.storage, config.out_dir)
     study = read_study(found)
-    told = (*loop.warnings, config.mode_warning, inspection.not_paused)
+    told = (*loop.warnings, config.mode_warning, inspection.not_paused, *inspection.notes)
     warnings = [sentence for sentence in told if sentence]
     answer = answer_of(study)
     warnings += answer.warnings

@@ -148,6 +148,8 @@ def run_plan(
         store = StudyStore(
             config.study_name, open_storage(storage, config.out_dir), config.spec, is_shared=bool(storage)
         )
+        if inspection.identity is not None:
+            store.refuse_another_model(inspection.identity)
         settled = store.settle_space(settle_for(config, inspection, earlier), inspection.total_steps)
         config = replace(with_settled_space(config, settled), pauses=config.pauses and not inspection.not_paused)
         StudyMetadata.of(config, inspection, mlflow_uri).keep(store.study, config.out_dir)

@@ -17,7 +17,11 @@ from opttune.training.workload import Workload
 
 _ENGINES = ("inline", "local", "ray")
 _LENGTHS = ("max_steps", "max_epochs")
-_NOT_FOR_THE_TRAINER = ("fast_dev_run", "max_time", "min_epochs", "min_steps")
+_NOT_FOR_THE_TRAINER = {
+    "fast_dev_run": "its length is max_steps or max_epochs",
+    "max_time": "its length is max_steps or max_epochs",
+    "barebones": "with it self.log does nothing, so that no value can be compared",
+}
 
 
 def make_plan(
@@ -41,18 +45,20 @@ def make_plan(
     baseline: bool,
     trainer: Mapping[str, Any] | None,
     pauses: bool = True,
+    ends_at_first: bool = False,
 ) -> tuple[SearchConfig, Workload]:
     """Check the arguments of `opttune.search` and put them together.
+
+    With `ends_at_first` both lengths may be given, as a project's config may: a training ends at the first.
 
     Raises:
         OpttuneError: An argument cannot be used.
     """
     engine = choose_engine(engine, workers)
     _check_seed(seed)
-    for name, count in (("max_steps", max_steps), ("max_epochs", max_epochs), ("trials", trials)):
-        _check_count(name, count)
-    _check_limits(budget, timeout, baseline)
-    settings = _check_trainer(trainer or {})
+    _check_limits(budget, trials, timeout, baseline)
+    length = _length(max_steps, max_epochs, ends_at_first)
+    settings = check_trainer({} if trainer is None else trainer)
     workload = _read_workload(model, data)
     searched = without_trainer_settings(space if isinstance(space, Space) else load_space(space), settings)
     shipped = str(space) if space == "auto" or str(space) in space_names() else ""
@@ -60,7 +66,7 @@ def make_plan(
     name = study or f"{workload.name}-{shipped or searched.name}"
     folder = Path(out_dir) if out_dir is not None else Path("opttune_runs") / folder_name(name)
     config = SearchConfig(
-        space=searched, monitor=monitor, mode=read_mode(mode), length=_length(max_steps, max_epochs), study_name=name,
+        space=searched, monitor=monitor, mode=read_mode(mode), length=length, study_name=name,
         out_dir=folder, budget=budget, most_trials=trials, timeout_seconds=timeout, seed=seed,
         workers=workers, engine=engine,
         guard=Guard.of(guard), with_baseline=baseline, trainer=settings, pauses=pauses, shipped_space=shipped,
@@ -103,7 +109,8 @@ def _check_count(name: str, count: int | None) -> None:
         raise InputError(f"{name} must be a whole number >= 1, got {count!r}.")
 
 
-def _check_limits(budget: float, timeout: float | None, baseline: bool) -> None:
+def _check_limits(budget: float, trials: int | None, timeout: float | None, baseline: bool) -> None:
+    _check_count("trials", trials)
     least = 2 if baseline else 1
     if not isinstance(budget, int | float) or not isfinite(budget) or budget < least:
         why = "the baseline and one recipe" if baseline else "one recipe"
@@ -112,14 +119,17 @@ def _check_limits(budget: float, timeout: float | None, baseline: bool) -> None:
         raise InputError(f"timeout must be > 0 seconds, got {timeout!r}.")
 
 
-def _length(max_steps: int | None, max_epochs: int | None) -> dict[str, int]:
-    if (max_steps is None) == (max_epochs is None):
+def _length(max_steps: int | None, max_epochs: int | None, ends_at_first: bool) -> dict[str, int]:
+    lengths = dict(zip(_LENGTHS, (max_steps, max_epochs), strict=True))
+    for name, count in lengths.items():
+        _check_count(name, count)
+    if (max_steps is None) == (max_epochs is None) and not (max_steps and ends_at_first):
         got = "neither" if max_steps is None else "both"
         raise InputError(
             f"give the full length of one training as either max_steps or max_epochs, got {got}. "
             "On the command line: --max-steps N or --max-epochs N."
         )
-    return {name: count for name, count in zip(_LENGTHS, (max_steps, max_epochs), strict=True) if count is not None}
+    return {name: count for name, count in lengths.items() if count is not None}
 
 
 def _check_accumulation(space: Space, max_epochs: int | None) -> None:
@@ -131,12 +141,20 @@ def _check_accumulation(space: Space, max_epochs: int | None) -> None:
         )
 
 
-def _check_trainer(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    for name in trainer:
+def check_trainer(trainer: Any) -> dict[str, Any]:
+    """Return the arguments of a Trainer that a search or a verdict takes.
+
+    Raises:
+        InputError: They are no dict, or one of them cannot be used.
+    """
+    if not isinstance(trainer, Mapping):
+        raise InputError(
+            f"trainer must be a dict of the Trainer's arguments, such as {{'accelerator': 'cpu'}}, got a "
+            f"{type(trainer).__name__}: each training makes its own Trainer from them."
+        )
+    for name, value in trainer.items():
         if name in _LENGTHS:
             raise InputError(f"trainer: {name} is the length of the search itself; give it as {name}, not in trainer.")
-        if name in _NOT_FOR_THE_TRAINER:
-            raise InputError(
-                f"trainer: {name} cannot be combined with a search; its length is max_steps or max_epochs."
-            )
-    return dict(trainer)
+        if name in _NOT_FOR_THE_TRAINER and value:
+            raise InputError(f"trainer: {name} cannot be combined with a search: {_NOT_FOR_THE_TRAINER[name]}.")
+    return {name: value for name, value in trainer.items() if name not in _NOT_FOR_THE_TRAINER}

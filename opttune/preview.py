@@ -39,7 +39,7 @@ def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
         "space": config.space.name,
         "optimizers": [branch.name for branch in config.space.optimizers],
         "schedules": [branch.name for branch in config.space.schedules],
-        "why": list(config.space_notes),
+        "why": [*inspection.notes, *config.space_notes],
         "varies": [name for name, _ in config.space.parameters()],
         "groups": inspection.groups,
         "full_length_steps": inspection.total_steps,

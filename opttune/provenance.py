@@ -13,7 +13,7 @@ from typing import Any
 
 from opttune.project.read import ProjectModel
 from opttune.trainer.namespaces import is_data_module
-from opttune.training.inspection import DataFacts
+from opttune.training.data_facts import DataFacts
 from opttune.training.workload import Workload
 from opttune.version import __version__
 

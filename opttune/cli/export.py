@@ -9,7 +9,7 @@ from typing import Any
 from opttune.cli.command import DONE, add_command, add_study
 from opttune.errors import InputError
 
-FORMATS = ("recipe", "lightning-cli", "python")
+FORMATS = ("recipe", "lightning-cli", "hydra", "python")
 
 
 def add_export(commands: Any) -> None:
@@ -22,6 +22,7 @@ def add_export(commands: Any) -> None:
         choices=FORMATS,
         default="recipe",
         help="recipe: a file for RecipeCallback; lightning-cli: a second --config for a LightningCLI; "
+        "hydra: an experiment config of a Hydra project; "
         "python: a configure_optimizers without opttune (default: recipe)",
     )
     add("--trial", type=int, metavar="N", help="the recipe of this trial (default: the best)")

@@ -1,4 +1,4 @@
-"""`--config`: read the arguments of a search from a LightningCLI project."""
+"""`--config` and `--hydra`: read the arguments of a search from a project of the LightningCLI or of Hydra."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 from opttune.errors import InputError
 
-_FLAG = "--config"
+_FLAG, _HYDRA = "--config", "--hydra"
 
 
 def add_project(command: argparse.ArgumentParser) -> None:
@@ -17,11 +17,13 @@ def add_project(command: argparse.ArgumentParser) -> None:
     add(_FLAG, action="append", default=[], metavar="FILE", help=config)
     script = "script that makes the LightningCLI, or a function in it (default: the one in the folder)"
     add("--cli", default="", metavar="FILE[:NAME]", help=script)
+    hydra = "configs of a Hydra project, instead of MODEL and DATA; its overrides go after --"
+    add(_HYDRA, default="", metavar="CONFIG_DIR[/NAME]", help=hydra)
     command.set_defaults(project_arguments=[])
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the command's own arguments, and those after `--`, which go to a project's CLI.
+    """Return the command's own arguments, and those after `--`, which go to a project.
 
     Example:
         >>> split_arguments(["search", "--config", "c.yaml", "--", "--model.width=8"])
@@ -31,14 +33,17 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     if "--" not in own:
         return own, []
     at = own.index("--")
-    names_a_project = any(argument.partition("=")[0] == _FLAG for argument in own[:at])
+    names_a_project = any(argument.partition("=")[0] in (_FLAG, _HYDRA) for argument in own[:at])
     return (own[:at], own[at + 1 :]) if names_a_project else (own, [])
 
 
 def project_source(options: argparse.Namespace) -> Any:
     """Return where the project is."""
+    from opttune.project.hydra import find_hydra
     from opttune.project.start import CliSource, find_script
 
+    if options.hydra:
+        return find_hydra(options.hydra, tuple(options.project_arguments))
     configs = tuple(options.config)
     # with MODEL, the project is a plain LightningCLI of that class
     script = options.cli or ("" if options.model else find_script(configs))
@@ -56,15 +61,17 @@ def read_project(options: argparse.Namespace) -> dict[str, Any]:
     # this imports Lightning
     from opttune.project.read import load_project
 
-    configs = options.config
-    project = load_project(project_source(options))
+    if options.hydra and (options.config or options.model or options.cli):
+        raise InputError("--hydra names the whole project: give it without MODEL, DATA, --config and --cli.")
+    source = project_source(options)
+    project = load_project(source)
     for note in project.notes:
         print(f"opttune: {note}", file=sys.stderr)
     own_length = {name: getattr(options, name) for name in ("max_steps", "max_epochs")}
     length = own_length if any(own_length.values()) else {**own_length, **project.length}
     if not any(length.values()):
         raise InputError(
-            f"{', '.join(configs)} sets no single length of a training (trainer.max_steps or trainer.max_epochs). "
+            f"{source.words} sets no length of a training (trainer.max_steps or trainer.max_epochs). "
             "Give --max-steps N or --max-epochs N."
         )
     monitor, mode = project.watched or (None, None)
@@ -76,5 +83,6 @@ def read_project(options: argparse.Namespace) -> dict[str, Any]:
         "data": project.data,
         "trainer": project.trainer,
         **length,
+        "ends_at_first": True,
         **{name: value for name, value in found.items() if value is not None and getattr(options, name) is None},
     }

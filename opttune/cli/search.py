@@ -99,7 +99,7 @@ def _references(options: argparse.Namespace) -> dict[str, str]:
     """Return the references of MODEL and DATA, or of the project, that the study keeps for `opttune confirm`."""
     from opttune.references import absolute_reference
 
-    if options.config:
+    if options.config or options.hydra:
         from opttune.cli.project import project_source
 
         return {"project": project_source(options).to_text()}
@@ -121,7 +121,7 @@ def _tracking(options: argparse.Namespace) -> Any:
 
 def _search_arguments(options: argparse.Namespace) -> dict[str, Any]:
     trainer = parse_trainer(options.trainer)
-    told = read_project(options) if options.config else _read_references(options)
+    told = read_project(options) if options.config or options.hydra else _read_references(options)
     same = ("space", "monitor", "mode", "max_steps", "max_epochs", "budget", "trials", "timeout", "workers", "engine")
     given = {name: getattr(options, name) for name in (*same, "study", "out_dir", "seed")}
     # defaults of what the command line leaves open
@@ -141,8 +141,8 @@ def _read_references(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.model is None:
         raise InputError(
-            "name the model to tune, as path/file.py:name or package.module:name, or a LightningCLI project's "
-            "config: --config config.yaml"
+            "name the model to tune, as path/file.py:name or package.module:name, or a project's config: "
+            "--config config.yaml (LightningCLI) or --hydra configs (Hydra)"
         )
     if options.cli:
         raise InputError("--cli names the script of a LightningCLI project: give --config FILE as well.")

@@ -16,9 +16,8 @@ from opttune.engines.engine import Engine
 from opttune.engines.start import start_engine
 from opttune.errors import InputError, StudyError
 from opttune.guard.rules import Guard
-from opttune.planning import choose_engine
-from opttune.project.read import Project, load_project
-from opttune.project.start import CliSource
+from opttune.planning import check_trainer, choose_engine
+from opttune.project.read import Project, load_project, read_source
 from opttune.references import load_reference
 from opttune.runtime.loop import TrainingLoop
 from opttune.runtime.signals import DeferredInterrupts
@@ -178,7 +177,7 @@ def _config(study: FrozenStudy, trainer: Mapping[str, Any] | None) -> SearchConf
 
 def _trainer(study: FrozenStudy, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if given is not None:
-        return {**study.config.trainer, **given}
+        return {**study.config.trainer, **check_trainer(given)}
     project = _project(study)
     if project is not None:
         return {**project.trainer, **study.config.trainer}
@@ -191,9 +190,9 @@ def _trainer(study: FrozenStudy, given: Mapping[str, Any] | None) -> Mapping[str
 
 
 def _project(study: FrozenStudy) -> Project | None:
-    """Return the LightningCLI project that was searched; None where it was none."""
+    """Return the project that was searched; None where it was none."""
     text = study.config.references.get("project")
-    return load_project(CliSource.from_text(text)) if text else None
+    return load_project(read_source(text)) if text else None
 
 
 def _load(study: FrozenStudy, model: Any, data: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Export a recipe as a recipe file, a LightningCLI config or plain torch code."""
+"""Export a recipe as a recipe file, a LightningCLI or Hydra config, or plain torch code."""
 
 from opttune.export.study import Exported, export_recipe, export_study
 

@@ -22,6 +22,16 @@ def lightning_cli_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
         recipe: The recipe.
         use: Its origin and the settings of its training.
     """
+    trainer, arguments = trainer_settings(recipe, use)
+    trainer["callbacks+"] = [{"class_path": "opttune.RecipeCallback", "init_args": arguments}]
+    config = {**({} if use.seed is None else {"seed_everything": use.seed}), "trainer": trainer}
+    comments = [*use.comments[: 2 if use.length else 1], *_HOW]
+    notes = ("the config needs opttune where it is used, for RecipeCallback.",)
+    return write_yaml(config, "\n".join(comments), in_blocks=True), notes
+
+
+def trainer_settings(recipe: Recipe, use: Use) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the Trainer settings that the recipe fixes, and the arguments of its RecipeCallback."""
     arguments: dict[str, Any] = {"recipe_or_path": recipe.to_dict()}
     if find_schedule(recipe.schedule.name).follows_monitor:
         arguments |= {"monitor": use.monitor, "mode": use.mode}
@@ -33,9 +43,5 @@ def lightning_cli_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
         "gradient_clip_algorithm": "norm",
         "accumulate_grad_batches": recipe.accumulate_grad_batches,
         **({} if recipe.precision is None else {"precision": recipe.precision}),
-        "callbacks+": [{"class_path": "opttune.RecipeCallback", "init_args": arguments}],
     }
-    config = {**({} if use.seed is None else {"seed_everything": use.seed}), "trainer": trainer}
-    comments = [*use.comments[: 2 if use.length else 1], *_HOW]
-    notes = ("the config needs opttune where it is used, for RecipeCallback.",)
-    return write_yaml(config, "\n".join(comments), in_blocks=True), notes
+    return trainer, arguments

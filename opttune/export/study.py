@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opttune.errors import InputError, one_of
+from opttune.export.hydra import hydra_text
 from opttune.export.lightning_cli import lightning_cli_text
 from opttune.export.python import python_text
 from opttune.export.use import Use
@@ -13,7 +14,7 @@ from opttune.study.config import recipe_call
 from opttune.study.frozen_study import FrozenStudy, load_study
 from opttune.yaml_text import write_yaml
 
-FORMATS = ("recipe", "lightning-cli", "python")
+FORMATS = ("recipe", "lightning-cli", "hydra", "python")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def export_study(study: str, format: str, *, storage: str | None = None, trial: 
 
     Args:
         study: Name of a study, folder of a search, or path of a recipe file.
-        format: `recipe`, `lightning-cli` or `python`.
+        format: `recipe`, `lightning-cli`, `hydra` or `python`.
         storage: Optuna storage URL.
         trial: Number of the trial whose recipe to export; None for the best.
 
@@ -55,7 +56,7 @@ def export_recipe(recipe: Recipe, format: str, use: Use) -> Exported:
 
     Args:
         recipe: The recipe.
-        format: `recipe`, `lightning-cli` or `python`.
+        format: `recipe`, `lightning-cli`, `hydra` or `python`.
         use: Its origin and the settings of its training.
 
     Raises:
@@ -66,6 +67,8 @@ def export_recipe(recipe: Recipe, format: str, use: Use) -> Exported:
             return Exported(write_yaml(recipe.to_dict(), "\n".join(use.comments)), recipe)
         case "lightning-cli":
             text, notes = lightning_cli_text(recipe, use)
+        case "hydra":
+            text, notes = hydra_text(recipe, use)
         case "python":
             text, notes = python_text(recipe, use)
         case _:

@@ -29,6 +29,7 @@ from opttune.trainer.spawn_result import SpawnResult
 from opttune.training.attach import RecipeAttacher
 from opttune.training.callbacks import CallbackGroup
 from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields, had_diverged
+from opttune.training.finders import LeaveOutFinders
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
 
@@ -90,7 +91,8 @@ class TrialCallback(CallbackGroup):
     def _assemble(self, recipe: Recipe) -> None:
         self._attacher = RecipeAttacher(recipe, self._monitor, self._mode)
         quirks = quirk_callbacks(find_optimizer(recipe.optimizer.name))
-        super().__init__(self._attacher, *quirks, self._guard, self._finish, self._reporter, self._pruning)
+        parts = (self._attacher, *quirks, self._guard, self._finish, self._reporter, self._pruning)
+        super().__init__(LeaveOutFinders(), *parts)
 
     @property
     def outcome(self) -> Outcome | None:

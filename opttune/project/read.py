@@ -1,8 +1,9 @@
-"""Read a LightningCLI project: the model, the data and the Trainer settings that its code makes from its config.
+"""Read a project: the model, the data and the Trainer settings that its code makes from its config.
 
-opttune runs the project's script as `python main.py fit --config config.yaml` would, with one difference: the
-LightningCLI stops as soon as it has read its arguments. Classes, defaults, linked arguments and environment
-variables therefore work as in the project. For each attempt the CLI makes a new model and new data.
+Of a LightningCLI project opttune runs the script as `python main.py fit --config config.yaml` would, with one
+difference: the LightningCLI stops as soon as it has read its arguments. Classes, defaults, linked arguments and
+environment variables therefore work as in the project. For each attempt the CLI makes a new model and new data. Of a
+Hydra project the config is composed, and its nodes are made (`opttune.project.hydra`).
 """
 
 from collections.abc import Mapping
@@ -11,11 +12,15 @@ from importlib.util import find_spec
 from inspect import signature
 from math import isfinite
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from opttune.errors import InputError, MissingExtraError
+from opttune.project.hydra import HydraSource, OpenHydra
 from opttune.project.start import CliSource, start_cli
+from opttune.trainer.logger import add_logger
 from opttune.trainer.namespaces import NAMESPACES
+from opttune.training.isolation import quiet_lightning
 
 # callbacks whose work opttune does itself in a search; both Lightning packages name them alike
 _LEFT_OUT = {
@@ -26,8 +31,11 @@ _OURS = {
     "callbacks", "logger", "max_epochs", "max_steps", "enable_checkpointing", "enable_progress_bar",
     "enable_model_summary", "num_sanity_val_steps",
 }  # fmt: skip
-# these would end or prolong a training whose length is fixed
-_OTHER_LENGTHS = ("min_epochs", "min_steps", "max_time")
+# what is not used in a search, beside callbacks
+_DROPPED = ("max_time", "logger")
+
+
+Source = CliSource | HydraSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,8 @@ class Project:
         model: Factory of the model.
         data: Factory of the data of the latest model; returns None where the model has its own data.
         trainer: Arguments of the Trainer, without those that opttune sets itself.
-        length: `{"max_steps": n}` or `{"max_epochs": n}`; empty where the config sets neither or both.
+        length: `{"max_steps": n}` or `{"max_epochs": n}`; both where the config sets
+            both, for Lightning ends a training at the first of them; empty where it sets neither.
         watched: The metric and mode that its callbacks watch; None where they watch none or several.
         seed: Its `seed_everything`; None where that is not an integer.
         notes: What was found and what is left out, one sentence each.
@@ -62,12 +71,14 @@ class ProjectModel:
         __name__: The name of the model's class.
     """
 
-    source: CliSource
+    source: Source
     __name__: str
 
     @property
     def file(self) -> Path:
         """The project's script; its config where there is no script."""
+        if isinstance(self.source, HydraSource):
+            return self.source.file
         return Path(self.source.script.rpartition(":")[0] or self.source.script or self.source.configs[0]).resolve()
 
     def __call__(self) -> Any:
@@ -83,24 +94,30 @@ class ProjectData:
         source: Where the project is.
     """
 
-    source: CliSource
+    source: Source
 
     def __call__(self) -> Any:
         """Return a LightningDataModule, or None."""
         return _open(self.source).datamodule
 
 
-def load_project(source: CliSource) -> Project:
-    """Start a project's LightningCLI and read what a search needs.
+def read_source(text: str) -> Source:
+    """Return the source that a study keeps as text."""
+    return HydraSource.from_text(text) if text.startswith('{"hydra"') else CliSource.from_text(text)
+
+
+def load_project(source: Source) -> Project:
+    """Start a project's LightningCLI, or compose its Hydra config, and read what a search needs.
 
     Args:
         source: Where the project is.
 
     Raises:
-        MissingExtraError: jsonargparse is not installed.
+        MissingExtraError: jsonargparse or Hydra is not installed.
         InputError: A file is missing or wrong, or the project cannot be started.
     """
-    if find_spec("jsonargparse") is None or find_spec("docstring_parser") is None:
+    lacks_parser = find_spec("jsonargparse") is None or find_spec("docstring_parser") is None
+    if isinstance(source, CliSource) and lacks_parser:
         raise MissingExtraError(
             "--config reads projects of the LightningCLI, which needs jsonargparse. "
             "Install it with: pip install 'opttune[cli]'"
@@ -110,16 +127,18 @@ def load_project(source: CliSource) -> Project:
     model = opened.make()
     given = _given(opened.trainer)
     callbacks, left_out = _split_callbacks(given.get("callbacks"))
-    dropped = [name for name in _OTHER_LENGTHS if name in given]
-    settings = {name: value for name, value in given.items() if name not in {*_OURS, *_OTHER_LENGTHS}}
+    dropped = [name for name in _DROPPED if given.get(name)]
+    settings = {name: value for name, value in given.items() if name not in {*_OURS, *_DROPPED}}
     notes = [f"The model is {type(model).__name__}, from {source.words}."]
     if left_out or dropped:
         notes.append(f"Left out in the search: {', '.join([*left_out, *dropped])}.")
+    if len(length := _length(given)) > 1:
+        notes.append(f"A training ends at the first of {' and '.join(f'{n}={v}' for n, v in length.items())}.")
     return Project(
         model=ProjectModel(source, type(model).__name__),
         data=ProjectData(source),
         trainer={**settings, "callbacks": callbacks} if callbacks else settings,
-        length=_length(given),
+        length=length,
         watched=_watched(given.get("callbacks")),
         seed=opened.seed,
         notes=tuple(notes),
@@ -132,8 +151,8 @@ class _OpenCli:
     def __init__(self, cli: Any) -> None:
         self._cli = cli
         self._config = cli.config.clone()
-        # instead of a Trainer: its arguments, with all that the project adds to them
-        cli.trainer_class = dict
+        self._trainer_class = cli.trainer_class
+        cli.trainer_class = self._keep_arguments
         cli.save_config_callback = None
         self.datamodule: Any = None
         self.trainer: dict[str, Any] = {}
@@ -150,9 +169,27 @@ class _OpenCli:
         cli.config = self._config.clone()
         cli.before_instantiate_classes()
         cli.instantiate_classes()
+        made = list(cli.trainer.callbacks)
         cli.after_instantiate_classes()
-        self.datamodule, self.trainer = cli.datamodule, dict(cli.trainer)
+        given = [each for each in _as_list(self.trainer.get("callbacks")) if _holds(cli.trainer.callbacks, each)]
+        added = [each for each in cli.trainer.callbacks if not _holds(made, each)]
+        self.trainer["callbacks"] = [*given, *added]
+        self.datamodule = cli.datamodule
         return cli.model
+
+    def _keep_arguments(self, **given: Any) -> Any:
+        """Keep the arguments of the Trainer, and return one for the project's hooks; no training runs in it."""
+        self.trainer = given
+        quiet = {**given, "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        with quiet_lightning():
+            try:
+                trainer = self._trainer_class(**quiet)
+            except Exception:  # its devices may be on another machine, or replaced by the command
+                kept = ("callbacks", "logger", "default_root_dir", "max_epochs", "max_steps")
+                given_to = {name: quiet[name] for name in kept if name in quiet}
+                trainer = _namespace(self._trainer_class).Trainer(accelerator="cpu", **given_to)
+        add_logger(trainer)
+        return trainer
 
     def _section(self) -> Any:
         """Return the part of the config that belongs to fit."""
@@ -167,13 +204,13 @@ class _OpenCli:
             )
 
 
-_OPENED: dict[CliSource, _OpenCli] = {}
+_OPENED: dict[Source, _OpenCli | OpenHydra] = {}
 
 
-def _open(source: CliSource) -> _OpenCli:
-    """Return the project's CLI, which is started once per process."""
+def _open(source: Source) -> _OpenCli | OpenHydra:
+    """Return the project's CLI or config, which is started or read once per process."""
     if source not in _OPENED:
-        _OPENED[source] = _OpenCli(start_cli(source))
+        _OPENED[source] = OpenHydra(source) if isinstance(source, HydraSource) else _OpenCli(start_cli(source))
     return _OPENED[source]
 
 
@@ -185,6 +222,16 @@ def _given(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_list(callbacks: Any) -> list[Any]:
     return callbacks if isinstance(callbacks, list) else [] if callbacks is None else [callbacks]
+
+
+def _namespace(trainer_class: Any) -> ModuleType:
+    """Return the Lightning package of a Trainer class."""
+    bases = trainer_class.__mro__ if isinstance(trainer_class, type) else ()
+    return next((each for each in NAMESPACES if each.Trainer in bases), NAMESPACES[0])
+
+
+def _holds(callbacks: list[Any], callback: Any) -> bool:
+    return any(each is callback for each in callbacks)
 
 
 def _split_callbacks(callbacks: Any) -> tuple[list[Any], list[str]]:
@@ -199,9 +246,9 @@ def _split_callbacks(callbacks: Any) -> tuple[list[Any], list[str]]:
 
 
 def _length(given: Mapping[str, Any]) -> dict[str, int]:
-    """Return the length, if the config sets exactly one; -1 means no limit."""
+    """Return the lengths that the config sets; -1 means no limit."""
     lengths = {name: given[name] for name in ("max_steps", "max_epochs") if given.get(name) not in (None, -1)}
-    return lengths if len(lengths) == 1 and all(map(isfinite, lengths.values())) else {}
+    return {name: length for name, length in lengths.items() if isfinite(length)}
 
 
 def _watched(callbacks: Any) -> tuple[str, str] | None:

@@ -21,13 +21,15 @@ RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS, STOPPED_AT, HOLDER, L
 """User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused, `job` what an auxiliary
 run trains."""
 
-SPEC, SPACE, PARENT_KEY, ALIVE = (f"opttune.{name}" for name in ("spec", "space", "mlflow_run_key", "alive"))
+SPEC, SPACE, IDENTITY, PARENT_KEY, ALIVE = (
+    f"opttune.{name}" for name in ("spec", "space", "identity", "mlflow_run_key", "alive")
+)
 ORIGIN, OUT_DIR, STATUS, ANSWERED, CONFIRMED = (
     f"opttune.{name}" for name in ("origin", "out_dir", "status", "answered", "confirmed")
 )
-"""User attributes of a study; `alive.<holder>` counts up while a process trains some of its trials, `origin` is what
-the last search of it was told, `confirmed` the candidates and seeds of a verdict, `status` how its run in MLflow
-ended."""
+"""User attributes of a study; `identity` is its model and data, `alive.<holder>` counts up while a process trains some
+of its trials, `origin` is what the last search of it was told, `confirmed` the candidates and seeds of a verdict,
+`status` how its run in MLflow ended."""
 
 _AUXILIARY = ":auxiliary-runs-"
 

@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from opttune.errors import StudyError
+from opttune.identity import Identity
 from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome
 from opttune.space.model import SettledSpace
@@ -21,7 +22,7 @@ from opttune.space.parse import parse_space
 from opttune.storages.journal import JournalFile
 from opttune.storages.leases import SETTLE_SECONDS, Leases
 from opttune.storages.legacy import legacy_runs, legacy_steps
-from opttune.storages.records import PARENT_KEY, SPACE, SPEC, auxiliary_study_name, differences
+from opttune.storages.records import IDENTITY, PARENT_KEY, SPACE, SPEC, auxiliary_study_name, differences
 from opttune.storages.trial_store import TrialStore
 from opttune.trial_record import TrialRecord
 
@@ -82,6 +83,23 @@ class StudyStore:
             raise StudyError(
                 f"the study {name!r} was made for another search ({'; '.join(found[:3])}). "
                 "Ask for the same, or start a new one: --study NAME."
+            )
+
+    def refuse_another_model(self, now: Identity) -> None:
+        """Keep which model and data the study is for; of an older study, those that it is resumed with first.
+
+        Raises:
+            StudyError: It was made for another model or other data; the message names the difference.
+        """
+        stored = self.attributes.get(IDENTITY)
+        if stored is None:
+            self.study.set_user_attr(IDENTITY, now.to_dict())
+            return
+        what, words = Identity.from_dict(stored).differences(now)
+        if what:
+            raise StudyError(
+                f"the study {self.study.study_name!r} was made for {what} "
+                f"({'; '.join(words)}). Search it under another name: study='NAME' (--study NAME)."
             )
 
     def settle_space(self, settled: SettledSpace, full_length_steps: int) -> SettledSpace:

@@ -29,7 +29,8 @@ class SearchConfig:
         space: What may vary.
         monitor: The metric whose value at the end of a training counts.
         mode: `min` or `max`.
-        length: `{"max_steps": n}` or `{"max_epochs": n}`: the full length of one training.
+        length: `{"max_steps": n}` or `{"max_epochs": n}`: the full length of one training; of a
+            project it may hold both.
         study_name: Name of the study.
         out_dir: Folder of the search's files.
         budget: Cost of the whole search in full trainings.

@@ -17,7 +17,7 @@ def resolve_tracking_uri(tracking_uri: str | None) -> str:
     The path of a sqlite database is made absolute, so that it survives a change of the working folder.
 
     Raises:
-        InputError: MLflow does not support this kind of address.
+        InputError: MLflow does not support this kind of address, or no longer does.
 
     Example:
         >>> resolve_tracking_uri("http://127.0.0.1:5000")
@@ -29,10 +29,25 @@ def resolve_tracking_uri(tracking_uri: str | None) -> str:
             f"the tracking URI {safe_uri(uri)!r} is not an address of MLflow. Write sqlite:///mlflow.db for a "
             "database, or http://127.0.0.1:5000 for a server."
         )
+    if uri.startswith("file:"):
+        _refuse_files(uri)
     path = database_path(uri)
     if path is None or path.is_absolute():
         return uri
     return uri.replace(f"sqlite:///{path}", f"sqlite:///{path.absolute()}", 1)
+
+
+def _refuse_files(uri: str) -> None:
+    # only for such an address: importing it takes a second
+    from mlflow import environment_variables
+
+    allowed = getattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE", None)
+    if allowed is not None and not allowed.get():
+        raise InputError(
+            f"this version of MLflow writes to no folder of files, as the tracking URI {uri!r} asks: give a database "
+            "(--tracking-uri sqlite:///mlflow.db) or a server, or set MLFLOW_ALLOW_FILE_STORE=true. What an earlier "
+            "search could not deliver goes elsewhere with: opttune sync STUDY --tracking-uri sqlite:///mlflow.db"
+        )
 
 
 def resolve_experiment(experiment: str | None) -> str:

@@ -96,6 +96,30 @@ def validate_within_fit(trainer: Any) -> None:
     trainer.training = True
 
 
+def deliver_no_metrics(trainer: Any, module: Any) -> None:
+    """Keep metrics and hyperparameters from the loggers, as in a Trainer without one.
+
+    Lightning would wait for the device to convert metrics, and refuse those of several numbers and hyperparameters
+    that module and data set differently; no setting turns that off.
+    """
+    trainer._logger_connector.log_metrics = _nothing
+    module._log_hyperparams = False
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    # not a lambda: a spawned process unpickles the Trainer
+    return None
+
+
+def begin_at_step_zero(trainer: Any) -> None:
+    """Keep a fit without a checkpoint from loading one that Lightning finds itself.
+
+    It would load that of another job of SLURM in `default_root_dir`, or of a fit that an exception ended
+    (`OnExceptionCheckpoint`); `ckpt_path=None` does not turn that off.
+    """
+    trainer._checkpoint_connector._select_ckpt_path = _nothing
+
+
 def reload_epochs(trainer: Any) -> list[Any]:
     """Return the epochs at which the loaders were last created.
 

@@ -18,11 +18,14 @@ from opttune.guard.rules import Guard
 from opttune.guard.steps import StepRecord
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
+from opttune.trainer.internals import begin_at_step_zero
+from opttune.trainer.logger import add_logger
 from opttune.trainer.namespaces import NAMESPACES, AnyCallback, trainer_class
 from opttune.training.attach import RecipeAttacher
 from opttune.training.data_order import DataOrder
 from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields, had_diverged
 from opttune.training.errors import raise_if_disk_is_full, reason_of
+from opttune.training.finders import LeaveOutFinders
 from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
@@ -175,6 +178,7 @@ class TrainingRun:
             attempt.guard or False, monitor=attempt.monitor, mode=attempt.mode, listener=listener.steps
         )
         self._finish = FinishWithValidation(stop_at_step)
+        self.finders = LeaveOutFinders(warns=False)
         self._reporter = MetricsReporter(listener.metrics)
         self._order = DataOrder(loads_in_process)
         self._follows_data = loads_in_process
@@ -213,7 +217,10 @@ class TrainingRun:
         self.trainer = self._make_trainer(model)
         if self.attacher is not None:
             self.attacher.bind(model)
+        add_logger(self.trainer, model)
         how = resume_arguments(self.trainer, self.attempt.resume_from)
+        if not how:
+            begin_at_step_zero(self.trainer)
         pauses = self.attempt.until_step is not None or self.attempt.stop_checkpoint is not None
         if pauses or how or self._follows_data:
             data = self._order.watch(model, data)
@@ -261,11 +268,11 @@ class TrainingRun:
             given["precision"] = self.attempt.recipe.precision
         # callbacks such as EarlyStopping keep state: each attempt gets its own
         theirs = deepcopy(given.pop("callbacks", None)) or []
-        theirs = theirs if isinstance(theirs, list) else [theirs]
+        theirs = self.finders.without(theirs if isinstance(theirs, list) else [theirs])
         ours: list[AnyCallback | None] = [self.attacher, *self._quirks, self.guard, self._finish, self._reporter]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
         # first: it saves before any other callback acts on the end, and validates while the optimizer can still switch
-        callbacks = [self._pause, KeepOwnSigterm(), *theirs, *(callback for callback in ours if callback is not None)]
+        callbacks = [self._pause, self.finders, KeepOwnSigterm(), *theirs, *(each for each in ours if each is not None)]
         try:
             return trainer_class(model)(**settings, callbacks=callbacks)
         except Exception as err:

@@ -18,6 +18,7 @@ _SQLITE_WORDS = "database or disk is full"
 _NOT_FINITE = re.compile(
     r"(?<![a-z_])(nans?|[+-]?inf(inity|inite)?|non-?finite|not[ -]finite|overflow)(?![a-z_])", re.IGNORECASE
 )
+_MOST_WORDS = 300
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -52,7 +53,10 @@ def located(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if "site-packages" not in frame.filename]
     frame = (theirs or frames)[-1]
-    return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+    # torch's dispatcher lists all that it knows below the first lines
+    words = " ".join(str(error).split())
+    words = words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}..."
+    return f"{type(error).__name__}: {words} ({frame.filename}:{frame.lineno})"
 
 
 def shows_divergence(error: BaseException) -> bool:

@@ -1,41 +1,24 @@
 """Inspect a model and its data before a search: can it be tuned, how long does it train, what does it log?"""
 
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Literal
-
-from lightning.pytorch.utilities import CombinedLoader
+from dataclasses import dataclass, replace
+from typing import Any
 
 from opttune.build.module_facts import read_facts
 from opttune.errors import ModelError, OpttuneError
+from opttune.identity import Identity
 from opttune.space.auto import ModelFacts
 from opttune.trainer.namespaces import NAMESPACES
 from opttune.training.attempt import Attempt, NullListener, TrainingRun
+from opttune.training.causes import cause_of
+from opttune.training.data_facts import DataFacts, read_data
 from opttune.training.errors import located
-from opttune.training.isolation import isolated, quiet_lightning
+from opttune.training.finders import words_of
+from opttune.training.identify import identify
+from opttune.training.isolation import isolated
 from opttune.training.logged_names import may_log
 from opttune.training.metrics import read_monitor
 from opttune.training.own_optimizer import OwnOptimizer
 from opttune.training.workload import Workload
-
-
-@dataclass(frozen=True, slots=True)
-class DataFacts:
-    """What a loader holds.
-
-    Attributes:
-        purpose: What it is for.
-        dataset: The class of its dataset, or of the loader where it has none.
-        samples: Samples in it; None if unknown, as for an IterableDataset.
-        batch_size: Samples of a batch; None if unknown.
-        batches: Batches of an epoch; None if unknown.
-    """
-
-    purpose: Literal["training", "validation"]
-    dataset: str
-    samples: int | None
-    batch_size: int | None
-    batches: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +37,8 @@ class ModelInspection:
         summary: Table of the model's layers, as Lightning draws it.
         data: What the loaders hold.
         not_paused: A sentence that says why trainings are not paused; empty if they are.
+        identity: By which a study knows the model and the data again; None where nothing was trained.
+        notes: What a training leaves out, one sentence each.
     """
 
     model_name: str
@@ -67,6 +52,8 @@ class ModelInspection:
     summary: str = ""
     data: tuple[DataFacts, ...] = ()
     not_paused: str = ""
+    identity: Identity | None = None
+    notes: tuple[str, ...] = ()
 
 
 def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
@@ -88,10 +75,17 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         except OpttuneError:
             raise
         except Exception as err:
-            raise ModelError(f"{workload.name} fails when it is set up for training: {located(err)}") from err
+            words = f"{workload.name} fails when it is set up for training: {located(err)}."
+            if run.trainer is None or run.trainer.world_size == 1:
+                words += f" {cause_of(err, *_own_training(attempt, workload, steps))}"
+            raise ModelError(words) from err
+    identity = None
     logged = run.trainer.callback_metrics
     if steps and (attempt.monitor in logged or not may_log(run.trainer, attempt.monitor, logged)):
         read_monitor(logged, attempt.monitor)
+    if steps:
+        with isolated(attempt.seed):
+            identity = identify(run.trainer)
     model = run.trainer.lightning_module
     own = None if run.attacher is None else run.attacher.own
     return ModelInspection(
@@ -105,40 +99,18 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         has_own_groups=own is not None and _has_own_groups(own, model),
         summary=_summary(model),
         data=read_data(run.trainer),
+        identity=identity,
+        notes=(words_of(run.finders.left_out),) if run.finders.left_out else (),
     )
 
 
-def read_data(trainer: Any) -> tuple[DataFacts, ...]:
-    """Return what the loaders of a Trainer hold, after its fit."""
-    loaders = {"training": trainer.train_dataloader, "validation": trainer.val_dataloaders}
-    with quiet_lightning():
-        return tuple(
-            _facts(purpose, loader)  # type: ignore[arg-type]
-            for purpose, given in loaders.items()
-            if given is not None
-            for loader in CombinedLoader(given).flattened
-        )
-
-
-def _facts(purpose: Literal["training", "validation"], loader: Any) -> DataFacts:
-    dataset = getattr(loader, "dataset", loader)
-    batch_size = getattr(loader, "batch_size", None)
-    if batch_size is None:
-        batch_size = getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
-    return DataFacts(
-        purpose=purpose,
-        dataset=type(dataset).__name__,
-        samples=_length(dataset) if dataset is not loader else None,
-        batch_size=batch_size if isinstance(batch_size, int) else None,
-        batches=_length(loader),
-    )
-
-
-def _length(thing: Any) -> int | None:
-    # an iterable one has none, and may raise anything
-    with suppress(Exception):
-        return len(thing)
-    return None
+def _own_training(attempt: Attempt, workload: Workload, steps: int) -> tuple[bool, str]:
+    """Return whether the module's own optimizer fails too, and the optimizer of the recipe."""
+    try:
+        TrainingRun(replace(attempt, recipe=None), NullListener(), stop_at_step=steps).fit(workload)
+    except Exception:  # of the user's code, or of opttune
+        return True, ""
+    return False, "" if attempt.recipe is None else attempt.recipe.optimizer.name
 
 
 def _has_own_groups(own: OwnOptimizer, model: Any) -> bool:

@@ -7,15 +7,19 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
     EarlyStopping,
     GradientAccumulationScheduler,
+    LearningRateFinder,
     LearningRateMonitor,
     ModelCheckpoint,
+    OnExceptionCheckpoint,
     StochasticWeightAveraging,
 )
 from torch import nn
+from torch.utils.data import DataLoader
 
-from tests.support.models import BareNet, Data, FrozenNet, GanNet, LateNet, ManualNet, Net, ScheduledNet
+from tests.support.models import BareNet, Data, FrozenNet, GanNet, LateNet, ManualNet, Net, ScheduledNet, dataset
 from tests.support.models import train_loader as make_train_loader
 from tests.support.models import val_loader as make_val_loader
 from tests.support.search_models import Classifier, streamed
@@ -71,6 +75,29 @@ class Hyperparameters(Net):
     def __init__(self, width: int = 8, parts: tuple[int, ...] = (1, 2)) -> None:
         super().__init__()
         self.save_hyperparameters()
+
+
+class BatchesOf(pl.LightningDataModule):
+    batch_size = 4
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(dataset(), batch_size=self.batch_size)
+
+    def val_dataloader(self) -> Any:
+        return make_val_loader()
+
+
+class BringsCallbacks(Net):
+    def configure_callbacks(self) -> Any:
+        return [ModelCheckpoint(monitor="val_loss"), LearningRateMonitor(), LearningRateFinder()]
+
+
+class Draws(Net):
+    """Draws with its logger."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        super().validation_step(batch, batch_idx)
+        self.logger.experiment.add_histogram("weights", self.net[0].weight, self.global_step)
 
 
 class SeveralValidations(Net):
@@ -150,10 +177,15 @@ FEATURES = (
         note="in `trainer=`; in a LightningCLI project opttune keeps the checkpoints",
     ),
     Feature("`EarlyStopping`", trainer={"callbacks": [EarlyStopping("val_loss")]}),
-    Feature(
-        "`LearningRateMonitor`", trainer={"callbacks": [LearningRateMonitor()]}, refused="has no logger",
-        note="leave it out: MLflow has the rate of every step; in a LightningCLI project opttune leaves it out",
-    ),
+    Feature("`LearningRateMonitor`", trainer={"callbacks": [LearningRateMonitor()]},
+            note="it logs nowhere: MLflow has the rate of every step"),
+    Feature("`LearningRateFinder`", trainer={"callbacks": [LearningRateFinder()]}, note="left out, with a note"),
+    Feature("`BatchSizeFinder`", Net, BatchesOf, trainer={"callbacks": [BatchSizeFinder()]},
+            note="left out, with a note"),
+    Feature("`OnExceptionCheckpoint`", trainer={"callbacks": [OnExceptionCheckpoint(".")]},
+            note="each training begins at step 0, whatever checkpoints there are"),
+    Feature("`configure_callbacks`", BringsCallbacks),
+    Feature("`self.logger`", Draws, note="takes any call and keeps nothing, unless `trainer=` has a logger"),
     Feature("`StochasticWeightAveraging`", trainer={"callbacks": [StochasticWeightAveraging(1e-2)]},
             length={"max_epochs": 2}),
     Feature("gradient accumulation", trainer={"accumulate_grad_batches": 2}, note="the Trainer's setting is kept"),

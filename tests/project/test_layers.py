@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # each row imports only its own packages and those of the rows above it
 LAYERS = (
-    {"errors", "recipe", "recipe_groups", "outcome", "job", "trial_record"},  # plain values
+    {"errors", "identity", "recipe", "recipe_groups", "outcome", "job", "trial_record"},  # plain values
     {"references", "yaml_text", "version", "shared_folder"},  # what every package may use
     {"catalog"},  # frozen rows: optimizers, schedules, options, ranges, quirks, sources
     {"space"},  # YAML -> Space -> Recipe
@@ -40,10 +40,12 @@ OWNERS = {
     "argparse": {"cli"},
     "cloudpickle": {"engines", "training"},
     "filelock": {"integration", "runtime", "storages", "tracking"},
+    "hydra": {"project"},
     "lightning": {"engines", "integration", "trainer", "training"},
     "lightning_fabric": {"training"},
     "mlflow": {"tracking"},
     "numpy": {"algorithms", "integration", "training"},
+    "omegaconf": {"project"},
     "optuna": {"integration", "report", "space", "storages", "study"},
     "pandas": {"study"},
     "pytorch_lightning": {"trainer"},

@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 
 from opttune.errors import InputError, OpttuneError
@@ -82,6 +83,8 @@ def test_the_studys_name_names_the_folder() -> None:
         ({"guard": "yes"}, "guard must be"),
         ({"trainer": {"max_steps": 3}}, "max_steps is the length of the search itself"),
         ({"trainer": {"fast_dev_run": True}}, "fast_dev_run cannot be combined"),
+        ({"trainer": {"barebones": True}}, "barebones cannot be combined with a search: with it self.log does nothing"),
+        ({"trainer": lightning.Trainer(logger=False)}, "must be a dict .*'accelerator': 'cpu'.*, got a Trainer"),
         ({"space": "adamv"}, "Did you mean 'adamw'"),
         ({"space": "nowhere/space.yaml"}, "nowhere/space.yaml"),
     ],
@@ -142,3 +145,11 @@ def test_model_and_data_may_be_named_by_text() -> None:
     assert workload.name == "Classifier"
     assert (workload.model_reference, workload.data_reference) == (model, data)
     assert make_plan(Classifier, loaders, **USUAL)[1].model_reference == ""
+
+
+def test_a_projects_config_may_set_both_lengths() -> None:
+    assert plan_with(max_epochs=3, ends_at_first=True).length == {"max_steps": 10, "max_epochs": 3}
+
+
+def test_minimums_are_the_trainers_and_what_is_off_is_left_out() -> None:
+    assert plan_with(trainer={"min_epochs": 1, "fast_dev_run": False, "barebones": False}).trainer == {"min_epochs": 1}

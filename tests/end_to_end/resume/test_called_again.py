@@ -1,13 +1,21 @@
 """`opttune.search` called again: it resumes where it ended, or says why it cannot."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from opttune.errors import StudyError
 from tests.support.search_models import Classifier, loaders
 from tests.support.searches import TINY, Tracked, make_space, run_search
+
+
+class Wide(Classifier):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(8, width)
 
 
 def test_called_again_with_a_larger_budget_it_resumes(tmp_path: Path) -> None:
@@ -83,3 +91,32 @@ def test_without_mlflow_a_search_runs_all_the_same_and_delivers_the_next_time(tm
     assert tracked.parent.info.status == "FINISHED"
     assert [run.info.status for run in tracked.children] == ["FINISHED"] * 2
     assert [step for step, _ in tracked.curve(tracked.children[0], "train/loss")] == [1, 2, 3, 4, 5]
+
+
+def relabelled() -> tuple[Any, Any]:
+    train, val = loaders()
+    train.dataset.tensors = (train.dataset.tensors[0] + 1, *train.dataset.tensors[1:])
+    return train, val
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "word"),
+    [
+        (lambda: Wide(5), loaders, "another model .hidden.weight: 4x8 in the study, 5x8 now"),
+        (partial(Wide, 4), relabelled, "other data .the training samples hold other values"),
+    ],
+    ids=["model", "data"],
+)
+def test_a_study_for_another_model_or_other_data_is_refused(tmp_path: Path, model: Any, data: Any, word: str) -> None:
+    run_search(tmp_path, partial(Wide, 4), data=loaders, budget=1, baseline=False, max_steps=5, study="one")
+    with pytest.raises(StudyError, match=rf"'one' was made for {word}.*study='NAME' \(--study NAME\)"):
+        run_search(tmp_path, model, data=data, budget=2, baseline=False, max_steps=5, study="one")
+
+
+def test_a_study_that_does_not_know_its_model_opens(tmp_path: Path) -> None:
+    first = run_search(tmp_path, Classifier, data=loaders, budget=1, baseline=False, max_steps=5)
+    journal = tmp_path / "out" / "study.journal"
+    kept = [line for line in journal.read_text().splitlines(keepends=True) if "opttune.identity" not in line]
+    journal.write_text("".join(kept))
+    again = run_search(tmp_path, Classifier, data=loaders, budget=1, baseline=False, max_steps=5)
+    assert again.trials.equals(first.trials)

@@ -60,7 +60,7 @@ def test_the_command_line_goes_before_the_config() -> None:
 
 def test_a_config_without_a_length_asks_for_one() -> None:
     Path("config.yaml").write_text(CONFIG.replace("max_epochs: 3", "max_epochs: -1"))
-    with pytest.raises(InputError, match=r"config.yaml sets no single length .* Give --max-steps N or --max-epochs"):
+    with pytest.raises(InputError, match=r"config.yaml sets no length .* Give --max-steps N or --max-epochs"):
         read_project(options())
 
 

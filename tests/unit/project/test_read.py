@@ -13,7 +13,7 @@ from opttune.errors import InputError, MissingExtraError
 from opttune.project import read
 from opttune.project.read import Project, load_project
 from opttune.project.start import CliSource
-from tests.support.cli_project import CONFIG, NETWORK, SUBCLASS_CONFIG, write_project
+from tests.support.cli_project import CONFIG, MAIN, NETWORK, SUBCLASS_CONFIG, write_project
 from tests.support.searches import command_env, make_database, run_command
 
 SOURCE = CliSource(("config.yaml",), "main.py")
@@ -63,7 +63,10 @@ def test_another_length_and_metric() -> None:
     assert loaded.length == {"max_steps": 40}
     assert "max_time" not in loaded.trainer
     assert "max_time" in loaded.notes[1]
-    assert load("trainer: {max_steps: 4, max_epochs: 2}\n").length == {}
+    both = load("trainer: {max_steps: 4, max_epochs: 2, min_epochs: 1}\n")
+    assert both.length == {"max_steps": 4, "max_epochs": 2}
+    assert both.notes[1] == "A training ends at the first of max_steps=4 and max_epochs=2."
+    assert both.trainer == {"min_epochs": 1}
     assert load("trainer: {max_steps: 4}\n").watched is None
 
 
@@ -73,6 +76,36 @@ def test_the_configs_own_optimizer_is_the_models() -> None:
         optimizer = load(given).model().configure_optimizers()
     assert type(optimizer).__name__ == "RMSprop"
     assert optimizer.defaults["lr"] == 0.25
+
+
+HOOK = """
+    def after_instantiate_classes(self):
+        from lightning.pytorch.callbacks import EarlyStopping, Timer
+
+        assert [type(each).__name__ for each in self.trainer.callbacks][0] == "EarlyStopping"
+        assert self.trainer.default_root_dir and self.trainer.max_epochs == 3
+        self.trainer.logger.log_hyperparams({"a": 1})
+        self.trainer.logger.experiment.watch(self.model)
+        stopping = next(each for each in self.trainer.callbacks if isinstance(each, EarlyStopping))
+        self.trainer.callbacks.remove(stopping)
+        self.trainer.callbacks.append(Timer())
+
+    def instantiate_trainer(self, **kwargs):
+        trainer = super().instantiate_trainer(**kwargs)
+        assert trainer.callbacks
+        return trainer
+"""
+
+
+# the second names a Trainer that this machine cannot make
+@pytest.mark.parametrize("config", [CONFIG, CONFIG.replace("trainer:", "trainer:\n  accelerator: cuda")])
+def test_a_hook_of_the_cli_has_a_trainer_and_may_change_its_callbacks(config: str) -> None:
+    logged = config.replace("logger: false", "logger: {class_path: CSVLogger, init_args: {save_dir: logs}}")
+    write_project(Path(), config=logged, main=MAIN.replace("\ndef main", HOOK + "\ndef main"))
+    loaded = load_project(SOURCE)
+    assert [type(callback).__name__ for callback in loaded.trainer["callbacks"]] == ["Timer"]
+    assert "logger" in loaded.notes[1]
+    assert not Path("logs").exists()
 
 
 def test_what_makes_model_and_data_can_be_sent_to_another_process() -> None:

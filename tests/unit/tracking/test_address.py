@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import mlflow.environment_variables
 import pytest
 
 from opttune.errors import InputError
@@ -63,3 +64,14 @@ def test_artifacts_lie_beside_the_database(monkeypatch, tmp_path):
     assert artifact_folder("sqlite:///mlflow.db") is None
     assert artifact_folder("http://host") is None
     assert artifact_folder("sqlite:///sub/mlflow.db") == Path("sub/mlruns").resolve()
+
+
+def test_a_folder_of_files_is_refused_where_mlflow_writes_to_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///tmp/mlruns")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    assert resolve_tracking_uri(None) == "file:///tmp/mlruns"
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
+    if hasattr(mlflow.environment_variables, "MLFLOW_ALLOW_FILE_STORE"):
+        with pytest.raises(InputError, match=r"sqlite:///mlflow.db.*opttune sync STUDY --tracking-uri"):
+            resolve_tracking_uri(None)
+    assert resolve_tracking_uri("http://127.0.0.1:5000") == "http://127.0.0.1:5000"

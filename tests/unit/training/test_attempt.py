@@ -7,6 +7,7 @@ import signal
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 
 from opttune import Guard, Recipe
 from opttune.errors import InputError, ModelError, MonitorError
@@ -216,3 +217,25 @@ def test_a_model_that_cannot_be_tuned_is_refused():
         run(m.ManualNet)
     with pytest.raises(ModelError, match="without arguments"):
         run(type("Wide", (m.Net,), {"__init__": lambda self, width: None}))
+
+
+class BeginsAt(pl.Callback):
+    def on_train_start(self, trainer, pl_module):
+        assert trainer.global_step == (trainer.ckpt_path is not None) * 10
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+@pytest.mark.parametrize(
+    "left", ["hpc_ckpt_1.ckpt", "on_exception.ckpt", "lightning_logs/opttune/checkpoints/last.ckpt"]
+)
+def test_no_checkpoint_that_lies_about_is_loaded(left, tmp_path, monkeypatch):
+    for name, value in {"NTASKS": "1", "JOB_NAME": "train", "JOB_ID": "7", "PROCID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    foreign = m.quiet_trainer(max_steps=4)
+    foreign.fit(m.Net(), *m.loaders())
+    foreign.save_checkpoint(tmp_path / left)
+    callbacks = [OnExceptionCheckpoint(tmp_path), ModelCheckpoint(save_last=True), BeginsAt()]
+    trainer = {"default_root_dir": str(tmp_path), "callbacks": callbacks}
+    paused = run(trainer=trainer, until_step=10, checkpoint=tmp_path / "paused.ckpt")
+    assert paused.reason is StopReason.PAUSED, paused.message
+    assert run(trainer=trainer, resume_from=tmp_path / "paused.ckpt").reason is StopReason.COMPLETED

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, TensorDataset
 
-from opttune.training.inspection import DataFacts, read_data
+from opttune.training.data_facts import DataFacts, read_data
 from tests.support.search_models import Classifier
 
 

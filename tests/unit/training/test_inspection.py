@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from opttune import Recipe
 from opttune.errors import ModelError, MonitorError
@@ -75,6 +76,34 @@ def test_what_cannot_be_tuned_is_found_in_time(model, data, trainer, problem, st
 
 def test_an_error_of_the_users_own_is_told_with_its_place():
     with pytest.raises(
-        ModelError, match=r"FailingNet fails when it is set up for training: RuntimeError: a bug .*models\.py:\d+\)$"
+        ModelError, match=r"FailingNet fails when it is set up for training: RuntimeError: a bug .*models\.py:\d+\)\."
     ):
         look(m.FailingNet, steps=5)
+
+
+class Detached(m.Net):
+    def training_step(self, batch, batch_idx):
+        return self.loss(batch).detach()
+
+
+class NeedsItsOwn(m.Net):
+    """Fails in the first step of any other optimizer than its own, with a page of words."""
+
+    def on_before_optimizer_step(self, optimizer):
+        if not isinstance(optimizer, torch.optim.SGD):
+            raise RuntimeError("no kernel\n" * 100)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (Detached, r"undetached\. It fails with its own optimizer as well: mend it until Trainer.fit trains it\.$"),
+        (NeedsItsOwn, r"With its own optimizer it trains: search other optimizers than adamw \(--space\)\.$"),
+    ],
+)
+def test_a_failure_comes_with_what_is_known_of_its_cause(model, words):
+    attempt = Attempt(Recipe(Part("adamw", {"lr": 0.01})), "val_loss", 0, {"max_steps": 4, "accelerator": "cpu"})
+    with pytest.raises(ModelError, match=words) as caught:
+        inspect_model(attempt, Workload(model, m.loaders), 1)
+    assert len(str(caught.value)) < 700
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,85 @@
+"""`Identity`: which model and data a study was made for, as far as a later search can tell them from others."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import isclose
+from typing import Any
+
+_SHOWN = 3
+_TOLERANCE = 2e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A model and its data, in values that JSON can hold.
+
+    Attributes:
+        model: The class; the shape of each parameter; each layer; the saved hyperparameters that are numbers.
+        data: Of each loader: its purpose, the class and length of its dataset, its batch size, and numbers computed
+            from some of its samples; None for what is unknown or not the same whenever it is read.
+    """
+
+    model: Mapping[str, str] = field(default_factory=dict)
+    data: Sequence[Mapping[str, Any]] = ()
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Identity":
+        """Read back what `to_dict` gave."""
+        return cls(stored["model"], stored["data"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON holds them."""
+        return asdict(self)
+
+    def differences(self, now: "Identity") -> tuple[str, list[str]]:
+        """Return what differs now, `another model` or `other data`, and how; empty where both are the same.
+
+        Example:
+            >>> Identity({"class": "Net", "out.bias": "2"}).differences(Identity({"class": "Net", "out.bias": "3"}))
+            ('another model', ['out.bias: 2 in the study, 3 now'])
+        """
+        for what, found in (
+            ("another model", _of_models(self.model, now.model)),
+            ("other data", _of_data(self.data, now.data)),
+        ):
+            words = list(found)
+            if words:
+                more = [f"and {len(words) - _SHOWN} more"] if len(words) > _SHOWN else []
+                return what, [*words[:_SHOWN], *more]
+        return "", []
+
+
+def _of_models(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    for name in dict.fromkeys([*before, *now]):
+        if before.get(name) != now.get(name):
+            yield _words(name, before.get(name, "none"), now.get(name, "none"))
+
+
+def _of_data(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if len(before) != len(now):
+        yield _words("loaders", len(before), len(now))
+        return
+    for then, one in zip(before, now, strict=True):
+        for name in ("dataset", "samples", "batch_size"):
+            if None not in (then[name], one[name]) and then[name] != one[name]:
+                yield _words(f"{then['purpose']} {name}", then[name], one[name])
+        if then["contents"] and one["contents"] and _are_others(then["contents"], one["contents"]):
+            yield f"the {then['purpose']} samples hold other values"
+
+
+def _are_others(before: Sequence[Sequence[float]], now: Sequence[Sequence[float]]) -> bool:
+    """Return whether almost no sample is the same: a seldom random change of some must not count."""
+    same = sum(_is_same(*pair) for pair in zip(before, now, strict=False))
+    return same <= min(len(before), len(now)) // 4
+
+
+def _is_same(before: Sequence[float], now: Sequence[float]) -> bool:
+    # another machine may round or decode a little differently
+    return len(before) == len(now) and all(
+        isclose(*pair, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE * max(before[at - at % 2], now[at - at % 2]))
+        for at, pair in enumerate(zip(before, now, strict=True))
+    )
+
+
+def _words(name: str, before: object, now: object) -> str:
+    return f"{name}: {before} in the study, {now} now"
