@@ -47,7 +47,7 @@ class PlainReporter(ProgressReporter):
         )
         if config.mode_warning:
             self._line(f"  warning: {config.mode_warning}")
-        for note in config.space_notes:
+        for note in (*(f"{note}." for note in inspection.notes), *config.space_notes):
             self._line(f"  {note}")
         if records:
             self._line(f"resuming {config.study_name}: {len(records)} trials, {self._cost(steps_spent)} so far")

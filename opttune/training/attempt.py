@@ -155,12 +155,13 @@ class TrainingRun:
     def __init__(
         self, attempt: Attempt, listener: AttemptListener, stop_at_step: int | None = None, stop: Stop = NEVER
     ) -> None:
+        is_inspection = stop_at_step is not None
         self.attempt = attempt
         self.trainer: Any = None
         self.attacher = None
         self._quirks: tuple[AnyCallback, ...] = ()
         if attempt.recipe is not None:
-            self.attacher = RecipeAttacher(attempt.recipe, attempt.monitor, attempt.mode)
+            self.attacher = RecipeAttacher(attempt.recipe, attempt.monitor, attempt.mode, is_inspection)
             self._quirks = quirk_callbacks(find_optimizer(attempt.recipe.optimizer.name))
         self.guard = GuardCallback(
             attempt.guard or False, monitor=attempt.monitor, mode=attempt.mode, listener=listener.steps

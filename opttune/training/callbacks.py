@@ -7,6 +7,9 @@ from opttune.trainer.namespaces import AnyCallback
 
 _HOOKS = (
     "setup",
+    "on_save_checkpoint",
+    "on_load_checkpoint",
+    "on_fit_start",
     "on_train_start",
     "on_train_epoch_start",
     "on_before_optimizer_step",

@@ -52,6 +52,7 @@ class ModelInspection:
         has_own_groups: Whether that optimizer has several groups, or leaves some parameters out.
         summary: Table of the model's layers, as Lightning draws it.
         data: What the loaders hold.
+        notes: What of the model is replaced beside its optimizer; one sentence each.
     """
 
     model_name: str
@@ -64,6 +65,7 @@ class ModelInspection:
     has_own_groups: bool = False
     summary: str = ""
     data: tuple[DataFacts, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
@@ -101,6 +103,7 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         has_own_groups=own is not None and _has_own_groups(own, model),
         summary=_summary(model),
         data=read_data(run.trainer),
+        notes=() if run.attacher is None else tuple(run.attacher.module_notes),
     )
 
 

@@ -79,7 +79,7 @@ class RecipeCallback(CallbackGroup):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Report what was replaced."""
         rank_zero_info(f"opttune: replaced {self._attacher.replaced} by {self.recipe}{_effective_batch(trainer)}")
-        for note in self._attacher.notes:
+        for note in (*self._attacher.notes, *self._attacher.module_notes):
             rank_zero_warn(f"opttune: {note}.")
         super().on_train_start(trainer, pl_module)
 
