@@ -30,6 +30,7 @@ from opttune.training.attach import RecipeAttacher
 from opttune.training.callbacks import CallbackGroup
 from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields
 from opttune.training.metrics import MetricsReporter
+from opttune.training.group_keeper import GroupKeeper
 from opttune.training.modes import quirk_callbacks
 
 
@@ -90,7 +91,9 @@ class TrialCallback(CallbackGroup):
     def _assemble(self, recipe: Recipe) -> None:
         self._attacher = RecipeAttacher(recipe, self._monitor, self._mode)
         quirks = quirk_callbacks(find_optimizer(recipe.optimizer.name))
-        super().__init__(self._attacher, *quirks, self._guard, self._finish, self._reporter, self._pruning)
+        super().__init__(
+            GroupKeeper(), self._attacher, *quirks, self._guard, self._finish, self._reporter, self._pruning
+        )
 
     @property
     def outcome(self) -> Outcome | None:

@@ -23,6 +23,7 @@ from opttune.training.attach import RecipeAttacher
 from opttune.training.data_order import DataOrder
 from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields
 from opttune.training.errors import raise_if_disk_is_full, reason_of
+from opttune.training.group_keeper import GroupKeeper
 from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
@@ -253,7 +254,13 @@ class TrainingRun:
         ours: list[AnyCallback | None] = [self.attacher, *self._quirks, self.guard, self._finish, self._reporter]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
         # first: it saves before any other callback acts on the end, and validates while the optimizer can still switch
-        callbacks = [self._pause, KeepOwnSigterm(), *theirs, *(callback for callback in ours if callback is not None)]
+        callbacks = [
+            self._pause,
+            KeepOwnSigterm(),
+            GroupKeeper(),
+            *theirs,
+            *(callback for callback in ours if callback is not None),
+        ]
         try:
             return trainer_class(model)(**settings, callbacks=callbacks)
         except Exception as err:

@@ -127,7 +127,7 @@ class PauseAndResume(AnyCallback):
         def on_train_start() -> None:
             replaced.restore()
             own()
-            self._restore_state(trainer)
+            self._restore_state(trainer, pl_module)
 
         replaced = ReplacedHook(pl_module, "on_train_start", on_train_start)
 
@@ -180,6 +180,8 @@ class PauseAndResume(AnyCallback):
             "order": of_all_ranks(trainer, self._order.state(self._is_mid_epoch)),
             "guard": self._guard.progress(),
             "reloads": reload_epochs(trainer),
+            # a thawed layer is frozen again where the module is made anew
+            "frozen": [name for name, parameter in pl_module.named_parameters() if not parameter.requires_grad],
         }
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
@@ -190,9 +192,11 @@ class PauseAndResume(AnyCallback):
         """Restore the Trainer's settings."""
         self._restore(trainer)
 
-    def _restore_state(self, trainer: Any) -> None:
+    def _restore_state(self, trainer: Any, pl_module: Any) -> None:
         if self._resumed is None:
             return
+        for name, parameter in pl_module.named_parameters():
+            parameter.requires_grad_(name not in self._resumed["frozen"])
         set_reload_epochs(trainer, self._resumed["reloads"])
         self._guard.resume_from(self._resumed["guard"])
         set_random_state(self._resumed["random"][trainer.global_rank])
