@@ -29,8 +29,9 @@ from opttune.trainer.spawn_result import SpawnResult
 from opttune.training.attach import RecipeAttacher
 from opttune.training.callbacks import CallbackGroup
 from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields
-from opttune.training.metrics import MetricsReporter
 from opttune.training.group_keeper import GroupKeeper
+from opttune.training.lazy_layers import LazyLayers
+from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
 
 
@@ -91,9 +92,8 @@ class TrialCallback(CallbackGroup):
     def _assemble(self, recipe: Recipe) -> None:
         self._attacher = RecipeAttacher(recipe, self._monitor, self._mode)
         quirks = quirk_callbacks(find_optimizer(recipe.optimizer.name))
-        super().__init__(
-            GroupKeeper(), self._attacher, *quirks, self._guard, self._finish, self._reporter, self._pruning
-        )
+        needs = (LazyLayers(), GroupKeeper(), self._attacher, *quirks)
+        super().__init__(*needs, self._guard, self._finish, self._reporter, self._pruning)
 
     @property
     def outcome(self) -> Outcome | None:

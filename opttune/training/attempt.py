@@ -25,6 +25,7 @@ from opttune.training.ending import Conclusion, FinishWithValidation, agreed, co
 from opttune.training.errors import raise_if_disk_is_full, reason_of
 from opttune.training.group_keeper import GroupKeeper
 from opttune.training.isolation import isolated
+from opttune.training.lazy_layers import LazyLayers
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
 from opttune.training.pause import PauseAndResume, resume_arguments
@@ -257,6 +258,7 @@ class TrainingRun:
         callbacks = [
             self._pause,
             KeepOwnSigterm(),
+            LazyLayers(),
             GroupKeeper(),
             *theirs,
             *(callback for callback in ours if callback is not None),
