@@ -7,6 +7,7 @@ from typing import Any
 from opttune.build.load import load_class
 from opttune.catalog.lookup import find_optimizer
 from opttune.engines.multi_device import inspect_on_devices
+from opttune.errors import SpaceError, UnsuitableOptimizerError
 from opttune.space.model import SettledSpace
 from opttune.space.sample import default_recipe
 from opttune.space.settle import EarlierBest, settle
@@ -82,12 +83,23 @@ def with_settled_space(config: SearchConfig, settled: SettledSpace) -> SearchCon
 
 
 def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> ModelInspection:
-    """Set the model up with the space's first default recipe and train at most a few steps."""
-    attempt = Attempt(
-        recipe=default_recipe(config.space),
-        monitor=config.monitor,
-        seed=config.seed,
-        trainer={**config.trainer, **config.length},
-        mode=config.mode,
-    )
-    return inspect_on_devices(attempt, workload, steps)
+    """Set the model up with the default recipe of the space's first suitable optimizer and train at most a few steps.
+
+    Raises:
+        OpttuneError: The model cannot be tuned, or no optimizer of the space can train it.
+    """
+    last = len(config.space.optimizers) - 1
+    for optimizer in range(last + 1):
+        attempt = Attempt(
+            recipe=default_recipe(config.space, optimizer),
+            monitor=config.monitor,
+            seed=config.seed,
+            trainer={**config.trainer, **config.length},
+            mode=config.mode,
+        )
+        try:
+            return inspect_on_devices(attempt, workload, steps)
+        except UnsuitableOptimizerError:
+            if optimizer == last:
+                raise
+    raise SpaceError(f"the space {config.space.name} holds no optimizer.")

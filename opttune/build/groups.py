@@ -168,4 +168,6 @@ def _scale(
 
 
 def _goes_without_decay(trait: Trait, groups: Groups) -> bool:
-    return (groups.no_decay_norm_bias and trait.is_norm_or_bias) or (groups.no_decay_embeddings and trait.is_embedding)
+    is_left_out = groups.no_decay_norm_bias and trait.is_norm_or_bias
+    # torch adds no decay to a sparse gradient
+    return is_left_out or trait.is_sparse or (groups.no_decay_embeddings and trait.is_embedding)

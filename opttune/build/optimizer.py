@@ -11,10 +11,11 @@ from torch.optim import Optimizer
 
 from opttune.build.groups import GroupPlan, plan_groups
 from opttune.build.load import load_class, load_object
+from opttune.build.module_facts import has_sparse_gradients
 from opttune.catalog.check import check_recipe, with_defaults
 from opttune.catalog.info import OptimizerInfo
-from opttune.catalog.lookup import find_optimizer
-from opttune.errors import ModelError
+from opttune.catalog.lookup import find_optimizer, optimizer_names
+from opttune.errors import ModelError, UnsuitableOptimizerError
 from opttune.recipe import Recipe
 
 
@@ -42,6 +43,7 @@ def build_optimizer(
         RecipeError: The optimizer does not take an option of the recipe.
         ModelError: No parameter is trainable, a rule matches none, or the optimizer works with one learning rate
             and the groups have several.
+        UnsuitableOptimizerError: It does not train complex parameters, or does not take sparse gradients.
         MissingExtraError: The optimizer's extra is not installed.
 
     Example:
@@ -58,6 +60,11 @@ def build_optimizer(
             f"optimizer {info.name!r} works with one learning rate for all parameters: leave out groups.layer_decay, "
             "groups.lora_plus_ratio and rules with lr_mult, and let the module's own groups have one rate."
         )
+    held = [parameter for plan in plans for parameter in plan.parameters]
+    if any(parameter.is_complex() for parameter in held):
+        refuse_unless(info.takes_complex, info, "has complex parameters", "takes_complex")
+    if has_sparse_gradients(module):
+        refuse_unless(info.takes_sparse, info, "has an embedding with sparse gradients", "takes_sparse")
     arguments = optimizer_arguments(recipe, info, module, total_steps)
     groups = [_torch_group(plan, arguments, info) for plan in plans]
     build = load_class(info)
@@ -68,6 +75,25 @@ def build_optimizer(
         return optimizer
     built: Optimizer = build(groups, **arguments)
     return built
+
+
+def refuse_unless(is_fit: bool, info: OptimizerInfo, problem: str, ability: str) -> None:
+    """Refuse an optimizer that cannot train a module.
+
+    Args:
+        is_fit: Whether it can.
+        info: Its row.
+        problem: What the model has.
+        ability: The field of the rows that can.
+
+    Raises:
+        UnsuitableOptimizerError: It cannot; the message names those that can.
+    """
+    if not is_fit:
+        able = ", ".join(name for name in optimizer_names() if getattr(find_optimizer(name), ability))
+        raise UnsuitableOptimizerError(
+            f"the model {problem}, which optimizer {info.name!r} does not train. These do: {able}."
+        )
 
 
 def groups_for(

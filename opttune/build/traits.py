@@ -29,6 +29,7 @@ class Trait:
             of a layer that multiplies by matrices.
         is_embedding: It belongs to an embedding, or acts as one (`pos_embed`, `cls_token`).
         is_output: It belongs to the linear or convolutional layer that was registered last.
+        is_sparse: It belongs to an embedding with sparse gradients.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Trait:
     is_norm_or_bias: bool
     is_embedding: bool
     is_output: bool
+    is_sparse: bool = False
 
     @property
     def is_hidden_matrix(self) -> bool:
@@ -83,6 +85,7 @@ def _trait(name: str, parameter: Parameter, owners: list[nn.Module], last: nn.Mo
         is_norm_or_bias=leaf == "bias" or _is_flat(parameter, leaf, owners) or any(map(_is_norm, owners)),
         is_embedding=is_embedding or bool(_EMBEDDING_NAME.search(leaf)),
         is_output=last is not None and any(owner is last for owner in owners),
+        is_sparse=any(isinstance(owner, _EMBEDDINGS) and owner.sparse for owner in owners),
     )
 
 

@@ -10,12 +10,14 @@ from types import MethodType
 from typing import Any
 
 from opttune.build.late_groups import LateGroups, follow_groups, is_late, late_groups
+from opttune.build.module_facts import has_sparse_gradients
 from opttune.build.optimizer import (
     build_optimizer,
     describe_groups,
     first_full_rate,
     groups_for,
     groups_table,
+    refuse_unless,
 )
 from opttune.build.schedule import Mode, multiplier, scheduler_config
 from opttune.catalog.check import check_recipe, with_defaults
@@ -73,7 +75,7 @@ class RecipeAttacher(AnyCallback):
         self._loaded: dict[str, Any] | None = None
         self._first_step = 0
         self._metric_before: Any = None
-        self._follows_validations = False
+        self._follows_validations = self._has_stepped = False
 
     @property
     def replaced(self) -> str:
@@ -113,8 +115,8 @@ class RecipeAttacher(AnyCallback):
         if stage != "fit":
             return
         refuse_untunable(trainer, pl_module)
-        self._loaded, self._follows_validations = None, False
-        self._configure_trainer(trainer)
+        self._loaded, self._follows_validations, self._has_stepped = None, False, False
+        self._configure_trainer(trainer, pl_module)
         is_own = is_overridden(type(pl_module), "lr_scheduler_step")
         self.module_notes = [_REPLACED_STEP.format(type(pl_module).__name__)] if is_own else []
         self.bind(pl_module)
@@ -159,7 +161,14 @@ class RecipeAttacher(AnyCallback):
         self._watching = optimizer.register_step_post_hook(lambda *_: self._check_rates(trainer))
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        """Put groups that were added on the recipe's curve."""
+        """Put groups that were added on the recipe's curve, and look for sparse gradients at the first step.
+
+        Raises:
+            UnsuitableOptimizerError: The optimizer does not take them.
+        """
+        if not self._has_stepped:
+            self._has_stepped = True
+            self._look_for_sparse_gradients(trainer, optimizer)
         if self._late is not None and self._is_in_charge(trainer):
             self._late.settle()
 
@@ -189,6 +198,21 @@ class RecipeAttacher(AnyCallback):
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Restore the module's own hooks."""
         self._undo(trainer)
+
+    def _look_for_sparse_gradients(self, trainer: Any, optimizer: Any) -> None:
+        """Find those of embeddings that are no layers of torch's: they show only now."""
+        for group in optimizer.param_groups:
+            if not any(parameter.grad is not None and parameter.grad.is_sparse for parameter in group["params"]):
+                continue
+            refuse_unless(self._info.takes_sparse, self._info, "has sparse gradients", "takes_sparse")
+            if group.get("weight_decay"):
+                raise ModelError(
+                    "the model has sparse gradients, which take no weight decay: set weight_decay to 0 (in a space file "
+                    "of your own), or use nn.Embedding(sparse=True), whose table gets none."
+                )
+            if trainer.gradient_clip_val == self.recipe.gradient_clip_norm:
+                self._trainer_settings.append(("gradient_clip_val", trainer.gradient_clip_val))
+                trainer.gradient_clip_val = None
 
     def _configure(self, module: Any, own: OwnOptimizer) -> dict[str, Any]:
         trainer = module.trainer
@@ -231,7 +255,7 @@ class RecipeAttacher(AnyCallback):
         if self._rates is not None and self._is_in_charge(trainer):
             self._rates.compare(trainer.global_step + 1)
 
-    def _configure_trainer(self, trainer: Any) -> None:
+    def _configure_trainer(self, trainer: Any, module: Any) -> None:
         """Set the recipe's fields on the Trainer; settings of the Trainer's own are kept and noted."""
         self.recipe, self.notes = self._asked_for, []
         precision = self.recipe.precision
@@ -246,6 +270,8 @@ class RecipeAttacher(AnyCallback):
             self._configure_field(trainer, "accumulate_grad_batches", "accumulate_grad_batches", 1)
         if self._info.own_clipping:
             self._drop_field("gradient_clip_norm", None, f"{self._info.name} bounds its steps itself")
+        if has_sparse_gradients(module):
+            self._drop_field("gradient_clip_norm", None, "some gradients are sparse")
         if getattr(trainer, "gradient_clip_algorithm", None) == "value":
             self._drop_field("gradient_clip_norm", None, "the Trainer clips by value")
         else:

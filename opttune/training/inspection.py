@@ -2,7 +2,7 @@
 
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lightning.pytorch.utilities import CombinedLoader
@@ -91,6 +91,7 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
     if steps:
         read_monitor(run.trainer.callback_metrics, attempt.monitor)
     model = run.trainer.lightning_module
+    facts = read_facts(model)
     own = None if run.attacher is None else run.attacher.own
     return ModelInspection(
         model_name=type(model).__name__,
@@ -98,7 +99,7 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         total_steps=run.total_steps,
         replaced=run.replaced,
         has_own_optimizer=own is not None and own.groups is not None,
-        facts=read_facts(model),
+        facts=replace(facts, has_sparse=facts.has_sparse or any(map(_is_sparse, model.parameters()))),
         groups="" if run.attacher is None else run.attacher.groups,
         has_own_groups=own is not None and _has_own_groups(own, model),
         summary=_summary(model),
@@ -138,6 +139,10 @@ def _length(thing: Any) -> int | None:
     with suppress(Exception):
         return len(thing)
     return None
+
+
+def _is_sparse(parameter: Any) -> bool:
+    return parameter.grad is not None and parameter.grad.is_sparse
 
 
 def _has_own_groups(own: OwnOptimizer, model: Any) -> bool:
