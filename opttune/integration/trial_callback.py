@@ -29,6 +29,7 @@ from opttune.trainer.spawn_result import SpawnResult
 from opttune.training.attach import RecipeAttacher
 from opttune.training.callbacks import CallbackGroup
 from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields
+from opttune.training.epoch_count import EpochCount
 from opttune.training.group_keeper import GroupKeeper
 from opttune.training.lazy_layers import LazyLayers
 from opttune.training.metrics import MetricsReporter
@@ -92,7 +93,7 @@ class TrialCallback(CallbackGroup):
     def _assemble(self, recipe: Recipe) -> None:
         self._attacher = RecipeAttacher(recipe, self._monitor, self._mode)
         quirks = quirk_callbacks(find_optimizer(recipe.optimizer.name))
-        needs = (LazyLayers(), GroupKeeper(), self._attacher, *quirks)
+        needs = (EpochCount(), LazyLayers(), GroupKeeper(), self._attacher, *quirks)
         super().__init__(*needs, self._guard, self._finish, self._reporter, self._pruning)
 
     @property

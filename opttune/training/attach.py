@@ -207,8 +207,8 @@ class RecipeAttacher(AnyCallback):
             refuse_unless(self._info.takes_sparse, self._info, "has sparse gradients", "takes_sparse")
             if group.get("weight_decay"):
                 raise ModelError(
-                    "the model has sparse gradients, which take no weight decay: set weight_decay to 0 (in a space file "
-                    "of your own), or use nn.Embedding(sparse=True), whose table gets none."
+                    "the model has sparse gradients, which take no weight decay: set weight_decay to 0 (in a space "
+                    "file of your own), or use nn.Embedding(sparse=True), whose table gets none."
                 )
             if trainer.gradient_clip_val == self.recipe.gradient_clip_norm:
                 self._trainer_settings.append(("gradient_clip_val", trainer.gradient_clip_val))

@@ -22,6 +22,7 @@ from opttune.trainer.namespaces import NAMESPACES, AnyCallback, trainer_class
 from opttune.training.attach import RecipeAttacher
 from opttune.training.data_order import DataOrder
 from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields
+from opttune.training.epoch_count import EpochCount
 from opttune.training.errors import raise_if_disk_is_full, reason_of
 from opttune.training.group_keeper import GroupKeeper
 from opttune.training.isolation import isolated
@@ -258,6 +259,7 @@ class TrainingRun:
         callbacks = [
             self._pause,
             KeepOwnSigterm(),
+            EpochCount(),
             LazyLayers(),
             GroupKeeper(),
             *theirs,

@@ -15,6 +15,7 @@ from opttune.space.recipe_file import load_recipe
 from opttune.training.attach import RecipeAttacher
 from opttune.training.callbacks import CallbackGroup
 from opttune.training.ending import FinishWithValidation
+from opttune.training.epoch_count import EpochCount
 from opttune.training.group_keeper import GroupKeeper
 from opttune.training.lazy_layers import LazyLayers
 from opttune.training.modes import quirk_callbacks
@@ -60,7 +61,9 @@ class RecipeCallback(CallbackGroup):
         settings = Guard.of(guard, default=False)
         self._guard = None if settings is None else GuardCallback(settings, monitor=monitor, mode=mode)
         guards = [] if self._guard is None else [self._guard]
-        super().__init__(LazyLayers(), GroupKeeper(), self._attacher, *quirks, *guards, FinishWithValidation())
+        super().__init__(
+            EpochCount(), LazyLayers(), GroupKeeper(), self._attacher, *quirks, *guards, FinishWithValidation()
+        )
 
     @property
     def recipe(self) -> Recipe:
