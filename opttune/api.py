@@ -32,6 +32,9 @@ from opttune.tracking.study_run import open_study_run
 from opttune.training.inspection import ModelInspection
 from opttune.training.workload import Workload
 
+_INSPECTED_STEPS = 3
+"""Steps to train before a search: code that sets the learning rate itself shows in the first ones."""
+
 
 def search(
     model: Any,
@@ -144,7 +147,7 @@ def run_plan(
         opened.enter_context(quiet_optuna())
         # worker processes start while this one inspects the model
         trains = opened.enter_context(closing(start_engine(config.engine, config.workers, workload, *places)))
-        inspection = inspect_workload(config, workload, steps=1)
+        inspection = inspect_workload(config, workload, steps=_INSPECTED_STEPS)
         store = StudyStore(
             config.study_name, open_storage(storage, config.out_dir), config.spec, is_shared=bool(storage)
         )

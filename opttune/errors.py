@@ -5,6 +5,7 @@
     ├── RecipeError         a recipe holds a setting that cannot be used
     ├── UnknownNameError    no optimizer, schedule or space of that name
     ├── ModelError          the model or its data cannot be tuned
+    │   └── UnsuitableOptimizerError    the recipe's optimizer cannot train this model, another may
     ├── MonitorError        the monitored metric was never logged
     ├── MissingExtraError   a package of an extra (`pip install 'opttune[...]'`) is not installed
     ├── StudyError          the stored study belongs to another search
@@ -36,6 +37,10 @@ class UnknownNameError(OpttuneError, ValueError):
 
 class ModelError(OpttuneError, ValueError):
     """The model or its data cannot be tuned; the message says why."""
+
+
+class UnsuitableOptimizerError(ModelError):
+    """The recipe's optimizer cannot train the model's parameters; the message says why, and which can."""
 
 
 class MonitorError(OpttuneError, RuntimeError):

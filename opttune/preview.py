@@ -8,6 +8,7 @@ from opttune.build.load import load_class
 from opttune.catalog.lookup import find_optimizer
 from opttune.engines.devices import count_processes
 from opttune.engines.multi_device import inspect_on_devices
+from opttune.errors import SpaceError, UnsuitableOptimizerError
 from opttune.space.model import SettledSpace
 from opttune.space.sample import default_recipe
 from opttune.space.settle import EarlierBest, settle
@@ -84,16 +85,28 @@ def with_settled_space(config: SearchConfig, settled: SettledSpace) -> SearchCon
 
 
 def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> ModelInspection:
-    """Set the model up with the space's first default recipe and train at most a few steps."""
-    attempt = Attempt(
-        recipe=default_recipe(config.space),
-        monitor=config.monitor,
-        seed=config.seed,
-        trainer={**config.trainer, **config.length},
-        mode=config.mode,
-    )
-    inspection = inspect_on_devices(attempt, workload, steps)
-    if not steps or not config.pauses or count_processes(attempt.trainer) > 1:
-        return inspection
-    why = why_not_paused(attempt, workload)
-    return replace(inspection, not_paused=why and f"each trial is trained in one go, without pauses: {why}.")
+    """Set the model up with the default recipe of the space's first suitable optimizer and train at most a few steps.
+
+    Raises:
+        OpttuneError: The model cannot be tuned, or no optimizer of the space can train it.
+    """
+    last = len(config.space.optimizers) - 1
+    for optimizer in range(last + 1):
+        attempt = Attempt(
+            recipe=default_recipe(config.space, optimizer),
+            monitor=config.monitor,
+            seed=config.seed,
+            trainer={**config.trainer, **config.length},
+            mode=config.mode,
+        )
+        try:
+            inspection = inspect_on_devices(attempt, workload, steps)
+        except UnsuitableOptimizerError:
+            if optimizer == last:
+                raise
+            continue
+        if not steps or not config.pauses or count_processes(attempt.trainer) > 1:
+            return inspection
+        why = why_not_paused(attempt, workload)
+        return replace(inspection, not_paused=why and f"each trial is trained in one go, without pauses: {why}.")
+    raise SpaceError(f"the space {config.space.name} holds no optimizer.")

@@ -56,7 +56,7 @@ def plan_groups(
         split_matrices: Whether hidden matrices get separate groups (Muon).
         own_groups: The parameter groups of the module's own optimizer. The ratios of their learning rates to the
             largest one are kept. Where only some of them have weight decay, the others stay without. Parameters
-            in none of them are not trained.
+            in none of them are not trained; those in one are held even while they are frozen.
 
     Returns:
         The groups in the order of their first parameter; each trained parameter is in exactly one.
@@ -69,8 +69,9 @@ def plan_groups(
         [('decay', ['weight']), ('no decay', ['bias'])]
     """
     own = _OwnGroups(own_groups)
-    traits = [trait for trait in parameter_traits(module) if own.holds(trait)]
-    if not traits:
+    # frozen ones too: a hook may thaw what the module's own optimizer holds
+    traits = [trait for trait in parameter_traits(module, own.of) if own.holds(trait)]
+    if not any(trait.parameter.requires_grad for trait in traits):
         raise ModelError("the model has no trainable parameter that its own optimizer trains.")
     layers = _layer_scales(module, traits, groups.layer_decay)
     ruled = _first_rules(traits, groups.rules)
@@ -167,4 +168,6 @@ def _scale(
 
 
 def _goes_without_decay(trait: Trait, groups: Groups) -> bool:
-    return (groups.no_decay_norm_bias and trait.is_norm_or_bias) or (groups.no_decay_embeddings and trait.is_embedding)
+    is_left_out = groups.no_decay_norm_bias and trait.is_norm_or_bias
+    # torch adds no decay to a sparse gradient
+    return is_left_out or trait.is_sparse or (groups.no_decay_embeddings and trait.is_embedding)

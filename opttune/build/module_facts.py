@@ -77,7 +77,20 @@ def read_facts(module: nn.Module) -> ModelFacts:
         has_embeddings=any(isinstance(part, _EMBEDDINGS) for part in module.modules()),
         has_hidden_matrices=trainable > 0 and any(trait.is_hidden_matrix for trait in parameter_traits(module)),
         looks_pretrained=any(_has_origin(part) for part in module.modules()),
+        has_complex=any(p.requires_grad and p.is_complex() for p in module.parameters() if _size(p)),
+        has_sparse=has_sparse_gradients(module),
     )
+
+
+def has_sparse_gradients(module: nn.Module) -> bool:
+    """Return whether a trained embedding has sparse gradients.
+
+    Example:
+        >>> has_sparse_gradients(nn.Embedding(8, 2, sparse=True)), has_sparse_gradients(nn.Embedding(8, 2))
+        (True, False)
+    """
+    embeddings = [part for part in module.modules() if isinstance(part, _EMBEDDINGS) and part.sparse]
+    return any(part.weight.requires_grad for part in embeddings)
 
 
 def _size(parameter: nn.Parameter) -> int:

@@ -1,18 +1,21 @@
 """Build the torch optimizer of a recipe."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from opttune.build.groups import GroupPlan, plan_groups
 from opttune.build.load import load_class, load_object
+from opttune.build.module_facts import has_sparse_gradients
 from opttune.catalog.check import check_recipe, with_defaults
 from opttune.catalog.info import OptimizerInfo
-from opttune.catalog.lookup import find_optimizer
-from opttune.errors import ModelError
+from opttune.catalog.lookup import find_optimizer, optimizer_names
+from opttune.errors import ModelError, UnsuitableOptimizerError
 from opttune.recipe import Recipe
 
 
@@ -40,6 +43,7 @@ def build_optimizer(
         RecipeError: The optimizer does not take an option of the recipe.
         ModelError: No parameter is trainable, a rule matches none, or the optimizer works with one learning rate
             and the groups have several.
+        UnsuitableOptimizerError: It does not train complex parameters, or does not take sparse gradients.
         MissingExtraError: The optimizer's extra is not installed.
 
     Example:
@@ -56,15 +60,76 @@ def build_optimizer(
             f"optimizer {info.name!r} works with one learning rate for all parameters: leave out groups.layer_decay, "
             "groups.lora_plus_ratio and rules with lr_mult, and let the module's own groups have one rate."
         )
+    held = [parameter for plan in plans for parameter in plan.parameters]
+    if any(parameter.is_complex() for parameter in held):
+        refuse_unless(info.takes_complex, info, "has complex parameters", "takes_complex")
+    if has_sparse_gradients(module):
+        refuse_unless(info.takes_sparse, info, "has an embedding with sparse gradients", "takes_sparse")
     arguments = optimizer_arguments(recipe, info, module, total_steps)
     groups = [_torch_group(plan, arguments, info) for plan in plans]
     build = load_class(info)
     if info.takes_model:
-        optimizer: Optimizer = build(module, **arguments)
+        with _thawed(plans):
+            optimizer: Optimizer = build(module, **arguments)
         _settle_groups(optimizer, groups)
         return optimizer
     built: Optimizer = build(groups, **arguments)
     return built
+
+
+def refuse_unless(is_fit: bool, info: OptimizerInfo, problem: str, ability: str) -> None:
+    """Refuse an optimizer that cannot train a module.
+
+    Args:
+        is_fit: Whether it can.
+        info: Its row.
+        problem: What the model has.
+        ability: The field of the rows that can.
+
+    Raises:
+        UnsuitableOptimizerError: It cannot; the message names those that can.
+    """
+    if not is_fit:
+        able = ", ".join(name for name in optimizer_names() if getattr(find_optimizer(name), ability))
+        raise UnsuitableOptimizerError(
+            f"the model {problem}, which optimizer {info.name!r} does not train. These do: {able}."
+        )
+
+
+def groups_for(
+    added: Sequence[Parameter], recipe: Recipe, module: nn.Module, total_steps: int, optimizer: Optimizer
+) -> list[dict[str, Any]]:
+    """Return the groups of parameters that join a recipe's optimizer, as if they had been there from the start.
+
+    Args:
+        added: The parameters.
+        recipe: The settings.
+        module: The module, whose parameters they are.
+        total_steps: Optimizer steps of the full length.
+        optimizer: The optimizer, which holds other parameters.
+
+    Raises:
+        ModelError: The module has no such parameter.
+    """
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    whole = build_optimizer(recipe, module, total_steps, [{"params": [*held, *added]}])
+    wanted = {id(parameter) for parameter in added}
+    parts = [
+        {**group, "params": kept}
+        for group in whole.param_groups
+        if (kept := [parameter for parameter in group["params"] if id(parameter) in wanted])
+    ]
+    if sum(len(part["params"]) for part in parts) != len(wanted):
+        raise ModelError("a hook adds a parameter group whose parameters are not all the module's own.")
+    return parts
+
+
+def first_full_rate(recipe: Recipe, optimizer: Optimizer) -> float:
+    """Return the peak rate of which that of an optimizer's first group is a share."""
+    info = find_optimizer(recipe.optimizer.name)
+    arguments = optimizer_arguments(recipe, info, None, 1)
+    is_rest = info.matrices_only is not None and not optimizer.param_groups[0][info.matrices_only.flag]
+    return float(arguments[info.matrices_only.rest_lr if info.matrices_only and is_rest else "lr"])
 
 
 def optimizer_arguments(
@@ -99,6 +164,19 @@ def _torch_group(plan: GroupPlan, arguments: Mapping[str, Any], info: OptimizerI
         decays = ["weight_decay", *(name for name, option in info.tied.items() if option == "weight_decay")]
         group |= dict.fromkeys(decays, arguments["weight_decay"] * plan.scale.weight_decay)
     return group
+
+
+@contextmanager
+def _thawed(plans: Sequence[GroupPlan]) -> Iterator[None]:
+    """Let a class that makes its groups from a module see the frozen parameters that are held, too."""
+    frozen = [parameter for plan in plans for parameter in plan.parameters if not parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 def _settle_groups(optimizer: Optimizer, groups: Sequence[Mapping[str, Any]]) -> None:

@@ -90,7 +90,8 @@ def scheduler_config(
         schedule: Name and options, from a recipe.
         optimizer: Its groups' rates are the peak rates.
         total_steps: Optimizer steps of the full length, >= 1.
-        monitor: Metric for a schedule that follows it; Lightning reads it at the end of each epoch.
+        monitor: Metric for a schedule that follows it; Lightning reads it at the end of each epoch, and
+            `RecipeAttacher` after each validation.
         mode: Whether to minimize or maximize that metric.
 
     Example:

@@ -1,6 +1,7 @@
 """The kind of each trainable parameter of a module: norm, bias, embedding, output or hidden matrix."""
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 
 from torch import nn
@@ -28,6 +29,7 @@ class Trait:
             of a layer that multiplies by matrices.
         is_embedding: It belongs to an embedding, or acts as one (`pos_embed`, `cls_token`).
         is_output: It belongs to the linear or convolutional layer that was registered last.
+        is_sparse: It belongs to an embedding with sparse gradients.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Trait:
     is_norm_or_bias: bool
     is_embedding: bool
     is_output: bool
+    is_sparse: bool = False
 
     @property
     def is_hidden_matrix(self) -> bool:
@@ -42,8 +45,12 @@ class Trait:
         return not (self.is_norm_or_bias or self.is_embedding or self.is_output)
 
 
-def parameter_traits(module: nn.Module) -> list[Trait]:
+def parameter_traits(module: nn.Module, held: Container[int] = ()) -> list[Trait]:
     """Return the kind of each trainable parameter, in the order of `module.named_parameters()`.
+
+    Args:
+        module: The module.
+        held: Ids of parameters that count as trainable even while they are frozen.
 
     Raises:
         ModelError: No parameter is trainable.
@@ -59,14 +66,14 @@ def parameter_traits(module: nn.Module) -> list[Trait]:
         last = part if isinstance(part, _OUTPUTS) else last
         for parameter in part.parameters(recurse=False):
             owners.setdefault(id(parameter), []).append(part)
-    traits = [
-        _trait(name, parameter, owners[id(parameter)], last)
-        for name, parameter in module.named_parameters()
-        if parameter.requires_grad
-    ]
-    if not traits:
+    named = list(module.named_parameters())
+    if not any(parameter.requires_grad for _, parameter in named):
         raise ModelError("the model has no trainable parameter: every one has requires_grad=False.")
-    return traits
+    return [
+        _trait(name, parameter, owners[id(parameter)], last)
+        for name, parameter in named
+        if parameter.requires_grad or id(parameter) in held
+    ]
 
 
 def _trait(name: str, parameter: Parameter, owners: list[nn.Module], last: nn.Module | None) -> Trait:
@@ -78,6 +85,7 @@ def _trait(name: str, parameter: Parameter, owners: list[nn.Module], last: nn.Mo
         is_norm_or_bias=leaf == "bias" or _is_flat(parameter, leaf, owners) or any(map(_is_norm, owners)),
         is_embedding=is_embedding or bool(_EMBEDDING_NAME.search(leaf)),
         is_output=last is not None and any(owner is last for owner in owners),
+        is_sparse=any(isinstance(owner, _EMBEDDINGS) and owner.sparse for owner in owners),
     )
 
 

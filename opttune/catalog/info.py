@@ -175,6 +175,8 @@ class OptimizerInfo:
             checkpoints and the end of the training.
         needs_create_graph: Whether it differentiates the gradients, so that the backward pass must keep their
             graph (`create_graph=True`). A class with `needs_graph_now` says for each step whether it does.
+        takes_complex: Whether it trains complex parameters.
+        takes_sparse: Whether it takes sparse gradients, as of `nn.Embedding(sparse=True)`; they get no weight decay.
         weights_only_unsafe: Whether its state holds Python objects, so that `torch.load(weights_only=True)`
             refuses a checkpoint with it.
         extra: Extra of opttune that installs the class's package; empty where the package is always installed.
@@ -201,6 +203,8 @@ class OptimizerInfo:
     own_clipping: bool = False
     needs_eval_mode_switch: bool = False
     needs_create_graph: bool = False
+    takes_complex: bool = True
+    takes_sparse: bool = False
     weights_only_unsafe: bool = False
     extra: str = ""
     advice: str = ""

@@ -53,6 +53,7 @@ ADAPTIVE_OPTIMIZERS = (
         fixed={"weight_decouple": True},
         total_steps_option="t_alpha_beta3",
         state_bytes=12.0,
+        takes_complex=False,
         advice="The slow momentum reaches back 1 / (1 - beta3) steps: of little use in much shorter trainings.",
     ),
     OptimizerInfo(
@@ -114,6 +115,7 @@ ADAPTIVE_OPTIMIZERS = (
         },
         takes_model=True,
         state_bytes=4.0,
+        takes_complex=False,
         advice="It recognizes embeddings, queries and keys by the names of the parameters (embed, q_proj, wk, ...).",
     ),
     OptimizerInfo(
@@ -130,6 +132,7 @@ ADAPTIVE_OPTIMIZERS = (
         code="github.com/yangluo7/CAME",
         fixed={"weight_decouple": True},
         state_bytes=4.19,
+        takes_complex=False,
         own_clipping=True,
     ),
     OptimizerInfo(
@@ -153,6 +156,7 @@ ADAPTIVE_OPTIMIZERS = (
         source="You et al. 2019, arxiv.org/abs/1904.00962",
         code="github.com/google-research/google-research, bert/lamb_optimizer",
         state_bytes=8.0,
+        takes_complex=False,
         own_clipping=True,
     ),
     OptimizerInfo(

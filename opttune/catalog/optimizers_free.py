@@ -82,6 +82,7 @@ FREE_OPTIMIZERS = (
         code="github.com/konstmish/prodigy",
         fixed={"weight_decouple": True},
         state_bytes=16.0,
+        takes_complex=False,
         one_lr=True,
         fixed_lr=True,
         advice="Its authors recommend cosine without restarts, or a constant schedule.",

@@ -56,6 +56,7 @@ MATRIX_OPTIMIZERS = (
         lr_ratios={"adamw_lr": "adamw_lr_ratio"},
         matrices_only=MatricesOnly(flag="use_muon", rest_lr="adamw_lr"),
         state_bytes=4.21,
+        takes_complex=False,
         advice="Embeddings, the output layer, norms and biases go to AdamW; a rule in groups with `as_matrix` "
         "overrides this.",
     ),
@@ -95,6 +96,7 @@ MATRIX_OPTIMIZERS = (
         source="Vyas et al. 2024, arxiv.org/abs/2409.11321",
         code="github.com/nikhilvyas/SOAP",
         state_bytes=35.06,
+        takes_complex=False,
         advice="Its first step only sets up the eigenbasis.",
     ),
     OptimizerInfo(
@@ -111,6 +113,7 @@ MATRIX_OPTIMIZERS = (
         code="github.com/moskomule/shampoo.pytorch",
         fixed={"weight_decouple": True},
         state_bytes=71.49,
+        takes_complex=False,
         advice="It takes inverse roots at every step: many times AdamW's cost for wide layers.",
     ),
     OptimizerInfo(
@@ -143,6 +146,7 @@ MATRIX_OPTIMIZERS = (
         code="github.com/google-research/google-research, scalable_shampoo",
         fixed={"decoupled_weight_decay": True},
         state_bytes=35.06,
+        takes_complex=False,
         weights_only_unsafe=True,
         advice="Each process keeps all of the state. To spread it over processes register DistributedShampoo of "
         "github.com/facebookresearch/optimizers with register_optimizer.",

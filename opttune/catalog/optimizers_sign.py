@@ -76,6 +76,7 @@ SIGN_OPTIMIZERS = (
         source="Liu et al. 2023, arxiv.org/abs/2305.14342",
         code="github.com/Liuhong99/Sophia",
         state_bytes=8.0,
+        takes_complex=False,
         needs_create_graph=True,
         advice="Every update_period steps it differentiates the gradients: that step costs two to three times as "
         "much, and fused attention must be switched to torch's math kernel. It trains in one process only, and not "

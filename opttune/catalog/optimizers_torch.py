@@ -20,6 +20,7 @@ TORCH_OPTIMIZERS = (
         ),
         source="Robbins and Monro 1951, doi.org/10.1214/aoms/1177729586",
         state_bytes=0.0,
+        takes_sparse=True,
     ),
     OptimizerInfo(
         name="momentum",
@@ -28,6 +29,7 @@ TORCH_OPTIMIZERS = (
         options=(o.lr(1e-2, 1e-4, 1.0, 3e-2, _SGD_LR), o.momentum(0.9), o.coupled_decay(1e-4)),
         source="Polyak 1964, doi.org/10.1016/0041-5553(64)90137-5",
         state_bytes=4.0,
+        takes_sparse=True,
     ),
     OptimizerInfo(
         name="nesterov",
@@ -41,6 +43,7 @@ TORCH_OPTIMIZERS = (
         source="Sutskever et al. 2013, proceedings.mlr.press/v28/sutskever13.html",
         fixed={"nesterov": True},
         state_bytes=4.0,
+        takes_sparse=True,
     ),
     OptimizerInfo(
         name="rmsprop",
@@ -136,6 +139,7 @@ TORCH_OPTIMIZERS = (
         ),
         source="Shazeer and Stern 2018, arxiv.org/abs/1804.04235",
         state_bytes=0.13,
+        takes_complex=False,
         own_clipping=True,
         advice="lr is relative to the size of each weight tensor, and never above 1 over the root of the step.",
     ),

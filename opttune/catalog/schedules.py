@@ -268,6 +268,6 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
         ),
         source="torch.optim.lr_scheduler.ReduceLROnPlateau",
         follows_monitor=True,
-        advice="The metric is read at the end of each epoch, so the rate never drops within one.",
+        advice="The metric is read after each validation: the rate drops nowhere else.",
     ),
 )

@@ -27,7 +27,7 @@ from opttune.study.config import read_mode
 from opttune.trainer.ranks import from_rank_zero, of_all_ranks
 from opttune.trainer.spawn_result import SpawnResult
 from opttune.training.attach import RecipeAttacher
-from opttune.training.callbacks import CallbackGroup
+from opttune.training.callbacks import CallbackGroup, preparations
 from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields, had_diverged
 from opttune.training.finders import LeaveOutFinders
 from opttune.training.metrics import MetricsReporter
@@ -92,7 +92,7 @@ class TrialCallback(CallbackGroup):
         self._attacher = RecipeAttacher(recipe, self._monitor, self._mode)
         quirks = quirk_callbacks(find_optimizer(recipe.optimizer.name))
         parts = (self._attacher, *quirks, self._guard, self._finish, self._reporter, self._pruning)
-        super().__init__(LeaveOutFinders(), *parts)
+        super().__init__(LeaveOutFinders(), *preparations(), *parts)
 
     @property
     def outcome(self) -> Outcome | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
+from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.lookup import find_optimizer
 from opttune.space.fit import Held, for_budget, for_length, with_room
 from opttune.space.model import Branch, Choice, Field, Fixed, Range, SettledSpace, Space
@@ -47,6 +48,8 @@ class ModelFacts:
         has_embeddings: Whether there is a table of embeddings.
         has_hidden_matrices: Whether a weight between hidden layers is trained, as Muon wants it.
         looks_pretrained: Whether the weights were loaded from a pretrained model, as far as that shows.
+        has_complex: Whether a complex parameter is trained.
+        has_sparse: Whether a parameter has sparse gradients.
 
     Example:
         >>> ModelFacts(parameters=1_000_000, trainable_share=0.01, has_lora=True).trainable
@@ -63,6 +66,8 @@ class ModelFacts:
     has_embeddings: bool = False
     has_hidden_matrices: bool = False
     looks_pretrained: bool = False
+    has_complex: bool = False
+    has_sparse: bool = False
 
     @property
     def trainable(self) -> int:
@@ -292,9 +297,25 @@ def _picks(plan: Plan, facts: ModelFacts, budget: float) -> tuple[Pick, ...]:
 
 
 def _suitable(plan: Plan, facts: ModelFacts) -> tuple[Pick, ...]:
-    return tuple(
-        pick for pick in plan.picks if facts.has_hidden_matrices or find_optimizer(pick.optimizer).matrices_only is None
+    fit = tuple(
+        pick
+        for pick in plan.picks
+        if is_suitable(find_optimizer(pick.optimizer), facts)
+        and (facts.has_hidden_matrices or find_optimizer(pick.optimizer).matrices_only is None)
     )
+    # the one that trains whatever has a gradient
+    return fit or (WIDE_SGD,)
+
+
+def is_suitable(info: OptimizerInfo, facts: ModelFacts) -> bool:
+    """Return whether an optimizer can train all parameters of a module.
+
+    Example:
+        >>> from opttune.catalog.lookup import find_optimizer
+        >>> is_suitable(find_optimizer("muon"), ModelFacts(1_000, has_complex=True))
+        False
+    """
+    return (info.takes_complex or not facts.has_complex) and (info.takes_sparse or not facts.has_sparse)
 
 
 def _at_most(below: tuple[tuple[int, int], ...], budget: float, most: int) -> int:

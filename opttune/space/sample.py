@@ -60,9 +60,9 @@ def default_parameters(space: Space, index: int) -> dict[str, Scalar]:
     return chosen
 
 
-def default_recipe(space: Space) -> Recipe:
-    """Return the default recipe of the space's first optimizer."""
-    return sample_recipe(space, optuna.trial.FixedTrial(default_parameters(space, 0)))
+def default_recipe(space: Space, optimizer: int = 0) -> Recipe:
+    """Return the default recipe of one of the space's optimizers, the first if none is given."""
+    return sample_recipe(space, optuna.trial.FixedTrial(default_parameters(space, optimizer)))
 
 
 def open_fields(space: Space, optimizer: Branch, schedule: Branch) -> list[tuple[str, Range | Choice]]:

@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from opttune.space.auto import ModelFacts, choose_space
+from opttune.catalog.lookup import find_optimizer
+from opttune.errors import UnsuitableOptimizerError
+from opttune.space.auto import ModelFacts, choose_space, is_suitable
 from opttune.space.fit import for_budget, for_length
 from opttune.space.model import Choice, Field, Fixed, Range, Scalar, SettledSpace, Space
 from opttune.space.parse import load_space
+
+_CLIP = "gradient_clip_norm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ def settle(
     if shipped:
         settled = _fitted(shipped, facts, total_steps, budget)
         settled = replace(settled, space=without_trainer_settings(settled.space, trainer))
+    settled = _suited(settled, facts)
     return with_earlier_best(settled, earlier) if earlier else settled
 
 
@@ -116,6 +121,29 @@ def _fitted(shipped: str, facts: ModelFacts, total_steps: int, budget: float) ->
     space, held = for_budget(for_length(load_space(shipped), total_steps), budget)
     notes = (f"held for a budget of {budget:g}: {'; '.join(map(str, held))}",) if held else ()
     return SettledSpace(space, notes)
+
+
+def _suited(settled: SettledSpace, facts: ModelFacts) -> SettledSpace:
+    """Return the space without what cannot train the model.
+
+    Raises:
+        UnsuitableOptimizerError: Nothing is left.
+    """
+    space = settled.space
+    suitable = tuple(branch for branch in space.optimizers if is_suitable(find_optimizer(branch.name), facts))
+    left_out = [branch.name for branch in space.optimizers if branch not in suitable]
+    what = "complex parameters" if facts.has_complex else "sparse gradients"
+    if not suitable:
+        raise UnsuitableOptimizerError(
+            f"the model has {what}, which no optimizer of the space {space.name} trains ({', '.join(left_out)}). "
+            "Give another space: --space sgd, or --space auto, which takes what fits."
+        )
+    notes: tuple[str, ...] = (f"Left out, as the model has {what}: {', '.join(left_out)}.",) if left_out else ()
+    training = space.training
+    if facts.has_sparse and any(name == _CLIP for name, _ in training):
+        training = tuple((name, Fixed(None) if name == _CLIP else field) for name, field in training)
+        notes += ("Gradients are not clipped: some are sparse.",)
+    return SettledSpace(replace(space, optimizers=suitable, training=training), (*settled.notes, *notes))
 
 
 def _warm(name: str, field: Field, parameters: Mapping[str, Scalar]) -> Field:

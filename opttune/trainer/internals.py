@@ -8,6 +8,8 @@ Trainer's loops or a private attribute of Lightning: `tests/project/test_lightni
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 
 def limit_steps(trainer: Any, steps: int) -> int:
     """End the fit after a number of optimizer steps, and return the previous limit.
@@ -132,6 +134,21 @@ def set_reload_epochs(trainer: Any, epochs: Sequence[Any]) -> None:
     """Restore what `reload_epochs` returned."""
     for (loop, name), epoch in zip(_reload_counters(trainer), epochs, strict=True):
         setattr(loop, name, epoch)
+
+
+def set_up_training_data(trainer: Any) -> None:
+    """Make the training loaders before the fit begins; `Trainer.train_dataloader` holds none till then."""
+    trainer.fit_loop.setup_data()
+
+
+def prepare_batch(trainer: Any, batch: Any) -> Any:
+    """Return a batch as the module gets it, on the CPU, before the fit begins.
+
+    The hooks that prepare a batch are public; which of the module's and the data module's apply is not.
+    """
+    module = trainer.lightning_module
+    moved = module._apply_batch_transfer_handler(module._on_before_batch_transfer(batch), device=torch.device("cpu"))
+    return trainer.precision_plugin.convert_input(moved)
 
 
 def _reload_counters(trainer: Any) -> list[tuple[Any, str]]:

@@ -22,6 +22,7 @@ from opttune.trainer.internals import begin_at_step_zero
 from opttune.trainer.logger import add_logger
 from opttune.trainer.namespaces import NAMESPACES, AnyCallback, trainer_class
 from opttune.training.attach import RecipeAttacher
+from opttune.training.callbacks import preparations
 from opttune.training.data_order import DataOrder
 from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields, had_diverged
 from opttune.training.errors import raise_if_disk_is_full, reason_of
@@ -167,12 +168,13 @@ class TrainingRun:
         stop: Stop = NEVER,
         loads_in_process: bool = False,
     ) -> None:
+        is_inspection = stop_at_step is not None
         self.attempt = attempt
         self.trainer: Any = None
         self.attacher = None
         self._quirks: tuple[AnyCallback, ...] = ()
         if attempt.recipe is not None:
-            self.attacher = RecipeAttacher(attempt.recipe, attempt.monitor, attempt.mode)
+            self.attacher = RecipeAttacher(attempt.recipe, attempt.monitor, attempt.mode, is_inspection)
             self._quirks = quirk_callbacks(find_optimizer(attempt.recipe.optimizer.name))
         self.guard = GuardCallback(
             attempt.guard or False, monitor=attempt.monitor, mode=attempt.mode, listener=listener.steps
@@ -272,7 +274,8 @@ class TrainingRun:
         ours: list[AnyCallback | None] = [self.attacher, *self._quirks, self.guard, self._finish, self._reporter]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
         # first: it saves before any other callback acts on the end, and validates while the optimizer can still switch
-        callbacks = [self._pause, self.finders, KeepOwnSigterm(), *theirs, *(each for each in ours if each is not None)]
+        begins = (self._pause, self.finders, KeepOwnSigterm(), *preparations())
+        callbacks = [*begins, *theirs, *(each for each in ours if each is not None)]
         try:
             return trainer_class(model)(**settings, callbacks=callbacks)
         except Exception as err:

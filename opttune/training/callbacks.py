@@ -4,9 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from opttune.trainer.namespaces import AnyCallback
+from opttune.training.epoch_count import EpochCount
+from opttune.training.group_keeper import GroupKeeper
+from opttune.training.lazy_layers import LazyLayers
 
 _HOOKS = (
     "setup",
+    "on_save_checkpoint",
+    "on_load_checkpoint",
+    "on_fit_start",
     "on_train_start",
     "on_train_epoch_start",
     "on_before_optimizer_step",
@@ -45,3 +51,8 @@ def _on_each_part(hook: str) -> Callable[..., None]:
 # Lightning asks the class whether a hook is overridden: methods of an instance would not be found
 for _hook in _HOOKS:
     setattr(CallbackGroup, _hook, _on_each_part(_hook))
+
+
+def preparations() -> tuple[AnyCallback, ...]:
+    """Return what every training with a recipe needs before the user's own callbacks are called."""
+    return EpochCount(), LazyLayers(), GroupKeeper()

@@ -121,9 +121,7 @@ class _Place:
         self.batches = 0
         self.start: dict[str, Any] | None = None
         self.resumed: dict[str, Any] | None = None
-        owners = [loader, loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)]
-        found = {id(g): g for g in (getattr(owner, "generator", None) for owner in owners)}
-        self.generators = [g for g in found.values() if isinstance(g, torch.Generator)]
+        self.generators = generators_of(loader)
 
     def state(self, is_mid_epoch: bool) -> dict[str, Any]:
         begun = {"start": self.start, "batches": self.batches} if is_mid_epoch else {"start": None, "batches": 0}
@@ -175,6 +173,14 @@ class _FollowedLoader(DataLoader[Any]):
     def __iter__(self) -> Any:
         batches = super().__iter__()
         return batches if self.place is None else _counted(batches, self.place)
+
+
+def generators_of(loader: Any) -> list[torch.Generator]:
+    """Return the random generators that a loader and its samplers hold."""
+    sampler, batches = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
+    owners = [loader, sampler, batches, getattr(batches, "sampler", None)]
+    found = {id(g): g for g in (getattr(owner, "generator", None) for owner in owners)}
+    return [g for g in found.values() if isinstance(g, torch.Generator)]
 
 
 def _counted(batches: Iterator[Any], place: _Place) -> Iterator[Any]:

@@ -38,7 +38,7 @@ class ModelInspection:
         data: What the loaders hold.
         not_paused: A sentence that says why trainings are not paused; empty if they are.
         identity: By which a study knows the model and the data again; None where nothing was trained.
-        notes: What a training leaves out, one sentence each.
+        notes: What a training leaves out, or replaces beside the optimizer; one sentence each.
     """
 
     model_name: str
@@ -87,6 +87,7 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         with isolated(attempt.seed):
             identity = identify(run.trainer)
     model = run.trainer.lightning_module
+    facts = read_facts(model)
     own = None if run.attacher is None else run.attacher.own
     return ModelInspection(
         model_name=type(model).__name__,
@@ -94,14 +95,19 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         total_steps=run.total_steps,
         replaced=run.replaced,
         has_own_optimizer=own is not None and own.groups is not None,
-        facts=read_facts(model),
+        facts=replace(facts, has_sparse=facts.has_sparse or any(map(_is_sparse, model.parameters()))),
         groups="" if run.attacher is None else run.attacher.groups,
         has_own_groups=own is not None and _has_own_groups(own, model),
         summary=_summary(model),
         data=read_data(run.trainer),
         identity=identity,
-        notes=(words_of(run.finders.left_out),) if run.finders.left_out else (),
+        notes=_notes(run),
     )
+
+
+def _notes(run: TrainingRun) -> tuple[str, ...]:
+    replaced = [] if run.attacher is None else [f"{note}." for note in run.attacher.module_notes]
+    return (*([words_of(run.finders.left_out)] if run.finders.left_out else []), *replaced)
 
 
 def _own_training(attempt: Attempt, workload: Workload, steps: int) -> tuple[bool, str]:
@@ -111,6 +117,10 @@ def _own_training(attempt: Attempt, workload: Workload, steps: int) -> tuple[boo
     except Exception:  # of the user's code, or of opttune
         return True, ""
     return False, "" if attempt.recipe is None else attempt.recipe.optimizer.name
+
+
+def _is_sparse(parameter: Any) -> bool:
+    return parameter.grad is not None and parameter.grad.is_sparse
 
 
 def _has_own_groups(own: OwnOptimizer, model: Any) -> bool:

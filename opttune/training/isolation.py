@@ -84,6 +84,8 @@ def quiet_lightning() -> Iterator[None]:
             warnings.simplefilter("ignore", advice)
         # caused by Lightning's own use of torch
         warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated", category=FutureWarning)
+        # a schedule that is stepped after validations waits for the first one
+        warnings.filterwarnings("ignore", message="ReduceLROnPlateau conditioned on metric", category=RuntimeWarning)
         for logger in loggers:
             logger.setLevel(logging.WARNING)
         try:

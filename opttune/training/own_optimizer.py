@@ -34,7 +34,7 @@ def ask_own_optimizer(configure: Callable[[], Any]) -> OwnOptimizer:
     Raises:
         ModelError: It returns several optimizers.
     """
-    # Lightning's default, which only warns
+    # Lightning's default only warns
     if getattr(configure, "__func__", None) in [name.LightningModule.configure_optimizers for name in NAMESPACES]:
         return OwnOptimizer("no optimizer", None)
     try:
@@ -74,3 +74,8 @@ def _words(optimizer: Optimizer) -> str:
 def _rate(group: dict[str, Any]) -> float:
     rate = group.get("initial_lr", group.get("lr"))
     return float(rate) if is_number(rate) else nan
+
+
+def is_overridden(module_class: type, hook: str) -> bool:
+    """Return whether a class of modules has its own version of one of Lightning's hooks."""
+    return getattr(module_class, hook) not in [getattr(name.LightningModule, hook) for name in NAMESPACES]

@@ -13,7 +13,7 @@ from opttune.guard.rules import Guard, StopDecision
 from opttune.recipe import Recipe
 from opttune.space.recipe_file import load_recipe
 from opttune.training.attach import RecipeAttacher
-from opttune.training.callbacks import CallbackGroup
+from opttune.training.callbacks import CallbackGroup, preparations
 from opttune.training.ending import FinishWithValidation
 from opttune.training.finders import LeaveOutFinders
 from opttune.training.modes import quirk_callbacks
@@ -59,7 +59,8 @@ class RecipeCallback(CallbackGroup):
         settings = Guard.of(guard, default=False)
         self._guard = None if settings is None else GuardCallback(settings, monitor=monitor, mode=mode)
         guards = [] if self._guard is None else [self._guard]
-        super().__init__(LeaveOutFinders(), self._attacher, *quirks, *guards, FinishWithValidation())
+        preparing = (LeaveOutFinders(), *preparations())
+        super().__init__(*preparing, self._attacher, *quirks, *guards, FinishWithValidation())
 
     @property
     def recipe(self) -> Recipe:
@@ -80,7 +81,7 @@ class RecipeCallback(CallbackGroup):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Report what was replaced."""
         rank_zero_info(f"opttune: replaced {self._attacher.replaced} by {self.recipe}{_effective_batch(trainer)}")
-        for note in self._attacher.notes:
+        for note in (*self._attacher.notes, *self._attacher.module_notes):
             rank_zero_warn(f"opttune: {note}.")
         super().on_train_start(trainer, pl_module)
 

@@ -37,6 +37,7 @@ def test_the_parts_are_called_in_their_order():
     assert [name for name, _ in calls] == ["first", "second"] * (len(calls) // 2)
     assert [hook for name, hook in calls if name == "first"] == [
         "setup",
+        "on_fit_start",
         "on_train_start",
         "on_train_epoch_start",
         "on_train_batch_start",

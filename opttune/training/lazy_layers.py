@@ -1,0 +1,117 @@
+"""Layers that torch makes at their first batch (`nn.LazyLinear`): they are made before the optimizer is built.
+
+The parameters' sizes are read off a copy of the module, which takes one training step. The module itself only makes
+its layers, so that nothing else of it changes, and all trainings with one seed begin with the same weights.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import partial
+from inspect import signature
+from types import MethodType
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import CombinedLoader
+from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import UninitializedBuffer
+
+from opttune.trainer.hooks import ReplacedHook
+from opttune.trainer.internals import prepare_batch, set_up_training_data
+from opttune.trainer.namespaces import AnyCallback
+from opttune.training.data_order import generators_of
+from opttune.training.random_state import kept_random_state
+
+_HOOK = "configure_model"
+
+
+class LazyLayers(AnyCallback):
+    """Makes a module's lazy layers in `configure_model`, before the Trainer asks for the optimizer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._replaced: ReplacedHook | None = None
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Bind `configure_model`: the module may make its layers there."""
+        if stage != "fit":
+            return
+        own = getattr(pl_module, _HOOK)
+
+        def configure_model(module: Any) -> None:
+            own()
+            if any(_is_unmade(part) for part in module.modules()):
+                make_lazy_layers(trainer, module)
+
+        self._replaced = ReplacedHook(pl_module, _HOOK, MethodType(configure_model, pl_module))
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Restore the module's own hook."""
+        self._undo()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Restore the module's own hook."""
+        self._undo()
+
+    def _undo(self) -> None:
+        if self._replaced is not None:
+            self._replaced.restore()
+            self._replaced = None
+
+
+def make_lazy_layers(trainer: Any, module: Any) -> None:
+    """Make the lazy layers of a module from the first batch of its training data.
+
+    Args:
+        trainer: The Trainer, before its fit begins.
+        module: The module.
+    """
+    with kept_random_state():
+        inputs = _first_inputs(trainer, module)
+    parts = dict(module.named_modules())
+    # in the order in which the batch reaches them
+    for name, (args, kwargs) in inputs.items():
+        # as torch does before the first call
+        parts[name]._infer_parameters(parts[name], args, kwargs)
+
+
+def _first_inputs(trainer: Any, module: Any) -> dict[str, tuple[Any, Any]]:
+    """Return what each lazy layer is called with at the first step, in the order of the calls."""
+    # torch cannot copy a buffer that is not made yet
+    unmade = [buffer for buffer in module.buffers() if isinstance(buffer, UninitializedBuffer)]
+    trial = deepcopy(module, {id(buffer): UninitializedBuffer() for buffer in unmade})
+    trial.trainer = trainer
+    inputs: dict[str, tuple[Any, Any]] = {}
+    for name, part in trial.named_modules():
+        if _is_unmade(part):
+            part.register_forward_pre_hook(partial(_note, inputs, name), with_kwargs=True, prepend=True)
+    # nothing is logged before the training
+    trial.log = trial.log_dict = lambda *_, **__: None
+    set_up_training_data(trainer)
+    loaders = trainer.train_dataloader
+    with _kept_generators(loaders), torch.no_grad():
+        batch = prepare_batch(trainer, next(iter(CombinedLoader(loaders)))[0])
+        takes_index = len(signature(trial.training_step).parameters) > 1
+        trial.training_step(batch, *([0] if takes_index else []))
+    return inputs
+
+
+@contextmanager
+def _kept_generators(loaders: Any) -> Iterator[None]:
+    found = [generator for loader in CombinedLoader(loaders).flattened for generator in generators_of(loader)]
+    before = [generator.get_state() for generator in found]
+    try:
+        yield
+    finally:
+        for generator, state in zip(found, before, strict=True):
+            generator.set_state(state)
+
+
+def _note(inputs: dict[str, tuple[Any, Any]], name: str, _: nn.Module, args: Any, kwargs: Any) -> None:
+    inputs.setdefault(name, (args, kwargs))
+
+
+def _is_unmade(part: nn.Module) -> bool:
+    return isinstance(part, LazyModuleMixin) and part.has_uninitialized_params()
