@@ -14,6 +14,7 @@ from opttune.errors import InputError, MissingExtraError
 from opttune.project import hydra, read
 from opttune.project.hydra import HydraSource, find_hydra
 from opttune.project.read import Project, load_project, read_source
+from opttune.references import load_reference
 from tests.support.hydra_project import write_hydra_project
 from tests.support.searches import command_env, make_database, run_command
 
@@ -115,6 +116,15 @@ def test_without_hydra_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(hydra, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'opttune\[hydra\]'"):
         load()
+
+
+def test_the_functions_of_the_docs_make_the_same() -> None:
+    page = Path(__file__).parents[3] / "docs" / "hydra.md"
+    Path("tune.py").write_text(page.read_text().partition("<!-- file: tune.py -->\n```python\n")[2].partition("```")[0])
+    model, data = (load_reference(f"tune.py:make_{what}", what) for what in ("model", "data"))
+    sys.modules.pop("tune")
+    assert model().net.layers[0].out_features == load().model().net.layers[0].out_features
+    assert data().hparams.batch_size == 16
 
 
 TRAIN = """
