@@ -54,7 +54,6 @@ def make_plan(
     Raises:
         OpttuneError: An argument cannot be used.
     """
-    engine = choose_engine(engine, workers)
     _check_seed(seed)
     _check_limits(budget, trials, timeout, baseline)
     length = _length(max_steps, max_epochs, ends_at_first)
@@ -68,8 +67,8 @@ def make_plan(
     config = SearchConfig(
         space=searched, monitor=monitor, mode=read_mode(mode), length=length, study_name=name,
         out_dir=folder, budget=budget, most_trials=trials, timeout_seconds=timeout, seed=seed,
-        workers=workers, engine=engine,
-        guard=Guard.of(guard), with_baseline=baseline, trainer=settings, pauses=pauses, shipped_space=shipped,
+        workers=workers, engine=choose_engine(engine, workers), guard=Guard.of(guard), with_baseline=baseline, trainer=settings,
+        pauses=pauses, shipped_space=shipped,
     )  # fmt: skip
     return config, workload
 
