@@ -322,7 +322,7 @@ def has_stalled(losses: Sequence[float], guard: Guard) -> bool:
     finite = list(filter(isfinite, losses))
     if not finite or is_blown_up(finite, guard):
         return False
-    first = reference_loss(finite, guard)
+    first = finite[0]
     limit = first - (1 - guard.stall_ratio) * abs(first)
     return min(recent_median(finite, guard), latest_median(finite)) > limit
 
@@ -384,7 +384,7 @@ def judge_stall(
     if not has_stalled(losses, guard) or has_improved(validations, mode, guard):
         return None
     finite = list(filter(isfinite, losses))
-    first, recent = reference_loss(finite, guard), recent_median(finite, guard)
+    first, recent = finite[0], recent_median(finite, guard)
     message = (
         f"the loss did not fall: its median was {recent:.4g} at step {step}, "
         f"the first {first:.4g}; nor did a validation improve by {guard.stall_veto_fraction:.0%}"

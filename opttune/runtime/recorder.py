@@ -91,13 +91,15 @@ class TrialRecorder:
         )
 
     def _guard_of(self, record: TrialRecord) -> Guard | None:
-        records = self._store.records()
-        off = set(silenced(records, baseline_of(self._store.runs())))
+        records, runs = self._store.records(), self._store.runs()
+        off = set(silenced(records, baseline_of(runs)))
         ended = repeats(records, record)
         if ended is not None and ended.outcome is not None:
             off.add(ended.outcome.reason)
-        if record.role in (Role.BASELINE, Role.CONFIRMATION):
-            # a training that learns nothing is still to be compared
+        # a training that learns nothing is still to be compared; and as long as none has come to its end, nothing says
+        # that the loss of this module falls so soon
+        is_known = any(one.value is not None for one in (*records, *runs))
+        if record.role in (Role.BASELINE, Role.CONFIRMATION) or not is_known:
             off.add(StopReason.STALL)
         return without(self._config.guard, off)
 
