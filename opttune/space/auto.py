@@ -282,6 +282,7 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledS
     notes = (
         f"The module is {plan.words}.",
         *_why_optimizers(picks, len(_suitable(plan, facts)), moved, budget),
+        *_why_left_out(plan, facts),
         _why_schedules(schedules, home, budget),
         *_why_length(chosen, moved, total_steps),
         *_why_clipping(home, chosen),
@@ -327,7 +328,7 @@ def _branch(space: Space, pick: Pick) -> Branch:
 
 
 def _training(home: Space, facts: ModelFacts) -> tuple[tuple[str, Field], ...]:
-    if facts.has_norms or facts.parameters == 0:
+    if facts.has_norms or facts.has_sparse or facts.parameters == 0:
         return home.training
     return tuple((name, _never_none(field) if name == _CLIP else field) for name, field in home.training)
 
@@ -349,6 +350,13 @@ def _why_optimizers(picks: tuple[Pick, ...], suitable: int, space: Space, budget
         yield f"Muon is tried first: of {MUON_FIRST_FROM} to {MUON_FIRST_TO:,} steps its default is mostly the best."
     if len(picks) < suitable:
         yield f"A budget of {budget:g} trainings pays for {len(picks)} of the {suitable} optimizers that suit."
+
+
+def _why_left_out(plan: Plan, facts: ModelFacts) -> Iterator[str]:
+    names = [pick.optimizer for pick in plan.picks if not is_suitable(find_optimizer(pick.optimizer), facts)]
+    if names:
+        what = "complex parameters" if facts.has_complex else "sparse gradients"
+        yield f"Left out, as the model has {what}: {', '.join(names)}."
 
 
 def _why_schedules(schedules: tuple[Branch, ...], home: Space, budget: float) -> str:
