@@ -67,8 +67,8 @@ def make_plan(
     config = SearchConfig(
         space=searched, monitor=monitor, mode=read_mode(mode), length=length, study_name=name,
         out_dir=folder, budget=budget, most_trials=trials, timeout_seconds=timeout, seed=seed,
-        workers=workers, engine=choose_engine(engine, workers), guard=Guard.of(guard), with_baseline=baseline, trainer=settings,
-        pauses=pauses, shipped_space=shipped,
+        workers=workers, engine=choose_engine(engine, workers), guard=Guard.of(guard), with_baseline=baseline,
+        trainer=settings, pauses=pauses, shipped_space=shipped,
     )  # fmt: skip
     return config, workload
 

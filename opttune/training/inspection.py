@@ -77,7 +77,11 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         except Exception as err:
             words = f"{workload.name} fails when it is set up for training: {located(err)}."
             if run.trainer is None or run.trainer.world_size == 1:
-                words += f" {cause_of(err, *_own_training(attempt, workload, steps))}"
+                fails_alike, optimizer = _own_training(attempt, workload, steps)
+                if not fails_alike and steps > 1 and run.steps_done >= 1:
+                    # it can be set up; what the rate of one recipe does to it is for its trial to show
+                    return inspect_model(attempt, workload, steps=1)
+                words += f" {cause_of(err, fails_alike, optimizer)}"
             raise ModelError(words) from err
     identity = None
     logged = run.trainer.callback_metrics

@@ -30,7 +30,8 @@ def may_log(trainer: Any, monitor: str, logged: Collection[str]) -> bool:
 
 
 def _texts(owner: Any, validates: bool) -> Iterator[str]:
-    for name, function in inspect.getmembers_static(type(owner)):
+    # of base classes too: a hook may call its own by `super()`
+    for name, function in (item for kind in type(owner).__mro__ for item in vars(kind).items()):
         function = inspect.unwrap(getattr(function, "__func__", function)) if callable(function) else function
         is_theirs = inspect.isfunction(function) and function.__module__.partition(".")[0] not in _LIBRARIES
         if is_theirs and (validates or "validation" not in name):

@@ -109,6 +109,10 @@ class Slow(Classifier):
         return super().training_step(batch, batch_idx)
 
 
+INSPECTED, INSPECTED_STEPS = 4, 3
+"""Trainings of an inspection, and the steps of the longest."""
+
+
 class Noting(Classifier):
     """Notes each training that ends in `moves.jsonl`, and stops itself where `stop.json` says: both where it runs.
 
@@ -137,9 +141,10 @@ class Noting(Classifier):
 
 
 def read_moves(folder: Path = Path()) -> list[dict[str, Any]]:
-    """Return the trainings that `Noting` has noted, the look at the model among them."""
+    """Return the trainings that `Noting` has noted, without those of the inspection, of a few steps."""
     notes = folder / "moves.jsonl"
-    return [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
+    moves = [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
+    return [move for move in moves if move["end"] > INSPECTED_STEPS]
 
 
 class SlowNoting(Noting):
@@ -165,7 +170,7 @@ class Lingering(Classifier):
         self._linger("checkpoint")
 
     def _linger(self, phase: str) -> None:
-        # behind the look at the model, which trains a step
+        # after the inspection
         if self.trainer.global_step > 10 and Path("phase.txt").read_text() == phase and not Path("reached").exists():
             Path("reached").touch()
             time.sleep(60)
@@ -179,15 +184,15 @@ class Talkative(Classifier):
 class FailsAboveOneHundredth(Classifier):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-        if self.trainer.global_step > 1 and lr > 0.01:
+        if self.trainer.global_step > 3 and lr > 0.01:
             raise RuntimeError(f"lr {lr:g} is too much for me")
         return super().training_step(batch, batch_idx)
 
 
-class FailsInItsThirdStep(Classifier):
+class FailsInItsFifthStep(Classifier):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        if self.trainer.global_step == 2:
-            raise RuntimeError("no third step")
+        if self.trainer.global_step == 4:
+            raise RuntimeError("no fifth step")
         return super().training_step(batch, batch_idx)
 
 

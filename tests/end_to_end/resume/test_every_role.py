@@ -10,6 +10,7 @@ import pytest
 from opttune.algorithms.successive_halving import SuccessiveHalving
 from opttune.job import Role
 from tests.support import stopping_module
+from tests.support.search_models import INSPECTED
 from tests.support.searches import MODULES, Tracked, make_database, run_command, write_space
 from tests.support.stopping_module import read_notes
 
@@ -78,8 +79,9 @@ def test_each_role_continues_where_it_was_stopped(undisturbed: Path, tmp_path: P
 
     # a killed training continues from its last rung, an interrupted one after the step that it had just done
     again = Counter({(*KINDS[role], start): 1 for role in Role for start in (RUNG, PRESSED_AT + 1)})
-    # each command begins with a look at the module, of one step
-    again[(0, False, 0)] = 2 * (len(Role) - 1)
+    # each search begins with an inspection, which resumes one of its trainings after a step
+    searches = 2 * (len(Role) - 1)
+    again += Counter({(0, False, 0): (INSPECTED - 1) * searches, (0, False, 1): searches})
     assert count_notes(tmp_path) - count_notes(undisturbed) == again
     assert not count_notes(undisturbed) - count_notes(tmp_path)
     assert json.loads(searched.stdout)["trials"] == json.loads((undisturbed / "search.json").read_text())["trials"]

@@ -93,7 +93,7 @@ def tracked(folder: Path, result: SearchResult) -> Tracked:
 def test_trials_pause_at_the_rungs_and_the_better_ones_are_promoted_to_the_end(
     result: SearchResult, moves: list[dict[str, Any]]
 ) -> None:
-    trained = [(move["start"], move["end"]) for move in moves[1:]]
+    trained = [(move["start"], move["end"]) for move in moves]
 
     assert len(result.trials) == TRIALS
     assert set(trained) >= {(0, RUNGS[0]), (RUNGS[0], RUNGS[1]), (RUNGS[1], LENGTH)}
@@ -118,8 +118,7 @@ def test_a_discarded_trial_was_not_among_the_best_at_its_rung(result: SearchResu
 
 
 def test_no_trial_is_trained_over_the_same_steps_twice(result: SearchResult, moves: list[dict[str, Any]]) -> None:
-    # the first is the look at the model
-    assert result.steps_spent == sum(move["end"] - move["start"] for move in moves[1:])
+    assert result.steps_spent == sum(move["end"] - move["start"] for move in moves)
     assert result.steps_spent == result.trials["steps"].sum() + LENGTH
 
 
@@ -187,8 +186,7 @@ def joined(moves: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def assert_as_undisturbed(folder: Path, found: SearchResult, result: SearchResult, undisturbed: Path) -> None:
-    # each search begins with a look at the model, of one step
-    assert joined([move for move in read_moves(folder) if move["end"] > 1]) == read_moves(undisturbed)[1:]
+    assert joined(read_moves(folder)) == read_moves(undisturbed)
     columns = ["number", "state", "reason", "value", "steps", "rung", "lr", "weight_decay", "schedule"]
     assert found.trials[columns].equals(result.trials[columns])
     assert (found.best_value, found.baseline_value) == (result.best_value, result.baseline_value)

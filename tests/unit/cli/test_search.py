@@ -189,7 +189,7 @@ def test_json_is_alone_on_standard_output(folder: Path, capsys: pytest.CaptureFi
 
 
 def test_the_exit_code_is_1_if_no_trial_finished(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = small_search(folder, "--json", "--no-baseline", "--budget", 10, model="FailsInItsThirdStep")
+    code = small_search(folder, "--json", "--no-baseline", "--budget", 10, model="FailsInItsFifthStep")
     plain = json.loads(capsys.readouterr().out)
 
     assert code == NO_TRIAL

@@ -8,7 +8,7 @@ from opttune.confirming.verdict import study_verdict
 from opttune.study.result import SearchResult
 from opttune.yaml_text import read_yaml
 from tests.support.records import confirmed_study, full_study, record, stored
-from tests.support.search_models import Classifier, FailsInItsThirdStep, loaders
+from tests.support.search_models import Classifier, FailsInItsFifthStep, loaders
 from tests.support.searches import TINY, WILD, make_space, run_search
 
 WRITTEN = [Path("out/report.html"), Path("out/a.png")]
@@ -28,7 +28,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
 
 @pytest.fixture(scope="module")
 def nothing(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
-    return run_search(tmp_path_factory.mktemp("nothing"), FailsInItsThirdStep, data=loaders, baseline=False)
+    return run_search(tmp_path_factory.mktemp("nothing"), FailsInItsFifthStep, data=loaders, baseline=False)
 
 
 def test_the_json_has_the_contracts_keys_and_no_nan(result: SearchResult) -> None:

@@ -11,7 +11,7 @@ from opttune.errors import InputError, StudyError
 from opttune.storages.records import CONFIRMED
 from opttune.study.result import SearchResult
 from opttune.training.attempt import Attempt
-from tests.support.search_models import Classifier, FailsInItsThirdStep, loaders
+from tests.support.search_models import Classifier, FailsInItsFifthStep, loaders
 from tests.support.searches import Tracked, make_space, run_search
 
 TWINS = """
@@ -169,9 +169,9 @@ def test_a_search_from_python_wants_its_model_again(tmp_path: Path) -> None:
 
 
 def test_a_search_without_a_result_has_nothing_to_confirm(tmp_path: Path) -> None:
-    result = run_search(tmp_path, FailsInItsThirdStep, data=loaders, baseline=False)
+    result = run_search(tmp_path, FailsInItsFifthStep, data=loaders, baseline=False)
     with pytest.raises(InputError, match="so there is nothing to confirm"):
-        opttune.confirm(result.config.out_dir, FailsInItsThirdStep, loaders, progress=False)
+        opttune.confirm(result.config.out_dir, FailsInItsFifthStep, loaders, progress=False)
 
 
 def test_trainer_arguments_that_cannot_be_kept_are_asked_for_again(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from opttune.integration.sampler import OpttuneSampler
 from opttune.integration.trial_callback import TrialCallback
 from opttune.outcome import StopReason
 from opttune.storages.open_storage import quiet_optuna
-from tests.support.search_models import Classifier, FailsInItsThirdStep, PlClassifier, loaders
+from tests.support.search_models import Classifier, FailsInItsFifthStep, PlClassifier, loaders
 from tests.support.searches import TINY, WILD, Tracked, make_database, make_space
 
 SPACE = make_space(TINY)
@@ -257,8 +257,8 @@ def test_trials_side_by_side_share_one_parent(folder: Path) -> None:
 
 def test_an_error_is_the_objectives_own_and_leaves_no_run_running(folder: Path) -> None:
     study = optuna.create_study()
-    with pytest.raises(RuntimeError, match="no third step"):
-        study.optimize(make_objective([], model=FailsInItsThirdStep()), n_trials=1)
+    with pytest.raises(RuntimeError, match="no fifth step"):
+        study.optimize(make_objective([], model=FailsInItsFifthStep()), n_trials=1)
     tracked = Tracked(folder)
 
     assert study.trials[0].state is TrialState.FAIL
@@ -293,11 +293,11 @@ def test_a_diverged_trial_under_an_mlflow_logger_is_killed(folder: Path) -> None
 def test_a_failed_trial_under_an_mlflow_logger_holds_its_traceback(folder: Path) -> None:
     logger = MLFlowLogger("theirs", tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
     with pytest.raises(RuntimeError):
-        optuna.create_study().optimize(make_objective([], model=FailsInItsThirdStep(), logger=logger), n_trials=1)
+        optuna.create_study().optimize(make_objective([], model=FailsInItsFifthStep(), logger=logger), n_trials=1)
     tracked = Tracked(folder)
 
     assert tracked.parent.info.status == "FAILED"
-    assert tracked.parent.data.tags["opttune.message"] == "RuntimeError: no third step"
+    assert tracked.parent.data.tags["opttune.message"] == "RuntimeError: no fifth step"
     assert "traceback.txt" in tracked.artifacts(tracked.parent)
 
 

@@ -12,7 +12,7 @@ from opttune.space.recipe_file import load_recipe
 from opttune.storages.records import RECIPE
 from opttune.study.result import SearchResult
 from opttune.tracking.training_log import recipe_params
-from tests.support.search_models import Classifier, FailsAboveOneHundredth, FailsInItsThirdStep, loaders
+from tests.support.search_models import INSPECTED, Classifier, FailsAboveOneHundredth, FailsInItsFifthStep, loaders
 from tests.support.searches import TINY, WILD, Tracked, make_space, run_search
 
 STEPS = 200
@@ -147,11 +147,11 @@ def test_a_failed_trial_is_failed_with_its_traceback_and_the_search_continues(tm
 
 
 def test_three_trials_that_fail_alike_end_the_search(tmp_path: Path) -> None:
-    found = run_search(tmp_path, FailsInItsThirdStep, data=loaders, baseline=False, budget=20)
+    found = run_search(tmp_path, FailsInItsFifthStep, data=loaders, baseline=False, budget=20)
 
     assert list(found.trials["state"]) == ["fail"] * 3
     assert found.best_recipe is None
-    assert "the last 3 trials failed alike: RuntimeError: no third step" in found.warnings[0]
+    assert "the last 3 trials failed alike: RuntimeError: no fifth step" in found.warnings[0]
     assert Tracked(tmp_path).parent.info.status == "FINISHED"
     assert "No trial finished with a value" in Tracked(tmp_path).parent.data.tags["mlflow.note.content"]
 
@@ -167,7 +167,7 @@ def test_errors_that_differ_by_a_number_alone_are_alike(tmp_path: Path) -> None:
 def test_bad_input_found_in_a_trial_leaves_nothing_running(tmp_path: Path) -> None:
     class Forgets(Classifier):
         def validation_step(self, batch: object, batch_idx: int) -> None:
-            if self.trainer.global_step < 3:
+            if self.trainer.global_step <= 3:
                 super().validation_step(batch, batch_idx)
 
     with pytest.raises(OpttuneError, match="never logged"):
@@ -184,9 +184,9 @@ def test_ctrl_c_between_two_trainings_leaves_nothing_running(tmp_path: Path) -> 
 
         def __init__(self) -> None:
             super().__init__()
-            # outside the fit, where Lightning does not catch it; the look at the model is the first training
+            # outside the fit, where Lightning does not catch it; the inspection comes first
             Pressed.trainings += 1
-            if Pressed.trainings == 4:
+            if Pressed.trainings == INSPECTED + 3:
                 raise KeyboardInterrupt
 
     settings = {"data": loaders, "baseline": False, "budget": 4}
