@@ -1,9 +1,10 @@
 """The position of a training in its data: resumed in mid-epoch, it continues with the batches that remain.
 
-Lightning starts a loader from its beginning. A plain DataLoader over a dataset with a length is therefore replaced by a
-copy that keeps the random state with which its epoch began. It skips the batches already seen by drawing only their
-indices. The order is then exact, and with `num_workers=0` so are the batches. A stream, a subclass of DataLoader or
-a CombinedLoader is left as it is and starts from its beginning, as always with Lightning.
+Lightning starts a loader from its beginning. A DataLoader is therefore replaced by a copy that keeps the random state
+with which its epoch began. It skips the batches already seen by drawing only their indices. The order is then exact,
+and with `num_workers=0` so are the batches. The batches of a stream, and of a subclass that iterates in its own way,
+are drawn and thrown away. A CombinedLoader, or what is no DataLoader, is left as it is and starts from its beginning,
+as always with Lightning.
 
 torchdata's StatefulDataLoader is no substitute (tried with torchdata 0.11): an existing loader would have to be built
 again, `shuffle` gives another order, and a custom sampler that draws from a global generator is not resumed exactly.
@@ -93,7 +94,8 @@ class DataOrder:
             return type(loaders)(self._followed(loader) for loader in loaders)
         if type(loaders) is dict:
             return {name: self._followed(loader) for name, loader in loaders.items()}
-        if type(loaders) is not DataLoader or isinstance(loaders.dataset, IterableDataset):
+        kind = type(loaders)
+        if not isinstance(loaders, DataLoader):
             return loaders
         loader: Any = copy(loaders)
         if self._loads_in_process:
@@ -101,7 +103,8 @@ class DataOrder:
         place = _Place(loader)
         # of the class, not of the loader: where Lightning needs another sampler, for several devices or for
         # overfit_batches, it makes another loader of the same class
-        loader.__class__ = type("_Followed", (_FollowedLoader,), {"place": place})
+        followed = _FollowedLoader if _draws_indices(loaders) else _SkippingLoader
+        loader.__class__ = type("_Followed", (followed, kind), {"place": place})
         loader.place.resumed = self._resumed_at(len(self._places))
         self._places.append(loader.place)
         return loader
@@ -115,17 +118,25 @@ class _Place:
         start: The random states with which that iteration began.
         resumed: The state of the paused training; None if there is none.
         generators: The loader's own random generators.
+        is_ahead: Whether Lightning draws a batch before the step of the one before it, as it does where it does not
+            know the length.
+        before_last: The random states before the last batch was drawn, where that is so.
     """
 
     def __init__(self, loader: Any) -> None:
         self.batches = 0
+        self.is_ahead = False
+        self.before_last: dict[str, Any] | None = None
         self.start: dict[str, Any] | None = None
         self.resumed: dict[str, Any] | None = None
         self.generators = generators_of(loader)
 
     def state(self, is_mid_epoch: bool) -> dict[str, Any]:
-        begun = {"start": self.start, "batches": self.batches} if is_mid_epoch else {"start": None, "batches": 0}
-        return {"generators": _states(self.generators), **begun}
+        generators = _states(self.generators)
+        if not is_mid_epoch:
+            return {"generators": generators, "start": None, "batches": 0, "before_last": None}
+        seen = self.batches - self.is_ahead
+        return {"generators": generators, "start": self.start, "batches": seen, "before_last": self.before_last}
 
     def indices(self, sampler: Iterable[Any]) -> Iterator[Any]:
         """Begin an iteration over a sampler, or continue the paused one."""
@@ -158,6 +169,65 @@ class _Indices:
         yield from self._place.indices(self._sampler)
         # a loader that is shorter than another begins again in the same epoch
         self._place.resumed = None
+
+
+def _draws_indices(loader: Any) -> bool:
+    """Return whether a loader iterates over the indices of a sampler, as DataLoader does."""
+    kind: Any = type(loader)
+    own = (kind.__iter__, kind._index_sampler) == (DataLoader.__iter__, DataLoader._index_sampler)
+    return own and not isinstance(loader.dataset, IterableDataset)
+
+
+class _SkippingLoader(DataLoader[Any]):
+    """A DataLoader that draws the batches already seen again, and throws them away."""
+
+    place: _Place | None = None
+
+    def __iter__(self) -> Any:
+        return super().__iter__() if self.place is None else self._followed(self.place)
+
+    def _followed(self, place: _Place) -> Iterator[Any]:
+        resumed = place.resumed or {}
+        start, seen = resumed.get("start"), resumed.get("batches", 0)
+        own = _states(place.generators)
+        place.start = start or {"global": read_random_state(), "generators": own}
+        place.batches, place.is_ahead = 0, _length_of(self) is None
+        if start is None:
+            batches = super().__iter__()
+        else:
+            with kept_random_state():
+                set_random_state(start["global"])
+                _set_states(place.generators, start["generators"])
+                batches = super().__iter__()
+                for _ in range(seen):
+                    next(batches, None)
+                place.batches = seen
+                ahead = []
+                if (before_last := resumed.get("before_last")) is not None:
+                    # it was drawn before the step of the batch before it
+                    set_random_state(before_last)
+                    place.before_last = before_last
+                    ahead = [batch for batch in (next(batches, None),) if batch is not None]
+            _set_states(place.generators, own)
+            for batch in ahead:
+                place.batches += 1
+                yield batch
+        while True:
+            if place.is_ahead:
+                place.before_last = read_random_state()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            place.batches += 1
+            yield batch
+
+
+def _length_of(loader: Any) -> int | None:
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return None
 
 
 class _FollowedLoader(DataLoader[Any]):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -33,7 +34,8 @@ class Workload:
     @property
     def name(self) -> str:
         """The name of the model's class or factory."""
-        named = self.model if hasattr(self.model, "__name__") else type(self.model)
+        model = self.model.func if isinstance(self.model, partial) else self.model
+        named = model if hasattr(model, "__name__") else type(model)
         return str(named.__name__)
 
     def make_model(self) -> Any:

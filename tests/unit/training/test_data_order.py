@@ -1,7 +1,7 @@
 import lightning.pytorch as pl
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, WeightedRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, WeightedRandomSampler
 
 from opttune.training.data_order import DataOrder
 from tests.support import models as m
@@ -113,9 +113,47 @@ class Foreign(DataLoader):
     """A loader of the user's own class."""
 
 
-@pytest.mark.parametrize("loader", [m.stream_loader, lambda: Foreign(m.dataset(), batch_size=4)])
+class Doubling(DataLoader):
+    """Iterates in its own way."""
+
+    def __iter__(self):
+        for x, y in super().__iter__():
+            yield 2 * x, y
+
+
+class Drawing(IterableDataset):
+    """A stream of random crops, as language models have it."""
+
+    def __iter__(self):
+        x, y = m.dataset().tensors
+        while True:
+            place = int(torch.randint(len(x), ()))
+            yield x[place], y[place]
+
+
+def foreign():
+    return Foreign(m.dataset(), batch_size=4, shuffle=True)
+
+
+def doubling():
+    return Doubling(m.dataset(), batch_size=4, shuffle=True)
+
+
+def drawing():
+    return DataLoader(Drawing(), batch_size=4)
+
+
+@pytest.mark.parametrize("loader", [m.stream_loader, foreign, doubling, drawing])
+@pytest.mark.parametrize("rungs", [(3,), (3, 8)], ids=str)
+def test_a_stream_and_a_loader_of_ones_own_continue_from_their_place(tmp_path, loader, rungs):
+    data = {"data": lambda: (loader(), m.val_loader())}
+    trainer = {"max_steps": 12, "limit_val_batches": 1, "val_check_interval": 4, "check_val_every_n_epoch": None}
+    p.assert_equal(*p.both(tmp_path, rungs, trainer=trainer, **data))
+
+
+@pytest.mark.parametrize("loader", [m.stream_loader, foreign])
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_a_loader_that_is_not_followed_still_continues(tmp_path, loader, accumulated):
+def test_with_accumulated_batches_they_continue_too(tmp_path, loader, accumulated):
     trainer = {"max_steps": 12, "limit_val_batches": 1, "val_check_interval": 4, "check_val_every_n_epoch": None}
     trainer["accumulate_grad_batches"] = accumulated
     paused = p.train(tmp_path / "a.ckpt", (3, 8), data=lambda: (loader(), m.val_loader()), trainer=trainer)
