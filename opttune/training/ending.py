@@ -20,6 +20,10 @@ Conclusion = tuple[StopReason, float | None, str]
 """Why a fit ended, its value if there is one, and a message if it did not run its full length."""
 
 
+_MOST_IDLE_BATCHES = 1000
+"""More in a row without an optimizer step are taken for a training that no longer gets on. Chosen by hand."""
+
+
 class FinishWithValidation(AnyCallback):
     """Runs a validation after the last step.
 
@@ -37,6 +41,7 @@ class FinishWithValidation(AnyCallback):
         self.total_steps = 0
         self._stop_at_step = stop_at_step
         self._ends_itself = False
+        self._seen_step, self._idle_batches = -1, 0
         self._early_end = EarlyEnd()
 
     @property
@@ -52,7 +57,18 @@ class FinishWithValidation(AnyCallback):
             self._early_end.end(trainer, validate=False)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """After the last step, end with a validation; a stop by the guard has none."""
+        """After the last step, end with a validation; a stop by the guard has none.
+
+        Raises:
+            FloatingPointError: No batch has led to a step for long, and the fit would never end.
+        """
+        self._idle_batches = 0 if trainer.global_step != self._seen_step else self._idle_batches + 1
+        self._seen_step = trainer.global_step
+        most = max(_MOST_IDLE_BATCHES, 10 * trainer.accumulate_grad_batches)
+        if self._idle_batches > most and trainer.max_epochs == -1:
+            raise FloatingPointError(
+                f"no optimizer step in {most} batches: training_step gives no loss, as it may where that is not finite"
+            )
         if trainer.global_step >= self._last_step and not self._ends_itself:
             self._early_end.end(trainer, validate=True)
 

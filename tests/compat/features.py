@@ -87,6 +87,66 @@ class BatchesOf(pl.LightningDataModule):
         return make_val_loader()
 
 
+class Annealed(Net):
+    """Keeps a counter in a plain attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.seen += 1
+        return super().training_step(batch, batch_idx) * self.seen
+
+
+class HoldsAGenerator(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.factors = (1.0 for _ in range(1000))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return super().training_step(batch, batch_idx) * next(self.factors)
+
+
+class StepsItsScheduler(Net):
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        scheduler.step(epoch=self.current_epoch)
+
+
+class WarmsUp(Net):
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-5
+        optimizer.step(closure=optimizer_closure)
+
+
+class Lazy(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.LazyLinear(8), nn.Tanh(), nn.LazyLinear(2))
+
+
+class Thaws(Net):
+    """Adds a layer to its optimizer while it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net[0].requires_grad_(False)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD([one for one in self.parameters() if one.requires_grad], lr=self.lr)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if self.global_step == 4 and not self.net[0].weight.requires_grad:
+            self.net[0].requires_grad_(True)
+            self.trainer.optimizers[0].add_param_group({"params": list(self.net[0].parameters())})
+
+
+class SavesAPart(Net):
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"].pop("net.0.weight")
+
+
 class BringsCallbacks(Net):
     def configure_callbacks(self) -> Any:
         return [ModelCheckpoint(monitor="val_loss"), LearningRateMonitor(), LearningRateFinder()]
@@ -185,6 +245,14 @@ FEATURES = (
     Feature("`OnExceptionCheckpoint`", trainer={"callbacks": [OnExceptionCheckpoint(".")]},
             note="each training begins at step 0, whatever checkpoints there are"),
     Feature("`configure_callbacks`", BringsCallbacks),
+    Feature("state in plain Python attributes", Annealed, note="a pause holds it"),
+    Feature("state that cannot be pickled", HoldsAGenerator, note="trained without pauses; a warning says why"),
+    Feature("a checkpoint with a part of the weights", SavesAPart, note="a pause holds all of them"),
+    Feature("its own `lr_scheduler_step`", StepsItsScheduler, note="replaced, with the scheduler"),
+    Feature("code that sets the learning rate itself", WarmsUp, refused="learning rate of step 1",
+            note="the message names the line"),
+    Feature("lazy layers", Lazy, note="made from the first batch"),
+    Feature("parameter groups added in a hook", Thaws, note="they follow the recipe's curve at their own ratio"),
     Feature("`self.logger`", Draws, note="takes any call and keeps nothing, unless `trainer=` has a logger"),
     Feature("`StochasticWeightAveraging`", trainer={"callbacks": [StochasticWeightAveraging(1e-2)]},
             length={"max_epochs": 2}),
