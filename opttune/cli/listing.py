@@ -27,6 +27,7 @@ QUIRKS = {
     "needs_eval_mode_switch": "its modes are switched around validation, checkpoints and the end of the training",
     "needs_create_graph": "it differentiates the gradients: the backward pass keeps their graph",
     "weights_only_unsafe": "its state holds Python objects: torch.load(weights_only=True) refuses it",
+    "takes_sparse": "it takes sparse gradients; weights that have them get no decay",
     "follows_monitor": "it follows the monitored metric instead of a curve",
 }
 """Field of a row -> what follows where it is set."""

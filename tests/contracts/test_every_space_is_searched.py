@@ -5,13 +5,16 @@ import pytest
 import opttune
 from opttune.catalog import find_optimizer
 from opttune.space.parse import load_space, space_names
+from opttune.tracking.settings import Tracking
 from tests.support import models as m
+from tests.support.searches import make_database
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", space_names())
 def test_three_trials_of_every_space(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    make_database(tmp_path)
     result = opttune.search(
         m.Net,
         m.loaders,
@@ -22,6 +25,7 @@ def test_three_trials_of_every_space(name, tmp_path, monkeypatch):
         out_dir=tmp_path / "out",
         trainer={"accelerator": "cpu"},
         progress=False,
+        tracking=Tracking(report=False),
     )
     assert list(result.trials["state"]) == ["complete"] * 3
     names = {branch.name for branch in load_space(name).optimizers}

@@ -165,8 +165,7 @@ def test_a_second_search_in_the_same_folder_at_the_same_time_is_refused(tmp_path
     assert second.stdout == ""
 
 
-@pytest.mark.parametrize("engine", ["local", "inline"])
-@pytest.mark.parametrize("phase", ["fit", "validation", "checkpoint"])
+@pytest.mark.parametrize(("phase", "engine"), [("fit", "local"), ("validation", "inline"), ("checkpoint", "local")])
 def test_ctrl_c_in_a_phase_that_does_not_end_by_itself_ends_the_command_and_the_same_one_resumes(
     phase: str, engine: str, undisturbed: SearchResult, tmp_path: Path
 ) -> None:
