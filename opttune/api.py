@@ -29,6 +29,7 @@ from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.machine import check_machine_metrics
 from opttune.tracking.settings import Tracking
 from opttune.tracking.study_run import open_study_run
+from opttune.trainer.logger import remove_unused_folder
 from opttune.training.inspection import ModelInspection
 from opttune.training.workload import Workload
 
@@ -160,6 +161,7 @@ def run_plan(
         # held to the end of all, where locks are let go
         with interrupts, opened:
             result = _run(config, workload, trains, inspection, store, sampler, interrupts, mlflow_uri, progress)
+    remove_unused_folder(str(config.trainer.get("default_root_dir") or ""))
     if result is None:
         raise KeyboardInterrupt
     return result

@@ -13,6 +13,7 @@ from opttune.space.model import SettledSpace
 from opttune.space.sample import default_recipe
 from opttune.space.settle import EarlierBest, settle
 from opttune.study.config import SearchConfig
+from opttune.trainer.logger import remove_unused_folder
 from opttune.training.attempt import Attempt
 from opttune.training.inspection import ModelInspection
 from opttune.training.pause_check import why_not_paused
@@ -30,6 +31,7 @@ def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
         The space, the budget in steps, and what would be replaced.
     """
     inspection = inspect_workload(config, workload, steps=0)
+    remove_unused_folder(str(config.trainer.get("default_root_dir") or ""))
     config = with_settled_space(config, settle_for(config, inspection))
     return {
         "study": config.study_name,

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch.loggers.logger
@@ -82,6 +84,18 @@ class AnyLogger(  # type: ignore[misc]
         if name.startswith("__"):
             raise AttributeError(name)
         return _AnyExperiment(self._folder)
+
+
+def remove_unused_folder(root: str) -> None:
+    """Remove the logger's folder where nothing was saved: Lightning asks for its path in every fit.
+
+    Args:
+        root: The Trainer's `default_root_dir`.
+    """
+    folder = Path(root, _FOLDER)
+    for each in (folder, folder.parent):
+        with suppress(OSError):
+            each.rmdir()
 
 
 def add_logger(trainer: Any, module: Any = None) -> None:

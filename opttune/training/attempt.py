@@ -185,7 +185,8 @@ class TrainingRun:
         self._order = DataOrder(loads_in_process)
         self._follows_data = loads_in_process
         # under a temporary name until it is known that the training pauses
-        path = attempt.checkpoint or attempt.stop_checkpoint
+        ends_paused = attempt.until_step is not None and attempt.checkpoint is not None
+        path = attempt.checkpoint if ends_paused else attempt.stop_checkpoint
         self._part = path and path.with_name(f"{path.name}.part")
         is_resumed = attempt.resume_from is not None
         self._pause = PauseAndResume(attempt.until_step, self._part, is_resumed, self.guard, self._order, stop)

@@ -30,12 +30,20 @@ def may_log(trainer: Any, monitor: str, logged: Collection[str]) -> bool:
 
 
 def _texts(owner: Any, validates: bool) -> Iterator[str]:
-    # of base classes too: a hook may call its own by `super()`
-    for name, function in (item for kind in type(owner).__mro__ for item in vars(kind).items()):
+    for name in dir(type(owner)):
+        for code in _codes(type(owner), name) if validates or "validation" not in name else ():
+            yield from _constants(code)
+
+
+def _codes(kind: type, name: str) -> Iterator[CodeType]:
+    """Return the code of the user's method of that name, and of what it calls by `super()`."""
+    for function in (vars(each)[name] for each in kind.__mro__ if name in vars(each)):
         function = inspect.unwrap(getattr(function, "__func__", function)) if callable(function) else function
-        is_theirs = inspect.isfunction(function) and function.__module__.partition(".")[0] not in _LIBRARIES
-        if is_theirs and (validates or "validation" not in name):
-            yield from _constants(function.__code__)
+        if not inspect.isfunction(function) or function.__module__.partition(".")[0] in _LIBRARIES:
+            return
+        yield function.__code__
+        if "super" not in function.__code__.co_names:
+            return
 
 
 def _constants(code: CodeType) -> Iterator[str]:

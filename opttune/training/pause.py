@@ -117,7 +117,7 @@ class PauseAndResume(AnyCallback):
         if not is_sharded(trainer):
             pl_module.strict_loading = self._is_strict
         # loaders that are made from here on see the state as well
-        self._restore_python_state(trainer)
+        self._restore_python_state(trainer, is_set_up=False)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Find where to pause, and prepare to resume.
@@ -210,9 +210,9 @@ class PauseAndResume(AnyCallback):
         """Restore the Trainer's settings."""
         self._restore(trainer)
 
-    def _restore_python_state(self, trainer: Any) -> None:
+    def _restore_python_state(self, trainer: Any, is_set_up: bool) -> None:
         if self._resumed is not None and (stored := self._resumed["python"]):
-            restore_python_state(trainer, stored[trainer.global_rank])
+            restore_python_state(trainer, stored[trainer.global_rank], is_set_up)
 
     def _restore_state(self, trainer: Any, pl_module: Any) -> None:
         if self._resumed is None:
@@ -225,7 +225,7 @@ class PauseAndResume(AnyCallback):
         _restore_weights(pl_module, self._resumed["weights"])
         for name, parameter in pl_module.named_parameters():
             parameter.requires_grad_(self._resumed["trainable"].get(name, parameter.requires_grad))
-        self._restore_python_state(trainer)
+        self._restore_python_state(trainer, is_set_up=True)
         set_reload_epochs(trainer, self._resumed["reloads"])
         self._guard.resume_from(self._resumed["guard"])
         set_random_state(self._resumed["random"][trainer.global_rank])

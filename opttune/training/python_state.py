@@ -66,19 +66,21 @@ def read_python_state(trainer: Any) -> torch.Tensor:
     return torch.frombuffer(bytearray(stored), dtype=torch.uint8)
 
 
-def restore_python_state(trainer: Any, stored: torch.Tensor) -> None:
+def restore_python_state(trainer: Any, stored: torch.Tensor, is_set_up: bool) -> None:
     """Put a Python state back, into the objects of this training.
 
     Args:
         trainer: The Trainer of the new training.
         stored: What `read_python_state` gave.
+        is_set_up: Whether the training has all that it makes before its first step. Else what is missing, such as
+            the optimizers, is left out.
 
     Raises:
         InputError: The state holds something that this training does not have.
     """
     known = {key: thing for thing, key in _named(trainer)}
-    state = _Unpickler(io.BytesIO(stored.numpy().tobytes()), known).load()
-    merge = _Merge(known.values())
+    state = _Unpickler(io.BytesIO(stored.numpy().tobytes()), known, is_set_up).load()
+    merge = _Merge(known.values(), is_set_up)
     for name, owner in _owners(trainer):
         own = vars(owner)
         # past properties and `nn.Module.__setattr__`
@@ -189,13 +191,13 @@ def _is_never_stored(thing: Any) -> bool:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, known: dict[str, Any]) -> None:
+    def __init__(self, file: io.BytesIO, known: dict[str, Any], is_set_up: bool) -> None:
         super().__init__(file)
-        self._known = known
+        self._known, self._is_set_up = known, is_set_up
 
     def persistent_load(self, key: str) -> Any:
         """Return what a name refers to in this training."""
-        if not key:
+        if not key or not (self._is_set_up or key in self._known):
             return _OWN
         if key not in self._known:
             raise InputError(f"a paused training cannot be resumed: its {key} is made while it trains.")
@@ -230,9 +232,11 @@ class _Merge:
 
     Args:
         known: What belongs to this training already.
+        is_set_up: Whether it has all that it makes before its first step.
     """
 
-    def __init__(self, known: Iterable[Any]) -> None:
+    def __init__(self, known: Iterable[Any], is_set_up: bool) -> None:
+        self._is_set_up = is_set_up
         self._done = {id(thing): thing for thing in known}
         self._taken = set(self._done)
 
@@ -247,7 +251,7 @@ class _Merge:
             InputError: It had something there that is not stored, and this training has nothing.
         """
         if stored is _OWN:
-            if own is None:
+            if own is None and self._is_set_up:
                 raise InputError("a paused training cannot be resumed: it has made something that cannot be stored.")
             return own
         if isinstance(stored, _PLAIN):
