@@ -171,9 +171,9 @@ class Text(Dataset[tuple[Tensor, Tensor]]):
     """Windows of a text that repeats itself, and the same one further on."""
 
     def __init__(self, length: int = 16, windows: int = 64) -> None:
-        words = "a tuned recipe is a recipe that was tried and found and a found one is kept".split()
-        self.vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
-        self.tokens = torch.tensor([self.vocabulary[word] for word in words * 20])
+        text = "a tuned recipe is a recipe that was tried and kept\n" * 8
+        self.vocabulary = {letter: index for index, letter in enumerate(sorted(set(text)))}
+        self.tokens = torch.tensor([self.vocabulary[letter] for letter in text])
         self.length, self.windows = length, windows
 
     def __len__(self) -> int:
