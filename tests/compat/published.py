@@ -23,6 +23,7 @@ class Published:
         namespace: The name of Lightning that it is written for.
         make: Returns the model, or what makes it, and the data.
         monitor: The metric that a search looks at.
+        mode: "min" or "max": which of its values are better.
         refused: What the refusal says; empty where a search goes through.
         note: What its users should know.
     """
@@ -33,6 +34,7 @@ class Published:
     namespace: str
     make: Callable[[], tuple[Any, Any]]
     monitor: str = "val_loss"
+    mode: str = "min"
     refused: str = ""
     note: str = ""
 
@@ -173,6 +175,84 @@ def _pina_problem() -> tuple[Any, Any, Any]:
     return problem, make_data, lambda: FeedForward(1, 1, layers=[16])
 
 
+def tabular_embeddings() -> tuple[Any, Any]:
+    from pytorch_tabular import TabularModel
+    from pytorch_tabular.config import DataConfig, OptimizerConfig, TrainerConfig
+    from pytorch_tabular.models import CategoryEmbeddingModelConfig
+
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(random.standard_normal((256, 3)).astype("float32"), columns=["a", "b", "c"])
+    table["kind"] = random.choice(["x", "y", "z"], 256)
+    table["target"] = (table["a"] - 2 * table["b"] + (table["kind"] == "x")).astype("float32")
+    tabular = TabularModel(
+        data_config=DataConfig(
+            target=["target"], continuous_cols=["a", "b", "c"], categorical_cols=["kind"], num_workers=0
+        ),
+        model_config=CategoryEmbeddingModelConfig(task="regression", layers="16-16", learning_rate=1e-4),
+        optimizer_config=OptimizerConfig(),
+        trainer_config=TrainerConfig(batch_size=32),
+        verbose=False,
+    )
+    data = tabular.prepare_dataloader(train=table[:192], validation=table[192:])
+    # what its own `train` passes to a Trainer: the data module is set up already
+    return lambda: tabular.prepare_model(data), (data.train_dataloader(), data.val_dataloader())
+
+
+def global_forecast() -> tuple[Any, Any]:
+    from darts import TimeSeries
+    from darts.models import TiDEModel
+
+    wave = TimeSeries.from_values(_series(1, 200)["value"].to_numpy())
+
+    # what its own `fit` passes to a Trainer of its own
+    def parts() -> Any:
+        forecaster = TiDEModel(16, 4, hidden_size=16, batch_size=16, optimizer_kwargs={"lr": 1e-5}, random_state=0)
+        (_, datasets) = forecaster._setup_for_fit_from_dataset(wave[:140], val_series=wave[140:])[:2]
+        return forecaster._setup_for_train(**datasets)
+
+    return lambda: parts()["model"], lambda: parts()["datamodule"]
+
+
+def tabular_task() -> tuple[Any, Any]:
+    from deeptab.configs import MLPConfig, TrainerConfig
+    from deeptab.models import MLPRegressor
+
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(random.standard_normal((256, 3)), columns=["a", "b", "c"])
+    target = (table["a"] - 2 * table["b"]).to_numpy()
+    regressor = MLPRegressor(MLPConfig(layer_sizes=[16, 16]), trainer_config=TrainerConfig(lr=1e-5))
+    regressor.build_model(table, target, batch_size=32)
+    return regressor._task_model, regressor._data_module
+
+
+def collective_variables() -> tuple[Any, Any]:
+    import torch
+    from mlcolvar.cvs import AutoEncoderCV
+    from mlcolvar.data import DictDataset, DictModule
+
+    angles = 6 * torch.rand(256, 1, generator=torch.Generator().manual_seed(0))
+    positions = DictDataset({"data": torch.cat([angles.sin(), angles.cos(), angles.sin() * angles.cos()], dim=1)})
+
+    def make() -> Any:
+        module = AutoEncoderCV([3, 16, 1], options={"encoder": {"activation": "tanh"}})
+        module.optimizer_kwargs = {"lr": 1e-5}
+        return module
+
+    return make, lambda: DictModule(positions, batch_size=32)
+
+
+def attention_model() -> tuple[Any, Any]:
+    from rl4co.envs import TSPEnv
+    from rl4co.models import AttentionModel
+
+    sizes = {"train_data_size": 64, "val_data_size": 16, "test_data_size": 4, "batch_size": 16}
+    policy = {"embed_dim": 16, "num_encoder_layers": 1, "num_heads": 2, "feedforward_hidden": 16}
+    return lambda: AttentionModel(
+        TSPEnv(generator_params={"num_loc": 5}), baseline="exponential", policy_kwargs=policy,
+        optimizer_kwargs={"lr": 1e-6}, **sizes,
+    ), None  # fmt: skip
+
+
 PUBLISHED = (
     Published(
         "TemporalFusionTransformer", "pytorch-forecasting", "time series", "lightning", temporal_fusion_transformer
@@ -201,4 +281,18 @@ PUBLISHED = (
         refused="uses manual optimization",
         note="it steps two optimizers itself",
     ),
+    Published(
+        "CategoryEmbeddingModel", "pytorch-tabular", "tables", "pytorch_lightning", tabular_embeddings, "valid_loss",
+        note="the module of `prepare_model`, with the two loaders of the data module that `prepare_dataloader` returns",
+    ),
+    Published(
+        "_TideModule", "darts", "time series", "pytorch_lightning", global_forecast,
+        note="train the module itself with its data module; its `fit` makes another Trainer",
+    ),
+    Published(
+        "TaskModel", "deeptab", "tables", "lightning", tabular_task,
+        note="made with its data by `build_model` of an estimator; its `fit` makes another Trainer",
+    ),
+    Published("AutoEncoderCV", "mlcolvar", "molecular dynamics", "lightning", collective_variables, "valid_loss"),
+    Published("AttentionModel", "rl4co", "routing", "lightning", attention_model, "val/reward", mode="max"),
 )  # fmt: skip
