@@ -50,6 +50,7 @@ class LateGroups:
 
     def settle(self) -> None:
         """Keep late groups on the curve; where their rate was set anew, at the new ratio."""
+        self._take_unseen()
         factor = self._factor
         late = late_groups(self._optimizer)
         anew = {
@@ -63,6 +64,16 @@ class LateGroups:
                 group[_RATIO] = anew[group[_ADDED]]
                 group["lr"] = group["initial_lr"] * factor
         follow_groups(self._scheduler)
+
+    def _take_unseen(self) -> None:
+        """Take groups that were added past this object, as by the wrapper that `LightningModule.optimizers` gives."""
+        groups = self._optimizer.param_groups
+        unseen = [group for group in groups if "initial_lr" not in group]
+        groups[:] = [group for group in groups if "initial_lr" in group]
+        for group in unseen:
+            # torch has filled in what was not given
+            is_default = group["lr"] == self._optimizer.defaults["lr"]
+            self._add({name: value for name, value in group.items() if name != "lr" or not is_default})
 
     @property
     def _factor(self) -> float:

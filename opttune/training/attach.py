@@ -123,12 +123,17 @@ class RecipeAttacher(AnyCallback):
         self.bind(pl_module)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Note the optimizer, and where its curve began."""
-        checkpoint[_KEY] = {"optimizer": self._info.name, "first_step": self._first_step}
+        """Note the optimizer, where its curve began, and whether validations step it."""
+        checkpoint[_KEY] = {
+            "optimizer": self._info.name,
+            "first_step": self._first_step,
+            "follows_validations": self._follows_validations,
+        }
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Note what the checkpoint holds."""
         self._loaded = checkpoint
+        self._follows_validations = bool(checkpoint.get(_KEY, {}).get("follows_validations"))
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Refuse the checkpoint of another optimizer.
@@ -271,6 +276,9 @@ class RecipeAttacher(AnyCallback):
             self._configure_field(trainer, "accumulate_grad_batches", "accumulate_grad_batches", 1)
         if self._info.own_clipping:
             self._drop_field("gradient_clip_norm", None, f"{self._info.name} bounds its steps itself")
+        if is_overridden(type(module), "configure_gradient_clipping"):
+            # it may pass another value, which Lightning refuses beside the Trainer's
+            self._drop_field("gradient_clip_norm", None, f"{type(module).__name__} clips gradients itself")
         if has_sparse_gradients(module):
             self._drop_field("gradient_clip_norm", None, "some gradients are sparse")
         if getattr(trainer, "gradient_clip_algorithm", None) == "value":

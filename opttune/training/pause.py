@@ -10,6 +10,8 @@ saved: after a pause in mid-epoch they cover the rest of it.
 
 import inspect
 import pickle
+import warnings
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -217,19 +219,20 @@ class PauseAndResume(AnyCallback):
     def _restore_state(self, trainer: Any, pl_module: Any) -> None:
         if self._resumed is None:
             return
+        self._restore_module(trainer, pl_module, self._resumed)
         if self._resumed["is_mid_epoch"]:
-            for callback in trainer.callbacks:
-                if not isinstance(callback, AnyCallback):
-                    callback.on_train_epoch_start(trainer, pl_module)
-            pl_module.on_train_epoch_start()
-        _restore_weights(pl_module, self._resumed["weights"])
-        for name, parameter in pl_module.named_parameters():
-            parameter.requires_grad_(self._resumed["trainable"].get(name, parameter.requires_grad))
-        self._restore_python_state(trainer, is_set_up=True)
+            _enter_epoch_again(trainer, pl_module)
+            self._restore_module(trainer, pl_module, self._resumed)
         set_reload_epochs(trainer, self._resumed["reloads"])
         self._guard.resume_from(self._resumed["guard"])
         set_random_state(self._resumed["random"][trainer.global_rank])
         self._order.set_generators()
+
+    def _restore_module(self, trainer: Any, pl_module: Any, resumed: dict[str, Any]) -> None:
+        _restore_weights(pl_module, resumed["weights"])
+        for name, parameter in pl_module.named_parameters():
+            parameter.requires_grad_(resumed["trainable"].get(name, parameter.requires_grad))
+        self._restore_python_state(trainer, is_set_up=True)
 
     def _pause(self, trainer: Any, pl_module: Any) -> None:
         # on an accelerator the last losses have not been read yet
@@ -284,6 +287,37 @@ def resume_arguments(trainer: Any, path: Path | None) -> dict[str, Any]:
     if "weights_only" not in inspect.signature(trainer.fit).parameters:
         return {"ckpt_path": path}
     return {"ckpt_path": path, "weights_only": _is_plain(path)}
+
+
+def _enter_epoch_again(trainer: Any, module: Any) -> None:
+    """Call the hooks at an epoch's start; the parameter groups that they add are there already."""
+    wrapped = module.optimizers()
+    owners = [*trainer.optimizers, *(wrapped if isinstance(wrapped, list) else [wrapped])]
+    replaced = [ReplacedHook(one, "add_param_group", _without_known(one)) for one in owners]
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The provided params to be frozen already exist")
+            for callback in trainer.callbacks:
+                if not isinstance(callback, AnyCallback):
+                    callback.on_train_epoch_start(trainer, module)
+            module.on_train_epoch_start()
+    finally:
+        for one in replaced:
+            one.restore()
+
+
+def _without_known(optimizer: Any) -> Callable[[dict[str, Any]], None]:
+    """Return its `add_param_group`, which leaves out parameters that it holds."""
+    own = optimizer.add_param_group
+
+    def add_param_group(group: dict[str, Any]) -> None:
+        known = {id(parameter) for each in optimizer.param_groups for parameter in each["params"]}
+        given = [group["params"]] if isinstance(group["params"], torch.Tensor) else list(group["params"])
+        left = [one for one in given if id(one[1] if isinstance(one, tuple) else one) not in known]
+        if left:
+            own({**group, "params": left})
+
+    return add_param_group
 
 
 def _weights(module: Any) -> dict[str, torch.Tensor]:

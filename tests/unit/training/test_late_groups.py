@@ -11,6 +11,7 @@ from opttune.recipe import Part
 from opttune.training.attempt import Attempt, NullListener, run_attempt
 from opttune.training.workload import Workload
 from tests.support import models as m
+from tests.support import pauses as p
 from tests.support.fits import fit
 from tests.unit.training.test_rates import formula
 
@@ -178,3 +179,28 @@ def test_parameters_that_are_not_the_modules_cannot_be_added():
 
     with pytest.raises(ValueError, match="parameters are not all the module's own"):
         fit(Recipe(Part("adamw", {"lr": 0.01})), callbacks=[Foreign()])
+
+
+class Unfreezes(m.Net):
+    """Adds a group by the wrapper that Lightning gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.net[0].requires_grad_(False)
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW([one for one in self.parameters() if one.requires_grad], lr=1e-2)
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            self.net[0].requires_grad_(True)
+            self.optimizers().add_param_group({"params": list(self.net[0].parameters()), "lr": 1e-3})
+
+
+@pytest.mark.parametrize("rungs", [(), (12,)], ids=str)
+def test_a_group_added_by_lightnings_wrapper_follows_the_curve(tmp_path, rungs):
+    recipe = Recipe(Part("adamw", {"lr": 1e-2}), Part("constant"))
+    story = p.train(tmp_path / "end.ckpt", rungs, model=Unfreezes, recipe=recipe)
+    saved = story.saved["optimizer_states"][0]["param_groups"]
+    assert str(story.end.reason) == "completed"
+    assert {round(group["lr"], 9) for group in saved} == {1e-2, 1e-3}

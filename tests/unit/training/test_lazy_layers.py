@@ -30,7 +30,7 @@ class Lazy(m.Net):
 
     def on_train_start(self):
         self.start = {name: weight.detach().clone() for name, weight in self.named_parameters()}
-        assert self.batches == 0
+        assert self.batches == self.trainer.global_step
 
 
 class LateLazy(Lazy):

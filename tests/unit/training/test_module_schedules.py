@@ -49,7 +49,7 @@ def test_hooks_of_the_replaced_scheduler_are_replaced_for_the_fit(model):
 def test_a_note_says_so():
     attempt = Attempt(RECIPE, "val_loss", 3, {"max_steps": 20, "accelerator": "cpu"})
     found = inspect_model(attempt, Workload(ByEpoch, m.loaders), steps=2)
-    assert found.notes == ("ByEpoch.lr_scheduler_step belongs to the module's own scheduler and is replaced with it",)
+    assert found.notes == ("ByEpoch.lr_scheduler_step belongs to the module's own scheduler and is replaced with it.",)
     callback = RecipeCallback(RECIPE)
     with pytest.warns(UserWarning, match=r"ByEpoch\.lr_scheduler_step belongs"):
         m.quiet_trainer(callback, max_steps=2).fit(ByEpoch(), *m.loaders())

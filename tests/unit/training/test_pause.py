@@ -202,10 +202,13 @@ class NanValidation(p.Net):
         self.log("val_loss", float("nan"))
 
 
-def test_a_value_that_is_nan_at_a_rung_is_told_and_nothing_is_left(tmp_path):
-    outcome = p.run(tmp_path / "rung.ckpt", NanValidation, until_step=3)
-    assert (outcome.reason, outcome.message) == (StopReason.NON_FINITE, "val_loss was nan at the end")
-    assert list(tmp_path.iterdir()) == []
+def test_a_value_that_is_nan_at_a_rung_says_nothing_and_at_the_end_is_bad(tmp_path):
+    path = tmp_path / "rung.ckpt"
+    outcome = p.run(path, NanValidation, until_step=3)
+    assert (outcome.reason, outcome.value) == (StopReason.PAUSED, None)
+    assert "val_loss was nan there" in outcome.message
+    end = p.run(tmp_path / "end.ckpt", NanValidation, resume_from=path)
+    assert (end.reason, end.message) == (StopReason.NON_FINITE, "val_loss was nan at the end")
 
 
 def test_what_fails_at_a_rung_leaves_the_rung_before_as_it_was(tmp_path):

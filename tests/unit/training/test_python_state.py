@@ -322,3 +322,21 @@ def test_a_callback_that_averages_weights_is_not_paused_and_trains_its_full_leng
     # the epoch in which it reads the statistics of batch norm trains nothing
     outcome = run_attempt(attempt, Workload(Normed, loaders), NullListener())
     assert (outcome.reason, outcome.steps, outcome.total_steps) == (StopReason.COMPLETED, 32, 32), outcome.traceback
+
+
+class KeepsItsOptimizer(Plain):
+    """Reads the rate of its own optimizer, as modules that log it do."""
+
+    def configure_optimizers(self) -> Any:
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=1e-3)
+        return self.optimizer
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.loss(batch) * (1 + self.optimizer.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, None])
+def test_a_module_that_keeps_its_optimizer_is_paused(recipe: Recipe | None, tmp_path: Path) -> None:
+    whole, _ = train(KeepsItsOptimizer, loaders, tmp_path, (), recipe)
+    paused, _ = train(KeepsItsOptimizer, loaders, tmp_path, (5,), recipe)
+    assert paused.value == whole.value

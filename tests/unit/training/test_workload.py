@@ -41,7 +41,7 @@ def test_an_instance_is_copied_for_each_attempt():
 
 @pytest.mark.parametrize(
     ("model", "name"),
-    [(m.Net, "Net"), (m.Net(), "Net"), (make_wide, "make_wide"), (functools.partial(Wide, 3), "partial")],
+    [(m.Net, "Net"), (m.Net(), "Net"), (make_wide, "make_wide"), (functools.partial(Wide, 3), "Wide")],
 )
 def test_it_is_called_by_the_name_of_its_model(model, name):
     assert Workload(model).name == name
