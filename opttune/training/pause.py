@@ -37,7 +37,7 @@ from opttune.trainer.ranks import of_all_ranks
 from opttune.training.attach import count_steps
 from opttune.training.data_order import DataOrder
 from opttune.training.modes import EvalModeSwitch
-from opttune.training.python_state import read_python_state, restore_python_state
+from opttune.training.python_state import plain_attributes, read_python_state, restore_python_state
 from opttune.training.random_state import read_random_state, set_random_state
 from opttune.training.stop import NEVER, Stop
 
@@ -290,7 +290,11 @@ def resume_arguments(trainer: Any, path: Path | None) -> dict[str, Any]:
 
 
 def _enter_epoch_again(trainer: Any, module: Any) -> None:
-    """Call the hooks at an epoch's start; the parameter groups that they add are there already."""
+    """Call the hooks at an epoch's start; the groups that they add and the rates that they set are there already."""
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    options = [{name: value for name, value in group.items() if name != "params"} for group in groups]
+    # those of Lightning's own callbacks are no part of the Python state
+    numbers = [(vars(callback), plain_attributes(callback)) for callback in trainer.callbacks]
     wrapped = module.optimizers()
     owners = [*trainer.optimizers, *(wrapped if isinstance(wrapped, list) else [wrapped])]
     replaced = [ReplacedHook(one, "add_param_group", _without_known(one)) for one in owners]
@@ -304,6 +308,8 @@ def _enter_epoch_again(trainer: Any, module: Any) -> None:
     finally:
         for one in replaced:
             one.restore()
+    for changed, before in (*zip(groups, options, strict=True), *numbers):
+        changed.update(before)
 
 
 def _without_known(optimizer: Any) -> Callable[[dict[str, Any]], None]:

@@ -97,6 +97,11 @@ def plain_state(trainer: Any) -> dict[str, Any]:
     }
 
 
+def plain_attributes(owner: Any) -> dict[str, Any]:
+    """Return the numbers and texts among the attributes of one object."""
+    return {name: value for name, value in vars(owner).items() if isinstance(value, _PLAIN)}
+
+
 def _owners(trainer: Any) -> Iterator[tuple[str, Any]]:
     """Give everything with Python state, and a name that is the same in each training of a module."""
     module = trainer.lightning_module

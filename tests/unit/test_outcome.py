@@ -123,3 +123,20 @@ def test_a_recipe_that_diverges_stalls_or_needs_too_much_memory_is_infeasible() 
     infeasible = {reason for reason in StopReason if reason.is_infeasible}
 
     assert infeasible == {StopReason.NON_FINITE, StopReason.BLOW_UP, StopReason.STALL, StopReason.OUT_OF_MEMORY}
+
+
+@pytest.mark.parametrize(
+    ("reason", "steps", "stopped_lr", "diverged"),
+    [
+        (StopReason.BLOW_UP, 4, 0.1, True),
+        (StopReason.NON_FINITE, 4, None, True),
+        # a metric alone was NaN at the end
+        (StopReason.NON_FINITE, 10, None, False),
+        (StopReason.COMPLETED, 10, None, False),
+    ],
+)
+def test_it_says_whether_the_training_diverged(
+    reason: StopReason, steps: int, stopped_lr: float | None, diverged: bool
+) -> None:
+    value = 0.5 if reason.has_value else None
+    assert replace(COMPLETED, reason=reason, value=value, steps=steps, stopped_lr=stopped_lr).has_diverged is diverged

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from opttune.errors import DiskFullError
+from opttune.guard.callback import GuardCallback
 from opttune.outcome import StopReason
 from opttune.training.errors import raise_if_disk_is_full, reason_of
+from tests.support import models as m
 
 
 def caused_by(cause: BaseException) -> Exception:
@@ -51,3 +53,10 @@ def test_errors_that_lead_to_one_another_in_a_circle_end() -> None:
     first.__cause__, second.__cause__ = second, first
 
     assert reason_of(first) is StopReason.FAILED
+
+
+def test_an_error_while_a_parameter_is_not_finite_is_a_divergence() -> None:
+    model = m.Net()
+    assert not GuardCallback().has_diverged(model)
+    model.net[0].weight.data[0] = float("nan")
+    assert GuardCallback().has_diverged(model)
