@@ -32,7 +32,7 @@ class NeedsMuchMemory(Classifier):
 
 class NeedsTooMuchMemory(Classifier):
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        if self.trainer.global_step == 2:
+        if self.trainer.global_step == 4:
             raise MemoryError("of the machine")
         return super().training_step(batch, batch_idx)
 
