@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from opttune.trainer.hooks import ReplacedHook
+from opttune.training.python_state import read_attributes, restore_attributes
 from opttune.training.random_state import kept_random_state, read_random_state, set_random_state
 
 _HOOK = "train_dataloader"
@@ -118,6 +119,8 @@ class _Place:
         start: The random states with which that iteration began.
         resumed: The state of the paused training; None if there is none.
         generators: The loader's own random generators.
+        samplers: Its samplers, whose attributes may change while it trains.
+        samplers_at_start: Those attributes when the iteration began.
         is_ahead: Whether Lightning draws a batch before the step of the one before it, as it does where it does not
             know the length.
         before_last: The random states before the last batch was drawn, where that is so.
@@ -130,16 +133,29 @@ class _Place:
         self.start: dict[str, Any] | None = None
         self.resumed: dict[str, Any] | None = None
         self.generators = generators_of(loader)
+        self.dataset = loader.dataset
+        samplers = [getattr(loader, "sampler", None), batches := getattr(loader, "batch_sampler", None)]
+        found = {id(one): one for one in (*samplers, getattr(batches, "sampler", None)) if hasattr(one, "__dict__")}
+        self.samplers = list(found.values())
+        self.samplers_at_start: torch.Tensor | None = None
 
     def state(self, is_mid_epoch: bool) -> dict[str, Any]:
         generators = _states(self.generators)
         if not is_mid_epoch:
-            return {"generators": generators, "start": None, "batches": 0, "before_last": None}
-        seen = self.batches - self.is_ahead
-        return {"generators": generators, "start": self.start, "batches": seen, "before_last": self.before_last}
+            now = read_attributes(self.samplers, (self.dataset, *self.generators))
+            return {"generators": generators, "start": None, "batches": 0, "before_last": None, "samplers": now}
+        begun = {"start": self.start, "batches": self.batches - self.is_ahead, "samplers": self.samplers_at_start}
+        return {"generators": generators, "before_last": self.before_last, **begun}
+
+    def begin(self) -> None:
+        """Put the samplers where they were when the resumed iteration began, and note where they are."""
+        if self.resumed and (stored := self.resumed.get("samplers")) is not None:
+            restore_attributes(self.samplers, stored)
+        self.samplers_at_start = read_attributes(self.samplers, (self.dataset, *self.generators))
 
     def indices(self, sampler: Iterable[Any]) -> Iterator[Any]:
         """Begin an iteration over a sampler, or continue the paused one."""
+        self.begin()
         self.start = self.resumed["start"] if self.resumed else None
         self.batches = self.resumed["batches"] if self.resumed else 0
         own = _states(self.generators)
@@ -187,6 +203,7 @@ class _SkippingLoader(DataLoader[Any]):
         return super().__iter__() if self.place is None else self._followed(self.place)
 
     def _followed(self, place: _Place) -> Iterator[Any]:
+        place.begin()
         resumed = place.resumed or {}
         start, seen = resumed.get("start"), resumed.get("batches", 0)
         own = _states(place.generators)

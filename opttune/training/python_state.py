@@ -5,8 +5,9 @@ holds none of them. They are pickled together, so that what two of them share th
 the Trainer is replaced by a reference to it. Restoring changes the objects of the new training in place, since its
 loaders may hold them already.
 
-A map-style dataset, a loader or a lock is not stored: the new training has its own. Attributes of Lightning's own
-callbacks are not stored either: they have a `state_dict` for that.
+A loader or a lock is not stored: the new training has its own. Of the train loaders' datasets only plain attributes
+are, such as labels that the training writes, unless they are large. Attributes of Lightning's own callbacks are not
+stored: they have a `state_dict` for that.
 """
 
 import io
@@ -18,11 +19,13 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import cloudpickle
 import numpy as np
 import torch
+from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
@@ -38,7 +41,8 @@ _NEVER_STORED = (
 _GROWS = ("append", "add", "push", "store", "insert", "extend")
 """A dataset with such a method is a buffer that the training fills."""
 _LARGE_BYTES = 1 << 24
-"""A larger array of a data module is data, not state."""
+"""A larger array of a data module is data, not state; so is a larger attribute of a dataset."""
+_DATA = (list, dict, set, deque, tuple, torch.Tensor, np.ndarray, torch.Generator, np.random.Generator, random.Random)
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 _PICKLED_BY_ATTRIBUTES: tuple[Any, ...] = (object.__reduce_ex__, object.__reduce__)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -59,6 +63,7 @@ def read_python_state(trainer: Any) -> torch.Tensor:
     """
     owners, known = dict(_owners(trainer)), _known(trainer)
     state = {name: _attributes(owner) for name, owner in owners.items()}
+    state |= {name: _data_attributes(dataset, known) for name, dataset in _datasets(trainer)}
     try:
         stored = _dumps(state, known)
     except Exception as err:
@@ -81,7 +86,7 @@ def restore_python_state(trainer: Any, stored: torch.Tensor, is_set_up: bool) ->
     known = {key: thing for thing, key in _named(trainer)}
     state = _Unpickler(io.BytesIO(stored.numpy().tobytes()), known, is_set_up).load()
     merge = _Merge(known.values(), is_set_up)
-    for name, owner in _owners(trainer):
+    for name, owner in (*_owners(trainer), *_datasets(trainer)):
         own = vars(owner)
         # past properties and `nn.Module.__setattr__`
         own.update({key: merge.merged(own.get(key), value) for key, value in state.get(name, {}).items()})
@@ -95,6 +100,50 @@ def plain_state(trainer: Any) -> dict[str, Any]:
         for name, value in _attributes(thing).items()
         if isinstance(value, _PLAIN)
     }
+
+
+def read_attributes(owners: Iterable[Any], kept: Iterable[Any]) -> torch.Tensor | None:
+    """Return the attributes of some objects, such as samplers, as bytes in a tensor; None if they cannot be pickled.
+
+    Args:
+        owners: The objects.
+        kept: What is not stored among them, such as the dataset that they draw from.
+    """
+    try:
+        stored = _dumps([vars(owner) for owner in owners], {id(thing): "" for thing in kept})
+    except Exception:  # of the user's class
+        return None
+    return torch.frombuffer(bytearray(stored), dtype=torch.uint8)
+
+
+def restore_attributes(owners: Iterable[Any], stored: torch.Tensor) -> None:
+    """Put back what `read_attributes` gave, into the same number of objects."""
+    merge = _Merge([], is_set_up=False)
+    found = _Unpickler(io.BytesIO(stored.numpy().tobytes()), {}, is_set_up=False).load()
+    for owner, attributes in zip(owners, found, strict=True):
+        own = vars(owner)
+        own.update({key: merge.merged(own.get(key), value) for key, value in attributes.items()})
+
+
+def _datasets(trainer: Any) -> Iterator[tuple[str, Any]]:
+    """Give the datasets of the train loaders, also those behind a `Subset`."""
+    loaders = [] if trainer.train_dataloader is None else CombinedLoader(trainer.train_dataloader).flattened
+    for number, loader in enumerate(loaders):
+        dataset, depth = getattr(loader, "dataset", None), 0
+        while isinstance(dataset, Dataset):
+            yield f"dataset {number}.{depth}", dataset
+            dataset, depth = getattr(dataset, "dataset", None), depth + 1
+
+
+def _data_attributes(dataset: Any, known: dict[int, str]) -> dict[str, Any]:
+    """Return the plain attributes of a dataset, but large ones and what cannot be pickled."""
+    found = {}
+    for name, value in vars(dataset).items():
+        if isinstance(value, (*_PLAIN, *_DATA)) and getattr(value, "nbytes", 0) <= _LARGE_BYTES:
+            with suppress(Exception):
+                if len(_dumps(value, known)) <= _LARGE_BYTES:
+                    found[name] = value
+    return found
 
 
 def plain_attributes(owner: Any) -> dict[str, Any]:

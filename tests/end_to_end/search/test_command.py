@@ -115,16 +115,16 @@ def test_ctrl_c_leaves_the_trial_waiting_and_nothing_running_until_the_same_comm
     done = run_command(folder, *search_arguments(folder))
     trials = json.loads(done.stdout)["trials"]
     tracked = Tracked(folder)
-    # what the stopped training had cost counts, so that one trial fewer is paid for
-    expected = undisturbed.trials.head(len(trials))
+    expected = undisturbed.trials
 
     assert done.returncode == 0
-    assert [row["number"] for row in trials] == [0, 1, 2]
-    assert [row["state"] for row in trials] == ["complete"] * 3
+    # the stopped training resumes after its last step: nothing is lost
+    assert [row["number"] for row in trials] == [0, 1, 2, 3]
+    assert [row["state"] for row in trials] == ["complete"] * 4
     assert [row["value"] for row in trials] == list(expected["value"])
     assert [row["lr"] for row in trials] == list(expected["lr"])
     assert tracked.parent.info.status == "FINISHED"
-    assert [run.info.status for run in tracked.children] == ["FINISHED"] * 3
+    assert [run.info.status for run in tracked.children] == ["FINISHED"] * 4
     assert [step for step, _ in tracked.curve(tracked.children[1], "train/loss")] == list(range(1, STEPS + 1))
 
 

@@ -340,3 +340,44 @@ def test_a_module_that_keeps_its_optimizer_is_paused(recipe: Recipe | None, tmp_
     whole, _ = train(KeepsItsOptimizer, loaders, tmp_path, (), recipe)
     paused, _ = train(KeepsItsOptimizer, loaders, tmp_path, (5,), recipe)
     assert paused.value == whole.value
+
+
+class Relabels(Plain):
+    """Writes into its dataset at the end of each epoch."""
+
+    def on_train_epoch_end(self) -> None:
+        x, y = self.trainer.train_dataloader.dataset.tensors
+        with torch.no_grad():
+            y.copy_(0.5 * y + 0.5 * self.net(x))
+
+
+class OwnBatches(torch.utils.data.Sampler[list[int]]):
+    """Draws the batches of an epoch from a generator that no loader knows."""
+
+    def __init__(self) -> None:
+        self.random = np.random.RandomState(3)
+        self.weight = 1.0
+
+    def __len__(self) -> int:
+        return 8
+
+    def __iter__(self) -> Any:
+        order = self.random.permutation(64) if self.weight < 3 else np.arange(64)
+        yield from order.reshape(8, 8).tolist()
+
+
+class ChangesItsSampler(Plain):
+    def on_train_epoch_end(self) -> None:
+        self.trainer.train_dataloader.batch_sampler.weight += 1
+
+
+def test_what_the_training_writes_into_its_dataset_is_there_after_a_pause(tmp_path: Path) -> None:
+    assert_same_after_pauses(Relabels, loaders, tmp_path)
+
+
+def test_a_sampler_continues_where_it_was(tmp_path: Path) -> None:
+    def data() -> tuple[Any, Any]:
+        return DataLoader(dataset(), batch_sampler=OwnBatches()), loaders()[1]
+
+    assert_same_after_pauses(Plain, data, tmp_path)
+    assert_same_after_pauses(ChangesItsSampler, data, tmp_path)
