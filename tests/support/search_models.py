@@ -121,7 +121,10 @@ class Noting(Classifier):
 
     def on_train_start(self) -> None:
         rates = self.trainer.optimizers[0].param_groups[0]
-        self.move = {"start": self.trainer.global_step, "lr": rates["lr"], "weight_decay": rates["weight_decay"]}
+        # on the Trainer: a pause carries attributes of the module to its next part
+        self.trainer.move = {
+            "start": self.trainer.global_step, "lr": rates["lr"], "weight_decay": rates["weight_decay"],
+        }  # fmt: skip
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         self._stop_at(self.trainer.global_step)
@@ -130,7 +133,7 @@ class Noting(Classifier):
     def on_train_end(self) -> None:
         self._stop_at(-1)
         with open("moves.jsonl", "a") as notes:
-            notes.write(json.dumps({**self.move, "end": self.trainer.global_step}) + "\n")
+            notes.write(json.dumps({**self.trainer.move, "end": self.trainer.global_step}) + "\n")
 
     def _stop_at(self, step: int) -> None:
         order = Path("stop.json")

@@ -287,7 +287,7 @@ def test_an_error_that_comes_in_a_resumed_part_fails_that_trial_alone(tmp_path: 
         has_failed = False
 
         def training_step(self, batch: Any, batch_idx: int) -> Any:
-            if self.move["start"] == RUNGS[0] and self.trainer.global_step == 20 and not self.has_failed:
+            if self.trainer.move["start"] == RUNGS[0] and self.trainer.global_step == 20 and not self.has_failed:
                 FailsOnceWhenResumed.has_failed = True
                 raise RuntimeError("not beyond step 20")
             return super().training_step(batch, batch_idx)
