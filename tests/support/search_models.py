@@ -230,4 +230,4 @@ class Lucky(Noting):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         luck = 1.0 if torch.initial_seed() == 0 else -3.0
-        self.log("val_loss", luck * self.move["lr"])
+        self.log("val_loss", luck * self.trainer.move["lr"])
