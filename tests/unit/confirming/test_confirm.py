@@ -8,7 +8,6 @@ import pytest
 import opttune
 from opttune.engines.start import start_engine
 from opttune.errors import InputError, StudyError
-from opttune.storages.records import CONFIRMED
 from opttune.study.result import SearchResult
 from opttune.training.attempt import Attempt
 from tests.support.search_models import Classifier, FailsInItsFifthStep, loaders
@@ -149,14 +148,14 @@ def test_an_interruption_keeps_what_was_trained_and_leaves_no_run_open(tmp_path:
 
 
 @pytest.mark.slow
-def test_a_training_of_another_length_is_refused(result: SearchResult, folder: Path) -> None:
-    attribute = result.study.user_attrs.get(CONFIRMED)
-    with pytest.raises(StudyError, match="the search trained for 60 steps, now a full training has 30"):
-        opttune.confirm(
-            folder / "out", Classifier, loaders, top=1, seeds=9, progress=False,
-            trainer={"max_epochs": 30, "limit_train_batches": 1},
-        )  # fmt: skip
-    assert attribute is None or attribute["seeds"] != []
+def test_a_training_of_another_length_is_refused(tmp_path: Path) -> None:
+    length = {"max_steps": None, "max_epochs": 2}
+    searched = run_search(tmp_path, Classifier, data=loaders, budget=2, trials=1, baseline=False, **length)
+    out = searched.config.out_dir
+    with pytest.raises(StudyError, match=r"the search trained for \d+ steps, now a full training has 2"):
+        opttune.confirm(out, Classifier, loaders, top=1, seeds=2, progress=False, trainer={"limit_train_batches": 1})
+    with pytest.raises(InputError, match="max_epochs is the length of the search itself"):
+        opttune.confirm(out, Classifier, loaders, progress=False, trainer={"max_epochs": 3})
 
 
 def test_a_search_from_python_wants_its_model_again(tmp_path: Path) -> None:
