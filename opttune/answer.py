@@ -91,9 +91,10 @@ def write_best(run: StudyRun, study: FrozenStudy) -> None:
     if best is None or best.recipe is None:
         return
     run.tags(_best_tags(best.recipe, study.records))
-    run.tags({"opttune.best_trial": best.number, "opttune.best_value": best.value})
+    number = best.number if best.auxiliary is None else str(best.role)
+    run.tags({"opttune.best_trial": number, "opttune.best_value": best.value})
     if study.status == "FINISHED" and is_first_answer(study.study):
-        known = {**recipe_params(best.recipe), "trial": best.number, "value": best.value}
+        known = {**recipe_params(best.recipe), "trial": number, "value": best.value}
         run.params({f"best/{name}": value for name, value in {**known, "after_steps": study.steps_spent}.items()})
 
 

@@ -76,8 +76,9 @@ def settle_for(config: SearchConfig, inspection: ModelInspection, earlier: Seque
         budget=config.budget,
         earlier=earlier,
     )
-    for branch in settled.space.optimizers:
-        load_class(find_optimizer(branch.name))
+    for name in {part for branch in settled.space.optimizers for part in branch.name.split("+")}:
+        if not (info := find_optimizer(name)).is_own:
+            load_class(info)
     return settled
 
 

@@ -5,14 +5,20 @@ without loss. The checks here hold for every recipe; `opttune.catalog.check_reci
 optimizer and the schedule take its options.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from opttune.errors import RecipeError, shown
 from opttune.recipe_groups import Groups, Rule, is_number, refuse_unknown
 
-__all__ = ["Groups", "Part", "Recipe", "Rule", "Value", "is_number"]
+__all__ = ["OWN", "Groups", "Part", "Recipe", "Rule", "Value", "is_number"]
+
+OWN = "own"
+"""The name of the optimizer, and of the schedule, that a module came with."""
+_JOIN = "+"
+"""Between the names of the parts for several optimizers."""
+_RATES = ("lr", "lr_factor")
 
 Value = bool | int | float | str | None | tuple[float, ...]
 """What an option of a recipe may hold."""
@@ -49,7 +55,7 @@ class Part(Mapping[str, Value]):
             if not isinstance(key, str) or key == "name":
                 raise RecipeError(f"recipe: {name}: {shown(key)} cannot be an option's name.")
         # lr first, for readers of the file; else by name, so that equal parts compare equal
-        keys = sorted(options, key=lambda key: (key != "lr", key))
+        keys = sorted(options, key=lambda key: (key not in _RATES, key))
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "pairs", tuple((key, _plain(f"{name}.{key}", options[key])) for key in keys))
 
@@ -65,6 +71,38 @@ class Part(Mapping[str, Value]):
     def __len__(self) -> int:
         return len(self.pairs)
 
+    @classmethod
+    def join(cls, parts: Sequence["Part"]) -> "Part":
+        """Return the parts for several optimizers as one, whose options carry the number of theirs.
+
+        Example:
+            >>> joined = Part.join([Part("own", {"lr_factor": 2.0}), Part("adamw", {"lr": 1e-3})])
+            >>> joined.name, list(joined)
+            ('own+adamw', ['0.lr_factor', '1.lr'])
+            >>> [str(part) for part in joined.split()]
+            ['own(lr_factor=2)', 'adamw(lr=0.001)']
+        """
+        if len(parts) == 1:
+            return parts[0]
+        options = {f"{number}.{key}": value for number, part in enumerate(parts) for key, value in part.items()}
+        return cls(_JOIN.join(part.name for part in parts), options)
+
+    def split(self) -> tuple["Part", ...]:
+        """Return the part for each optimizer; a part for one is itself alone."""
+        names = self.name.split(_JOIN)
+        if len(names) == 1:
+            return (self,)
+        return tuple(
+            Part(name, {key.removeprefix(f"{number}."): self[key] for key in self if key.startswith(f"{number}.")})
+            for number, name in enumerate(names)
+        )
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate, or the factor on a module's own; None where the part holds neither."""
+        rate = next((self[name] for name in _RATES if name in self), None)
+        return float(rate) if isinstance(rate, int | float) else None
+
     def replaced(self, **options: Value) -> "Part":
         """Return a copy with some options changed."""
         return Part(self.name, {**dict(self.pairs), **options})
@@ -75,6 +113,8 @@ class Part(Mapping[str, Value]):
         return {"name": self.name, **options}
 
     def __str__(self) -> str:
+        if len(parts := self.split()) > 1:
+            return " + ".join(map(str, parts))
         options = ", ".join(f"{key}={_short(value)}" for key, value in self.pairs)
         return f"{self.name}({options})"
 
@@ -83,8 +123,11 @@ class Part(Mapping[str, Value]):
 class Recipe:
     """The settings of one training run: optimizer, schedule, parameter groups and clipping.
 
+    A module with several optimizers takes a part for each, in the order of its `configure_optimizers`
+    (`optimizers: [...]` in a file, `Part.join` in Python), or one part that applies to each of them.
+
     Attributes:
-        optimizer: Name and options of the optimizer; `lr` is the peak learning rate.
+        optimizer: Name and options of the optimizer; `lr` is the peak learning rate. `own` keeps the module's.
         schedule: Name and options of the learning-rate schedule.
         groups: How the parameters are split into groups.
         gradient_clip_norm: Largest allowed norm of all gradients together, > 0; None does not clip.
@@ -122,6 +165,46 @@ class Recipe:
             raise RecipeError(f"recipe: precision must be text such as 'bf16-mixed' or null, got {shown(precision)}.")
         for name in ("gradient_clip_norm", "accumulate_grad_batches", "precision"):
             object.__setattr__(self, name, _exact(getattr(self, name)))
+        optimizers, schedules = len(self.optimizer.split()), len(self.schedule.split())
+        if schedules not in (1, optimizers):
+            raise RecipeError(f"recipe: there must be 1 schedule or {optimizers}, one an optimizer, got {schedules}.")
+
+    @classmethod
+    def as_it_came(cls) -> "Recipe":
+        """Return the recipe that leaves a module all its own.
+
+        Example:
+            >>> str(Recipe.as_it_came()), Recipe.as_it_came().is_as_it_came
+            ('own(), own()', True)
+        """
+        return cls(Part(OWN), Part(OWN))
+
+    @property
+    def is_as_it_came(self) -> bool:
+        """Whether it leaves a module all its own, so that it trains as it came."""
+        parts = (*self.optimizer.split(), *self.schedule.split())
+        is_own = all(part.name == OWN and all(value == 1 for value in part.values()) for part in parts)
+        return is_own and self.gradient_clip_norm is None and self.accumulate_grad_batches == 1 and not self.precision
+
+    def for_each(self, count: int) -> tuple["Recipe", ...]:
+        """Return the recipe of each of a module's optimizers.
+
+        Args:
+            count: How many the module has.
+
+        Raises:
+            RecipeError: The recipe is for another number of them.
+
+        Example:
+            >>> [str(one) for one in Recipe(Part("sgd", {"lr": 0.1})).for_each(2)]
+            ['sgd(lr=0.1), constant()', 'sgd(lr=0.1), constant()']
+        """
+        optimizers, schedules = self.optimizer.split(), self.schedule.split()
+        if len(optimizers) not in (1, count):
+            raise RecipeError(f"the recipe is for {len(optimizers)} optimizers, and the model has {count}.")
+        optimizers, schedules = (each if len(each) == count else each * count for each in (optimizers, schedules))
+        pairs = zip(optimizers, schedules, strict=True)
+        return tuple(replace(self, optimizer=optimizer, schedule=schedule) for optimizer, schedule in pairs)
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any], where: str = "recipe") -> "Recipe":
@@ -142,8 +225,8 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the mapping for a recipe file; `from_dict` reads it back without loss."""
         return {
-            "optimizer": self.optimizer.to_dict(),
-            "schedule": self.schedule.to_dict(),
+            **_section_of("optimizer", self.optimizer),
+            **_section_of("schedule", self.schedule),
             "groups": self.groups.to_dict(),
             "gradient_clip_norm": self.gradient_clip_norm,
             "accumulate_grad_batches": self.accumulate_grad_batches,
@@ -163,7 +246,8 @@ class Recipe:
         flat |= _flat_options(self.optimizer)
         flat["schedule"] = self.schedule.name
         flat |= _flat_options(self.schedule)
-        flat |= self.groups.flat()
+        # a module's own optimizer keeps its groups
+        flat |= {} if all(part.name == OWN for part in self.optimizer.split()) else self.groups.flat()
         for name in ("gradient_clip_norm", "accumulate_grad_batches", "precision"):
             flat[name] = getattr(self, name)
         return flat
@@ -176,16 +260,33 @@ class Recipe:
 def _sections(settings: object) -> dict[str, Any]:
     if not isinstance(settings, Mapping):
         raise RecipeError(f"recipe: a recipe is a mapping that starts with `optimizer:`, got {shown(settings)}.")
-    refuse_unknown(settings, Recipe.__dataclass_fields__, "recipe")
-    if "optimizer" not in settings:
-        raise RecipeError("recipe: there is no `optimizer`. Write for example `optimizer: {name: adamw, lr: 3.0e-4}`.")
+    refuse_unknown(settings, (*Recipe.__dataclass_fields__, "optimizers", "schedules"), "recipe")
     sections = dict(settings)
     for name in ("optimizer", "schedule"):
         if name in sections:
             sections[name] = _part(sections[name], f"recipe: {name}")
+        if f"{name}s" in sections:
+            if name in sections:
+                raise RecipeError(f"recipe: {name}s and {name} exclude each other; keep one of them.")
+            sections[name] = _parts(sections.pop(f"{name}s"), f"recipe: {name}s")
+    if "optimizer" not in sections:
+        raise RecipeError("recipe: there is no `optimizer`. Write for example `optimizer: {name: adamw, lr: 3.0e-4}`.")
+    if "schedule" not in sections and all(part.name == OWN for part in sections["optimizer"].split()):
+        sections["schedule"] = Part(OWN)
     if "groups" in sections:
         sections["groups"] = Groups.from_dict(sections["groups"])
     return sections
+
+
+def _section_of(name: str, part: Part) -> dict[str, Any]:
+    parts = part.split()
+    return {name: part.to_dict()} if len(parts) == 1 else {f"{name}s": [each.to_dict() for each in parts]}
+
+
+def _parts(sections: object, where: str) -> Part:
+    if not isinstance(sections, list | tuple) or not sections:
+        raise RecipeError(f"{where} must be a list with an entry for each optimizer, got {shown(sections)}.")
+    return Part.join([_part(section, f"{where}: {number}") for number, section in enumerate(sections)])
 
 
 def _part(section: object, where: str) -> Part:

@@ -51,6 +51,20 @@ class TrialRecord:
         """A name that no other training of the search has, such as `trial_3` or `baseline_0`."""
         return f"{self.role}_{self.number}"
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it trains the module as it came: the baseline's own run, or the trial of an unmoved `own`."""
+        return self.role is Role.BASELINE or (self.auxiliary is None and self._is_as_it_came)
+
+    @cached_property
+    def _is_as_it_came(self) -> bool:
+        return self.recipe is not None and self.recipe.is_as_it_came
+
+    @property
+    def words(self) -> str:
+        """What to call it in a sentence."""
+        return f"trial {self.number}" if self.auxiliary is None else str(self.role)
+
     def job(self, seed: int) -> TrainingJob:
         """Return the training that it is.
 
@@ -114,9 +128,8 @@ class TrialRecord:
 
     @property
     def rate(self) -> float | None:
-        """Its learning rate; None if it has none."""
-        rate = self.recipe.optimizer.get("lr") if self.recipe else None
-        return float(rate) if isinstance(rate, int | float) else None
+        """Its learning rate, or the factor on the module's own; None if it has none."""
+        return self.recipe.optimizer.split()[0].rate if self.recipe else None
 
     @property
     def rung(self) -> float | None:

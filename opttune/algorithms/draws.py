@@ -12,7 +12,7 @@ from math import inf, log10, prod
 
 import numpy as np
 
-from opttune.space.model import Branch, Choice, Field, Fixed, Range, Scalar, Space
+from opttune.space.model import LR_FACTOR, Branch, Choice, Field, Fixed, Range, Scalar, Space
 from opttune.space.sample import open_fields
 
 PRIOR_SHARE = 0.75
@@ -101,7 +101,11 @@ def configuration_key(configuration: Mapping[str, Scalar]) -> Key:
 
 def coarse_key(configuration: Parameters) -> Key:
     """Return a key that is the same for configurations that differ in the learning rate by a few percent at most."""
-    return frozenset((name, _coarse(value) if name.endswith(".lr") else value) for name, value in configuration.items())
+    return frozenset((name, _coarse(value) if _is_rate(name) else value) for name, value in configuration.items())
+
+
+def _is_rate(name: str) -> bool:
+    return name.rpartition(".")[2] in ("lr", LR_FACTOR)
 
 
 def _coarse(rate: Scalar) -> Scalar:
@@ -141,14 +145,20 @@ def draw_from_branches(
 
 def _draw(space: Space, rng: np.random.Generator, prior_share: float, exact: bool = False) -> Parameters:
     optimizer = space.optimizers[rng.integers(len(space.optimizers))]
-    schedule = space.schedules[rng.integers(len(space.schedules))]
+    schedules = space.schedules_of(optimizer)
+    schedule = schedules[rng.integers(len(schedules))]
     return draw_from_branches(space, optimizer, schedule, rng, prior_share, exact)
 
 
 def _branch_names(space: Space, optimizer: Branch, schedule: Branch) -> Parameters:
     """Return the parameters that name the branches, each only where the space offers several."""
     names: Parameters = {"optimizer": optimizer.name} if len(space.optimizers) > 1 else {}
-    return names | ({"schedule": schedule.name} if len(space.schedules) > 1 else {})
+    return names | ({"schedule": schedule.name} if len(space.schedules_of(optimizer)) > 1 else {})
+
+
+def _pairs(space: Space) -> Iterator[tuple[Branch, Branch]]:
+    """Yield each optimizer with each of its schedules."""
+    return ((optimizer, schedule) for optimizer in space.optimizers for schedule in space.schedules_of(optimizer))
 
 
 def count_configurations(space: Space) -> float:
@@ -159,10 +169,7 @@ def count_configurations(space: Space) -> float:
         >>> count_configurations(parse_space("optimizer: {sgd: {lr: {choices: [0.1, 0.2]}, nesterov: false}}", "mine"))
         2.0
     """
-    fields = [
-        [field for _, field in open_fields(space, optimizer, schedule)]
-        for optimizer, schedule in product(space.optimizers, space.schedules)
-    ]
+    fields = [[field for _, field in open_fields(space, optimizer, schedule)] for optimizer, schedule in _pairs(space)]
     if not all(map(_is_countable, chain(*fields))):
         return inf
     return float(sum(prod(len(_values(field)) for field in branch) for branch in fields))
@@ -174,7 +181,7 @@ def _is_countable(field: Range | Choice) -> bool:
 
 def _enumerate_configurations(space: Space) -> Iterator[Parameters]:
     """Yield every configuration of the branches without a range of real numbers, in order."""
-    for optimizer, schedule in product(space.optimizers, space.schedules):
+    for optimizer, schedule in _pairs(space):
         fields = open_fields(space, optimizer, schedule)
         if all(_is_countable(field) for _, field in fields):
             for values in product(*(_values(field) for _, field in fields)):

@@ -56,16 +56,18 @@ class _Points:
     Attributes:
         optimizer: Index of the optimizer, shape `(n,)`; -1 if it is not of the space.
         decades: Decades of the learning rate from its prior centre, shape `(n,)`.
+        follows: Whether the prior shifts with the others, 1 or 0, shape `(n,)`: a module's own rate does not.
         fields: The other fields, shape `(n, d)`; NaN where a configuration lacks a field.
     """
 
     optimizer: npt.NDArray[np.int64]
     decades: Array
+    follows: Array
     fields: Array
 
     def first(self, count: int) -> "_Points":
         """Return the first `count` points."""
-        return _Points(self.optimizer[:count], self.decades[:count], self.fields[:count])
+        return _Points(self.optimizer[:count], self.decades[:count], self.follows[:count], self.fields[:count])
 
 
 class GaussianProcess:
@@ -146,15 +148,17 @@ class _Encoder:
 
     def __init__(self, space: Space) -> None:
         self._optimizers = {branch.name: index for index, branch in enumerate(space.optimizers)}
-        self._rates: dict[str, Range | Choice | Fixed | None] = {b.name: b.get("lr") for b in space.optimizers}
+        self._own = {branch.name for branch in space.optimizers if branch.is_own}
+        self._rate_names = {branch.name: f"{branch.name}.{branch.rate_name}" for branch in space.optimizers}
+        self._rates: dict[str, Range | Choice | Fixed | None] = {b.name: b.rate for b in space.optimizers}
         self._fields: dict[str, Range | Choice] = {}
         for name, field in space.parameters():
-            if name != "optimizer" and name.rpartition(".")[2] != "lr":
+            if name != "optimizer" and name not in self._rate_names.values():
                 self._fields[field.optuna_name(name)] = field
-        names = dict.fromkeys(name.rpartition(".")[2] for name in self._fields)
+        names = dict.fromkeys(map(_without_branch, self._fields))
         self._columns = {name: column for column, name in enumerate(names)}
         self._numbers: dict[tuple[str, Scalar], float] = {}
-        choices = {name.rpartition(".")[2] for name, field in self._fields.items() if isinstance(field, Choice)}
+        choices = {_without_branch(name) for name, field in self._fields.items() if isinstance(field, Choice)}
         self._is_choice = np.array([name in choices for name in self._columns], dtype=bool)
 
     def points(self, configurations: Sequence[Mapping[str, Scalar]]) -> _Points:
@@ -165,11 +169,12 @@ class _Encoder:
         for row, configuration in enumerate(configurations):
             for name, value in configuration.items():
                 if name in self._fields:
-                    short = name.rpartition(".")[2]
+                    short = _without_branch(name)
                     fields[row, self._columns[short]] = self._number(short, self._fields[name], value)
         return _Points(
             optimizer=np.array([self._optimizers.get(name, -1) for name in optimizers]),
             decades=np.array([self._decades(*pair) for pair in zip(optimizers, configurations, strict=True)]),
+            follows=np.array([float(name not in self._own) for name in optimizers]),
             fields=fields,
         )
 
@@ -191,7 +196,7 @@ class _Encoder:
         return total / len(self._columns)
 
     def _decades(self, optimizer: str, configuration: Mapping[str, Scalar]) -> float:
-        field, value = self._rates.get(optimizer), configuration.get(f"{optimizer}.lr")
+        field, value = self._rates.get(optimizer), configuration.get(self._rate_names.get(optimizer, ""))
         if field is None or not isinstance(value, int | float) or value <= 0:
             return 0.0
         centre = field.centre
@@ -203,9 +208,14 @@ class _Encoder:
         return field.place(field.from_optuna(value))
 
 
+def _without_branch(name: str) -> str:
+    """Return a field's name without its optimizer or schedule."""
+    return name.partition(".")[2] or name
+
+
 def _prior_mean(points: _Points) -> Array:
     """Return the prior mean of points for each shift, shape `(n, s)`."""
-    distance = np.abs(points.decades[:, None] - SHIFTS[None, :])
+    distance = np.abs(points.decades[:, None] - points.follows[:, None] * SHIFTS[None, :])
     mean: Array = _PRIOR_SLOPE * np.minimum(distance, _PRIOR_MOST) ** 2
     return mean
 

@@ -80,11 +80,11 @@ def next_points(space: Space, observations: Sequence[Observation]) -> list[Param
     """
     found: list[Parameters] = []
     for branch in space.optimizers:
-        name = f"{branch.name}.lr"
+        name = f"{branch.name}.{branch.rate_name}"
         own = [one for one in observations if isinstance(one.parameters.get(name), int | float)]
         values = first_telling([one.values for one in own])
         points = [LinePoint(float(one.parameters[name] or 0), value) for one, value in zip(own, values, strict=True)]
-        rate = next_rate(branch.get("lr"), points)
+        rate = next_rate(branch.rate, points)
         if rate is not None:
             found.append({**own[values.index(min(values))].parameters, name: rate})
     return found
@@ -98,7 +98,7 @@ def is_being_searched(space: Space, progress: Sequence[TrialProgress], optimizer
         progress: All trials that have reached a rung or ended.
         optimizer: The optimizer's name.
     """
-    field = next((branch.get("lr") for branch in space.optimizers if branch.name == optimizer), None)
+    field = next((branch.rate for branch in space.optimizers if branch.name == optimizer), None)
     own = [one for one in progress if one.optimizer == optimizer and one.rate is not None]
     values = first_telling([one.values for one in own])
     points = [LinePoint(one.rate or 0.0, value) for one, value in zip(own, values, strict=True)]

@@ -26,26 +26,27 @@ def cap_learning_rates(space: Space, observations: Sequence[Observation]) -> Spa
     """
     if all(one.diverged_lr is None for one in observations):
         return space
-    rated: dict[str, list[tuple[Observation, float]]] = {branch.name: [] for branch in space.optimizers}
+    branches = {branch.name: branch for branch in space.optimizers}
+    rated: dict[str, list[tuple[Observation, float]]] = {name: [] for name in branches}
     only = space.optimizers[0].name if len(space.optimizers) == 1 else None
     for one in observations:
-        name = only or one.parameters.get("optimizer")
-        rate = _number(one.parameters.get(f"{name}.lr"))
-        if rate is not None and name in rated:
-            rated[str(name)].append((one, rate))
+        name = str(only or one.parameters.get("optimizer"))
+        rate = _number(one.parameters.get(f"{name}.{branches[name].rate_name}")) if name in branches else None
+        if rate is not None:
+            rated[name].append((one, rate))
     return space.map_optimizers(lambda branch: _capped(branch, rated[branch.name]))
 
 
 def _capped(branch: Branch, rated: Sequence[tuple[Observation, float]]) -> Branch:
     """Return a branch capped by its trials, each with its learning rate."""
-    field = branch.get("lr")
+    field = branch.rate
     highest_stable = max((rate for one, rate in rated if one.values), default=0.0)
     diverged = [(min(one.diverged_lr, rate), rate) for one, rate in rated if one.diverged_lr is not None]
     caps = [reached if reached > highest_stable else rate for reached, rate in diverged]
     caps = [cap for cap in caps if cap > highest_stable]
     if not caps or field is None:
         return branch
-    return branch.with_field("lr", _below(field, min(caps)))
+    return branch.with_rate(_below(field, min(caps)))
 
 
 def _below(field: Field, cap: float) -> Field:

@@ -61,21 +61,22 @@ def without_priors(space: Space) -> Space:
 
 
 def _with_shifted_prior(branch: Branch, factor: float) -> Branch:
-    field = branch.get("lr")
-    if not isinstance(field, Range) or field.prior is None or field.prior <= 0:
+    field = branch.rate
+    # where a module's authors have put its rate says nothing of the catalog's priors
+    if branch.is_own or not isinstance(field, Range) or field.prior is None or field.prior <= 0:
         return branch
     shifted = field.clip(field.prior * factor)
-    return branch.with_field("lr", replace(field, prior=field.rounded(shifted)))
+    return branch.with_rate(replace(field, prior=field.rounded(shifted)))
 
 
 def _bounded(branch: Branch, bound: Branch) -> Branch:
-    field, other = branch.get("lr"), bound.get("lr")
+    field, other = branch.rate, bound.rate
     if not isinstance(field, Range) or not isinstance(other, Range):
         return bound
     prior = None if field.prior is None else other.clip(field.prior)
-    return bound.with_field("lr", replace(other, prior=prior))
+    return bound.with_rate(replace(other, prior=prior))
 
 
 def _without_prior(branch: Branch) -> Branch:
-    field = branch.get("lr")
-    return branch.with_field("lr", replace(field, prior=None)) if isinstance(field, Range) else branch
+    field = branch.rate
+    return branch.with_rate(replace(field, prior=None)) if isinstance(field, Range) else branch

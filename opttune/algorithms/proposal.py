@@ -173,7 +173,7 @@ def _stays_with_first(space: Space, observations: Sequence[Observation], others:
     # a lower rate does not help if memory is too small
     if not all(one.values or one.diverged_lr is not None for one in observations):
         return False
-    return any(branch.name in names and is_searchable(branch.get("lr")) for branch in space.optimizers)
+    return any(branch.name in names and is_searchable(branch.rate) for branch in space.optimizers)
 
 
 def _first_alone(
@@ -255,9 +255,9 @@ class _Draws:
         optimizer, schedule = _branches(self._space, best)
         fresh = draw_from_branches(self._space, optimizer, schedule, self._rng, prior_share=self._prior_share)
         configuration = {name: best.get(name, value) for name, value in fresh.items()}
-        rate = f"{optimizer.name}.lr"
+        rate = f"{optimizer.name}.{optimizer.rate_name}"
         others = [name for name in configuration if name not in ("optimizer", "schedule", rate)]
-        others += ["schedule"] * (len(self._space.schedules) > 1)
+        others += ["schedule"] * (len(self._space.schedules_of(optimizer)) > 1)
         if others and (rate not in configuration or self._rng.random() < _MUTATED_SHARE):
             name = others[self._rng.integers(len(others))]
             configuration = self._with_other_field(configuration, name, fresh, optimizer)
@@ -268,14 +268,14 @@ class _Draws:
     ) -> Parameters:
         if name != "schedule":
             return configuration | {name: fresh[name]}
-        schedules = self._space.schedules
+        schedules = self._space.schedules_of(optimizer)
         schedule = schedules[self._rng.integers(len(schedules))]
         drawn = draw_from_branches(self._space, optimizer, schedule, self._rng, prior_share=self._prior_share)
         kept = {name: configuration.get(name, value) for name, value in drawn.items()}
         return kept | {"schedule": schedule.name}
 
     def _mutated_rate(self, configuration: Parameters, name: str, optimizer: Branch) -> Parameters:
-        field, rate = optimizer.get("lr"), configuration.get(name)
+        field, rate = optimizer.rate, configuration.get(name)
         if isinstance(field, Choice) and name in configuration:
             return {name: field.choices[self._rng.integers(len(field.choices))]}
         if not isinstance(field, Range) or not isinstance(rate, int | float) or rate <= 0:
@@ -286,6 +286,6 @@ class _Draws:
 
 def _branches(space: Space, configuration: Parameters) -> tuple[Branch, Branch]:
     optimizers = {branch.name: branch for branch in space.optimizers}
-    schedules = {branch.name: branch for branch in space.schedules}
     optimizer = optimizers.get(str(configuration.get("optimizer")), space.optimizers[0])
-    return optimizer, schedules.get(str(configuration.get("schedule")), space.schedules[0])
+    schedules = {branch.name: branch for branch in space.schedules_of(optimizer)}
+    return optimizer, schedules.get(str(configuration.get("schedule")), next(iter(schedules.values())))

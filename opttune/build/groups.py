@@ -86,6 +86,26 @@ def plan_groups(
     return list(plans.values())
 
 
+def rules_for(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None, groups: Groups) -> tuple[Rule, ...]:
+    """Return the rules for one of a module's optimizers: not those that match parameters of the others alone.
+
+    Args:
+        module: The module.
+        own_groups: The parameter groups of that optimizer; None where there is one for all.
+        groups: How to split.
+    """
+    if own_groups is None:
+        return groups.rules
+    held = {id(parameter) for group in own_groups for parameter in group["params"]}
+    named = [(name, id(parameter) in held) for name, parameter in module.named_parameters()]
+
+    def is_for_others(rule: Rule) -> bool:
+        matched = [is_held for name, is_held in named if re.search(rule.match, name)]
+        return bool(matched) and not any(matched)
+
+    return tuple(rule for rule in groups.rules if not is_for_others(rule))
+
+
 class _OwnGroups:
     """The parameter groups of the module's own optimizer: each parameter's rate relative to the largest."""
 

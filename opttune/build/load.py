@@ -1,9 +1,11 @@
 """Load the classes and functions that rows of the catalog name by dotted path."""
 
+import sys
 from importlib import import_module
 from typing import Any
 
 from opttune.catalog.info import OptimizerInfo
+from opttune.catalog.lookup import find_optimizer, optimizer_names
 from opttune.errors import MissingExtraError
 
 
@@ -35,3 +37,23 @@ def load_class(info: OptimizerInfo) -> Any:
             f"optimizer {info.name!r} needs a package that is not installed ({err}). "
             f"Install it with: pip install 'opttune[{info.extra}]'"
         ) from err
+
+
+def row_of(cls: type) -> OptimizerInfo | None:
+    """Return the catalog's row of an optimizer's class, or None.
+
+    Example:
+        >>> import torch
+        >>> row_of(torch.optim.SGD).name
+        'sgd'
+    """
+    for info in map(find_optimizer, optimizer_names()):
+        path = info.class_path
+        if path is cls:
+            return info
+        if isinstance(path, str) and path:
+            module, _, name = path.rpartition(".")
+            # a class that has been made is imported already
+            if getattr(sys.modules.get(module), name, None) is cls:
+                return info
+    return None

@@ -208,6 +208,21 @@ class GroupRow:
     weight_decay: float
 
 
+def describe_optimizers(named: Sequence[tuple[str, Optimizer]], module: nn.Module) -> list[GroupRow]:
+    """Return the table of the groups of a module's optimizers, with a last row for parameters in no group.
+
+    Args:
+        named: Each optimizer with its name; an empty name for the only one.
+        module: The module.
+    """
+    rows = [row for name, optimizer in named for row in _group_rows(name, optimizer)]
+    held = {id(one) for _, optimizer in named for group in optimizer.param_groups for one in group["params"]}
+    left = [parameter for parameter in module.parameters() if id(parameter) not in held]
+    if left:
+        rows.append(GroupRow("not trained", len(left), sum(parameter.numel() for parameter in left), 0.0, 0.0))
+    return rows
+
+
 def describe_groups(optimizer: Optimizer, module: nn.Module) -> list[GroupRow]:
     """Return the table of an optimizer's groups, with a last row for parameters in no group.
 
@@ -220,21 +235,20 @@ def describe_groups(optimizer: Optimizer, module: nn.Module) -> list[GroupRow]:
         decay 1 8 0.0003 0.01
         no decay 1 2 0.0003 0.0
     """
-    rows = [
+    return describe_optimizers([("", optimizer)], module)
+
+
+def _group_rows(name: str, optimizer: Optimizer) -> list[GroupRow]:
+    return [
         GroupRow(
-            group=str(group.get("name", f"group {number}")),
+            group=": ".join(filter(None, (name, str(group.get("name", f"group {number}"))))),
             tensors=len(group["params"]),
             parameters=sum(parameter.numel() for parameter in group["params"]),
-            lr=float(group.get("initial_lr", group["lr"])),
-            weight_decay=float(group.get("weight_decay", 0.0)),
+            lr=float(group.get("initial_lr", group.get("lr", 0.0))),
+            weight_decay=float(group.get("weight_decay") or 0.0),
         )
         for number, group in enumerate(optimizer.param_groups, 1)
     ]
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    left = [parameter for parameter in module.parameters() if id(parameter) not in held]
-    if left:
-        rows.append(GroupRow("not trained", len(left), sum(parameter.numel() for parameter in left), 0.0, 0.0))
-    return rows
 
 
 def groups_table(rows: Sequence[GroupRow]) -> str:

@@ -28,7 +28,7 @@ class Trait:
         is_norm_or_bias: It belongs to a norm, is named `bias`, or has at most one dimension and is not the weight
             of a layer that multiplies by matrices.
         is_embedding: It belongs to an embedding, or acts as one (`pos_embed`, `cls_token`).
-        is_output: It belongs to the linear or convolutional layer that was registered last.
+        is_output: It belongs to the linear or convolutional layer that was registered last, of those that are held.
         is_sparse: It belongs to an embedding with sparse gradients.
     """
 
@@ -63,8 +63,10 @@ def parameter_traits(module: nn.Module, held: Container[int] = ()) -> list[Trait
     owners: dict[int, list[nn.Module]] = {}
     last: nn.Module | None = None
     for part in module.modules():
-        last = part if isinstance(part, _OUTPUTS) else last
-        for parameter in part.parameters(recurse=False):
+        own = list(part.parameters(recurse=False))
+        if isinstance(part, _OUTPUTS) and (not held or any(id(parameter) in held for parameter in own)):
+            last = part
+        for parameter in own:
             owners.setdefault(id(parameter), []).append(part)
     named = list(module.named_parameters())
     if not any(parameter.requires_grad for _, parameter in named):

@@ -5,7 +5,7 @@ from typing import Any
 from opttune.catalog.info import Info, ScheduleInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.errors import RecipeError, UnknownNameError, one_of
-from opttune.recipe import Part, Recipe, Value
+from opttune.recipe import Groups, Part, Recipe, Value
 
 
 def check_recipe(recipe: Recipe, where: str = "recipe") -> None:
@@ -19,12 +19,14 @@ def check_recipe(recipe: Recipe, where: str = "recipe") -> None:
         UnknownNameError: No such optimizer or schedule.
         RecipeError: An option is unknown or out of range; the message lists what the row takes.
     """
-    for part, find in ((recipe.optimizer, find_optimizer), (recipe.schedule, find_schedule)):
-        try:
-            info = find(part.name)
-        except UnknownNameError as err:
-            raise UnknownNameError(f"{where}: {err}") from None
-        _check_part(part, info, where)
+    for parts, find in ((recipe.optimizer.split(), find_optimizer), (recipe.schedule.split(), find_schedule)):
+        for part in parts:
+            try:
+                info = find(part.name)
+            except UnknownNameError as err:
+                raise UnknownNameError(f"{where}: {err}") from None
+            _check_part(part, info, where)
+    _check_own(recipe, where)
 
 
 def with_defaults(part: Part, info: Info) -> dict[str, Value]:
@@ -42,6 +44,24 @@ def split_warmup(schedule: Part, info: ScheduleInfo) -> tuple[float, dict[str, V
     options = with_defaults(schedule, info)
     share: Any = options.pop(info.warmup.name) if info.warmup else 0.0
     return share, options
+
+
+def _check_own(recipe: Recipe, where: str) -> None:
+    """Refuse what does not go with a module's own optimizer and schedule."""
+    optimizers = recipe.optimizer.split()
+    for optimizer, schedule in zip(optimizers, _each(recipe.schedule, len(optimizers)), strict=True):
+        if find_schedule(schedule.name).is_own and not find_optimizer(optimizer.name).is_own:
+            raise RecipeError(
+                f"{where}: schedule {schedule.name!r} belongs to the module's own optimizer, got optimizer "
+                f"{optimizer.name!r}. Take optimizer 'own', or a schedule of the catalog."
+            )
+    if find_optimizer(recipe.optimizer.name).is_own and recipe.groups != Groups():
+        raise RecipeError(f"{where}: groups: optimizer 'own' keeps the groups of the module's own optimizer.")
+
+
+def _each(part: Part, count: int) -> tuple[Part, ...]:
+    parts = part.split()
+    return parts if len(parts) == count else parts * count
 
 
 def _check_part(part: Part, info: Info, where: str) -> None:

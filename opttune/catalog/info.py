@@ -180,6 +180,7 @@ class OptimizerInfo:
         weights_only_unsafe: Whether its state holds Python objects, so that `torch.load(weights_only=True)`
             refuses a checkpoint with it.
         extra: Extra of opttune that installs the class's package; empty where the package is always installed.
+        is_own: Whether it is the optimizer that the module came with, so that no class is built.
         advice: What to know before choosing it, in a sentence or two.
     """
 
@@ -207,6 +208,7 @@ class OptimizerInfo:
     takes_sparse: bool = False
     weights_only_unsafe: bool = False
     extra: str = ""
+    is_own: bool = False
     advice: str = ""
 
     @property
@@ -229,6 +231,7 @@ class ScheduleInfo:
         source: The paper or the reference code.
         follows_monitor: Whether it follows the monitored metric instead of a curve. Then `shape` is a function
             `shape(optimizer, mode, **options) -> torch scheduler`.
+        is_own: Whether it is what the module came with, so that nothing is built.
         advice: What to know before choosing it, in a sentence or two.
     """
 
@@ -238,6 +241,7 @@ class ScheduleInfo:
     options: tuple[OptionInfo, ...]
     source: str
     follows_monitor: bool = False
+    is_own: bool = False
     advice: str = ""
 
     @property

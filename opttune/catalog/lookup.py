@@ -1,10 +1,11 @@
 """Find, list and register rows of the catalog."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar, cast
 
 from opttune.catalog.info import Info, OptimizerInfo, ScheduleInfo
 from opttune.catalog.optimizers import OPTIMIZERS
+from opttune.catalog.optimizers_own import OWN_OPTIMIZER, OWN_SCHEDULE, join_rows, join_schedules
 from opttune.catalog.plugins import leave_out, plugin_rows
 from opttune.catalog.schedules import SCHEDULES
 from opttune.errors import UnknownNameError, one_of
@@ -15,9 +16,10 @@ Row = TypeVar("Row", bound=Info)
 class _Shelf(Generic[Row]):
     """Rows of one kind by name."""
 
-    def __init__(self, kind: str, rows: tuple[Row, ...]) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, rows: tuple[Row, ...], join: Callable[[tuple[Row, ...]], Row]) -> None:
+        self.kind, self.join = kind, join
         self.rows: dict[str, Row] = {}
+        self._joined: dict[str, Row] = {}
         self._knows_plugins = False
         for row in rows:
             self.add(row)
@@ -32,6 +34,10 @@ class _Shelf(Generic[Row]):
         return tuple(self.rows)
 
     def find(self, name: str) -> Row:
+        if "+" in name:
+            if name not in self._joined:
+                self._joined[name] = self.join(tuple(map(self.find, name.split("+"))))
+            return self._joined[name]
         if name not in self.rows:
             # only when needed: a plugin may be slow to import
             self._add_plugins()
@@ -53,12 +59,13 @@ class _Shelf(Generic[Row]):
                 leave_out(self.kind, package, f"the name {row.name!r} is taken")
 
 
-_OPTIMIZERS: _Shelf[OptimizerInfo] = _Shelf("optimizer", OPTIMIZERS)
-_SCHEDULES: _Shelf[ScheduleInfo] = _Shelf("schedule", SCHEDULES)
+_SHIPPED_OPTIMIZERS, _SHIPPED_SCHEDULES = (OWN_OPTIMIZER, *OPTIMIZERS), (OWN_SCHEDULE, *SCHEDULES)
+_OPTIMIZERS: _Shelf[OptimizerInfo] = _Shelf("optimizer", _SHIPPED_OPTIMIZERS, join_rows)
+_SCHEDULES: _Shelf[ScheduleInfo] = _Shelf("schedule", _SHIPPED_SCHEDULES, join_schedules)
 
 
 def find_optimizer(name: str) -> OptimizerInfo:
-    """Return the optimizer with this name.
+    """Return the optimizer with this name; `own+adamw` is a module's optimizers together, one part for each.
 
     Raises:
         UnknownNameError: There is none; the message names the nearest.
@@ -118,7 +125,7 @@ def register_optimizer(info: OptimizerInfo) -> None:
 
 def registered_rows() -> tuple[Info, ...]:
     """Return the optimizers and schedules that do not ship with opttune."""
-    shipped = {id(row) for row in (*OPTIMIZERS, *SCHEDULES)}
+    shipped = {id(row) for row in (*_SHIPPED_OPTIMIZERS, *_SHIPPED_SCHEDULES)}
     rows: tuple[Info, ...] = (*_OPTIMIZERS.rows.values(), *_SCHEDULES.rows.values())
     return tuple(row for row in rows if id(row) not in shipped)
 

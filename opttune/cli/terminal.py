@@ -70,7 +70,7 @@ def report_json(study: FrozenStudy, written: Sequence[Path]) -> dict[str, Any]:
         "study": study.name,
         "report": str(written[0]),
         "pictures": [str(path) for path in written[1:]],
-        "best_trial": answer.best.number if answer.best else None,
+        "best_trial": answer.best.number if answer.best and answer.best.auxiliary is None else None,
         "best_value": answer.value,
         "baseline_value": answer.baseline_value,
         "best_recipe": answer.recipe.to_dict() if answer.recipe else None,
@@ -168,7 +168,7 @@ def _trials(study: FrozenStudy) -> Table:
             "trial": record.number,
             study.config.monitor: record.value,
             "optimizer": record.recipe.optimizer.name,
-            "lr": record.recipe.optimizer["lr"],
+            "lr": record.recipe.optimizer.split()[0].rate,
             "schedule": record.recipe.schedule.name,
             "steps": record.steps,
         }

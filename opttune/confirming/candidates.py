@@ -8,6 +8,7 @@ from opttune.catalog.check import with_defaults
 from opttune.catalog.lookup import find_optimizer
 from opttune.recipe import Groups, Part, Recipe
 from opttune.study.frozen_study import FrozenStudy
+from opttune.tracking.training_log import short_rate
 
 Kind = Literal["trial", "own", "adamw"]
 
@@ -71,14 +72,13 @@ def _distinct(study: FrozenStudy) -> list[tuple[Recipe, list[int]]]:
     """Return the recipes that have a value, the best first, each with its trials."""
     found: dict[Recipe, list[int]] = {}
     for record in study.ranked:
-        if record.recipe is not None:
+        if record.recipe is not None and not record.is_baseline:
             found.setdefault(record.recipe, []).append(record.number)
     return list(found.items())
 
 
 def _of_trials(recipe: Recipe, numbers: Sequence[int]) -> Candidate:
-    lr = f"{recipe.optimizer['lr']:.1e}".replace("e-0", "e-").replace("e+0", "e+").replace(".0e", "e")
-    return Candidate("trial", recipe, tuple(numbers), f"{recipe.optimizer.name} {lr}")
+    return Candidate("trial", recipe, tuple(numbers), f"{recipe.optimizer.name} {short_rate(recipe)}".rstrip())
 
 
 def _with_distinct_labels(candidates: Sequence[Candidate]) -> list[Candidate]:

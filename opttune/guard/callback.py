@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
@@ -66,15 +66,15 @@ class GuardCallback(AnyCallback):
         self._listener = listener
         self._early_end = EarlyEnd()
         self._spawn_result = SpawnResult()
-        self._reset(0, 0)
+        self._reset(0, 0, self.guard)
 
-    def _reset(self, step: int, total_steps: int) -> None:
+    def _reset(self, step: int, total_steps: int, guard: Guard | None, falls_first: bool = False) -> None:
         self._gatherer = StepGatherer(
             self._listener is not None or (self.guard is not None and self.guard.watch_grad_norm)
         )
         self._history: RunHistory | None = None
-        if self.guard is not None:
-            self._history = RunHistory(self.guard, total_steps, self._mode, is_whole=step == 0)
+        if guard is not None:
+            self._history = RunHistory(guard, total_steps, self._mode, step == 0, falls_first)
         self._shared = SharedDecision()
         self._step = step
         self._decision: StopDecision | None = None
@@ -106,8 +106,11 @@ class GuardCallback(AnyCallback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Reset the guard, to the step that a resumed run has reached."""
-        total = trainer.estimated_stepping_batches
-        self._reset(trainer.global_step, int(total) if 0 < total < float("inf") else 0)
+        is_manual = not pl_module.automatic_optimization
+        # under manual optimization it counts batches
+        total = trainer.max_steps if is_manual else trainer.estimated_stepping_batches
+        length = int(total) if 0 < total < float("inf") else 0
+        self._reset(trainer.global_step, length, _judged(self.guard, pl_module), falls_first=is_manual)
         if _shards_gradients(trainer):
             # the norm of a rank's shard is not that of the whole
             self._gatherer.with_grad_norm = False
@@ -229,6 +232,18 @@ class GuardCallback(AnyCallback):
     def _warn(self, trainer: Any, sentence: str) -> None:
         if self._listener is None and trainer.is_global_zero:
             warnings.warn(f"opttune {sentence}", stacklevel=2)
+
+
+def _judged(guard: Guard | None, module: Any) -> Guard | None:
+    """Return the rules that apply to a module.
+
+    Under manual optimization what `training_step` returns need not be what an optimizer lowers, and of two networks
+    that train against each other one loss may rise and the other stay level for good.
+    """
+    if guard is None or module.automatic_optimization:
+        return guard
+    optimizers = module.optimizers()
+    return replace(guard, stall=False, blow_up=guard.blow_up and not isinstance(optimizers, list))
 
 
 def has_finite_parameters(module: Any) -> bool:

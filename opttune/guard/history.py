@@ -32,6 +32,8 @@ _LEAST_NORMS = 20
 _USUAL_EVERY = 10
 """Steps between two updates of that median."""
 _LEAST_VALIDATIONS = 2
+_FALL_OVER = 5
+"""Losses whose medians are compared to see whether a loss falls. Chosen by hand."""
 
 
 class RunHistory:
@@ -43,6 +45,8 @@ class RunHistory:
         mode: Whether the metric of the validations is to fall (`min`) or to rise (`max`).
         is_whole: Whether the run is seen from its first step on. If not, its first loss is unknown, and neither
             blow-up nor stall is looked for.
+        falls_first: Whether blow-up is looked for only once the loss has fallen, as where nothing says that it is what
+            the optimizer lowers.
 
     Attributes:
         news: Sentences of the alarms that have not been reported yet.
@@ -53,10 +57,13 @@ class RunHistory:
         'the loss became nan at step 1'
     """
 
-    def __init__(self, guard: Guard, total_steps: int, mode: str = "min", is_whole: bool = True) -> None:
+    def __init__(
+        self, guard: Guard, total_steps: int, mode: str = "min", is_whole: bool = True, falls_first: bool = False
+    ) -> None:
         # rules that no longer apply are switched off
         self._rules = guard if is_whole else replace(guard, blow_up=False, stall=False)
         self._guard, self._total_steps = guard, total_steps
+        self._must_fall = falls_first
         self._mode = mode
         self._losses: list[float] = []
         self._validations: list[float] = []
@@ -93,7 +100,9 @@ class RunHistory:
         if record.loss is None:
             return None
         self._losses.append(record.loss)
-        decision = judge(self._losses, self._total_steps, self._rules, skips_steps, record.step)
+        self._must_fall = self._must_fall and not self._has_fallen()
+        rules = replace(self._rules, blow_up=False) if self._must_fall else self._rules
+        decision = judge(self._losses, self._total_steps, rules, skips_steps, record.step)
         decision = decision or self._look_for_stall(record.step)
         self._retire()
         return None if decision is None else replace(decision, lr=record.lr)
@@ -130,6 +139,10 @@ class RunHistory:
         self._rules = replace(self._rules, blow_up=blow_up, stall=stall)
         self._is_waiting = progress["is_waiting"]
         self._alarms.resume_from(progress["alarms"])
+
+    def _has_fallen(self) -> bool:
+        first, last = self._losses[:_FALL_OVER], self._losses[_FALL_OVER:][-_FALL_OVER:]
+        return len(last) == _FALL_OVER and median(last) < median(first)
 
     def _look_for_stall(self, step: int) -> StopDecision | None:
         if not self._rules.stall:

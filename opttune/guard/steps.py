@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from opttune.build.own_knobs import largest_rate
 from opttune.trainer.transfer import Transfer
 
 
@@ -55,7 +56,7 @@ class StepGatherer:
 
     def before_step(self, optimizer: Any) -> None:
         """Note the learning rate and the norm of the gradients of the next step."""
-        self.lr = max([float(group["lr"]) for group in optimizer.param_groups])
+        self.lr = largest_rate(optimizer)
         if self.with_grad_norm:
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             dense = [gradient for gradient in gradients if gradient.layout == torch.strided]

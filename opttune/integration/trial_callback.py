@@ -10,7 +10,6 @@ import optuna
 from lightning.pytorch.utilities import rank_zero_info
 from optuna.trial import TrialState
 
-from opttune.catalog.lookup import find_optimizer
 from opttune.errors import InputError
 from opttune.guard.callback import GuardCallback
 from opttune.guard.rules import Guard
@@ -90,7 +89,7 @@ class TrialCallback(CallbackGroup):
 
     def _assemble(self, recipe: Recipe) -> None:
         self._attacher = RecipeAttacher(recipe, self._monitor, self._mode)
-        quirks = quirk_callbacks(find_optimizer(recipe.optimizer.name))
+        quirks = quirk_callbacks(recipe)
         parts = (self._attacher, *quirks, self._guard, self._finish, self._reporter, self._pruning)
         super().__init__(LeaveOutFinders(), *preparations(), *parts)
 

@@ -119,7 +119,7 @@ def _trials(study: FrozenStudy) -> str:
 
 
 def _class(study: FrozenStudy, record: TrialRecord) -> str:
-    is_best = study.best is not None and record.number == study.best.number
+    is_best = study.best is not None and record.name == study.best.name
     return "best" if is_best else how_it_ended(record).removeprefix("left ")
 
 

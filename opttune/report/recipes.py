@@ -100,8 +100,7 @@ def field_importances(study: optuna.Study, mode: str) -> dict[str, float]:
 def _curve(study: FrozenStudy, record: TrialRecord, colour: str) -> Series:
     assert record.recipe is not None
     factor = multiplier(record.recipe.schedule, study.total_steps)
-    lr = record.recipe.optimizer["lr"]
-    peak = float(lr) if isinstance(lr, int | float) else 1.0
+    peak = record.recipe.optimizer.rate or 1.0
     stride = max(1, study.total_steps // _MOST_POINTS)
     steps = sorted({*range(0, study.total_steps, stride), study.total_steps - 1})
     name = f"#{record.number} {record.recipe.optimizer.name}, {record.recipe.schedule.name}"
@@ -109,9 +108,12 @@ def _curve(study: FrozenStudy, record: TrialRecord, colour: str) -> Series:
 
 
 def _has_curve(record: TrialRecord) -> bool:
-    return record.recipe is not None and not find_schedule(record.recipe.schedule.name).follows_monitor
+    if record.recipe is None or len(record.recipe.optimizer.split()) > 1:
+        return False
+    info = find_schedule(record.recipe.schedule.name)
+    return not (info.follows_monitor or info.is_own)
 
 
 def _is_wide(records: list[TrialRecord]) -> bool:
-    rates = [lr for r in records if r.recipe and isinstance(lr := r.recipe.optimizer["lr"], int | float) and lr > 0]
+    rates = [lr for r in records if r.recipe and (lr := r.recipe.optimizer.rate) is not None and lr > 0]
     return bool(rates) and max(rates) / min(rates) > 30

@@ -114,7 +114,7 @@ def _panel(study: FrozenStudy, shown: Sequence[TrialRecord], curves: Mapping[int
         if not curve or record.recipe is None:
             continue
         name = record.recipe.optimizer.name
-        is_best = study.best is not None and record.number == study.best.number
+        is_best = study.best is not None and record.name == study.best.name
         series.append(_line(name, curve, colours[name], record, is_best=is_best))
         series += _marks(record, curve, top)
     log = is_steep([value for value in points if value <= top])

@@ -18,6 +18,7 @@ from opttune.outcome import Outcome, StopReason
 from opttune.runtime.progress import ProgressReporter
 from opttune.study.config import SearchConfig
 from opttune.study.selection import best_record, is_better
+from opttune.tracking.training_log import short_rate
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
 
@@ -107,7 +108,7 @@ class LiveReporter(PlainReporter):
         name, recipe = _name(record), record.recipe
         if recipe is not None:
             number = record.number if record.auxiliary is None else record.auxiliary.trial
-            name = f"#{number} {recipe.optimizer.name} {recipe.optimizer['lr']:.2g}"
+            name = f"#{number} {recipe.optimizer.name} {short_rate(recipe)}"
         self._trainings[record.name] = self._progress.add_task(name, total=self._inspection.total_steps, shown="")
 
     def steps(self, record: TrialRecord, steps: Sequence[StepRecord]) -> None:

@@ -5,13 +5,15 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 
+import optuna
+
 from opttune.algorithms.successive_halving import Promote
 from opttune.engines.engine import Done, Engine
 from opttune.errors import DiskFullError, OpttuneError, StudyError
 from opttune.job import Role
 from opttune.outcome import Outcome, StopReason
 from opttune.runtime.checkpoints import CheckpointStore
-from opttune.runtime.policy import Action, Policy, Repeat, Spent, Train
+from opttune.runtime.policy import Action, Policy, Repeat, Spent, StartBaseline, Train, baseline_parameters
 from opttune.runtime.progress import ProgressReporter, TrainingListener
 from opttune.runtime.recorder import TrialRecorder
 from opttune.runtime.signals import GRACE_SECONDS, DeferredInterrupts
@@ -159,6 +161,8 @@ class TrainingLoop:
         match action:
             case Train():
                 claimed = self.store.claim_run(action.job)
+            case StartBaseline():
+                claimed = self._sampled(self.store.trials.begin(baseline_parameters(self.config.space) or {}))
             case Repeat():
                 self.store.trials.repeat(action.number)
                 claimed = self._ask()
@@ -172,7 +176,9 @@ class TrainingLoop:
         return True
 
     def _ask(self) -> TrialRecord:
-        trial = self.store.trials.ask()
+        return self._sampled(self.store.trials.ask())
+
+    def _sampled(self, trial: optuna.Trial) -> TrialRecord:
         try:
             recipe = sample_recipe(self.config.space, trial)
         except OpttuneError:

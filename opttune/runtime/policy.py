@@ -11,9 +11,11 @@ from opttune.algorithms.line_search import is_being_searched
 from opttune.algorithms.successive_halving import Promote, Start, TrialProgress, next_action, to_discard
 from opttune.job import Role, TrainingJob
 from opttune.outcome import StopReason
+from opttune.space.model import Scalar, Space
+from opttune.space.sample import default_parameters, default_recipe
 from opttune.study.config import SearchConfig
 from opttune.study.guard_rules import repeats, silenced, to_repeat, was_ended
-from opttune.study.selection import best_record, top_candidates
+from opttune.study.selection import baseline_record, best_record, top_candidates
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
 
@@ -49,7 +51,12 @@ class Repeat:
     number: int
 
 
-Action = Start | Promote | Train | Repeat
+@dataclass(frozen=True, slots=True)
+class StartBaseline:
+    """The action that begins the trial of the module as it came, the space's recipe `own` with nothing moved."""
+
+
+Action = Start | StartBaseline | Promote | Train | Repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +141,7 @@ class SearchPolicy(Policy):
         self._candidates = config.reevaluation.candidate_count(config.budget)
         self._baseline = TrainingJob(None, config.seed, Role.BASELINE, label=inspection.replaced)
         self._has_baseline = config.with_baseline and inspection.has_own_optimizer
+        self._is_in_space = baseline_parameters(config.space) is not None
         # so that the other workers train on meanwhile
         others = min(config.workers - 1.0, _EARLY_SHARE * config.budget)
         self._leaves_rest = config.workers > 1 and config.budget > _LARGE_BUDGET
@@ -149,15 +157,28 @@ class SearchPolicy(Policy):
         if spent.is_late:
             return None
         left = int(self.config.budget * self.total_steps) - spent.steps - self._promised(records, runs)
-        wants_baseline = self._has_baseline and all(run.role is not Role.BASELINE for run in runs)
-        # the training of the baseline is held in reserve, until it begins
-        reserve = self.total_steps if wants_baseline else 0
+        baseline = baseline_record(records, runs)
+        # what is left of the baseline's training is held in reserve, until it has ended
+        reserve = self._left_of(baseline) if self._has_baseline else 0
         action = self._next_of_search(records, runs, left - reserve)
         if left - reserve >= self.total_steps and not self._is_limited(records):
             action = self._repeat(records, runs, action) or action
-        if wants_baseline and left >= reserve and (action is None or self._is_time_to_compare(records, spent)):
-            return Train(self._baseline)
+        if not self._has_baseline or left < reserve:
+            return action
+        if baseline is None and (action is None or self._is_time_to_compare(records, spent)):
+            return StartBaseline() if self._is_in_space else Train(self._baseline)
+        if action is None and baseline is not None and baseline.is_paused:
+            return Promote(baseline.number)
         return action
+
+    def _left_of(self, baseline: TrialRecord | None) -> int:
+        """Return the optimizer steps of the baseline that are neither done nor promised."""
+        if baseline is None:
+            return self.total_steps
+        if baseline.outcome is not None or baseline.auxiliary is not None:
+            return 0
+        done = self.next_rung(baseline) if baseline.is_running else baseline.saved_steps
+        return self.total_steps - done
 
     def _repeat(
         self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], action: Action | None
@@ -167,7 +188,7 @@ class SearchPolicy(Policy):
             return None
         if any(one.is_running or one.waits_to_begin for one in records):
             return None
-        rules = set(silenced(records, baseline_of(runs)))
+        rules = set(silenced(records, baseline_record(records, runs)))
         # what a rule has ended is repeated once; where nothing else can be tried, as long as the budget lasts
         if action is None:
             rules = {StopReason.BLOW_UP, StopReason.STALL}
@@ -220,7 +241,7 @@ class SearchPolicy(Policy):
             progress,
             steps_left,
             begun_steps=next((record.saved_steps for record in records if record.waits_to_begin), 0),
-            may_start=not is_limited and (isinf(self._recipes) or count_begun(records) < self._recipes),
+            may_start=not is_limited and (isinf(self._recipes) or _count_tried(records) < self._recipes),
             # as long as none has finished, those that died are made up for
             uses_up=not (is_limited or self._leaves_rest) or all(record.value is None for record in records),
             at_once=_at_once(records),
@@ -232,7 +253,9 @@ class SearchPolicy(Policy):
 
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
         most = self.config.most_trials
-        return most is not None and count_begun(records) >= most
+        # the baseline is not one of the trials that a user has asked for
+        counted = [one for one in records if not (self._has_baseline and one.is_baseline)]
+        return most is not None and _count_tried(counted) >= most
 
     def _to_replicate(self, records: Sequence[TrialRecord]) -> list[int]:
         """Return the top candidates that were not trained on the second seed yet, where there is more than one."""
@@ -251,12 +274,13 @@ class SearchPolicy(Policy):
 
     def to_discard(self, records: Sequence[TrialRecord]) -> list[int]:
         """Return the paused trials that will not be promoted."""
-        return to_discard(self.config.halving, self.rungs, self._read_progress(records), _at_once(records))
+        found = to_discard(self.config.halving, self.rungs, self._read_progress(records), _at_once(records))
+        return [number for number in found if not (self._has_baseline and records[number].is_baseline)]
 
     def why_ended(self, records: Sequence[TrialRecord]) -> str:
         """Return a sentence where nothing is left to try before a limit is reached; else empty."""
-        begun = count_begun(records)
-        if begun < self._recipes or (self.config.most_trials is not None and begun >= self.config.most_trials):
+        begun = _count_tried(records)
+        if begun < self._recipes or self._is_limited(records):
             return ""
         return f"all {begun} recipes of the space {self.config.space.name} have been tried"
 
@@ -277,9 +301,18 @@ class _Known:
     progress: TrialProgress | None
 
 
-def baseline_of(runs: Sequence[TrialRecord]) -> TrialRecord | None:
-    """Return the training of the module's own optimizer; None before it has begun."""
-    return next((run for run in runs if run.role is Role.BASELINE), None)
+def baseline_parameters(space: Space) -> dict[str, Scalar] | None:
+    """Return the Optuna parameters of the module as it came; None where the space does not hold it.
+
+    Example:
+        >>> from opttune.space.parse import parse_space
+        >>> baseline_parameters(parse_space("optimizer: {own: {lr_factor: {low: 0.1, high: 10, log: true}}}", "mine"))
+        {'own.lr_factor': 1.0}
+    """
+    for index, branch in enumerate(space.optimizers):
+        if branch.is_own and default_recipe(space, index).is_as_it_came:
+            return default_parameters(space, index)
+    return None
 
 
 def _at_once(records: Sequence[TrialRecord]) -> int:
@@ -287,8 +320,7 @@ def _at_once(records: Sequence[TrialRecord]) -> int:
     return 1 + sum(record.is_running for record in records)
 
 
-def count_begun(records: Sequence[TrialRecord]) -> int:
-    """Return how many trials are trained, or have been up to a rung or their end."""
+def _count_tried(records: Sequence[TrialRecord]) -> int:
     return sum(record.last is not None or record.is_running for record in records)
 
 

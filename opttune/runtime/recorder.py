@@ -13,12 +13,12 @@ from opttune.guard.rules import Guard
 from opttune.job import Role
 from opttune.outcome import Outcome, StopReason
 from opttune.runtime.checkpoints import CheckpointStore
-from opttune.runtime.policy import Policy, baseline_of
+from opttune.runtime.policy import Policy
 from opttune.runtime.progress import ProgressReporter
 from opttune.storages.study_store import StudyStore
 from opttune.study.config import SearchConfig
 from opttune.study.guard_rules import repeats, silenced, without
-from opttune.study.selection import best_record
+from opttune.study.selection import baseline_record, best_of
 from opttune.tracking.study_run import StudyRun
 from opttune.tracking.training_log import TrainingLog
 from opttune.training.attempt import Attempt
@@ -76,7 +76,7 @@ class TrialRecorder:
         """Return the next part of a training, up to its next rung."""
         job, until = record.job(self._config.seed), self._policy.next_rung(record)
         is_last = until == self._policy.total_steps
-        final = self._checkpoints.final_path(record) if job.is_trial else None
+        final = self._checkpoints.final_path(record) if job.is_trial or record.is_baseline else None
         return Attempt(
             recipe=job.recipe,
             monitor=self._config.monitor,
@@ -92,14 +92,14 @@ class TrialRecorder:
 
     def _guard_of(self, record: TrialRecord) -> Guard | None:
         records, runs = self._store.records(), self._store.runs()
-        off = set(silenced(records, baseline_of(runs)))
+        off = set(silenced(records, baseline_record(records, runs)))
         ended = repeats(records, record)
         if ended is not None and ended.outcome is not None:
             off.add(ended.outcome.reason)
         # a training that learns nothing is still to be compared; and as long as none has come to its end, nothing says
         # that the loss of this module falls so soon
         is_known = any(one.value is not None for one in (*records, *runs))
-        if record.role in (Role.BASELINE, Role.CONFIRMATION) or not is_known:
+        if record.is_baseline or record.role is Role.CONFIRMATION or not is_known:
             off.add(StopReason.STALL)
         return without(self._config.guard, off)
 
@@ -213,16 +213,19 @@ class TrialRecorder:
     def _keep_best(self, ended: TrialRecord) -> None:
         """Keep the recipe and the checkpoint of the best trial, given what came of this training."""
         records = self._store.records()
-        before = best_record(records, self._config.mode)
+        runs = self._store.runs()
+        before = best_of(records, baseline_record(records, runs), self._config.mode)
         if ended.role is Role.TRIAL:
             records[ended.number] = ended
+        elif ended.role is Role.BASELINE:
+            runs = [ended if run.name == ended.name else run for run in runs]
         elif ended.role is Role.REPLICATE and ended.auxiliary is not None and ended.outcome is not None:
             number = ended.auxiliary.trial or 0
             records[number] = replace(records[number], replicates=(*records[number].replicates, ended.outcome))
         else:
             return
-        best = best_record(records, self._config.mode)
-        if best and (before is None or best.number != before.number):
+        best = best_of(records, baseline_record(records, runs), self._config.mode)
+        if best and (before is None or best.name != before.name):
             self._checkpoints.keep_best(best, before)
             known = self._store.store_of(ended).record(ended.number)
             spent = self._store.steps_seen - known.steps_done + ended.steps_done
@@ -230,4 +233,5 @@ class TrialRecorder:
             self._tracking.metrics([("best/objective", best.value or 0.0, spent, now)])
         # a trial that is running just now may have written its final checkpoint already
         kept = [one for one in records if one.is_running or one.number in self._policy.top_candidates(records)]
+        kept += [run for run in runs if run.is_baseline]
         self._checkpoints.drop_finals(but=kept)

@@ -10,8 +10,10 @@ from functools import cache
 
 from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.lookup import find_optimizer
+from opttune.recipe import OWN
 from opttune.space.fit import Held, for_budget, for_length, with_room
 from opttune.space.model import Branch, Choice, Field, Fixed, Range, SettledSpace, Space
+from opttune.space.own import EACH_FROM_BUDGET, OwnFacts, own_branch, with_own_values
 from opttune.space.parse import load_space
 
 SHORT_STEPS = 3_000
@@ -50,6 +52,7 @@ class ModelFacts:
         looks_pretrained: Whether the weights were loaded from a pretrained model, as far as that shows.
         has_complex: Whether a complex parameter is trained.
         has_sparse: Whether a parameter has sparse gradients.
+        own: The optimizers that the module came with; None where there is none that works.
 
     Example:
         >>> ModelFacts(parameters=1_000_000, trainable_share=0.01, has_lora=True).trainable
@@ -68,6 +71,7 @@ class ModelFacts:
     looks_pretrained: bool = False
     has_complex: bool = False
     has_sparse: bool = False
+    own: OwnFacts | None = None
 
     @property
     def trainable(self) -> int:
@@ -262,6 +266,8 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledS
         >>> print(chosen.notes[0])
         The module is a network of 50,000 trained parameters without convolutions, attention or recurrence.
     """
+    if facts.own is not None and facts.own.count > 1:
+        return own_alone(facts.own, budget)
     plan = plan_for(facts, total_steps)
     picks = in_order(plan, _picks(plan, facts, budget), total_steps)
     # one file can hold several of the picks
@@ -278,10 +284,15 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledS
     )
     chosen = with_room(chosen, total_steps) if plan.is_from_scratch else chosen
     moved = for_length(chosen, total_steps)
-    space, held = for_budget(moved, budget)
+    begun, begins = with_own_values(moved, facts.own)
+    if facts.own is not None:
+        begun = replace(begun, optimizers=(*begun.optimizers, own_branch(facts.own, budget)))
+    space, held = for_budget(begun, budget)
     notes = (
         f"The module is {plan.words}.",
         *_why_optimizers(picks, len(_suitable(plan, facts)), moved, budget),
+        *([] if facts.own is None else [_why_own(facts.own)]),
+        *begins,
         *_why_left_out(plan, facts),
         _why_schedules(schedules, home, budget),
         *_why_length(chosen, moved, total_steps),
@@ -290,6 +301,30 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledS
         *_beware(plan),
     )
     return SettledSpace(space, notes)
+
+
+def own_alone(own: OwnFacts, budget: float) -> SettledSpace:
+    """Return the space of a module with several optimizers: each stays its own, and its rate is moved.
+
+    Args:
+        own: The optimizers that the module came with.
+        budget: Cost of the search in full trainings.
+    """
+    branch = own_branch(own, budget)
+    space = Space("auto", (branch,), (Branch(OWN),), description="The module's own optimizers, with their rates moved")
+    each = ", ".join(f"{number} is {name}" for number, name in enumerate(own.names))
+    notes = [f"The module has {own.count} optimizers ({own.words}): they stay, and their learning rates are moved."]
+    if "+" in branch.name:
+        notes.append(f"One factor moves all of them, further ones each against the first ({each}).")
+    else:
+        notes.append(
+            f"A budget of {budget:g} trainings pays for one factor for all; from {EACH_FROM_BUDGET} on each has one."
+        )
+    return SettledSpace(space, tuple(notes))
+
+
+def _why_own(own: OwnFacts) -> str:
+    return f"Optimizer own: the module's own {own.words}, as it came and with its rates moved by up to a factor of 10."
 
 
 def _picks(plan: Plan, facts: ModelFacts, budget: float) -> tuple[Pick, ...]:
@@ -313,6 +348,7 @@ def is_suitable(info: OptimizerInfo, facts: ModelFacts) -> bool:
 
     Example:
         >>> from opttune.catalog.lookup import find_optimizer
+    from opttune.recipe import OWN
         >>> is_suitable(find_optimizer("muon"), ModelFacts(1_000, has_complex=True))
         False
     """

@@ -11,14 +11,20 @@ from opttune.catalog.info import Info, searched_fields
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.catalog.ranges import Search, SearchRange
 from opttune.recipe import is_number
-from opttune.space.model import Branch, Choice, Field, Fixed, Range, Scalar, Space
+from opttune.space.model import LR_FACTOR, Branch, Choice, Field, Fixed, Range, Scalar, Space
 from opttune.space.parse import LR_TIMES_WEIGHT_DECAY
 from opttune.yaml_text import inline_yaml
 
 HIGHEST_PLACE = 0.8
 """How far up its range, on the range's scale, a centre is moved at most, and as far down: draws must fall on both
 sides."""
-FROM_BUDGET = {LR_TIMES_WEIGHT_DECAY: 10, "gradient_clip_norm": 25, "accumulate_grad_batches": 25, "precision": 25}
+FROM_BUDGET = {
+    LR_FACTOR: 0,
+    LR_TIMES_WEIGHT_DECAY: 10,
+    "gradient_clip_norm": 25,
+    "accumulate_grad_batches": 25,
+    "precision": 25,
+}
 """Field -> least budget, for those that no row of the catalog holds; the others' is `Search.from_budget`."""
 OTHERS_FROM_BUDGET = 25
 """Least budget for a field that its row does not say to search."""

@@ -11,7 +11,10 @@ from typing import Any, get_args
 
 from opttune.catalog.ranges import SCALES, ScaleName
 from opttune.errors import SpaceError, shown
-from opttune.recipe import Groups, is_number
+from opttune.recipe import OWN, Groups, is_number
+
+LR_FACTOR = "lr_factor"
+"""The knob on the rates of a module's own optimizer; with several optimizers also the field that moves all of them."""
 
 Scalar = bool | int | float | str | None
 
@@ -238,6 +241,8 @@ Field = Range | Choice | Fixed
 class Branch:
     """An optimizer or a schedule with the fields that go with it.
 
+    That of several optimizers together carries the number of each in its fields (`own+adamw`: `0.lr_factor`, `1.lr`).
+
     Attributes:
         name: Its name in the catalog.
         fields: Name and field, in the order of the file.
@@ -249,6 +254,25 @@ class Branch:
     def get(self, name: str) -> Field | None:
         """Return the field of that name, or None."""
         return dict(self.fields).get(name)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the module's own optimizer, or all of several are."""
+        return all(name == OWN for name in self.name.split("+"))
+
+    @property
+    def rate_name(self) -> str:
+        """The field along which the learning rate varies: `lr`, or a factor on rates that are there."""
+        return LR_FACTOR if self.get(LR_FACTOR) is not None else "lr"
+
+    @property
+    def rate(self) -> Field | None:
+        """The field along which the learning rate varies; None where it does not."""
+        return self.get(self.rate_name)
+
+    def with_rate(self, field: Field) -> "Branch":
+        """Return a copy with another field in place of `rate`."""
+        return self.with_field(self.rate_name, field)
 
     def with_field(self, name: str, field: Field) -> "Branch":
         """Return a copy with another field in place of the one of that name."""
@@ -299,6 +323,19 @@ class Space:
                 raise SpaceError(f"space {self.name}: {name!r} is there twice as {what}.")
             seen.add(name)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether every optimizer is the module's own."""
+        return all(branch.is_own for branch in self.optimizers)
+
+    def schedules_of(self, optimizer: Branch) -> tuple[Branch, ...]:
+        """Return the schedules to choose from: beside others the module's own optimizer keeps its own."""
+        return (Branch(OWN),) if optimizer.is_own and not self.is_own else self.schedules
+
+    def training_of(self, optimizer: Branch) -> tuple[tuple[str, Field], ...]:
+        """Return the fields outside optimizer and schedule: none for the module's own optimizer beside others."""
+        return () if optimizer.is_own and not self.is_own else self.training
+
     def parameters(self) -> Iterator[tuple[str, Range | Choice]]:
         """Yield every field that varies, with its full name: `optimizer`, `adamw.lr`, `cosine.warmup_fraction`."""
         for kind, branches in (("optimizer", self.optimizers), ("schedule", self.schedules)):
@@ -329,11 +366,24 @@ class Space:
         """Return the mapping that a space file holds; parsing it gives the same space again."""
         return {
             **_given(description=self.description),
-            "optimizer": {branch.name: branch.to_dict() for branch in self.optimizers},
-            "schedule": {branch.name: branch.to_dict() for branch in self.schedules},
+            **_section("optimizer", self.optimizers),
+            **_section("schedule", self.schedules),
             **{name: field.to_dict() for name, field in self.training},
             "groups": self.groups.to_dict(),
         }
+
+
+def _section(kind: str, branches: tuple[Branch, ...]) -> dict[str, Any]:
+    names = branches[0].name.split("+")
+    if len(names) == 1:
+        return {kind: {branch.name: branch.to_dict() for branch in branches}}
+    # the fields of each part, without its number
+    whole = branches[0].to_dict()
+    parts = [
+        {name: {key.partition(".")[2]: value for key, value in whole.items() if key.startswith(f"{number}.")}}
+        for number, name in enumerate(names)
+    ]
+    return {f"{kind}s": parts, **{key: value for key, value in whole.items() if key == LR_FACTOR}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from opttune.catalog.info import Info, OptimizerInfo, OptionInfo, ScheduleInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.catalog.training import TRAINING_OPTIONS
 from opttune.errors import OpttuneError, RecipeError, SpaceError, UnknownNameError, one_of, shown
-from opttune.recipe import Groups, is_number
-from opttune.space.model import Branch, Choice, Field, FieldError, Fixed, Range, Scalar, Space
+from opttune.recipe import OWN, Groups, is_number
+from opttune.space.model import LR_FACTOR, Branch, Choice, Field, FieldError, Fixed, Range, Scalar, Space
 from opttune.yaml_text import Document, YamlTextError, inline_yaml, read_yaml
 
 LR_TIMES_WEIGHT_DECAY = "lr_times_weight_decay"
@@ -18,7 +18,10 @@ LR_TIMES_WEIGHT_DECAY = "lr_times_weight_decay"
 _RANGE_KEYS = ("low", "high", "log", "log_of_one_minus", "prior", "source")
 _CHOICE_KEYS = ("choices", "prior", "source")
 _TRAINING = {option.name: option for option in TRAINING_OPTIONS}
-_SECTIONS = ("description", "optimizer", "schedule", "groups", *_TRAINING)
+_SECTIONS = (
+    "description", "optimizer", "optimizers", LR_FACTOR, "schedule", "schedules", "groups", *_TRAINING
+)  # fmt: skip
+_FACTOR = OptionInfo(LR_FACTOR, 1.0, low=0, excluded="low")
 _FOLDERS = (Path(__file__).parents[1] / "search_spaces", Path(__file__).parents[2] / "search_spaces")
 
 
@@ -109,7 +112,7 @@ class _Parser:
 
     def space(self, name: str) -> Space:
         data = self.mapping((), self.document.data, "a space", _SECTIONS)
-        if "optimizer" not in data:
+        if "optimizer" not in data and "optimizers" not in data:
             self.fail(
                 (), "there is no `optimizer:`. Write `optimizer: {adamw: {lr: {low: 1e-4, high: 5e-4, log: true}}}`."
             )
@@ -119,21 +122,69 @@ class _Parser:
         training = tuple(
             (key, self.field((key,), value, _TRAINING[key])) for key, value in data.items() if key in _TRAINING
         )
+        optimizers = self.section(data, "optimizer", find_optimizer)
+        is_own = all(branch.is_own for branch in optimizers)
+        given = {"schedule": OWN if is_own else "constant"} if "schedules" not in data else {}
+        schedules = self.section({**given, **data}, "schedule", find_schedule)
+        self.check_own(optimizers, schedules)
         return Space(
             name=name,
-            optimizers=self.branches("optimizer", data["optimizer"], find_optimizer),
-            schedules=self.branches("schedule", data.get("schedule", "constant"), find_schedule),
+            optimizers=optimizers,
+            schedules=schedules,
             training=training,
             groups=self.groups(data.get("groups", {})),
             description=description,
         )
 
-    def branches(self, section: str, data: object, find: Callable[[str], Info]) -> tuple[Branch, ...]:
+    def section(self, data: dict[str, Any], kind: str, find: Callable[[str], Info]) -> tuple[Branch, ...]:
+        """Return the branches of `optimizer:`, or the one of `optimizers:`, a list with an entry for each."""
+        several = f"{kind}s"
+        if several not in data:
+            if kind == "optimizer" and LR_FACTOR in data:
+                self.fail((LR_FACTOR,), f"{LR_FACTOR} belongs to `optimizers:`, a list for several of them.")
+            return self.branches((kind,), data[kind], find)
+        if kind in data:
+            self.fail((several,), f"{kind} and {several} exclude each other; keep one of them.")
+        entries = data[several]
+        if not isinstance(entries, list) or len(entries) < 2:
+            self.fail((several,), f"{several} must be a list with an entry for each optimizer, got {shown(entries)}.")
+        fields: list[tuple[str, Field]] = []
+        names = []
+        for number, entry in enumerate(entries):
+            branches = self.branches((several, str(number)), entry, find)
+            if len(branches) > 1:
+                self.fail((several,), f"{several}: entry {number} must be one {kind}, got {shown(list(entry))}.")
+            names.append(branches[0].name)
+            fields += [(f"{number}.{key}", field) for key, field in branches[0].fields]
+        if kind == "optimizer" and LR_FACTOR in data:
+            fields.insert(0, (LR_FACTOR, self.field((LR_FACTOR,), data[LR_FACTOR], _FACTOR)))
+        return (Branch("+".join(names), tuple(fields)),)
+
+    def check_own(self, optimizers: tuple[Branch, ...], schedules: tuple[Branch, ...]) -> None:
+        """Refuse the module's own schedule where an optimizer that is not its own would follow it."""
+        for schedule in schedules:
+            names = schedule.name.split("+")
+            for optimizer in optimizers:
+                owners = optimizer.name.split("+")
+                if len(names) not in (1, len(owners)):
+                    self.fail(
+                        ("schedules",), f"there must be {len(owners)} schedules, one an optimizer, got {len(names)}."
+                    )
+                pairs = zip(owners, names if len(names) > 1 else names * len(owners), strict=True)
+                if any(name == OWN != owner for owner, name in pairs):
+                    self.fail(
+                        ("schedule",),
+                        f"schedule own is that of the module's own optimizer, got optimizer {optimizer.name}. Beside "
+                        "others own keeps its schedule by itself; leave it out here.",
+                    )
+
+    def branches(self, path: tuple[str, ...], data: object, find: Callable[[str], Info]) -> tuple[Branch, ...]:
         if isinstance(data, str):
             data = {data: None}
         if not isinstance(data, dict) or not data:
-            self.fail((section,), f"{section} must be a name or a mapping of names to fields, got {shown(data)}.")
-        return tuple(self.branch((section, name), fields, find) for name, fields in data.items())
+            what = ".".join(path)
+            self.fail(path, f"{what} must be a name or a mapping of names to fields, got {shown(data)}.")
+        return tuple(self.branch((*path, name), fields, find) for name, fields in data.items())
 
     def branch(self, path: tuple[str, ...], data: object, find: Callable[[str], Info]) -> Branch:
         name = path[-1]

@@ -1,13 +1,14 @@
 """A space and an Optuna trial -> a recipe."""
 
+from collections.abc import Callable
 from typing import Any
 
 import optuna
 
 from opttune.catalog.info import Info, OptionInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
-from opttune.recipe import Part, Recipe, Value
-from opttune.space.model import Branch, Choice, Field, Fixed, Range, Scalar, Space
+from opttune.recipe import Groups, Part, Recipe, Value
+from opttune.space.model import LR_FACTOR, Branch, Choice, Field, Fixed, Range, Scalar, Space
 from opttune.space.parse import LR_TIMES_WEIGHT_DECAY
 
 
@@ -28,12 +29,12 @@ def sample_recipe(space: Space, trial: optuna.trial.BaseTrial) -> Recipe:
         'adamw'
     """
     optimizer = _choose_branch(trial, "optimizer", space.optimizers)
-    schedule = _choose_branch(trial, "schedule", space.schedules)
-    training: dict[str, Any] = {n: _ask(trial, n, field) for n, field in training_fields(space, optimizer.name)}
+    schedule = _choose_branch(trial, "schedule", space.schedules_of(optimizer))
+    training: dict[str, Any] = {n: _ask(trial, n, field) for n, field in training_fields(space, optimizer)}
     return Recipe(
         optimizer=_ask_optimizer(trial, optimizer),
-        schedule=Part(schedule.name, _pack(_ask_fields(trial, schedule), find_schedule(schedule.name))),
-        groups=space.groups,
+        schedule=Part.join(_parts(schedule, _ask_fields(trial, schedule), find_schedule)),
+        groups=Groups() if optimizer.is_own else space.groups,
         **training,
     )
 
@@ -49,11 +50,13 @@ def default_parameters(space: Space, index: int) -> dict[str, Scalar]:
         The values that `sample_recipe` asks for, by parameter name: of that optimizer, of the first schedule and of
         the fields outside both.
     """
-    optimizer, schedule = space.optimizers[index], space.schedules[0]
+    optimizer = space.optimizers[index]
+    schedules = space.schedules_of(optimizer)
+    schedule = schedules[0]
     chosen: dict[str, Scalar] = {}
     if len(space.optimizers) > 1:
         chosen["optimizer"] = optimizer.name
-    if len(space.schedules) > 1:
+    if len(schedules) > 1:
         chosen["schedule"] = schedule.name
     for name, field in open_fields(space, optimizer, schedule):
         chosen[field.optuna_name(name)] = field.to_optuna(field.centre)
@@ -69,26 +72,40 @@ def open_fields(space: Space, optimizer: Branch, schedule: Branch) -> list[tuple
     """Return the fields that vary with an optimizer and a schedule, each with its full name."""
     fields = [(f"{branch.name}.{name}", field) for branch in (optimizer, schedule) for name, field in branch.fields]
     return [
-        (name, field)
-        for name, field in (*fields, *training_fields(space, optimizer.name))
-        if not isinstance(field, Fixed)
+        (name, field) for name, field in (*fields, *training_fields(space, optimizer)) if not isinstance(field, Fixed)
     ]
 
 
-def training_fields(space: Space, optimizer: str) -> tuple[tuple[str, Field], ...]:
+def training_fields(space: Space, optimizer: Branch) -> tuple[tuple[str, Field], ...]:
     """Return the fields outside optimizer and schedule; an optimizer that bounds its own steps has no clipping."""
-    unasked = {"gradient_clip_norm"} if find_optimizer(optimizer).own_clipping else set()
-    return tuple((name, field) for name, field in space.training if name not in unasked)
+    unasked = {"gradient_clip_norm"} if find_optimizer(optimizer.name).own_clipping else set()
+    return tuple((name, field) for name, field in space.training_of(optimizer) if name not in unasked)
 
 
 def _ask_optimizer(trial: optuna.trial.BaseTrial, branch: Branch) -> Part:
-    info = find_optimizer(branch.name)
     fields = _ask_fields(trial, branch)
-    lr = fields.setdefault("lr", info.options[0].default)
-    if LR_TIMES_WEIGHT_DECAY in fields:
-        product = fields.pop(LR_TIMES_WEIGHT_DECAY)
-        fields["weight_decay"] = float(product or 0) / float(lr or 1)  # type: ignore[arg-type]
-    return Part(branch.name, _pack(fields, info))
+    is_joined = "+" in branch.name
+    factor = float(fields.pop(LR_FACTOR) or 1) if is_joined and LR_FACTOR in fields else 1.0  # type: ignore[arg-type]
+    return Part.join([_with_rate(part, factor) for part in _parts(branch, fields, find_optimizer)])
+
+
+def _parts(branch: Branch, fields: dict[str, Value], find: Callable[[str], Info]) -> list[Part]:
+    """Return the part for each optimizer."""
+    names = branch.name.split("+")
+    if len(names) == 1:
+        return [Part(branch.name, _pack(fields, find(branch.name)))]
+    numbered = [
+        {key.partition(".")[2]: value for key, value in fields.items() if key.startswith(f"{number}.")}
+        for number in range(len(names))
+    ]
+    return [Part(name, _pack(own, find(name))) for name, own in zip(names, numbered, strict=True)]
+
+
+def _with_rate(part: Part, factor: float) -> Part:
+    """Return a part that says its rate, times a factor that all optimizers share."""
+    option = find_optimizer(part.name).options[0]
+    rate = part.get(option.name, option.default)
+    return part.replaced(**{option.name: rate if factor == 1 else float(rate or 0) * factor})  # type: ignore[arg-type]
 
 
 def _choose_branch(trial: optuna.trial.BaseTrial, kind: str, branches: tuple[Branch, ...]) -> Branch:
@@ -125,6 +142,9 @@ def _ask_range(trial: optuna.trial.BaseTrial, name: str, field: Range) -> Scalar
 def _pack(fields: dict[str, Value], info: Info) -> dict[str, Value]:
     """Put `beta1` and `beta2` back into `betas`; options that no field touches are left to the catalog."""
     packed: dict[str, Value] = {}
+    if LR_TIMES_WEIGHT_DECAY in fields:
+        product, lr = fields[LR_TIMES_WEIGHT_DECAY], fields.get("lr", info.options[0].default)
+        fields = {**fields, "weight_decay": float(product or 0) / float(lr or 1)}  # type: ignore[arg-type]
     for option in info.options:
         given = [name for name in option.fields if name in fields]
         if given and isinstance(option.default, tuple):

@@ -6,9 +6,10 @@ from typing import Any
 
 from opttune.catalog.lookup import find_optimizer
 from opttune.errors import UnsuitableOptimizerError
-from opttune.space.auto import ModelFacts, choose_space, is_suitable
+from opttune.space.auto import ModelFacts, choose_space, is_suitable, own_alone
 from opttune.space.fit import for_budget, for_length
 from opttune.space.model import Choice, Field, Fixed, Range, Scalar, SettledSpace, Space
+from opttune.space.own import fit_own, with_own_values
 from opttune.space.parse import load_space
 
 _CLIP = "gradient_clip_norm"
@@ -66,7 +67,8 @@ def settle(
     if shipped:
         settled = _fitted(shipped, facts, total_steps, budget)
         settled = replace(settled, space=without_trainer_settings(settled.space, trainer))
-    settled = _suited(settled, facts)
+    space, left_out = fit_own(settled.space, facts.own, budget)
+    settled = _suited(SettledSpace(space, (*settled.notes, *left_out)), facts)
     return with_earlier_best(settled, earlier) if earlier else settled
 
 
@@ -118,9 +120,13 @@ def with_earlier_best(settled: SettledSpace, earlier: Sequence[EarlierBest]) -> 
 def _fitted(shipped: str, facts: ModelFacts, total_steps: int, budget: float) -> SettledSpace:
     if shipped == "auto":
         return choose_space(facts, total_steps, budget)
-    space, held = for_budget(for_length(load_space(shipped), total_steps), budget)
+    requested = load_space(shipped)
+    if requested.is_own and facts.own is not None and facts.own.count > 1:
+        return own_alone(facts.own, budget)
+    fitted, begins = with_own_values(for_length(requested, total_steps), facts.own)
+    space, held = for_budget(fitted, budget)
     notes = (f"held for a budget of {budget:g}: {'; '.join(map(str, held))}",) if held else ()
-    return SettledSpace(space, notes)
+    return SettledSpace(space, (*begins, *notes))
 
 
 def _suited(settled: SettledSpace, facts: ModelFacts) -> SettledSpace:

@@ -1,5 +1,6 @@
 """The trainings that one Optuna study holds: which process has claimed which, and what is saved of each."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -99,11 +100,20 @@ class TrialStore:
         self._hold(trial_id)
         return optuna.Trial(self._study, trial_id)
 
+    def begin(self, parameters: Mapping[str, Any]) -> optuna.Trial:
+        """Return a new trial with these parameters."""
+        trial_id = self._add_waiting(parameters)
+        self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        self._hold(trial_id)
+        return optuna.Trial(self._study, trial_id)
+
     def repeat(self, number: int) -> None:
         """Add a trial with the parameters of another one, which waits to be asked for."""
-        fixed = {"fixed_params": self._storage.get_trial(self._trial_id(number)).params}
-        waiting = create_trial(state=TrialState.WAITING, system_attrs=fixed)
-        self._storage.create_new_trial(self._study_id, template_trial=waiting)
+        self._add_waiting(self._storage.get_trial(self._trial_id(number)).params)
+
+    def _add_waiting(self, parameters: Mapping[str, Any]) -> int:
+        waiting = create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": dict(parameters)})
+        return self._storage.create_new_trial(self._study_id, template_trial=waiting)
 
     def add(self, job: TrainingJob) -> None:
         """Add a training that waits to be claimed."""

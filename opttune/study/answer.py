@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
-from opttune.job import Role
 from opttune.outcome import Outcome
 from opttune.recipe import Recipe
 from opttune.study.config import SearchConfig, recipe_call
 from opttune.study.diagnostics import edge_warnings, stability
 from opttune.study.frozen_study import FrozenStudy
 from opttune.study.guard_rules import silenced
-from opttune.study.selection import is_better, luck_warning
+from opttune.study.selection import baseline_record, luck_warning
 from opttune.trial_record import TrialRecord
 from opttune.yaml_text import write_yaml
 
@@ -22,7 +21,7 @@ class Answer:
 
     Attributes:
         config: What the search was told.
-        best: The trial with the best value; None where none finished with a value.
+        best: The best trial, or the baseline where none beats it; None where no trial finished with a value.
         baseline: The outcome of the user's own optimizer; None where it was not trained.
         replaced: That optimizer, in words.
         warnings: What to know before the recipe is used, one sentence each.
@@ -39,7 +38,7 @@ class Answer:
 
     @property
     def recipe(self) -> Recipe | None:
-        """The best trial's recipe."""
+        """The best recipe: `own` where nothing beats the module as it came."""
         return self.best.recipe if self.best else None
 
     @property
@@ -60,7 +59,9 @@ class Answer:
     @property
     def trial(self) -> str:
         """The best trial, in words; empty without one."""
-        return "" if self.best is None else f"trial {self.best.number}"
+        if self.best is None:
+            return ""
+        return "the module as it came" if self.best.is_baseline else self.best.words
 
     @property
     def baseline_words(self) -> str:
@@ -99,19 +100,19 @@ def answer_of(study: FrozenStudy) -> Answer:
 
 
 def _guard_warnings(study: FrozenStudy) -> list[str]:
-    baseline = next((run for run in study.runs if run.role is Role.BASELINE), None)
-    return list(silenced(study.records, baseline).values())
+    return list(silenced(study.records, baseline_record(study.records, study.runs)).values())
 
 
 def _warnings(study: FrozenStudy, best: TrialRecord) -> list[str]:
-    config, baseline = study.config, study.baseline
+    config = study.config
+    if best.is_baseline:
+        return [
+            f"no recipe beats the module as it came ({config.monitor} {_shown(best.value)} with "
+            f"{study.origin.replaced}), so that best_recipe.yaml keeps its own optimizer. Give a new search "
+            "(--study NAME) a larger budget, which opens more of the space, or a space of your own."
+        ]
     found = edge_warnings(best.recipe, study.space) if best.recipe else []
     found += filter(None, [luck_warning(study.records, best, config.monitor, config.mode)])
-    if baseline is not None and not is_better(best.value, baseline.value, config.mode):
-        found.append(
-            f"no recipe beats the baseline ({config.monitor} {_shown(baseline.value)}): give a new search "
-            "(--study NAME) a larger budget, which opens more of the space, or a space of your own."
-        )
     return found
 
 

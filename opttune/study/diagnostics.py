@@ -47,8 +47,7 @@ def stability(records: Sequence[TrialRecord]) -> list[str]:
 
 
 def _lr(record: TrialRecord) -> float:
-    lr = record.recipe.optimizer["lr"] if record.recipe else 0.0
-    return float(lr) if isinstance(lr, int | float) else 0.0
+    return record.rate or 0.0
 
 
 def _fields_of(best: Recipe, space: Space) -> list[tuple[str, Field]]:

@@ -8,8 +8,7 @@ from typing import Any
 import optuna
 
 from opttune.errors import InputError
-from opttune.job import Role
-from opttune.outcome import Outcome
+from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.space.model import SettledSpace, Space
 from opttune.storages.find_study import StudyLocation, find_study
@@ -17,7 +16,7 @@ from opttune.storages.records import ANSWERED, CONFIRMED, ORIGIN, PARENT_KEY, SP
 from opttune.storages.study_store import StudyStore
 from opttune.study.config import SearchConfig, read_mode
 from opttune.study.metadata import StudyMetadata
-from opttune.study.selection import best_record, expected_values
+from opttune.study.selection import baseline_record, best_of, expected_values
 from opttune.trial_record import TrialRecord
 
 
@@ -69,12 +68,14 @@ class FrozenStudy:
     @property
     def baseline(self) -> Outcome | None:
         """What the module reached with its own optimizer; None where it was not tried, or has not ended."""
-        return next((run.outcome for run in self.runs if run.role is Role.BASELINE), None)
+        found = baseline_record(self.records, self.runs)
+        outcome = None if found is None else found.outcome
+        return None if outcome is None or outcome.reason is StopReason.OUTRANKED else outcome
 
     @property
     def best(self) -> TrialRecord | None:
-        """The trial with the best value; None where none finished with one."""
-        return best_record(self.records, self.config.mode)
+        """The best trial, or the baseline where none beats it; None where no trial finished with a value."""
+        return best_of(self.records, baseline_record(self.records, self.runs), self.config.mode)
 
     @property
     def ranked(self) -> list[TrialRecord]:

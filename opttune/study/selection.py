@@ -8,12 +8,13 @@ average disappointment of those, a correction of the same kind without a prior. 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 from math import inf, isfinite
 from statistics import fmean
 
 from opttune.errors import InputError
+from opttune.recipe import Recipe
 from opttune.trial_record import TrialRecord
 
 
@@ -82,11 +83,24 @@ def expected_values(records: Sequence[TrialRecord], mode: str) -> dict[int, floa
         Number -> value.
     """
     own = {record.number: record.value for record in records if record.value is not None}
-    replicated = [record for record in records if record.replicates]
-    means = {record.number: mean for record in replicated if (mean := _mean(record, mode)) is not None}
-    disappointments = [mean - own[number] for number, mean in means.items() if isfinite(mean)]
-    shift = fmean(disappointments or [0.0])
+    means = _means(records, mode)
+    shift = _disappointment(records, mode)
     return {number: means.get(number, value + shift) for number, value in own.items()}
+
+
+def _means(records: Sequence[TrialRecord], mode: str) -> dict[int, float]:
+    return {one.number: mean for one in records if one.replicates and (mean := _mean(one, mode)) is not None}
+
+
+def _disappointment(records: Sequence[TrialRecord], mode: str) -> float:
+    """Return by how much the means of the re-evaluated trials differ from their values, on average."""
+    means = _means(records, mode)
+    lost = [
+        means[one.number] - one.value
+        for one in records
+        if one.value is not None and isfinite(means.get(one.number, inf))
+    ]
+    return fmean(lost or [0.0])
 
 
 def best_record(records: Sequence[TrialRecord], mode: str) -> TrialRecord | None:
@@ -96,6 +110,40 @@ def best_record(records: Sequence[TrialRecord], mode: str) -> TrialRecord | None
         return None
     number = (min if mode == "min" else max)(expected, key=expected.__getitem__)
     return next(record for record in records if record.number == number)
+
+
+def baseline_record(records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> TrialRecord | None:
+    """Return the training of the module as it came: a run of its own, or one of the trials; None before it has begun.
+
+    Args:
+        records: All trials.
+        runs: All auxiliary runs.
+    """
+    found = next((one for one in (*runs, *records) if one.is_baseline), None)
+    return None if found is None else replace(found, recipe=Recipe.as_it_came())
+
+
+def best_of(records: Sequence[TrialRecord], baseline: TrialRecord | None, mode: str) -> TrialRecord | None:
+    """Return what a search hands out: the best trial, or the module as it came where no trial beats it.
+
+    A trial must be better in expectation, and not worse on the search's own seed.
+
+    Args:
+        records: All trials.
+        baseline: The training of the module as it came; None where there is none.
+        mode: `min` or `max`.
+
+    Returns:
+        A trial, or the baseline's record; None if no trial has finished.
+    """
+    best = best_record(records, mode)
+    if best is None or baseline is None or baseline.value is None or best.is_baseline:
+        return best
+    expected = expected_values(records, mode)
+    own = expected.get(baseline.number) if baseline.auxiliary is None else None
+    own = baseline.value + _disappointment(records, mode) if own is None else own
+    beats = is_better(expected[best.number], own, mode) and not is_better(baseline.value, best.value, mode)
+    return best if beats else baseline
 
 
 def is_better(value: float | None, than: float | None, mode: str) -> bool:
@@ -108,7 +156,7 @@ def is_better(value: float | None, than: float | None, mode: str) -> bool:
 def luck_warning(records: Sequence[TrialRecord], best: TrialRecord, monitor: str, mode: str) -> str:
     """Return a sentence if the trial with the best value is not the one handed out; else an empty string."""
     luckiest = top_candidates(records, 1, mode)[0]
-    if luckiest.number == best.number:
+    if luckiest.number == best.number or best.is_baseline:
         return ""
     return (
         f"trial {luckiest.number} had the best {monitor} on the search's seed ({luckiest.value:.5g}), but "

@@ -6,7 +6,7 @@ from math import log10
 from opttune.guard.steps import StepRecord
 from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome
-from opttune.recipe import Recipe
+from opttune.recipe import OWN, Recipe
 from opttune.tracking.study_run import StudyRun
 from opttune.tracking.thinning import Thinning
 
@@ -132,6 +132,17 @@ def cost_metrics(outcome: Outcome, seconds: float) -> dict[str, float]:
     return {"cost/seconds": seconds, **rate, "cost/optimizer_state_bytes": float(outcome.state_bytes)}
 
 
+def short_rate(recipe: Recipe) -> str:
+    """Return the learning rate in few characters: `3.1e-4`, or `x2` for one moved from where the module has it."""
+    optimizers = recipe.optimizer.split()
+    rates = [f"x{(one.rate or 1):.2g}" if one.name == OWN else _short(one.rate) for one in optimizers]
+    return ",".join(rates)
+
+
+def _short(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:.1e}".replace("e-0", "e-").replace("e+0", "e+")
+
+
 def short_name(prefix: str, recipe: Recipe) -> str:
     """Return a prefix, the optimizer and its learning rate, in the 20 characters of MLflow's column.
 
@@ -140,6 +151,6 @@ def short_name(prefix: str, recipe: Recipe) -> str:
         >>> short_name("#12", Recipe(Part("schedule_free_adamw", {"lr": 3.14e-4})))
         '#12 schedule_ 3.1e-4'
     """
-    lr = f"{recipe.optimizer['lr']:.1e}".replace("e-0", "e-").replace("e+0", "e+")
+    lr = short_rate(recipe)
     room = max(1, _WIDTH - len(prefix) - len(lr) - 2)
     return f"{prefix} {recipe.optimizer.name[:room]} {lr}"

@@ -1,34 +1,31 @@
-"""Put a recipe in place of a module's own optimizer and schedule, for one fit.
+"""Put a recipe in place of a module's own optimizers and schedules, for one fit.
 
 `configure_optimizers` is bound on the instance in the `setup` hook and runs when the Trainer asks for it, because
-the number of optimizer steps is not known before. After the fit the module is unchanged.
+the number of optimizer steps is not known before. After the fit the module is unchanged. A recipe that keeps the
+module's own optimizers and schedules binds nothing.
+
+A step is what the Trainer counts in `global_step`: under automatic optimization a step of the one optimizer, under
+manual optimization a step of any. There each schedule is moved with the steps of its own optimizer to where the
+training is: `global_step` as a share of the full length.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from types import MethodType
 from typing import Any
 
-from opttune.build.late_groups import LateGroups, follow_groups, is_late, late_groups
 from opttune.build.module_facts import has_sparse_gradients
-from opttune.build.optimizer import (
-    build_optimizer,
-    describe_groups,
-    first_full_rate,
-    groups_for,
-    groups_table,
-    refuse_unless,
-)
-from opttune.build.schedule import Mode, multiplier, scheduler_config
-from opttune.catalog.check import check_recipe, with_defaults
+from opttune.build.optimizer import describe_optimizers, groups_table, refuse_unless
+from opttune.build.schedule import Mode
+from opttune.catalog.check import check_recipe
 from opttune.catalog.lookup import find_optimizer, find_schedule
-from opttune.errors import InputError, ModelError, RecipeError
+from opttune.errors import InputError, ModelError, RecipeError, UnsuitableOptimizerError
 from opttune.recipe import Recipe
 from opttune.trainer.hooks import ReplacedHook
-from opttune.trainer.internals import batch_norm_epochs
 from opttune.trainer.namespaces import AnyCallback
-from opttune.training.own_optimizer import OwnOptimizer, ask_own_optimizer, is_overridden
-from opttune.training.rates import RateCheck
+from opttune.training.attached import AttachedOptimizer, recorded, state_problem
+from opttune.training.length import count_steps, varies_accumulation
+from opttune.training.own_optimizer import OwnConfiguration, ask_own_optimizers, describe, is_overridden
 
 _KEY = "opttune.recipe"
 _HOOKS = ("configure_optimizers", "lr_scheduler_step", "lr_schedulers")
@@ -48,8 +45,8 @@ class RecipeAttacher(AnyCallback):
 
     Attributes:
         recipe: The settings in use. Where the Trainer sets clipping or accumulation itself, its values are kept.
-        own: The module's own optimizer, once the fit has begun.
-        groups: Table of the new optimizer's parameter groups in Markdown, once the fit has begun.
+        own: What the module came with, once the fit has begun.
+        groups: Table of the optimizers' parameter groups in Markdown, once the fit has begun.
         notes: Fields of the recipe that are not used, and why; one sentence each.
         module_notes: What of the module is replaced beside its optimizer; one sentence each.
     """
@@ -57,22 +54,17 @@ class RecipeAttacher(AnyCallback):
     def __init__(self, recipe: Recipe, monitor: str = "val_loss", mode: Mode = "min", is_strict: bool = False) -> None:
         super().__init__()
         check_recipe(recipe)
-        self._info = find_optimizer(recipe.optimizer.name)
         self._monitor, self._mode, self._is_strict = monitor, mode, is_strict
         self.recipe = recipe
-        self.own: OwnOptimizer | None = None
+        self.own: OwnConfiguration | None = None
         self.groups = ""
         self.notes: list[str] = []
         self.module_notes: list[str] = []
         self._asked_for = recipe
-        self._curve_steps = 0
-        self._group_options: list[dict[str, Any]] = []
+        self._attached: tuple[AttachedOptimizer, ...] = ()
         self._trainer_settings: list[tuple[str, Any]] = []
         self._bound: list[ReplacedHook] = []
-        self._scheduler: Any = None
-        self._late: LateGroups | None = None
-        self._rates: RateCheck | None = None
-        self._watching: Any = None
+        self._watching: list[Any] = []
         self._loaded: dict[str, Any] | None = None
         self._first_step = 0
         self._metric_before: Any = None
@@ -83,28 +75,47 @@ class RecipeAttacher(AnyCallback):
         """The module's own optimizer in words; empty before the fit."""
         return self.own.words if self.own else ""
 
+    @property
+    def change(self) -> str:
+        """What the recipe changes, in words."""
+        if self.recipe.is_as_it_came:
+            return f"{self.replaced} stays as it came"
+        if self._keeps_all:
+            return f"{self.replaced} stays, moved by {self.recipe.optimizer}"
+        return f"replaced {self.replaced} by {self.recipe}"
+
+    @property
+    def _keeps_all(self) -> bool:
+        """Whether optimizers and schedules are the module's own."""
+        return find_optimizer(self.recipe.optimizer.name).is_own and find_schedule(self.recipe.schedule.name).is_own
+
     def bind(self, module: Any) -> None:
         """Bind the recipe's `configure_optimizers` on a module, and the hooks of its schedule, unless it is done.
 
         A module without `configure_optimizers` needs this before `trainer.fit`: a Trainer refuses it before any hook
         is called.
         """
-        if self._bound:
+        if self._bound or self._keeps_all:
             return
         own, own_step, own_schedulers = (getattr(module, name) for name in _HOOKS)
 
-        def configure_optimizers(module: Any) -> dict[str, Any]:
-            return self._configure(module, ask_own_optimizer(own))
+        def configure_optimizers(module: Any) -> Any:
+            return self._configure(module, ask_own_optimizers(module, own))
 
         def lr_scheduler_step(module: Any, scheduler: Any, metric: Any) -> None:
-            if scheduler is not self._scheduler:
+            attached = self._attached_of(scheduler)
+            if attached is None:
                 own_step(scheduler, metric)
             elif metric is None or not self._follows_validations:
-                self._step_schedule(*([] if metric is None else [metric]))
+                attached.step_schedule(*([] if metric is None else [metric]))
 
         def lr_schedulers(module: Any) -> Any:
-            found = own_schedulers()
-            return _ReadOnly(found) if found is not None and found is self._scheduler else found
+            if module.automatic_optimization:
+                found = own_schedulers()
+                return _ReadOnly(found) if self._attached_of(found) is not None else found
+            # as many as the module itself has made, each in its place
+            schedulers = [self._in_place_of(config["scheduler"]) for config in self.own.schedulers] if self.own else []
+            return schedulers if len(schedulers) > 1 else next(iter(schedulers), None)
 
         hooks: tuple[Callable[..., Any], ...] = (configure_optimizers, lr_scheduler_step, lr_schedulers)
         self._bound = [
@@ -117,15 +128,18 @@ class RecipeAttacher(AnyCallback):
             return
         refuse_untunable(trainer, pl_module)
         self._loaded, self._follows_validations, self._has_stepped = None, False, False
+        self.own, self._attached = None, ()
         self._configure_trainer(trainer, pl_module)
-        is_own = is_overridden(type(pl_module), "lr_scheduler_step")
-        self.module_notes = [_REPLACED_STEP.format(type(pl_module).__name__)] if is_own else []
+        is_own = is_overridden(type(pl_module), "lr_scheduler_step") and pl_module.automatic_optimization
+        is_replaced = is_own and not find_schedule(self.recipe.schedule.name).is_own
+        self.module_notes = [_REPLACED_STEP.format(type(pl_module).__name__)] if is_replaced else []
         self.bind(pl_module)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Note the optimizer, where its curve began, and whether validations step it."""
+        """Note the optimizers, where their curves began, and whether validations step them."""
         checkpoint[_KEY] = {
-            "optimizer": self._info.name,
+            "optimizer": self.recipe.optimizer.name,
+            "optimizers": recorded(self._attached),
             "first_step": self._first_step,
             "follows_validations": self._follows_validations,
         }
@@ -136,35 +150,28 @@ class RecipeAttacher(AnyCallback):
         self._follows_validations = bool(checkpoint.get(_KEY, {}).get("follows_validations"))
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Refuse the checkpoint of another optimizer.
+        """Take a module's own optimizers as they are, and refuse the checkpoint of others.
 
         Raises:
-            InputError: Its state cannot be loaded into the recipe's optimizer.
+            InputError: The state of a checkpoint cannot be loaded into the recipe's optimizers.
         """
+        if self._keeps_all:
+            self._take_own(trainer, pl_module)
         is_loaded_later = trainer.strategy.restore_checkpoint_after_setup
         if self._loaded is None and trainer.ckpt_path is not None and not is_loaded_later:
             # no hook is called for a checkpoint of weights alone
             self._loaded = {}
         if self._loaded is not None:
-            refuse_other_checkpoint(self._loaded, trainer.optimizers[0], self.recipe, self.replaced)
+            self._refuse_other_checkpoint(self._loaded)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """In a resumed run, apply this fit's recipe and length from the current step on."""
-        optimizer = trainer.optimizers[0]
-        if self._loaded is not None and not find_schedule(self.recipe.schedule.name).follows_monitor:
-            # the checkpoint has restored the options and the rate of the recipe and length that it was saved with
-            factor = multiplier(self.recipe.schedule, self._curve_steps)(self._scheduler.last_epoch)
-            moved = self._group_options[0]["lr"] / (optimizer.param_groups[0]["initial_lr"] or 1.0)
-            for group in late_groups(optimizer):
-                group["initial_lr"] *= moved
-                group["lr"] = group["initial_lr"] * factor
-            for group, options in zip(optimizer.param_groups, self._group_options, strict=False):
-                group.update(options, initial_lr=options["lr"], lr=options["lr"] * factor)
-        follow_groups(self._scheduler)
+        for attached in self._attached:
+            attached.begin(is_resumed=self._loaded is not None)
+            if attached.scheduler is not None:
+                hook = _AfterStep(self, trainer, attached, moves=not pl_module.automatic_optimization)
+                self._watching.append(attached.optimizer.register_step_post_hook(hook))
         self._loaded = None
-        if self._rates is not None:
-            self._rates.begin()
-        self._watching = optimizer.register_step_post_hook(lambda *_: self._check_rates(trainer))
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Put groups that were added on the recipe's curve, and look for sparse gradients at the first step.
@@ -175,27 +182,29 @@ class RecipeAttacher(AnyCallback):
         if not self._has_stepped:
             self._has_stepped = True
             self._look_for_sparse_gradients(trainer, optimizer)
-        if self._late is not None and self._is_in_charge(trainer):
-            self._late.settle()
+        for attached in self._attached:
+            if attached.optimizer is optimizer and self._is_in_charge(trainer, attached):
+                attached.settle_groups()
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Note the metric before the validation."""
         self._metric_before = trainer.callback_metrics.get(self._monitor)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Step a schedule that follows the metric, if the validation has logged it."""
+        """Step the schedules that follow the metric, if the validation has logged it."""
         metric = trainer.callback_metrics.get(self._monitor)
-        if not find_schedule(self.recipe.schedule.name).follows_monitor or metric is None:
-            return
         is_fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
-        if is_fitting and metric is not self._metric_before and self._is_in_charge(trainer):
-            self._follows_validations = True
-            self._step_schedule(metric)
+        if metric is None or not is_fitting or metric is self._metric_before:
+            return
+        for attached in self._attached:
+            if attached.follows_monitor and self._is_in_charge(trainer, attached):
+                self._follows_validations = True
+                attached.step_schedule(metric)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Look for hooks that have set the rate since the last step."""
-        if self._is_strict:
-            self._check_rates(trainer)
+        for attached in self._attached if self._is_strict else ():
+            self._check_rates(trainer, attached)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Restore the module's own hooks."""
@@ -207,10 +216,13 @@ class RecipeAttacher(AnyCallback):
 
     def _look_for_sparse_gradients(self, trainer: Any, optimizer: Any) -> None:
         """Find those of embeddings that are no layers of torch's: they show only now."""
+        attached = next((one for one in self._attached if one.optimizer is optimizer), None)
+        if attached is None or attached.info.is_own:
+            return
         for group in optimizer.param_groups:
             if not any(parameter.grad is not None and parameter.grad.is_sparse for parameter in group["params"]):
                 continue
-            refuse_unless(self._info.takes_sparse, self._info, "has sparse gradients", "takes_sparse")
+            refuse_unless(attached.info.takes_sparse, attached.info, "has sparse gradients", "takes_sparse")
             if group.get("weight_decay"):
                 raise ModelError(
                     "the model has sparse gradients, which take no weight decay: set weight_decay to 0 (in a space "
@@ -220,46 +232,93 @@ class RecipeAttacher(AnyCallback):
                 self._trainer_settings.append(("gradient_clip_val", trainer.gradient_clip_val))
                 trainer.gradient_clip_val = None
 
-    def _configure(self, module: Any, own: OwnOptimizer) -> dict[str, Any]:
+    def _configure(self, module: Any, own: OwnConfiguration) -> Any:
+        """Return what Lightning takes from `configure_optimizers`."""
         trainer = module.trainer
         loaded = None if self._loaded is None else self._loaded.get(_KEY, {})
         # a further fit of the same Trainer has one curve over the steps that are still to come
         self._first_step = trainer.global_step if loaded is None else loaded.get("first_step", 0)
-        self._curve_steps = max(1, count_steps(trainer) - self._first_step)
+        curve_steps = max(1, count_steps(trainer) - self._first_step)
+        refuse_unless_own_fits(self.recipe, module, own)
         # parameters that the module's own optimizer leaves out stay untrained, such as a frozen backbone
-        optimizer = build_optimizer(self.recipe, module, self._curve_steps, own.groups)
-        names = with_defaults(self.recipe.optimizer, self._info)
-        self._group_options = [
-            {name: group[name] for name in names if name in group} for group in optimizer.param_groups
-        ]
+        self._attached = tuple(
+            AttachedOptimizer(
+                recipe, module, one, [] if one is None else own.schedulers_of(one.optimizer), curve_steps,
+                self._monitor, self._mode, self._is_strict,
+            )
+            for recipe, one in zip(
+                self.recipe.for_each(max(1, len(own.optimizers))), own.optimizers or (None,), strict=True
+            )
+        )  # fmt: skip
         self.own = own
-        self.groups = groups_table(describe_groups(optimizer, module))
-        config = scheduler_config(self.recipe.schedule, optimizer, self._curve_steps, self._monitor, self._mode)
-        self._scheduler = config["scheduler"]
-        if "monitor" in config:
-            # in epochs without a validation there is no metric to follow
-            config |= {"frequency": trainer.check_val_every_n_epoch or 1, "strict": False}
-        self._late = LateGroups(
-            optimizer,
-            self._scheduler,
-            lambda added: groups_for(added, self.recipe, module, self._curve_steps, optimizer),
-            first_full_rate(self.recipe, optimizer),
+        self._describe_groups(module)
+        optimizers = [attached.optimizer for attached in self._attached]
+        configs = [self._scheduler_config(trainer, attached) for attached in self._attached if attached.config]
+        kept = {id(one.optimizer) for one in self._attached if one.scheduler is None}
+        configs += [dict(one) for one in own.schedulers if id(one["scheduler"].optimizer) in kept]
+        return optimizers, configs
+
+    def _scheduler_config(self, trainer: Any, attached: AttachedOptimizer) -> dict[str, Any]:
+        if "monitor" not in attached.config:
+            return attached.config
+        # in epochs without a validation there is no metric to follow
+        return attached.config | {"frequency": trainer.check_val_every_n_epoch or 1, "strict": False}
+
+    def _take_own(self, trainer: Any, module: Any) -> None:
+        """Take the optimizers that the module itself has made."""
+        configs = tuple({"scheduler": config.scheduler} for config in trainer.lr_scheduler_configs)
+        own = OwnConfiguration(describe(module, trainer.optimizers), configs)
+        recipes = self.recipe.for_each(len(own.optimizers))
+        self._attached = tuple(
+            AttachedOptimizer(recipe, module, one, [], 1, self._monitor, self._mode, self._is_strict)
+            for recipe, one in zip(recipes, own.optimizers, strict=True)
         )
-        self._rates = RateCheck(optimizer, len(optimizer.param_groups), self._is_strict)
-        return {"optimizer": optimizer, "lr_scheduler": config}
+        self.own = own
+        self._describe_groups(module)
 
-    def _is_in_charge(self, trainer: Any) -> bool:
+    def _describe_groups(self, module: Any) -> None:
+        names = [one.name for one in self.own.optimizers] if self.own and len(self._attached) > 1 else [""]
+        optimizers = [attached.optimizer for attached in self._attached]
+        self.groups = groups_table(describe_optimizers(list(zip(names, optimizers, strict=True)), module))
+
+    def _attached_of(self, scheduler: Any) -> AttachedOptimizer | None:
+        """Return the optimizer of one of the recipe's schedulers; None for any other."""
+        return next((one for one in self._attached if scheduler is not None and one.scheduler is scheduler), None)
+
+    def _in_place_of(self, scheduler: Any) -> Any:
+        """Return what the module gets where it asks for one of its own schedulers."""
+        owners = [one.optimizer for one in self.own.optimizers] if self.own else []
+        for optimizer, attached in zip(owners, self._attached, strict=True):
+            if scheduler.optimizer is optimizer:
+                return scheduler if attached.scheduler is None else _ReadOnly(attached.scheduler)
+        return scheduler
+
+    def _is_in_charge(self, trainer: Any, attached: AttachedOptimizer) -> bool:
         """Return whether the schedule is still the recipe's: StochasticWeightAveraging puts another in its place."""
-        return any(config.scheduler is self._scheduler for config in trainer.lr_scheduler_configs)
+        return any(config.scheduler is attached.scheduler for config in trainer.lr_scheduler_configs)
 
-    def _step_schedule(self, *metric: Any) -> None:
-        self._scheduler.step(*metric)
-        if self._rates is not None:
-            self._rates.expect()
+    def _check_rates(self, trainer: Any, attached: AttachedOptimizer) -> None:
+        if self._is_in_charge(trainer, attached):
+            attached.check_rates(trainer.global_step + 1)
 
-    def _check_rates(self, trainer: Any) -> None:
-        if self._rates is not None and self._is_in_charge(trainer):
-            self._rates.compare(trainer.global_step + 1)
+    def after_step(self, trainer: Any, attached: AttachedOptimizer, moves: bool) -> None:
+        """Look at the rates of a step, and under manual optimization move the schedule, which no Trainer steps."""
+        self._check_rates(trainer, attached)
+        if moves and not attached.follows_monitor:
+            # the Trainer counts the step after this hook
+            attached.move_schedule(trainer.global_step + 1 - self._first_step)
+
+    def _refuse_other_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        noted = checkpoint.get(_KEY, {})
+        saved = noted.get("optimizers") or ([noted["optimizer"]] if "optimizer" in noted else [])
+        states = checkpoint.get("optimizer_states") or []
+        if states and not saved and self._keeps_all:
+            return
+        if problem := state_problem(states, saved, self._attached, self.replaced):
+            raise InputError(
+                f"the checkpoint cannot be resumed with this recipe: {problem}. To start from its weights alone, load "
+                'them before the fit, model.load_state_dict(torch.load(path)["state_dict"]), and leave out ckpt_path.'
+            )
 
     def _configure_trainer(self, trainer: Any, module: Any) -> None:
         """Set the recipe's fields on the Trainer; settings of the Trainer's own are kept and noted."""
@@ -270,12 +329,17 @@ class RecipeAttacher(AnyCallback):
                 f"the recipe needs Trainer(precision={precision!r}), got precision={trainer.precision!r}. "
                 "A Trainer's precision cannot be changed once it is made."
             )
+        if not module.automatic_optimization:
+            why = "under manual optimization the module clips gradients and accumulates batches itself"
+            self._drop_field("accumulate_grad_batches", 1, why)
+            self._drop_field("gradient_clip_norm", None, why)
+            return
         if varies_accumulation(trainer):
             self._drop_field("accumulate_grad_batches", 1, "the Trainer's GradientAccumulationScheduler stays")
         else:
             self._configure_field(trainer, "accumulate_grad_batches", "accumulate_grad_batches", 1)
-        if self._info.own_clipping:
-            self._drop_field("gradient_clip_norm", None, f"{self._info.name} bounds its steps itself")
+        if (info := find_optimizer(self.recipe.optimizer.name)).own_clipping:
+            self._drop_field("gradient_clip_norm", None, f"{info.name} bounds its steps itself")
         if is_overridden(type(module), "configure_gradient_clipping"):
             # it may pass another value, which Lightning refuses beside the Trainer's
             self._drop_field("gradient_clip_norm", None, f"{type(module).__name__} clips gradients itself")
@@ -293,7 +357,7 @@ class RecipeAttacher(AnyCallback):
         if present == unset:
             self._trainer_settings.append((attribute, present))
             setattr(trainer, attribute, wanted)
-        else:
+        elif wanted != unset or not find_optimizer(self.recipe.optimizer.name).is_own:
             # a Trainer's clipping at 0 means none
             self._drop_field(field, present or unset, f"the Trainer's {attribute}={present} stays")
 
@@ -308,10 +372,21 @@ class RecipeAttacher(AnyCallback):
             setattr(trainer, *self._trainer_settings.pop())
         while self._bound:
             self._bound.pop().restore()
-        if self._watching is not None:
-            self._watching.remove()
-            self._watching = None
-        self._loaded = self._late = self._rates = self._scheduler = None
+        while self._watching:
+            self._watching.pop().remove()
+        for attached in self._attached:
+            attached.release()
+        self._loaded, self._attached = None, ()
+
+
+class _AfterStep:
+    """Called by an optimizer after each of its steps."""
+
+    def __init__(self, attacher: RecipeAttacher, trainer: Any, attached: AttachedOptimizer, moves: bool) -> None:
+        self._attacher, self._trainer, self._attached, self._moves = attacher, trainer, attached, moves
+
+    def __call__(self, *_: Any) -> None:
+        self._attacher.after_step(self._trainer, self._attached, self._moves)
 
 
 class _ReadOnly:
@@ -321,7 +396,7 @@ class _ReadOnly:
         self._scheduler = scheduler
 
     def step(self, *_: Any, **__: Any) -> None:
-        """Do nothing: the Trainer steps it."""
+        """Do nothing: the Trainer, or the attacher, steps it."""
 
     step_update = step  # the name in timm
 
@@ -329,85 +404,44 @@ class _ReadOnly:
         return getattr(self._scheduler, name)
 
 
-def refuse_other_checkpoint(checkpoint: Mapping[str, Any], optimizer: Any, recipe: Recipe, own: str) -> None:
-    """Refuse a checkpoint whose optimizer state is not that of the recipe's optimizer.
-
-    Args:
-        checkpoint: What was loaded.
-        optimizer: The recipe's optimizer.
-        recipe: The recipe.
-        own: The module's own optimizer in words.
-
-    Raises:
-        InputError: It belongs to another optimizer, or to other parameter groups, or there is none.
-    """
-    name, states = recipe.optimizer.name, checkpoint.get("optimizer_states")
-    saved = checkpoint.get(_KEY, {}).get("optimizer")
-    if not states:
-        problem = "it holds weights alone, and no state of an optimizer"
-    elif saved is not None and saved != name:
-        problem = f"it was saved by a training with {saved}, and the recipe trains with {name}"
-    elif _shapes(states[0]["param_groups"]) != _shapes(optimizer.state_dict()["param_groups"]):
-        others = f"the recipe's {name} has others"
-        problem = (
-            f"the module's own optimizer ({own}) saved it, and the recipe trains with {name}"
-            if saved is None
-            else f"its parameter groups were split in another way, and {others}"
-        )
-    else:
-        return
-    raise InputError(
-        f"the checkpoint cannot be resumed with this recipe: {problem}. To start from its weights alone, load them "
-        'before the fit, model.load_state_dict(torch.load(path)["state_dict"]), and leave out ckpt_path.'
-    )
-
-
-def _shapes(groups: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """Return what tells groups of one optimizer from those of another; late ones are left out."""
-    return [(group.get("name"), len(group["params"])) for group in groups if not is_late(group)]
-
-
 def refuse_untunable(trainer: Any, module: Any) -> None:
     """Refuse a module whose optimizer cannot be replaced.
 
     Raises:
-        ModelError: Manual optimization, or an optimizer that the strategy owns.
+        ModelError: An optimizer that the strategy owns.
     """
-    name = type(module).__name__
-    if not module.automatic_optimization:
-        raise ModelError(
-            f"{name} uses manual optimization (automatic_optimization = False): it steps its optimizers itself, "
-            "so none can be put in their place."
-        )
     if "DeepSpeed" in type(trainer.strategy).__name__:
         raise ModelError(
-            f"{name} trains under DeepSpeed, which owns the optimizer. Use the strategy auto, ddp or fsdp instead."
+            f"{type(module).__name__} trains under DeepSpeed, which owns the optimizer. Use the strategy auto, ddp or "
+            "fsdp instead."
         )
 
 
-def varies_accumulation(trainer: Any) -> bool:
-    """Return whether a GradientAccumulationScheduler changes the batches of a step from epoch to epoch."""
-    return any(type(callback).__name__ == "GradientAccumulationScheduler" for callback in trainer.callbacks)
-
-
-def count_steps(trainer: Any) -> int:
-    """Return the optimizer steps of the full length.
+def refuse_unless_own_fits(recipe: Recipe, module: Any, own: OwnConfiguration) -> None:
+    """Refuse a recipe that the module's own optimizers do not allow.
 
     Raises:
-        ModelError: The Trainer cannot know them.
+        ModelError: The recipe keeps them and there are none, or the module has several under automatic optimization,
+            or one of several would need more of the training than steps.
     """
-    advice = "Give max_steps."
-    if varies_accumulation(trainer) and trainer.max_epochs != -1:
+    name, count = type(module).__name__, len(own.optimizers)
+    if count == 0 and any(find_optimizer(part.name).is_own for part in recipe.optimizer.split()):
+        raise ModelError(f"the recipe keeps the module's own optimizer, and {name} has {own.problem}.")
+    if count == 0 and not module.automatic_optimization:
         raise ModelError(
-            f"the Trainer miscounts its steps under GradientAccumulationScheduler. {advice[:-1]}, and no max_epochs."
+            f"{name} uses manual optimization, so that opttune takes from its configure_optimizers which optimizer "
+            f"steps which parameters, and it has {own.problem}."
         )
-    total = trainer.estimated_stepping_batches
-    if trainer.max_steps == -1 and (added := batch_norm_epochs(trainer)):
-        total = total * (trainer.max_epochs - added) // trainer.max_epochs
-    if total == float("inf"):
-        raise ModelError(f"the training has no end: neither max_steps nor max_epochs is set. {advice}")
-    if total == 0 or trainer.limit_train_batches == 0:
-        raise ModelError("there is nothing to train: max_steps=0, or no batches.")
-    if total < 0:
-        raise ModelError(f"the training data has no length (an IterableDataset), so its steps are unknown. {advice}")
-    return int(total)
+    if count > 1 and module.automatic_optimization:
+        raise ModelError(
+            f"{name} trains with {count} optimizers ({own.words}) under automatic optimization, which Lightning does "
+            "not allow. Set self.automatic_optimization = False and step them in training_step."
+        )
+    if count > 1:
+        for part in recipe.optimizer.split():
+            info = find_optimizer(part.name)
+            if info.needs_create_graph:
+                raise UnsuitableOptimizerError(
+                    f"optimizer {info.name!r} differentiates the gradients of one loss, and {name} has {count} "
+                    f"optimizers ({own.words}). Take another one."
+                )

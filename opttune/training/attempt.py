@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from opttune.build.optimizer import state_bytes
 from opttune.build.schedule import Mode
-from opttune.catalog.lookup import find_optimizer
 from opttune.errors import InputError, OpttuneError
 from opttune.guard.callback import GuardCallback, has_finite_parameters
 from opttune.guard.rules import Guard
@@ -137,7 +136,8 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
     return Outcome(
         reason=reason,
         value=value,
-        steps=run.steps_done,
+        # of several optimizers all step in the batch in which a rung is passed
+        steps=attempt.until_step or 0 if reason is StopReason.PAUSED else run.steps_done,
         total_steps=run.total_steps,
         seconds=time.monotonic() - started,
         message=message,
@@ -175,7 +175,7 @@ class TrainingRun:
         self._quirks: tuple[AnyCallback, ...] = ()
         if attempt.recipe is not None:
             self.attacher = RecipeAttacher(attempt.recipe, attempt.monitor, attempt.mode, is_inspection)
-            self._quirks = quirk_callbacks(find_optimizer(attempt.recipe.optimizer.name))
+            self._quirks = quirk_callbacks(attempt.recipe)
         self.guard = GuardCallback(
             attempt.guard or False, monitor=attempt.monitor, mode=attempt.mode, listener=listener.steps
         )

@@ -1,5 +1,6 @@
 """The end of a fit: the last validation, and the reason, the value and the message of the outcome."""
 
+import sys
 from collections.abc import Callable
 from math import isfinite
 from typing import Any
@@ -12,8 +13,8 @@ from opttune.trainer.early_end import EarlyEnd
 from opttune.trainer.internals import batch_norm_epochs
 from opttune.trainer.namespaces import AnyCallback
 from opttune.trainer.ranks import from_rank_zero
-from opttune.training.attach import count_steps
 from opttune.training.errors import shows_divergence
+from opttune.training.length import count_steps, has_known_length
 from opttune.training.metrics import read_monitor
 
 Conclusion = tuple[StopReason, float | None, str]
@@ -50,7 +51,8 @@ class FinishWithValidation(AnyCallback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Find the last step; with `stop_at_step=0` end at once."""
-        self.total_steps = count_steps(trainer)
+        # a Trainer that counts in epochs ends them itself
+        self.total_steps = count_steps(trainer) if has_known_length(trainer) else sys.maxsize
         # the averaged weights are put in place in the epochs that follow
         self._ends_itself = self._stop_at_step is None and batch_norm_epochs(trainer) > 0
         if self._last_step == 0:

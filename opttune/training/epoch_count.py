@@ -7,7 +7,7 @@ from typing import Any
 
 from opttune.trainer.internals import set_up_training_data
 from opttune.trainer.namespaces import AnyCallback
-from opttune.training.attach import varies_accumulation
+from opttune.training.length import varies_accumulation
 
 _ASK_THE_TRAINER = ("lightning", "pytorch_lightning", "opttune")
 

@@ -3,10 +3,15 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from opttune.build.load import row_of
 from opttune.build.module_facts import read_facts
+from opttune.build.own_knobs import knobs_of, own_values
+from opttune.catalog.lookup import find_optimizer
 from opttune.errors import ModelError, OpttuneError
 from opttune.identity import Identity
+from opttune.recipe import OWN
 from opttune.space.auto import ModelFacts
+from opttune.space.own import OwnFacts
 from opttune.trainer.namespaces import NAMESPACES
 from opttune.training.attempt import Attempt, NullListener, TrainingRun
 from opttune.training.causes import cause_of
@@ -17,7 +22,7 @@ from opttune.training.identify import identify
 from opttune.training.isolation import isolated
 from opttune.training.logged_names import may_log
 from opttune.training.metrics import read_monitor
-from opttune.training.own_optimizer import OwnOptimizer
+from opttune.training.own_optimizer import OwnConfiguration
 from opttune.training.workload import Workload
 
 
@@ -98,8 +103,10 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         total_steps=run.total_steps,
         replaced=run.replaced,
-        has_own_optimizer=own is not None and own.groups is not None,
-        facts=replace(facts, has_sparse=facts.has_sparse or any(map(_is_sparse, model.parameters()))),
+        has_own_optimizer=own is not None and bool(own.optimizers),
+        facts=replace(
+            facts, has_sparse=facts.has_sparse or any(map(_is_sparse, model.parameters())), own=_own_facts(own)
+        ),
         groups="" if run.attacher is None else run.attacher.groups,
         has_own_groups=own is not None and _has_own_groups(own, model),
         summary=_summary(model),
@@ -123,12 +130,26 @@ def _own_training(attempt: Attempt, workload: Workload, steps: int) -> tuple[boo
     return False, "" if attempt.recipe is None else attempt.recipe.optimizer.name
 
 
+def _own_facts(own: OwnConfiguration | None) -> OwnFacts | None:
+    if own is None or not own.optimizers:
+        return None
+    knobs = {knob for one in own.optimizers for knob in knobs_of(one.optimizer)}
+    row = row_of(type(own.optimizers[0].optimizer)) if len(own.optimizers) == 1 else None
+    return OwnFacts(
+        words=own.words,
+        names=tuple(one.name for one in own.optimizers),
+        knobs=tuple(option.name for option in find_optimizer(OWN).options if option.name in knobs),
+        row="" if row is None else row.name,
+        values={} if row is None else own_values(own.optimizers[0].groups, row),
+    )
+
+
 def _is_sparse(parameter: Any) -> bool:
     return parameter.grad is not None and parameter.grad.is_sparse
 
 
-def _has_own_groups(own: OwnOptimizer, model: Any) -> bool:
-    groups = own.groups or ()
+def _has_own_groups(own: OwnConfiguration, model: Any) -> bool:
+    groups = [group for one in own.optimizers for group in one.groups]
     held = sum(len(list(group["params"])) for group in groups)
     trainable = sum(parameter.requires_grad for parameter in model.parameters())
     return len(groups) > 1 or (len(groups) == 1 and held < trainable)

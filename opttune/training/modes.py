@@ -1,31 +1,33 @@
 """Callbacks for optimizers that need more of a training than calls of `step`; fields of the catalog say which."""
 
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import MethodType
 from typing import Any
 
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from opttune.catalog.info import OptimizerInfo
+from opttune.catalog.lookup import find_optimizer
 from opttune.errors import ModelError
+from opttune.recipe import Recipe
 from opttune.trainer.hooks import ReplacedHook
 from opttune.trainer.namespaces import AnyCallback
 
 
-def quirk_callbacks(info: OptimizerInfo) -> tuple[AnyCallback, ...]:
-    """Return the callbacks that an optimizer needs to train as its authors intend.
+def quirk_callbacks(recipe: Recipe) -> tuple[AnyCallback, ...]:
+    """Return the callbacks that a recipe's optimizers need to train as their authors intend.
 
     Example:
-        >>> from opttune.catalog import find_optimizer
-        >>> [type(callback).__name__ for callback in quirk_callbacks(find_optimizer("schedule_free_adamw"))]
+        >>> from opttune.recipe import Part
+        >>> [type(callback).__name__ for callback in quirk_callbacks(Recipe(Part("schedule_free_adamw")))]
         ['EvalModeSwitch']
     """
+    rows = [find_optimizer(part.name) for part in recipe.optimizer.split()]
     callbacks: list[AnyCallback] = []
-    if info.needs_eval_mode_switch:
-        callbacks.append(EvalModeSwitch())
-    if info.needs_create_graph:
-        callbacks.append(GraphKeeper(info.name))
+    if switched := [number for number, info in enumerate(rows) if info.needs_eval_mode_switch]:
+        callbacks.append(EvalModeSwitch(None if len(rows) == 1 else switched))
+    callbacks += [GraphKeeper(info.name) for info in rows[:1] if info.needs_create_graph]
     return tuple(callbacks)
 
 
@@ -34,13 +36,17 @@ class EvalModeSwitch(AnyCallback):
 
     Validations, checkpoints and the end of the fit get the weights to use.
 
+    Args:
+        numbers: Which of the module's optimizers are switched, counted from 0; None for all.
+
     Attributes:
         saves_training_point: Whether checkpoints get the training weights instead: switching there and back is not
             exact to the last digit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Sequence[int] | None = None) -> None:
         super().__init__()
+        self._numbers = numbers
         self.saves_training_point = False
         self._is_training = False
         self._replaced: ReplacedHook | None = None
@@ -77,12 +83,19 @@ class EvalModeSwitch(AnyCallback):
         self._end(trainer)
 
     def _train(self, trainer: Any) -> None:
-        trainer.optimizers[0].train()
+        for optimizer in self._switched(trainer):
+            optimizer.train()
         self._is_training = True
 
     def _evaluate(self, trainer: Any) -> None:
-        trainer.optimizers[0].eval()
+        for optimizer in self._switched(trainer):
+            optimizer.eval()
         self._is_training = False
+
+    def _switched(self, trainer: Any) -> list[Any]:
+        return [
+            one for number, one in enumerate(trainer.optimizers) if self._numbers is None or number in self._numbers
+        ]
 
     def _end(self, trainer: Any) -> None:
         if self._replaced is not None:
@@ -92,15 +105,17 @@ class EvalModeSwitch(AnyCallback):
 
     def _put_usable_weights(self, trainer: Any, checkpoint: dict[str, Any]) -> None:
         """Put the weights to use into a checkpoint, and leave the training unchanged."""
-        optimizer = trainer.optimizers[0]
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        switched = self._switched(trainer)
+        parameters = [one for optimizer in switched for group in optimizer.param_groups for one in group["params"]]
         kept = [parameter.detach().clone() for parameter in parameters]
-        optimizer.eval()
+        for optimizer in switched:
+            optimizer.eval()
         weights = trainer.strategy.lightning_module_state_dict()
         checkpoint["state_dict"] = {name: value.clone() for name, value in weights.items()}
         if "optimizer_states" in checkpoint:
-            checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state(optimizer)]
-        optimizer.train()
+            checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state(one) for one in trainer.optimizers]
+        for optimizer in switched:
+            optimizer.train()
         # exact to the last digit
         for parameter, before in zip(parameters, kept, strict=True):
             parameter.data.copy_(before)

@@ -1,55 +1,101 @@
-"""The optimizer that a module's own `configure_optimizers` returns: its parameter groups, and a description."""
+"""What a module's own `configure_optimizers` returns: its optimizers with their groups, and its schedulers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
 from typing import Any
 
 from torch.optim import Optimizer
 
-from opttune.errors import ModelError
 from opttune.recipe import is_number
 from opttune.trainer.namespaces import NAMESPACES
 
 
 @dataclass(frozen=True, slots=True)
 class OwnOptimizer:
-    """A module's own optimizer.
+    """One of a module's own optimizers.
 
     Attributes:
-        words: A description, such as `SGD(lr=0.0001)`.
-        groups: Its parameter groups; None where the module has no optimizer that works.
+        optimizer: The optimizer.
+        name: The attribute of the module that holds all its parameters; else its number, counted from 0.
     """
 
-    words: str
-    groups: tuple[dict[str, Any], ...] | None
+    optimizer: Optimizer
+    name: str
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """Its parameter groups."""
+        return self.optimizer.param_groups
+
+    def __str__(self) -> str:
+        rates = sorted({_rate(group) for group in self.groups})
+        if not all(map(isfinite, rates)):
+            return type(self.optimizer).__name__
+        shown = f"{rates[0]:g}" if len(rates) == 1 else f"{rates[0]:g}..{rates[-1]:g}"
+        return f"{type(self.optimizer).__name__}(lr={shown})"
 
 
-def ask_own_optimizer(configure: Callable[[], Any]) -> OwnOptimizer:
-    """Call a module's own `configure_optimizers` and describe the optimizer that it returns.
+@dataclass(frozen=True, slots=True)
+class OwnConfiguration:
+    """What a module came with.
+
+    Attributes:
+        optimizers: Its optimizers, in their order; none where it has none that works.
+        schedulers: Its schedulers, in their order, each as the mapping that Lightning takes.
+        problem: Why there is no optimizer; empty where there is one.
+    """
+
+    optimizers: tuple[OwnOptimizer, ...] = ()
+    schedulers: tuple[dict[str, Any], ...] = ()
+    problem: str = ""
+
+    @property
+    def words(self) -> str:
+        """A description, such as `SGD(lr=0.0001)`, or `generator: Adam(lr=0.0002), discriminator: Adam(lr=0.0002)`."""
+        if len(self.optimizers) == 1:
+            return str(self.optimizers[0])
+        return ", ".join(f"{one.name}: {one}" for one in self.optimizers) or self.problem
+
+    def schedulers_of(self, optimizer: Optimizer) -> list[Any]:
+        """Return the torch schedulers of one of the optimizers."""
+        found = [config["scheduler"] for config in self.schedulers]
+        return [one for one in found if getattr(one, "optimizer", None) is optimizer]
+
+
+def ask_own_optimizers(module: Any, configure: Callable[[], Any]) -> OwnConfiguration:
+    """Call a module's own `configure_optimizers` and describe what it returns.
 
     Args:
-        configure: The module's own method, bound.
-
-    Raises:
-        ModelError: It returns several optimizers.
+        module: The module.
+        configure: Its own method, bound.
     """
     # Lightning's default only warns
     if getattr(configure, "__func__", None) in [name.LightningModule.configure_optimizers for name in NAMESPACES]:
-        return OwnOptimizer("no optimizer", None)
+        return OwnConfiguration(problem="no optimizer")
     try:
-        found = list(_optimizers(configure()))
-    except Exception as err:  # the user's code may raise anything; it is replaced anyway
-        return OwnOptimizer(f"its own configure_optimizers, which fails ({type(err).__name__}: {err})", None)
+        returned = configure()
+        found = list(_optimizers(returned))
+    except Exception as err:  # the user's code may raise anything; it is mostly replaced anyway
+        problem = f"its own configure_optimizers, which fails ({type(err).__name__}: {err})"
+        return OwnConfiguration(problem=problem)
     if not found:
-        return OwnOptimizer("no optimizer", None)
-    if len(found) > 1:
-        names = ", ".join(type(optimizer).__name__ for optimizer in found)
-        raise ModelError(
-            f"the model trains with {len(found)} optimizers ({names}); opttune tunes models with one. "
-            "Return a single optimizer from configure_optimizers, with parameter groups where they differ."
-        )
-    return OwnOptimizer(_words(found[0]), tuple(found[0].param_groups))
+        return OwnConfiguration(problem="no optimizer")
+    return OwnConfiguration(describe(module, found), tuple(_schedulers(returned)))
+
+
+def describe(module: Any, optimizers: Sequence[Optimizer]) -> tuple[OwnOptimizer, ...]:
+    """Return a module's optimizers with their names."""
+    owners = {id(parameter): name.partition(".")[0] for name, parameter in module.named_parameters()}
+    names = [
+        {owners.get(id(parameter), "") for group in optimizer.param_groups for parameter in group["params"]}
+        for optimizer in optimizers
+    ]
+    single = [next(iter(each)) if len(each) == 1 else "" for each in names]
+    return tuple(
+        OwnOptimizer(optimizer, name if name and single.count(name) == 1 else str(number))
+        for number, (optimizer, name) in enumerate(zip(optimizers, single, strict=True))
+    )
 
 
 def _optimizers(returned: Any) -> Iterator[Optimizer]:
@@ -63,12 +109,23 @@ def _optimizers(returned: Any) -> Iterator[Optimizer]:
             yield from _optimizers(item)
 
 
-def _words(optimizer: Optimizer) -> str:
-    rates = sorted({_rate(group) for group in optimizer.param_groups})
-    if not all(map(isfinite, rates)):
-        return type(optimizer).__name__
-    shown = f"{rates[0]:g}" if len(rates) == 1 else f"{rates[0]:g}..{rates[-1]:g}"
-    return f"{type(optimizer).__name__}(lr={shown})"
+def _schedulers(returned: Any) -> Iterator[dict[str, Any]]:
+    """Yield the schedulers, each as a mapping with the monitor that Lightning finds for it."""
+    if isinstance(returned, dict):
+        if (scheduler := returned.get("lr_scheduler")) is not None:
+            monitor = {"monitor": returned["monitor"]} if returned.get("monitor") is not None else {}
+            yield monitor | _as_mapping(scheduler)
+    elif isinstance(returned, list | tuple) and all(isinstance(item, dict) for item in returned):
+        for item in returned:
+            yield from _schedulers(item)
+    elif isinstance(returned, list | tuple) and len(returned) == 2 and isinstance(returned[0], list):
+        second = returned[1]
+        for scheduler in second if isinstance(second, list) else [second]:
+            yield _as_mapping(scheduler)
+
+
+def _as_mapping(scheduler: Any) -> dict[str, Any]:
+    return dict(scheduler) if isinstance(scheduler, dict) else {"scheduler": scheduler}
 
 
 def _rate(group: dict[str, Any]) -> float:

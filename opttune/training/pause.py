@@ -34,8 +34,8 @@ from opttune.trainer.internals import (
 )
 from opttune.trainer.namespaces import AnyCallback
 from opttune.trainer.ranks import of_all_ranks
-from opttune.training.attach import count_steps
 from opttune.training.data_order import DataOrder
+from opttune.training.length import count_steps
 from opttune.training.modes import EvalModeSwitch
 from opttune.training.python_state import plain_attributes, read_python_state, restore_python_state
 from opttune.training.random_state import read_random_state, set_random_state

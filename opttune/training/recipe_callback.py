@@ -7,7 +7,6 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from opttune.build.schedule import Mode
-from opttune.catalog.lookup import find_optimizer
 from opttune.guard.callback import GuardCallback
 from opttune.guard.rules import Guard, StopDecision
 from opttune.recipe import Recipe
@@ -55,7 +54,7 @@ class RecipeCallback(CallbackGroup):
         else:
             recipe = recipe_or_path if isinstance(recipe_or_path, Recipe) else load_recipe(recipe_or_path)
         self._attacher = RecipeAttacher(recipe, monitor, mode)
-        quirks = quirk_callbacks(find_optimizer(recipe.optimizer.name))
+        quirks = quirk_callbacks(recipe)
         settings = Guard.of(guard, default=False)
         self._guard = None if settings is None else GuardCallback(settings, monitor=monitor, mode=mode)
         guards = [] if self._guard is None else [self._guard]
@@ -80,7 +79,7 @@ class RecipeCallback(CallbackGroup):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Report what was replaced."""
-        rank_zero_info(f"opttune: replaced {self._attacher.replaced} by {self.recipe}{_effective_batch(trainer)}")
+        rank_zero_info(f"opttune: {self._attacher.change}{_effective_batch(trainer)}")
         for note in (*self._attacher.notes, *self._attacher.module_notes):
             rank_zero_warn(f"opttune: {note}.")
         super().on_train_start(trainer, pl_module)

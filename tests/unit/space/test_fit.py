@@ -211,7 +211,7 @@ def varying(space: Space) -> set[str]:
 def test_below_10_only_the_rate_the_optimizer_and_the_schedule_vary(name: str) -> None:
     space, _ = for_budget(load_space(name), 9.9)
 
-    assert varying(space) <= {"optimizer", "schedule", "lr", "d_coef"}
+    assert varying(space) <= {"optimizer", "schedule", "lr", "lr_factor", "d_coef"}
 
 
 @every_space

@@ -28,7 +28,7 @@ def weights(net):
 
 
 def test_an_optimizer_without_quirks_needs_nothing():
-    assert quirk_callbacks(find_optimizer("adamw")) == ()
+    assert quirk_callbacks(Recipe(Part("adamw"))) == ()
 
 
 def test_schedule_free_validates_the_averaged_weights_and_trains_at_the_others():
@@ -95,7 +95,7 @@ def test_sophia_keeps_the_graph_only_where_it_is_due_and_gives_backward_back():
 def test_sophia_refuses_what_gives_it_a_wrong_curvature(precision, devices, message):
     # a CPU's Trainer has neither: it takes bf16-mixed for 16-mixed
     trainer = SimpleNamespace(precision=precision, world_size=devices)
-    (keeper,) = quirk_callbacks(find_optimizer("sophia"))
+    (keeper,) = quirk_callbacks(Recipe(Part("sophia")))
     with pytest.raises(ModelError, match=message):
         keeper.setup(trainer, m.Net(), "fit")
 

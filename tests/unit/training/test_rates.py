@@ -9,7 +9,7 @@ import torch
 from opttune import Recipe
 from opttune.build.schedule import build_scheduler
 from opttune.recipe import Part
-from opttune.training.attach import count_steps
+from opttune.training.length import count_steps
 from tests.support import models as m
 from tests.support.fits import LR, fit, recipe_with
 

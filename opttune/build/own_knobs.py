@@ -1,0 +1,169 @@
+"""Move the rates of a module's own optimizer from where its authors put them.
+
+The factors act in each step alone: before it the options of the groups are moved, after it they are the module's own
+again. So whatever sets a rate (a scheduler, a warmup in `optimizer_step`, a callback) goes on as it did, and nothing
+that reads a group or a checkpoint sees another rate than the module's.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import inf
+from typing import Any
+
+from torch.optim import Optimizer
+
+from opttune.catalog.info import OptimizerInfo, searched_fields
+from opttune.errors import ModelError
+from opttune.recipe import Part
+
+_MEMORY: dict[str, tuple[str, int]] = {
+    "beta1_horizon_factor": ("betas", 0),
+    "beta2_horizon_factor": ("betas", 1),
+    "momentum_horizon_factor": ("momentum", 0),
+}
+"""Knob -> the option of a group that it moves, and the place in it."""
+_TAKEN = ("lr", "betas", "momentum", "weight_decay")
+_ATTRIBUTE = "opttune_knobs"
+
+
+class OwnKnobs:
+    """Factors on the options of a module's own optimizer.
+
+    An average with the decay rate `b` remembers `h = 1 / (1 - b)` steps; a horizon factor `f` gives
+    `b' = max(0, 1 - 1 / (f h))`.
+
+    Args:
+        optimizer: The module's own.
+        part: The recipe's part for it.
+
+    Raises:
+        ModelError: It lacks an option that the recipe moves.
+
+    Example:
+        >>> import torch
+        >>> weight = torch.nn.Parameter(torch.ones(1))
+        >>> optimizer = torch.optim.SGD([weight], lr=0.1)
+        >>> knobs = OwnKnobs(optimizer, Part("own", {"lr_factor": 2.0}))
+        >>> weight.sum().backward()
+        >>> optimizer.step()
+        >>> round(float(weight), 3), optimizer.param_groups[0]["lr"], largest_rate(optimizer)
+        (0.8, 0.1, 0.2)
+        >>> knobs.remove()
+    """
+
+    def __init__(self, optimizer: Optimizer, part: Part) -> None:
+        self._optimizer = optimizer
+        self._factors = {name: float(value) for name, value in part.items() if value != 1}  # type: ignore[arg-type]
+        self._own: list[dict[str, Any]] = []
+        self._handles: list[Any] = []
+        for name in self._factors:
+            if not any(_has(group, name) for group in optimizer.param_groups):
+                raise ModelError(
+                    f"the recipe moves {name} of the module's own optimizer, and {type(optimizer).__name__} has no "
+                    f"{_option_of(name)}. Leave {name} out."
+                )
+        if self._factors:
+            setattr(optimizer, _ATTRIBUTE, self)
+            self._handles = [
+                optimizer.register_step_pre_hook(lambda *_: self._move()),
+                optimizer.register_step_post_hook(lambda *_: self._put_back()),
+            ]
+
+    @property
+    def lr_factor(self) -> float:
+        """The factor on the learning rates."""
+        return self._factors.get("lr_factor", 1.0)
+
+    def remove(self) -> None:
+        """Leave the optimizer to itself."""
+        while self._handles:
+            self._handles.pop().remove()
+        if getattr(self._optimizer, _ATTRIBUTE, None) is self:
+            delattr(self._optimizer, _ATTRIBUTE)
+
+    def _move(self) -> None:
+        self._own = [
+            {option: group[option] for name in self._factors if _has(group, name) and (option := _option_of(name))}
+            for group in self._optimizer.param_groups
+        ]
+        for group in self._optimizer.param_groups:
+            for name, factor in self._factors.items():
+                if _has(group, name):
+                    group[_option_of(name)] = _moved(group, name, factor)
+
+    def _put_back(self) -> None:
+        for group, own in zip(self._optimizer.param_groups, self._own, strict=True):
+            group.update(own)
+
+
+def largest_rate(optimizer: Any) -> float:
+    """Return the largest learning rate of an optimizer's next step, knobs included."""
+    knobs = getattr(optimizer, _ATTRIBUTE, None)
+    factor = 1.0 if knobs is None else knobs.lr_factor
+    return factor * max([float(group.get("lr", 0.0)) for group in optimizer.param_groups])
+
+
+def knobs_of(optimizer: Optimizer) -> tuple[str, ...]:
+    """Return the names of the knobs that an optimizer has.
+
+    Example:
+        >>> import torch
+        >>> knobs_of(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1, momentum=0.9))
+        ('lr_factor', 'momentum_horizon_factor')
+    """
+    names = ("lr_factor", "weight_decay_factor", *_MEMORY)
+    return tuple(name for name in names if any(_has(group, name) for group in optimizer.param_groups))
+
+
+def own_values(groups: Sequence[Mapping[str, Any]], info: OptimizerInfo) -> dict[str, float]:
+    """Return what the groups of a module's own optimizer set the fields of a row to; of rates the largest.
+
+    Args:
+        groups: Its parameter groups.
+        info: The catalog's row of its class.
+
+    Example:
+        >>> import torch
+        >>> from opttune.catalog.lookup import find_optimizer
+        >>> own = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=3e-4, betas=(0.9, 0.95))
+        >>> own_values(own.param_groups, find_optimizer("adamw"))
+        {'lr': 0.0003, 'beta1': 0.9, 'beta2': 0.95, 'weight_decay': 0.01}
+    """
+    found: dict[str, float] = {}
+    for option in info.options:
+        name = option.name
+        given = [group.get("initial_lr", group.get(name)) if name == "lr" else group.get(name) for group in groups]
+        if name == "lr":
+            given = [max(rates)] if (rates := [float(one) for one in given if one is not None]) else []
+        if name not in _TAKEN or not given or any(one != given[0] for one in given) or given[0] is None:
+            continue
+        values = given[0] if isinstance(given[0], tuple | list) else (given[0],)
+        found |= {key: float(value) for key, value in zip(option.fields, values, strict=False)}
+    return {key: value for key, value in found.items() if key in searched_fields(info)}
+
+
+def _option_of(name: str) -> str:
+    return _MEMORY[name][0] if name in _MEMORY else name.removesuffix("_factor")
+
+
+def _has(group: Mapping[str, Any], name: str) -> bool:
+    """Return whether a group has what a knob moves; a decay or a momentum of 0 is none."""
+    value = group.get(_option_of(name))
+    if name not in _MEMORY:
+        return value is not None and (name == "lr_factor" or bool(value))
+    values, place = value if isinstance(value, tuple | list) else (value,), _MEMORY[name][1]
+    return len(values) > place and values[place] is not None and 0 < float(values[place]) < 1
+
+
+def _moved(group: Mapping[str, Any], name: str, factor: float) -> Any:
+    value = group[_option_of(name)]
+    if name not in _MEMORY:
+        return value * factor
+    if not isinstance(value, tuple | list):
+        return _longer(value, factor)
+    place = _MEMORY[name][1]
+    return tuple(_longer(one, factor) if index == place else one for index, one in enumerate(value))
+
+
+def _longer(decay: Any, factor: float) -> float:
+    horizon = 1 / (1 - float(decay)) if decay < 1 else inf
+    return max(0.0, 1 - 1 / (factor * horizon))

@@ -1,0 +1,99 @@
+"""The optimizer that a module came with, and several optimizers of one module as one row."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from opttune.catalog.info import OptimizerInfo, OptionInfo, ScheduleInfo
+from opttune.catalog.ranges import SearchRange
+from opttune.recipe import OWN
+
+_AROUND = "opttune's own: a module's authors are mostly right within a factor of 10"
+
+
+def _horizon(name: str, what: str, from_budget: int) -> OptionInfo:
+    search = SearchRange(0.2, 5.0, 1.0, "log", _AROUND, from_budget)
+    help = f"factor on 1 / (1 - {what}), the steps that its average remembers"
+    return OptionInfo(name, 1.0, low=0, excluded="low", search=(search,), help=help)
+
+
+OWN_OPTIMIZER = OptimizerInfo(
+    name=OWN,
+    class_path="",
+    summary="the module's own optimizer, as it is or with its rates moved",
+    options=(
+        OptionInfo(
+            "lr_factor",
+            1.0,
+            low=0,
+            excluded="low",
+            search=(SearchRange(0.1, 10.0, 1.0, "log", _AROUND, from_budget=0),),
+            help="factor on the learning rate of each group, at every step",
+        ),
+        OptionInfo(
+            "weight_decay_factor",
+            1.0,
+            low=0,
+            search=(SearchRange(0.1, 10.0, 1.0, "log", _AROUND, from_budget=10),),
+            help="factor on the weight decay of each group",
+        ),
+        _horizon("beta1_horizon_factor", "beta1", from_budget=10),
+        _horizon("beta2_horizon_factor", "beta2", from_budget=25),
+        _horizon("momentum_horizon_factor", "momentum", from_budget=10),
+    ),
+    source="the module's configure_optimizers",
+    is_own=True,
+    takes_sparse=True,
+    advice="With nothing moved it is the module as it came, to the last digit.",
+)
+
+OWN_SCHEDULE = ScheduleInfo(
+    name=OWN,
+    shape="",
+    summary="the module's own schedulers, or none where it has none",
+    options=(),
+    source="the module's configure_optimizers",
+    is_own=True,
+    advice="It goes with the optimizer own alone.",
+)
+
+
+def join_rows(rows: tuple[OptimizerInfo, ...]) -> OptimizerInfo:
+    """Return the row of a module's optimizers together, whose options are those of each behind its number.
+
+    Example:
+        >>> [option.name for option in join_rows((OWN_OPTIMIZER, OWN_OPTIMIZER)).options][:2]
+        ['0.lr_factor', '0.weight_decay_factor']
+    """
+    return OptimizerInfo(
+        name="+".join(row.name for row in rows),
+        class_path="",
+        summary="; ".join(f"{number}: {row.summary}" for number, row in enumerate(rows)),
+        options=_numbered(rows),
+        source="; ".join(dict.fromkeys(row.source for row in rows)),
+        is_own=all(row.is_own for row in rows),
+        own_schedule=any(row.own_schedule for row in rows),
+        own_clipping=any(row.own_clipping for row in rows),
+        takes_complex=all(row.takes_complex for row in rows),
+        takes_sparse=all(row.takes_sparse for row in rows),
+        weights_only_unsafe=any(row.weights_only_unsafe for row in rows),
+    )
+
+
+def join_schedules(rows: tuple[ScheduleInfo, ...]) -> ScheduleInfo:
+    """Return the row of several schedules together, one for each optimizer."""
+    return ScheduleInfo(
+        name="+".join(row.name for row in rows),
+        shape="",
+        summary="; ".join(f"{number}: {row.summary}" for number, row in enumerate(rows)),
+        options=_numbered(rows),
+        source="; ".join(dict.fromkeys(row.source for row in rows)),
+        is_own=all(row.is_own for row in rows),
+    )
+
+
+def _numbered(rows: Sequence[OptimizerInfo | ScheduleInfo]) -> tuple[OptionInfo, ...]:
+    return tuple(
+        replace(option, name=f"{number}.{option.name}", needs=option.needs and f"{number}.{option.needs}")
+        for number, row in enumerate(rows)
+        for option in row.options
+    )

@@ -1,0 +1,133 @@
+"""The module's own optimizer in a space: what of it can be moved, and where it tells other branches to begin."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from opttune.catalog.info import searched_fields
+from opttune.catalog.lookup import find_optimizer
+from opttune.catalog.ranges import SearchRange
+from opttune.errors import ModelError
+from opttune.recipe import OWN
+from opttune.space.model import LR_FACTOR, Branch, Choice, Fixed, Range, Space
+
+EACH_FROM_BUDGET = 10
+"""From this budget on several optimizers are moved one by one; below it all together."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFacts:
+    """What is known of the optimizers that a module came with.
+
+    Attributes:
+        words: All of them in words.
+        names: The name of each: an attribute of the module, or its number.
+        knobs: The knobs that any of them has.
+        row: The name of the catalog's row of the same class; empty where there is none, or there are several.
+        values: What that row's fields are set to: `lr`, `beta1`, `weight_decay`.
+    """
+
+    words: str
+    names: tuple[str, ...] = ("0",)
+    knobs: tuple[str, ...] = (LR_FACTOR,)
+    row: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.names)
+
+
+def own_branch(facts: OwnFacts, budget: float) -> Branch:
+    """Return the branch of `own` for a module: a factor on all rates, and from a budget on one for each optimizer.
+
+    As it starts, nothing is moved: its default recipe is the module as it came.
+
+    Args:
+        facts: What is known of the module's own optimizers.
+        budget: Cost of the search in full trainings.
+
+    Example:
+        >>> [name for name, _ in own_branch(OwnFacts("", ("generator", "discriminator")), budget=10).fields]
+        ['lr_factor', '1.lr_factor']
+    """
+    info = find_optimizer(OWN)
+    if facts.count > 1:
+        if budget < EACH_FROM_BUDGET:
+            return Branch(OWN, ((LR_FACTOR, _range(LR_FACTOR)),))
+        each = tuple((f"{number}.{LR_FACTOR}", _range(LR_FACTOR)) for number in range(1, facts.count))
+        return Branch("+".join([OWN] * facts.count), ((LR_FACTOR, _range(LR_FACTOR)), *each))
+    return Branch(OWN, tuple((name, _range(name)) for name in searched_fields(info) if name in facts.knobs))
+
+
+def fit_own(space: Space, facts: OwnFacts | None, budget: float) -> tuple[Space, tuple[str, ...]]:
+    """Return a space whose branch `own` moves only what the module's own optimizer has, and what was left out.
+
+    Args:
+        space: What may vary.
+        facts: What is known of the module's own optimizers; None where it has none that works.
+        budget: Cost of the search in full trainings.
+
+    Raises:
+        ModelError: There is nothing to move, or the space is for another number of optimizers.
+    """
+    parts = [len(branch.name.split("+")) for branch in space.optimizers]
+    if any(branch.is_own or OWN in branch.name.split("+") for branch in space.optimizers) and facts is None:
+        raise ModelError(
+            f"the space {space.name} moves the module's own optimizer, and configure_optimizers returns none."
+        )
+    count = 1 if facts is None else facts.count
+    if wrong := [number for number in parts if number not in (1, count)]:
+        raise ModelError(f"the space {space.name} is for {wrong[0]} optimizers, and the model has {count}.")
+    if facts is None:
+        return space, ()
+    dropped: list[str] = []
+
+    def fitted(branch: Branch) -> Branch:
+        if branch.name != OWN:
+            return branch
+        kept = tuple((name, each) for name, each in branch.fields if name in facts.knobs)
+        dropped.extend(name for name, _ in branch.fields if name not in facts.knobs)
+        return replace(branch, fields=kept)
+
+    space = space.map_optimizers(fitted)
+    options = ", ".join(name.removesuffix("_factor").removesuffix("_horizon") for name in dropped)
+    return space, ((f"{facts.words} has no {options} to move: left out.",) if dropped else ())
+
+
+def with_own_values(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[str, ...]]:
+    """Return a space in which the optimizer that the module came with begins where its authors have put it.
+
+    A value outside of the range is left out: what a module was written with first is often no more than a placeholder.
+
+    Args:
+        space: What may vary.
+        facts: What is known of the module's own optimizers.
+    """
+    if facts is None or not facts.row:
+        return space, ()
+    moved: list[str] = []
+
+    def begun(branch: Branch) -> Branch:
+        return branch.map_fields(lambda name, each: _begun(each, facts.values.get(name), name, moved))
+
+    space = space.map_optimizers(lambda branch: begun(branch) if branch.name == facts.row else branch)
+    return space, ((f"{facts.row} begins where the module's own has it: {', '.join(moved)}.",) if moved else ())
+
+
+def _begun(each: Range | Choice | Fixed, value: float | None, name: str, moved: list[str]) -> Range | Choice | Fixed:
+    if value is None or isinstance(each, Fixed) or each.centre == value:
+        return each
+    if isinstance(each, Range) and each.low <= value <= each.high:
+        moved.append(f"{name} {value:g}")
+        return replace(each, prior=value)
+    if isinstance(each, Choice) and value in each.choices:
+        moved.append(f"{name} {value:g}")
+        return replace(each, start=each.choices.index(value))
+    return each
+
+
+def _range(name: str) -> Range:
+    search = searched_fields(find_optimizer(OWN))[name]
+    assert isinstance(search, SearchRange)
+    return Range(search.low, search.high, search.scale, prior=search.centre, source=search.source)
