@@ -142,11 +142,19 @@ def _best_trials(result: SearchResult) -> Table:
     for name in ("trial", result.config.monitor, "optimizer", "lr", "schedule"):
         table.add_column(name)
     valued = result.trials.dropna(subset=["value"])
-    for row in (
-        valued.sort_values("value", ascending=result.config.mode == "min").head(_MOST_ROWS_OF_SEARCH).itertuples()
-    ):
-        table.add_row(str(row.number), f"{row.value:.5g}", str(row.optimizer), f"{row.lr:.3g}", str(row.schedule))
+    best = valued.sort_values("value", ascending=result.config.mode == "min").head(_MOST_ROWS_OF_SEARCH)
+    for row in best.to_dict("records"):
+        table.add_row(
+            str(row["number"]), f"{row['value']:.5g}", str(row["optimizer"]), _rates(row), str(row["schedule"])
+        )
     return table
+
+
+def _rates(row: dict[Any, Any]) -> str:
+    """Return the learning rates of a trial; a factor on the module's own as `x2`."""
+    rates = {name: value for name, value in row.items() if str(name).rpartition(".")[2] in ("lr", "lr_factor")}
+    known = {name: value for name, value in rates.items() if value is not None and value == value}
+    return ", ".join(f"x{value:.3g}" if name.endswith("lr_factor") else f"{value:.3g}" for name, value in known.items())
 
 
 def _where(tracking_uri: str | None) -> str:
@@ -168,7 +176,7 @@ def _trials(study: FrozenStudy) -> Table:
             "trial": record.number,
             study.config.monitor: record.value,
             "optimizer": record.recipe.optimizer.name,
-            "lr": record.recipe.optimizer.split()[0].rate,
+            "lr": _rates(record.recipe.flat()),
             "schedule": record.recipe.schedule.name,
             "steps": record.steps,
         }

@@ -60,13 +60,12 @@ def own_branch(facts: OwnFacts, budget: float) -> Branch:
     return Branch(OWN, tuple((name, _range(name)) for name in searched_fields(info) if name in facts.knobs))
 
 
-def fit_own(space: Space, facts: OwnFacts | None, budget: float) -> tuple[Space, tuple[str, ...]]:
+def fit_own(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[str, ...]]:
     """Return a space whose branch `own` moves only what the module's own optimizer has, and what was left out.
 
     Args:
         space: What may vary.
         facts: What is known of the module's own optimizers; None where it has none that works.
-        budget: Cost of the search in full trainings.
 
     Raises:
         ModelError: There is nothing to move, or the space is for another number of optimizers.

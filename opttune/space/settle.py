@@ -67,7 +67,7 @@ def settle(
     if shipped:
         settled = _fitted(shipped, facts, total_steps, budget)
         settled = replace(settled, space=without_trainer_settings(settled.space, trainer))
-    space, left_out = fit_own(settled.space, facts.own, budget)
+    space, left_out = fit_own(settled.space, facts.own)
     settled = _suited(SettledSpace(space, (*settled.notes, *left_out)), facts)
     return with_earlier_best(settled, earlier) if earlier else settled
 
@@ -123,10 +123,11 @@ def _fitted(shipped: str, facts: ModelFacts, total_steps: int, budget: float) ->
     requested = load_space(shipped)
     if requested.is_own and facts.own is not None and facts.own.count > 1:
         return own_alone(facts.own, budget)
+    requested, left_out = fit_own(requested, facts.own)
     fitted, begins = with_own_values(for_length(requested, total_steps), facts.own)
     space, held = for_budget(fitted, budget)
     notes = (f"held for a budget of {budget:g}: {'; '.join(map(str, held))}",) if held else ()
-    return SettledSpace(space, (*begins, *notes))
+    return SettledSpace(space, (*left_out, *begins, *notes))
 
 
 def _suited(settled: SettledSpace, facts: ModelFacts) -> SettledSpace:

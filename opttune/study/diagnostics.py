@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from opttune.recipe import Recipe
-from opttune.space.model import Field, Range, Space
+from opttune.recipe import Recipe, Value
+from opttune.space.model import LR_FACTOR, Field, Range, Space
 from opttune.trial_record import TrialRecord
 
 _EDGE = 0.03
@@ -12,7 +12,7 @@ _EDGE = 0.03
 
 def edge_warnings(best: Recipe, space: Space) -> list[str]:
     """Return a warning for each field of the best recipe at the edge of its range, with the command to run next."""
-    flat = best.flat()
+    flat = _values_of(best, space)
     found = []
     for name, field in _fields_of(best, space):
         value = flat.get(name)
@@ -52,12 +52,23 @@ def _lr(record: TrialRecord) -> float:
 
 def _fields_of(best: Recipe, space: Space) -> list[tuple[str, Field]]:
     optimizer = next((branch for branch in space.optimizers if branch.name == best.optimizer.name), None)
-    schedule = next((branch for branch in space.schedules if branch.name == best.schedule.name), None)
-    return [
-        *(optimizer.fields if optimizer else ()),
-        *(schedule.fields if schedule else ()),
-        *space.training,
-    ]
+    if optimizer is None:
+        return []
+    schedule = next((one for one in space.schedules_of(optimizer) if one.name == best.schedule.name), None)
+    return [*optimizer.fields, *(schedule.fields if schedule else ()), *space.training_of(optimizer)]
+
+
+def _values_of(best: Recipe, space: Space) -> dict[str, Value]:
+    """Return the value of each field of a recipe, as the space knows it."""
+    flat = best.flat()
+    branch = next((one for one in space.optimizers if one.name == best.optimizer.name), None)
+    parts = best.optimizer.split()
+    common = parts[0].rate
+    if len(parts) == 1 or branch is None or branch.get(LR_FACTOR) is None or not common:
+        return flat
+    # a recipe says the rate of each optimizer, and here the space moves the others against the first
+    shares = {f"{number}.{LR_FACTOR}": (part.rate or 1.0) / common for number, part in enumerate(parts)}
+    return flat | shares | {LR_FACTOR: common}
 
 
 def _next_step(space: Space, optimizer: str, field: str) -> str:

@@ -95,11 +95,8 @@ def _means(records: Sequence[TrialRecord], mode: str) -> dict[int, float]:
 def _disappointment(records: Sequence[TrialRecord], mode: str) -> float:
     """Return by how much the means of the re-evaluated trials differ from their values, on average."""
     means = _means(records, mode)
-    lost = [
-        means[one.number] - one.value
-        for one in records
-        if one.value is not None and isfinite(means.get(one.number, inf))
-    ]
+    own = {one.number: one.value for one in records if one.value is not None}
+    lost = [mean - own[number] for number, mean in means.items() if isfinite(mean)]
     return fmean(lost or [0.0])
 
 

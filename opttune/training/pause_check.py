@@ -15,6 +15,7 @@ from opttune.training.isolation import isolated
 from opttune.training.python_state import plain_state
 from opttune.training.workload import Workload
 
+_STEPS = 2
 _NEVER_PAUSED = ("StochasticWeightAveraging",)
 """Callbacks of Lightning that do not resume a training as if it had never stopped. Their effect comes too late to be
 seen in two steps: with batch norm their last epoch cannot be resumed at all."""
@@ -31,8 +32,8 @@ def why_not_paused(attempt: Attempt, workload: Workload) -> str:
         workload: The user's model and data.
     """
     attempt = replace(attempt, trainer={**attempt.trainer, "limit_val_batches": 1})
-    uninterrupted, run = _train(attempt, workload, stop_at_step=2)
-    if isinstance(uninterrupted, str) or run.total_steps <= 2 or run.steps_done < 2:
+    uninterrupted, run = _train(attempt, workload, stop_at_step=_STEPS)
+    if isinstance(uninterrupted, str) or run.total_steps <= _STEPS or run.steps_done < _STEPS:
         # what fails without a break is found elsewhere
         return ""
     for callback in run.trainer.callbacks:
@@ -45,13 +46,16 @@ def why_not_paused(attempt: Attempt, workload: Workload) -> str:
             return paused
         if not path.exists():
             return ""
-        resumed, _ = _train(replace(attempt, resume_from=path), workload, stop_at_step=2)
+        # several optimizers step in one batch, which is trained whole
+        last = int(run.trainer.global_step) + 1
+        if last > _STEPS:
+            uninterrupted, _ = _train(attempt, workload, stop_at_step=last)
+        resumed, _ = _train(replace(attempt, resume_from=path), workload, stop_at_step=last)
     if isinstance(resumed, str):
         return f"a training that is resumed fails: {resumed}"
-    different = _difference(uninterrupted, resumed)
-    if not different:
+    if isinstance(uninterrupted, str) or not (different := _difference(uninterrupted, resumed)):
         return ""
-    again, _ = _train(attempt, workload, stop_at_step=2)
+    again, _ = _train(attempt, workload, stop_at_step=last)
     if isinstance(again, str) or _difference(uninterrupted, again):
         return ""
     return f"a training that is resumed is another one than without a break: {different} differs"

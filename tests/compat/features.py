@@ -294,7 +294,8 @@ FEATURES = (
     Feature("no `validation_step`", WithoutValidation, refused="was never logged",
             note="log a metric in `training_step` and name it in `monitor`"),
     Feature("no metric logged", Nothing, refused="was never logged"),
-    Feature("manual optimization", ManualNet, refused="manual optimization"),
-    Feature("several optimizers", GanNet, refused="trains with 2 optimizers"),
+    Feature("manual optimization", ManualNet),
+    Feature("manual optimization and `max_epochs`", ManualNet, length={"max_epochs": 2}, refused="as max_steps"),
+    Feature("several optimizers under automatic optimization", GanNet, refused="trains with 2 optimizers"),
     Feature("no trainable parameter", NothingToTrain, refused="no trainable"),
 )  # fmt: skip

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from opttune.catalog.info import Info, OptionInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule, optimizer_names, schedule_names
 from opttune.catalog.training import TRAINING_OPTIONS
-from opttune.recipe import Groups
+from opttune.recipe import OWN, Groups
 from opttune.space.model import Branch, Choice, Field, FieldError, Fixed, Range, Space
 from opttune.space.parse import LR_TIMES_WEIGHT_DECAY
 
@@ -30,7 +30,11 @@ SCALES = ("linear", "log", "log_of_one_minus")
 @st.composite
 def spaces(draw: st.DrawFn) -> Space:
     optimizers = draw(st.lists(st.sampled_from(optimizer_names()), min_size=1, max_size=3, unique=True))
-    schedules = draw(st.lists(st.sampled_from(schedule_names()), min_size=1, max_size=3, unique=True))
+    schedules = draw(
+        st.lists(
+            st.sampled_from([name for name in schedule_names() if name != OWN]), min_size=1, max_size=3, unique=True
+        )
+    )
     training = draw(st.lists(st.sampled_from(TRAINING_OPTIONS), unique_by=lambda option: option.name))
     return Space(
         "drawn",

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-from opttune.catalog.lookup import find_optimizer, find_schedule, optimizer_names, schedule_names
+from opttune.catalog.lookup import find_optimizer, find_schedule
+from opttune.catalog.optimizers import OPTIMIZERS
+from opttune.catalog.schedules import SCHEDULES
 from opttune.errors import InputError
 from opttune.export.python import python_text
 from opttune.export.use import Use
@@ -24,9 +26,7 @@ from tests.support.search_models import BATCHES, CLASSES, make_points
 
 STEPS = 2 * BATCHES
 USE = Use("trial 3 of the study s", value=0.5, length={"max_steps": STEPS}, seed=0)
-NEED_OPTTUNE = {
-    name for name in optimizer_names() if (row := find_optimizer(name)).takes_model or row.needs_create_graph
-}
+NEED_OPTTUNE = {row.name for row in OPTIMIZERS if row.takes_model or row.needs_create_graph}
 
 
 class Net(pl.LightningModule):
@@ -100,7 +100,7 @@ def _fresh() -> Net:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in optimizer_names() if name not in NEED_OPTTUNE])
+@pytest.mark.parametrize("name", [row.name for row in OPTIMIZERS if row.name not in NEED_OPTTUNE])
 def test_every_optimizer_trains_the_same_to_the_last_digit(name: str) -> None:
     lr = {} if find_optimizer(name).fixed_lr else {"lr": 3e-3}
     part = Part(name, lr if "lr" in lr else {"lr": 1.0})
@@ -112,7 +112,7 @@ def test_every_optimizer_trains_the_same_to_the_last_digit(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", schedule_names())
+@pytest.mark.parametrize("name", [row.name for row in SCHEDULES])
 def test_every_schedule_trains_the_same_to_the_last_digit(name: str) -> None:
     recipe = Recipe(Part("adamw", {"lr": 1e-2, "weight_decay": 0.1}), Part(name))
 

@@ -261,7 +261,7 @@ def test_a_paused_guard_resumes_with_its_history():
     progress = guard.progress()
     assert progress["losses"] == pytest.approx([1.0, 0.9, 0.8, 0.8, 0.8])
     resumed = GuardCallback()
-    resumed._reset(0, 5)
+    resumed._reset(0, 5, Guard())
     resumed.resume_from(progress)
     assert resumed.progress() == progress
     listening = GuardCallback(False, listener=print)

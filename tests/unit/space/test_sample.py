@@ -28,7 +28,7 @@ def test_a_real_study_of_30_trials_gives_recipes_that_the_catalog_takes(name: st
     def objective(trial: optuna.Trial) -> float:
         recipe = sample_recipe(space, trial)
         check_recipe(recipe)
-        lr = recipe.optimizer["lr"]
+        lr = recipe.optimizer.rate
         assert isinstance(lr, float)
         return lr
 

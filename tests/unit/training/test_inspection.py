@@ -62,7 +62,7 @@ def test_a_missing_validation_is_found_in_time():
 @pytest.mark.parametrize(
     ("model", "data", "trainer", "problem"),
     [
-        (m.ManualNet, m.loaders, {}, "uses manual optimization"),
+        (m.ManualNet, m.loaders, {"max_steps": -1, "max_epochs": 2}, "Give the length as max_steps"),
         (m.GanNet, m.loaders, {}, "2 optimizers"),
         (m.Net, lambda: (m.stream_loader(), m.val_loader()), {"max_steps": -1, "max_epochs": 2}, "no length"),
         (m.Net, m.loaders, {"max_steps": -1, "max_epochs": -1}, "no end"),

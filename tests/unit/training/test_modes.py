@@ -4,7 +4,6 @@ import lightning
 import pytest
 import torch
 
-from opttune.catalog import find_optimizer
 from opttune.errors import ModelError
 from opttune.recipe import Part, Recipe
 from opttune.training.modes import quirk_callbacks

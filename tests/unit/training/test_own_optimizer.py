@@ -2,13 +2,16 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import StepLR
 
-from opttune.errors import ModelError
-from opttune.training.own_optimizer import ask_own_optimizer
+from opttune.training.own_optimizer import ask_own_optimizers
 from tests.support import models as m
 
 
 def net_with(configure):
     return type("Net", (m.Net,), {"configure_optimizers": configure})()
+
+
+def ask(net):
+    return ask_own_optimizers(net, net.configure_optimizers)
 
 
 def sgd(net, **options):
@@ -33,18 +36,18 @@ def with_scheduler(net):
 )
 def test_an_optimizer_is_found_in_each_form_that_lightning_takes(configure):
     net = net_with(configure)
-    own = ask_own_optimizer(net.configure_optimizers)
+    own = ask_own_optimizers(net, net.configure_optimizers)
     assert own.words == "SGD(lr=0.1)"
     assert held_by(own) == {id(parameter) for parameter in net.parameters()}
 
 
 def held_by(own):
-    return {id(parameter) for group in own.groups for parameter in group["params"]}
+    return {id(parameter) for one in own.optimizers for group in one.groups for parameter in group["params"]}
 
 
 def test_it_is_known_which_parameters_it_trains():
     net = m.HeadNet()
-    own = ask_own_optimizer(net.configure_optimizers)
+    own = ask_own_optimizers(net, net.configure_optimizers)
     assert held_by(own) == {id(parameter) for parameter in list(net.parameters())[2:]}
 
 
@@ -52,7 +55,7 @@ def test_several_rates_are_shown_as_a_range():
     def configure(net):
         return torch.optim.SGD([{"params": [p], "lr": 10.0**-i} for i, p in enumerate(net.parameters())])
 
-    assert ask_own_optimizer(net_with(configure).configure_optimizers).words == "SGD(lr=0.001..1)"
+    assert ask(net_with(configure)).words == "SGD(lr=0.001..1)"
 
 
 def test_a_rate_that_a_scheduler_has_lowered_is_shown_as_it_was_given():
@@ -61,7 +64,7 @@ def test_a_rate_that_a_scheduler_has_lowered_is_shown_as_it_was_given():
         torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.1)
         return optimizer
 
-    assert ask_own_optimizer(net_with(configure).configure_optimizers).words == "SGD(lr=0.3)"
+    assert ask(net_with(configure)).words == "SGD(lr=0.3)"
 
 
 def test_an_optimizer_without_a_rate_is_shown_by_its_name():
@@ -69,22 +72,34 @@ def test_an_optimizer_without_a_rate_is_shown_by_its_name():
         def __init__(self, parameters):
             super().__init__(parameters, {})
 
-    assert ask_own_optimizer(net_with(lambda net: Rateless(net.parameters())).configure_optimizers).words == "Rateless"
+    assert ask(net_with(lambda net: Rateless(net.parameters()))).words == "Rateless"
 
 
 @pytest.mark.parametrize("net", [m.BareNet(), net_with(lambda net: None)])
 def test_a_module_may_have_none(net):
-    own = ask_own_optimizer(net.configure_optimizers)
+    own = ask_own_optimizers(net, net.configure_optimizers)
     assert own.words == "no optimizer"
-    assert own.groups is None
+    assert own.optimizers == ()
 
 
 def test_one_that_fails_is_told_and_taken_to_train_all():
-    own = ask_own_optimizer(net_with(lambda net: sgd(net, lr=net.missing)).configure_optimizers)
+    own = ask(net_with(lambda net: sgd(net, lr=net.missing)))
     assert own.words.startswith("its own configure_optimizers, which fails (AttributeError: ")
-    assert own.groups is None
+    assert own.optimizers == ()
 
 
-def test_several_optimizers_are_refused():
-    with pytest.raises(ModelError, match=r"trains with 2 optimizers \(Adam, SGD\); opttune tunes models with one\."):
-        ask_own_optimizer(m.GanNet().configure_optimizers)
+def test_each_of_several_has_the_name_of_the_network_that_it_trains():
+    own = ask(m.GanNet())
+    assert [type(one.optimizer).__name__ for one in own.optimizers] == ["Adam", "SGD"]
+    assert len({one.name for one in own.optimizers}) == 2
+
+
+def test_schedulers_are_found_with_their_monitor():
+    def configure(net):
+        optimizer = sgd(net)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": plateau, "monitor": "val_loss"}
+
+    own = ask(net_with(configure))
+    assert own.schedulers[0]["monitor"] == "val_loss"
+    assert own.schedulers_of(own.optimizers[0].optimizer) == [own.schedulers[0]["scheduler"]]

@@ -8,7 +8,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import opttune
 from opttune import Recipe
 from opttune.build.optimizer import build_optimizer
-from opttune.catalog.lookup import find_optimizer, optimizer_names
+from opttune.catalog.lookup import find_optimizer
+from opttune.catalog.optimizers import OPTIMIZERS
 from opttune.errors import ModelError, UnsuitableOptimizerError
 from opttune.recipe import Part
 from opttune.space.parse import load_space
@@ -65,7 +66,7 @@ def search(model, data, space, tmp_path, budget=2):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", optimizer_names())
+@pytest.mark.parametrize("name", [row.name for row in OPTIMIZERS])
 @pytest.mark.parametrize(("model", "data", "field"), [(Spectral, m.loaders, "complex"), (Table, items, "sparse")])
 def test_every_row_says_what_it_trains(name, model, data, field):
     info = find_optimizer(name)
