@@ -11,6 +11,7 @@ from functools import cache
 from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.lookup import find_optimizer
 from opttune.space.fit import Held, for_budget, for_length, with_room
+from opttune.space.group_facts import GroupFacts
 from opttune.space.model import Branch, Choice, Field, Fixed, Range, SettledSpace, Space
 from opttune.space.parse import load_space
 
@@ -50,6 +51,7 @@ class ModelFacts:
         looks_pretrained: Whether the weights were loaded from a pretrained model, as far as that shows.
         has_complex: Whether a complex parameter is trained.
         has_sparse: Whether a parameter has sparse gradients.
+        groups: What the parameter groups depend on; None where it is not known.
 
     Example:
         >>> ModelFacts(parameters=1_000_000, trainable_share=0.01, has_lora=True).trainable
@@ -68,6 +70,7 @@ class ModelFacts:
     looks_pretrained: bool = False
     has_complex: bool = False
     has_sparse: bool = False
+    groups: GroupFacts | None = None
 
     @property
     def trainable(self) -> int:
@@ -275,6 +278,7 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledS
         training=_training(home, facts),
         groups=home.groups,
         description=f"Chosen for {plan.words}",
+        group_fields=home.group_fields,
     )
     chosen = with_room(chosen, total_steps) if plan.is_from_scratch else chosen
     moved = for_length(chosen, total_steps)

@@ -7,7 +7,7 @@ import optuna
 from opttune.catalog.info import Info, OptionInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.recipe import Part, Recipe, Value
-from opttune.space.model import Branch, Choice, Field, Fixed, Range, Scalar, Space
+from opttune.space.model import GROUPS, Branch, Choice, Field, Fixed, Range, Scalar, Space
 from opttune.space.parse import LR_TIMES_WEIGHT_DECAY
 
 
@@ -33,7 +33,9 @@ def sample_recipe(space: Space, trial: optuna.trial.BaseTrial) -> Recipe:
     return Recipe(
         optimizer=_ask_optimizer(trial, optimizer),
         schedule=Part(schedule.name, _pack(_ask_fields(trial, schedule), find_schedule(schedule.name))),
-        groups=space.groups,
+        groups=space.groups.with_fields(
+            {n: _ask(trial, f"{GROUPS}.{n}", field) for n, field in group_fields(space, optimizer)}
+        ),
         **training,
     )
 
@@ -68,9 +70,10 @@ def default_recipe(space: Space, optimizer: int = 0) -> Recipe:
 def open_fields(space: Space, optimizer: Branch, schedule: Branch) -> list[tuple[str, Range | Choice]]:
     """Return the fields that vary with an optimizer and a schedule, each with its full name."""
     fields = [(f"{branch.name}.{name}", field) for branch in (optimizer, schedule) for name, field in branch.fields]
+    of_groups = [(f"{GROUPS}.{name}", field) for name, field in group_fields(space, optimizer)]
     return [
         (name, field)
-        for name, field in (*fields, *training_fields(space, optimizer.name))
+        for name, field in (*fields, *training_fields(space, optimizer.name), *of_groups)
         if not isinstance(field, Fixed)
     ]
 
@@ -79,6 +82,34 @@ def training_fields(space: Space, optimizer: str) -> tuple[tuple[str, Field], ..
     """Return the fields outside optimizer and schedule; an optimizer that bounds its own steps has no clipping."""
     unasked = {"gradient_clip_norm"} if find_optimizer(optimizer).own_clipping else set()
     return tuple((name, field) for name, field in space.training if name not in unasked)
+
+
+def group_fields(space: Space, optimizer: Branch) -> tuple[tuple[str, Range | Choice], ...]:
+    """Return the fields of the parameter groups that mean something for an optimizer; the others stay as they are."""
+    return tuple((name, field) for name, field in space.group_fields if not why_unasked(name, optimizer))
+
+
+def why_unasked(name: str, optimizer: Branch) -> str:
+    """Return why a field of the parameter groups means nothing for an optimizer; empty where it means something.
+
+    Example:
+        >>> why_unasked("layer_decay", Branch("prodigy"))
+        'it works with one learning rate for all parameters'
+    """
+    info = find_optimizer(optimizer.name)
+    if name.startswith(("no_decay_", "weight_decay_ratio_")):
+        return "" if _may_decay(optimizer) else "it has no weight decay here"
+    if name.startswith("as_matrix_"):
+        return "" if info.matrices_only is not None else "it treats matrices like all other parameters"
+    return "it works with one learning rate for all parameters" if info.one_lr else ""
+
+
+def _may_decay(optimizer: Branch) -> bool:
+    info = find_optimizer(optimizer.name)
+    field = optimizer.get("weight_decay") or optimizer.get(LR_TIMES_WEIGHT_DECAY)
+    if field is None:
+        return any(option.name == "weight_decay" and option.default for option in info.options)
+    return not isinstance(field, Fixed) or bool(field.value)
 
 
 def _ask_optimizer(trial: optuna.trial.BaseTrial, branch: Branch) -> Part:

@@ -8,6 +8,7 @@ from opttune.catalog.lookup import find_optimizer
 from opttune.errors import UnsuitableOptimizerError
 from opttune.space.auto import ModelFacts, choose_space, is_suitable
 from opttune.space.fit import for_budget, for_length
+from opttune.space.group_facts import with_fitting_groups
 from opttune.space.model import Choice, Field, Fixed, Range, Scalar, SettledSpace, Space
 from opttune.space.parse import load_space
 
@@ -45,7 +46,8 @@ def settle(
 
     A space that ships with opttune is fitted. `auto` is chosen for the model. A named space gets priors that suit
     the length of the training, and only the fields that the budget pays for vary. A user's own space is not
-    fitted. The best trials of an earlier study become the priors of either.
+    fitted. Of either, what means nothing for the model's parameter groups is left out, and the best trials of an
+    earlier study become the priors.
 
     Args:
         requested: The requested space, without the fields that the Trainer settles.
@@ -66,7 +68,7 @@ def settle(
     if shipped:
         settled = _fitted(shipped, facts, total_steps, budget)
         settled = replace(settled, space=without_trainer_settings(settled.space, trainer))
-    settled = _suited(settled, facts)
+    settled = with_fitting_groups(_suited(settled, facts), facts.groups)
     return with_earlier_best(settled, earlier) if earlier else settled
 
 

@@ -91,8 +91,8 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         with isolated(attempt.seed):
             identity = identify(run.trainer)
     model = run.trainer.lightning_module
-    facts = read_facts(model)
     own = None if run.attacher is None else run.attacher.own
+    facts = read_facts(model, None if own is None else own.groups)
     return ModelInspection(
         model_name=type(model).__name__,
         parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
