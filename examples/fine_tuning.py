@@ -1,7 +1,7 @@
 """Fine-tuning: how much slower must a pretrained network learn than its new head? The search finds the ratio.
 
 A small network learns to read 1,000 handwritten digits. It is then fine-tuned, with a new head, to count the closed
-loops of a digit (0 has one, 8 has two) from 30 images. In `spaces/fine_tuning.yaml` the rate of the backbone is a
+loops of a digit (0 has one, 8 has two) from 80 images. In `spaces/fine_tuning.yaml` the rate of the backbone is a
 multiple of the head's, from 0.01 to 1; the search is repeated without it. Each of the two best recipes is then trained
 on seeds that no search has seen.
 
@@ -25,7 +25,7 @@ SPACE = Path(__file__).parent / "spaces" / "fine_tuning.yaml"
 LOOPS = torch.tensor([1, 0, 0, 0, 1, 0, 1, 0, 2, 1])
 """Digit -> its closed loops, a 4 counted as closed."""
 PRETRAINED = 1000
-LABELLED = 3
+LABELLED = 8
 
 
 def make_backbone() -> nn.Sequential:
@@ -89,14 +89,14 @@ class LoopCounter(lightning.LightningModule):
 
 
 def loop_loaders() -> tuple[DataLoader, DataLoader]:
-    """Return loaders of 3 images of each digit to train on, and of the 767 others that the backbone has not seen."""
+    """Return loaders of 8 images of each digit to train on, and of the 717 others that the backbone has not seen."""
     images, digits = (tensor[PRETRAINED:] for tensor in read_images())
     labelled = torch.cat([torch.nonzero(digits == digit)[:LABELLED, 0] for digit in range(10)])
     others = torch.ones(len(digits), dtype=torch.bool)
     others[labelled] = False
     loops = LOOPS[digits]
     return (
-        DataLoader(TensorDataset(images[labelled], loops[labelled]), batch_size=16, shuffle=True),
+        DataLoader(TensorDataset(images[labelled], loops[labelled]), batch_size=32, shuffle=True),
         DataLoader(TensorDataset(images[others], loops[others]), batch_size=1000),
     )
 

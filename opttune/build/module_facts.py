@@ -59,7 +59,7 @@ def read_facts(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None
 
     Args:
         module: The module before training.
-        own_groups: The parameter groups of its own optimizer; what is in none of them is not trained.
+        own_groups: The parameter groups of the optimizer that it came with; what is in none of them is not trained.
 
     Example:
         >>> facts = read_facts(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3)))

@@ -135,7 +135,7 @@ class _Parser:
         )
 
     def refuse_misplaced(self, data: object) -> None:
-        """Say where a field of the groups belongs that stands beside them."""
+        """Say where a field of the groups belongs that lies beside them."""
         for key in data if isinstance(data, dict) else ():
             if key in (*_GROUPS, "rules"):
                 self.fail((key,), f"{key} belongs to the groups. Write `groups: {{{key}: ..}}`.")
