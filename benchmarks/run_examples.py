@@ -17,6 +17,7 @@ FIGURES = ROOT / "docs" / "figures" / "examples.json"
 # the last lines are the answer, the others the search's progress
 LINES = {
     "digits.py": 3,
+    "fine_tuning.py": 6,
     "large_batch.py": 5,
     "lora.py": 4,
     "mnist_table.py": 11,

@@ -9,6 +9,7 @@ from opttune.catalog.lookup import find_optimizer
 from opttune.engines.devices import count_processes
 from opttune.engines.multi_device import inspect_on_devices
 from opttune.errors import SpaceError, UnsuitableOptimizerError
+from opttune.space.group_facts import without_group_fields
 from opttune.space.model import SettledSpace
 from opttune.space.sample import default_recipe
 from opttune.space.settle import EarlierBest, settle
@@ -96,7 +97,8 @@ def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> Mo
     last = len(config.space.optimizers) - 1
     for optimizer in range(last + 1):
         attempt = Attempt(
-            recipe=default_recipe(config.space, optimizer),
+            # what varies of the groups may mean nothing for the model: that is settled by what is seen here
+            recipe=default_recipe(without_group_fields(config.space), optimizer),
             monitor=config.monitor,
             seed=config.seed,
             trainer={**config.trainer, **config.length},

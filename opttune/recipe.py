@@ -253,8 +253,9 @@ class Recipe:
         return flat
 
     def __str__(self) -> str:
-        """Return the optimizer and the schedule in one line."""
-        return f"{self.optimizer}, {self.schedule}"
+        """Return the optimizer, the schedule, and groups that are not the usual ones, in one line."""
+        groups = f", groups({self.groups.words})" if self.groups.words else ""
+        return f"{self.optimizer}, {self.schedule}{groups}"
 
 
 def _sections(settings: object) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, TypeGuard
 
 from opttune.errors import RecipeError, one_of, shown
+
+RULE_FIELDS = {"lr_ratio": "lr_mult", "weight_decay_ratio": "weight_decay_mult", "as_matrix": "as_matrix"}
+"""What may vary in a rule of a space -> the attribute of the rule that holds its value."""
+_LONGEST_NAME = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +19,8 @@ class Rule:
 
     Attributes:
         match: Regular expression, searched anywhere in a parameter's name (`^backbone\.` starts with it).
-        lr_mult: Factor of the learning rate, >= 0.
-        weight_decay_mult: Factor of the weight decay, >= 0.
+        lr_mult: Factor of the learning rate, >= 0; a file may call it `lr_ratio`, as spaces do.
+        weight_decay_mult: Factor of the weight decay, >= 0; or `weight_decay_ratio`.
         as_matrix: Whether an optimizer for matrices only (Muon) trains them; None decides by the kind of layer.
 
     Raises:
@@ -44,6 +48,10 @@ class Rule:
         if role is not None and not isinstance(role, bool):
             raise RecipeError(f"recipe: groups.rules: as_matrix must be true, false or null, got {shown(role)}.")
 
+    def matches(self, name: str) -> bool:
+        """Return whether it holds for a parameter of that name, where no earlier rule does."""
+        return re.search(self.match, name) is not None
+
     @classmethod
     def from_dict(cls, section: object) -> "Rule":
         """Make a rule from its mapping in a recipe file.
@@ -54,8 +62,12 @@ class Rule:
         if not isinstance(section, Mapping) or "match" not in section:
             form = "{match: regex, lr_mult: x, weight_decay_mult: y}"
             raise RecipeError(f"recipe: groups.rules: a rule is {form}, got {shown(section)}.")
-        refuse_unknown(section, cls.__dataclass_fields__, "recipe: groups.rules")
-        return cls(**section)
+        names = {name: name for name in cls.__dataclass_fields__} | RULE_FIELDS
+        refuse_unknown(section, names, "recipe: groups.rules")
+        for name, attribute in RULE_FIELDS.items():
+            if name != attribute and {name, attribute} <= section.keys():
+                raise RecipeError(f"recipe: groups.rules: {name} and {attribute} are one factor; keep one of them.")
+        return cls(**{names[key]: value for key, value in section.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rule's mapping for a recipe file."""
@@ -135,13 +147,86 @@ class Groups:
         }
 
     def flat(self) -> dict[str, bool | float | str | None]:
-        """Return one plain value per field, as in tables; the rules are joined into one text.
+        """Return one plain value per field, as in tables; the rules are one text, and have a column for each factor.
 
         Example:
-            >>> Groups(rules=(Rule("^head", lr_mult=10),)).flat()["rules"]
-            '^head: lr x 10, weight decay x 1'
+            >>> flat = Groups(rules=(Rule("^head", lr_mult=10),)).flat()
+            >>> flat["rules"], flat["lr_ratio_head"]
+            ('^head: lr x 10, weight decay x 1', 10.0)
         """
-        return {**self.to_dict(), "rules": "; ".join(map(str, self.rules)) or None}
+        factors = {
+            name: getattr(self.rules[index], attribute)
+            for name, (index, attribute) in self.rule_fields.items()
+            if attribute != "as_matrix"
+        }
+        return {**self.to_dict(), "rules": "; ".join(map(str, self.rules)) or None, **factors}
+
+    @property
+    def rule_fields(self) -> dict[str, tuple[int, str]]:
+        r"""The fields of the rules by the names of tables and spaces -> which rule, counted from 0, and its attribute.
+
+        A name ends with the words of the regular expression.
+
+        Example:
+            >>> list(Groups(rules=(Rule(r"^backbone\."), Rule("head|tail"))).rule_fields)[::3]
+            ['lr_ratio_backbone', 'lr_ratio_head_tail']
+        """
+        found: dict[str, tuple[int, str]] = {}
+        for index, words in enumerate(_rule_words(self.rules)):
+            found |= {f"{field}_{words}": (index, attribute) for field, attribute in RULE_FIELDS.items()}
+        return found
+
+    def with_fields(self, values: Mapping[str, Any]) -> "Groups":
+        """Return a copy with other values of some fields, the `rule_fields` among them.
+
+        Example:
+            >>> Groups(rules=(Rule("^head"),)).with_fields({"lr_ratio_head": 10, "layer_decay": 0.9}).words
+            'layer_decay=0.9, ^head: lr x 10, weight decay x 1'
+        """
+        if not values:
+            return self
+        rules, places = list(self.rules), self.rule_fields
+        for name in values.keys() & places.keys():
+            index, attribute = places[name]
+            rules[index] = replace(rules[index], **{attribute: values[name]})
+        own = {name: value for name, value in values.items() if name not in places}
+        return replace(self, rules=tuple(rules), **own)
+
+    @property
+    def scales_layers(self) -> bool:
+        """Whether the layers have different rates: a `layer_decay` of 1 gives all of them one."""
+        return self.layer_decay not in (None, 1.0)
+
+    @property
+    def scales_lora_b(self) -> bool:
+        """Whether LoRA's B matrices have a rate of their own."""
+        return self.lora_plus_ratio not in (None, 1.0)
+
+    @property
+    def words(self) -> str:
+        """What differs from the defaults, on one line; empty where nothing does."""
+        parts = [
+            *([] if self.no_decay_norm_bias else ["no_decay_norm_bias=False"]),
+            *(["no_decay_embeddings=True"] if self.no_decay_embeddings else []),
+            *([f"layer_decay={self.layer_decay:.3g}"] if self.scales_layers else []),
+            *([f"lora_plus_ratio={self.lora_plus_ratio:.3g}"] if self.scales_lora_b else []),
+            *map(str, self.rules),
+        ]
+        return ", ".join(parts)
+
+
+def _rule_words(rules: Iterable[Rule]) -> Iterable[str]:
+    """Yield for each rule the words of its expression, which no other rule has; MLflow takes them in a name."""
+    seen: set[str] = set()
+    for rule in rules:
+        # what is escaped is a class of characters or a punctuation mark: no word
+        plain = re.sub(r"\\.", " ", rule.match)
+        words = "_".join(re.findall(r"[A-Za-z0-9]+", plain))[:_LONGEST_NAME] or "rule"
+        name, count = words, 2
+        while name in seen:
+            name, count = f"{words}_{count}", count + 1
+        seen.add(name)
+        yield name
 
 
 def is_number(value: object) -> TypeGuard[int | float]:

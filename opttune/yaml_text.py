@@ -26,11 +26,11 @@ class YamlTextError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The content of a YAML text, and the line of each key.
+    """The content of a YAML text, and the line of each key and of each item of a list.
 
     Attributes:
         data: Plain mappings, lists and scalars.
-        lines: Path of keys -> line number, counted from 1.
+        lines: Path of keys, and of places in lists, counted from 0 -> line number, counted from 1.
     """
 
     data: Any
@@ -173,6 +173,7 @@ def _convert(node: yaml.Node, path: Path, lines: dict[Path, int]) -> Any:
     if isinstance(node, yaml.MappingNode):
         return _convert_mapping(node, path, lines)
     if isinstance(node, yaml.SequenceNode):
+        lines |= {(*path, str(index)): item.start_mark.line + 1 for index, item in enumerate(node.value)}
         return [_convert(item, (*path, str(index)), lines) for index, item in enumerate(node.value)]
     return _scalar(node)
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import nn
 from torch.nn import Parameter
+from torch.nn.parameter import UninitializedParameter
 
 from opttune.build.depth import parameter_depths
 from opttune.build.traits import Trait, parameter_traits
 from opttune.errors import ModelError
 from opttune.recipe_groups import Groups, Rule, is_number
+from opttune.space.group_facts import GroupFacts
 
 _LORA_B = re.compile(r"(^|[._])lora_(embedding_)?B([._]|$)")
 
@@ -73,9 +75,9 @@ def plan_groups(
     traits = [trait for trait in parameter_traits(module, own.of) if own.holds(trait)]
     if not any(trait.parameter.requires_grad for trait in traits):
         raise ModelError("the model has no trainable parameter that its own optimizer trains.")
-    layers = _layer_scales(module, traits, groups.layer_decay)
+    layers = _layer_scales(module, traits, groups.layer_decay if groups.scales_layers else None)
     ruled = _first_rules(traits, groups.rules)
-    if groups.lora_plus_ratio is not None and not any(_LORA_B.search(trait.name) for trait in traits):
+    if groups.scales_lora_b and not any(_LORA_B.search(trait.name) for trait in traits):
         raise ModelError("groups.lora_plus_ratio is set, and no trainable parameter is named lora_B.")
     plans: dict[Scale, GroupPlan] = {}
     for trait in traits:
@@ -104,6 +106,30 @@ def rules_for(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None,
         return bool(matched) and not any(matched)
 
     return tuple(rule for rule in groups.rules if not is_for_others(rule))
+
+
+def read_group_facts(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None = None) -> GroupFacts | None:
+    """Read what groups depend on, of the parameters that `plan_groups` splits; None before a lazy layer has its size.
+
+    Example:
+        >>> read_group_facts(nn.Linear(4, 2)).layers
+        1
+    """
+    if any(isinstance(parameter, UninitializedParameter) for parameter in module.parameters()):
+        return None
+    own = _OwnGroups(own_groups)
+    if not any(parameter.requires_grad or id(parameter) in own.of for parameter in module.parameters()):
+        return None
+    traits = [trait for trait in parameter_traits(module, own.of) if own.holds(trait)]
+    depths = parameter_depths(module, traits)
+    lora_b = [bool(_LORA_B.search(trait.name)) for trait in traits]
+    return GroupFacts(
+        names=tuple(trait.name for trait in traits),
+        layers=len(set(depths.values())),
+        has_norms_and_biases=any(trait.is_norm_or_bias for trait in traits),
+        has_embeddings=any(trait.is_embedding and not trait.is_sparse for trait in traits),
+        has_lora_b=any(lora_b) and not all(lora_b),
+    )
 
 
 class _OwnGroups:
@@ -136,7 +162,7 @@ class _OwnGroups:
 def _first_rules(traits: Sequence[Trait], rules: Sequence[Rule]) -> dict[str, tuple[int, Rule]]:
     ruled: dict[str, tuple[int, Rule]] = {}
     for number, rule in enumerate(rules, 1):
-        matched = [trait.name for trait in traits if re.search(rule.match, trait.name) and trait.name not in ruled]
+        matched = [trait.name for trait in traits if rule.matches(trait.name) and trait.name not in ruled]
         if not matched:
             names = ", ".join(trait.name for trait in traits[:8]) + (", ..." if len(traits) > 8 else "")
             raise ModelError(
@@ -174,9 +200,9 @@ def _scale(
     layer_name, layer_lr = layers.get(trait.name, ("", 1.0))
     names.append(layer_name)
     lr *= layer_lr
-    if groups.lora_plus_ratio is not None and _LORA_B.search(trait.name):
+    if groups.scales_lora_b and _LORA_B.search(trait.name):
         names.append("lora_B")
-        lr *= groups.lora_plus_ratio
+        lr *= groups.lora_plus_ratio or 1.0
     as_matrix = trait.is_hidden_matrix if ruled is None or ruled[1].as_matrix is None else ruled[1].as_matrix
     is_matrix = split_matrices and as_matrix and trait.parameter.ndim > 1
     if split_matrices:

@@ -1,10 +1,13 @@
 """Facts read from a module, for optimizers that are built from it and for the choice of a space."""
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
+from opttune.build.groups import read_group_facts
 from opttune.build.traits import parameter_traits
 from opttune.space.auto import ModelFacts
 
@@ -49,13 +52,14 @@ def attention_heads(module: nn.Module) -> int:
     return 1
 
 
-def read_facts(module: nn.Module) -> ModelFacts:
+def read_facts(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None = None) -> ModelFacts:
     """Read the facts that the choice of a space depends on.
 
     Layers are recognized by the names of their classes and base classes, so that those of other libraries count too.
 
     Args:
         module: The module before training.
+        own_groups: The parameter groups of the optimizer that it came with; what is in none of them is not trained.
 
     Example:
         >>> facts = read_facts(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3)))
@@ -79,6 +83,7 @@ def read_facts(module: nn.Module) -> ModelFacts:
         looks_pretrained=any(_has_origin(part) for part in module.modules()),
         has_complex=any(p.requires_grad and p.is_complex() for p in module.parameters() if _size(p)),
         has_sparse=has_sparse_gradients(module),
+        groups=read_group_facts(module, own_groups),
     )
 
 

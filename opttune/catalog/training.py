@@ -1,4 +1,4 @@
-"""The fields of a recipe that belong to the Trainer rather than to the optimizer or the schedule."""
+"""The fields of a recipe outside optimizer and schedule: those of the Trainer, and those of the parameter groups."""
 
 from opttune.catalog.info import OptionInfo
 
@@ -13,4 +13,31 @@ TRAINING_OPTIONS = (
     ),
     OptionInfo("accumulate_grad_batches", 1, "int", low=1, help="batches per optimizer step"),
     OptionInfo("precision", None, "text", optional=True, help="Lightning's precision; null leaves the Trainer's"),
+)
+
+GROUP_OPTIONS = (
+    OptionInfo("no_decay_norm_bias", True, "bool", help="whether norms and biases get no weight decay"),
+    OptionInfo("no_decay_embeddings", False, "bool", help="whether embeddings get no weight decay either"),
+    OptionInfo(
+        "layer_decay",
+        None,
+        low=0,
+        high=1,
+        excluded="low",
+        optional=True,
+        help="learning rate of each layer as a share of that of the layer above",
+    ),
+    OptionInfo(
+        "lora_plus_ratio",
+        None,
+        low=0,
+        excluded="low",
+        optional=True,
+        help="learning rate of LoRA's B matrices as a multiple of the others'",
+    ),
+)
+RULE_OPTIONS = (
+    OptionInfo("lr_ratio", 1.0, low=0, help="factor of the learning rate of the parameters that match"),
+    OptionInfo("weight_decay_ratio", 1.0, low=0, help="factor of their weight decay"),
+    OptionInfo("as_matrix", None, "bool", optional=True, help="whether an optimizer for matrices trains them"),
 )

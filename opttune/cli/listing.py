@@ -12,7 +12,7 @@ from rich.text import Text
 from opttune.catalog.info import Info, OptimizerInfo, OptionInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule, optimizer_names, schedule_names
 from opttune.catalog.ranges import SHORT_STEPS, Search
-from opttune.space.model import Choice, Field, Fixed, Range, Space
+from opttune.space.model import GROUPS, Choice, Field, Fixed, Range, Space
 from opttune.space.parse import load_space, space_names
 
 Row = dict[str, Any]
@@ -215,6 +215,7 @@ def print_space(space: Space, as_json: bool) -> None:
         *((f"{branch.name}.{name}", field) for branch in space.optimizers for name, field in branch.fields),
         *((f"{branch.name}.{name}", field) for branch in space.schedules for name, field in branch.fields),
         *space.training,
+        *((_group_name(space, name), field) for name, field in space.group_fields),
     ]
     Console().print(f"{space.name}: {space.description}", markup=False, highlight=False, soft_wrap=True)
     rows = [
@@ -224,6 +225,12 @@ def print_space(space: Space, as_json: bool) -> None:
     print_rows(rows, as_json=False)
     if not any(space.parameters()):
         print("Nothing varies: one training is all there is to try.")
+
+
+def _group_name(space: Space, name: str) -> str:
+    """Return the full name of a field of the groups, with the expression of its rule."""
+    index, _ = space.groups.rule_fields.get(name, (None, ""))
+    return f"{GROUPS}.{name}" + ("" if index is None else f" ({space.groups.rules[index].match})")
 
 
 def _range(field: Field) -> str:

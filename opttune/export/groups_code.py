@@ -20,21 +20,21 @@ def groups_code(groups: Groups, info: OptimizerInfo, arguments: Mapping[str, Any
         arguments: The arguments of its class, as source text.
     """
     imports, parts = take_out("opttune.build.traits", ["parameter_traits"])
-    if groups.layer_decay is not None:
+    if groups.scales_layers:
         more_imports, more = take_out("opttune.build.depth", ["parameter_depths"])
         imports, parts = imports + more_imports, parts + more
     if groups.rules:
         rules = [(rule.match, rule.lr_mult, rule.weight_decay_mult, rule.as_matrix) for rule in groups.rules]
         parts.append("# name, factor of the learning rate, of the weight decay, whether it is a matrix\n"
                      f"RULES = {rules!r}")  # fmt: skip
-    if groups.rules or groups.lora_plus_ratio is not None:
+    if groups.rules or groups.scales_lora_b:
         imports.append("import re")
     return imports, [*parts, _function(groups, info, arguments)]
 
 
 def _function(groups: Groups, info: OptimizerInfo, arguments: Mapping[str, Any]) -> str:
     body = ["traits = parameter_traits(module)"]
-    if groups.layer_decay is not None:
+    if groups.scales_layers:
         body += ["depths = parameter_depths(module, traits)", "top = max(depths.values())"]
     body += ["groups = {}", "for trait in traits:"]
     body += [indent(line, "    ") for line in _loop(groups, info)]
@@ -56,10 +56,10 @@ def _loop(groups: Groups, info: OptimizerInfo) -> list[str]:
             "    lr, decay = lr * RULES[rule][1], decay * RULES[rule][2]",
         ]
         keys.append("rule")
-    if groups.layer_decay is not None:
+    if groups.scales_layers:
         lines.append(f"lr *= {groups.layer_decay!r} ** (top - depths[trait.name])")
         keys.append("depths[trait.name]")
-    if groups.lora_plus_ratio is not None:
+    if groups.scales_lora_b:
         lines += [
             f"is_lora = bool(re.search({_LORA_B!r}, trait.name))",
             f"lr *= {groups.lora_plus_ratio!r} if is_lora else 1.0",

@@ -169,10 +169,11 @@ def _trainer(recipe: Recipe, info: OptimizerInfo, use: Use) -> dict[str, Any]:
 
 def _docstring(recipe: Recipe, use: Use, names: str) -> str:
     # names of the user's must not end the docstring or form an escape sequence
+    what = str(recipe).replace("\\", "\\\\").replace('"', '\\"')
     lines = [line.replace("\\", "/").replace('"""', "'''") for line in use.comments[: 2 if use.length else 1]]
     return "\n".join(
         [
-            f'"""{recipe}.',
+            f'"""{what}.',
             "",
             *lines,
             "",

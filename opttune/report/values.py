@@ -6,6 +6,7 @@ from math import isfinite
 from opttune.confirming.verdict import study_verdict
 from opttune.report.chart import GREY, INK, RED, Chart, Panel, Rule, Series, Style, is_steep, room_for
 from opttune.report.trials import baseline_value, has_diverged, optimizer_colours, trial_label, trials_of
+from opttune.space.model import Range, Space
 from opttune.study.frozen_study import FrozenStudy
 from opttune.study.selection import is_better
 from opttune.trial_record import TrialRecord
@@ -134,6 +135,63 @@ def value_over_lr(study: FrozenStudy) -> Chart | None:
         "there, at most that of the top. The other fields of the recipes differ as well.",
         [panel for panel in panels if panel.series],
     )
+
+
+def value_over_groups(study: FrozenStudy) -> Chart | None:
+    """Draw the values over each number that varied in the parameter groups; None where none did."""
+    varied = [(name, field) for name, field in study.space.group_fields if isinstance(field, Range)]
+    points = {name: _over_group(study, name) for name, _ in varied}
+    known = [value for series in points.values() for each in series for value in each.y if not isinstance(value, str)]
+    rules = _baseline_rules(study)
+    known += [rule.at for rule in rules if known]
+    if not known:
+        return None
+    log = is_steep(known)
+    panels = [
+        Panel(
+            _axis_words(study.space, name),
+            study.config.monitor,
+            points[name],
+            title=name,
+            rules=rules,
+            x_log=field.scale == "log",
+            y_log=log,
+            y_range=room_for(known, log=log),
+        )
+        for name, field in varied
+        if points[name]
+    ]
+    return Chart(
+        "value_over_groups",
+        "Value over the rates of the parameter groups",
+        "Each dot ran the full length. At 1 the parameters have the rate of the others. The learning rate and the "
+        "other fields differ as well.",
+        panels,
+    )
+
+
+def _over_group(study: FrozenStudy, name: str) -> list[Series]:
+    """Return the finished trials of each optimizer over a field of the groups, of those that have it."""
+    found = []
+    for optimizer, colour in optimizer_colours(study).items():
+        finished = [r for r in trials_of(study.records, optimizer) if r.value is not None and r.recipe is not None]
+        values = [(r.recipe.groups.flat()[name], r) for r in finished if r.recipe is not None]
+        dots = [(float(x), r.value or 0.0, trial_label(r)) for x, r in values if isinstance(x, int | float)]
+        if dots:
+            x, y, labels = zip(*dots, strict=True)
+            found.append(Series(optimizer, x, y, "dots", colour, labels=labels))
+    return found
+
+
+def _axis_words(space: Space, name: str) -> str:
+    index, attribute = space.groups.rule_fields.get(name, (-1, ""))
+    if index < 0:
+        return {
+            "layer_decay": "rate of each layer as a share of that above it",
+            "lora_plus_ratio": "rate of LoRA's B matrices as a multiple of the others'",
+        }.get(name, name)
+    what = "rate" if attribute == "lr_mult" else "weight decay"
+    return f"{what} of {space.groups.rules[index].match} as a multiple of the others'"
 
 
 def verdict_chart(study: FrozenStudy) -> Chart | None:

@@ -9,7 +9,7 @@ from opttune.report.draw import save_chart
 from opttune.report.page import write_page
 from opttune.report.recipes import importances, schedules
 from opttune.report.training import LOSS, Curves, halving, learning_curves
-from opttune.report.values import best_over_cost, equal_cost, value_over_lr, verdict_chart
+from opttune.report.values import best_over_cost, equal_cost, value_over_groups, value_over_lr, verdict_chart
 from opttune.shared_folder import write_whole
 from opttune.study.frozen_study import FrozenStudy
 from opttune.tracking.address import resolve_tracking_uri
@@ -66,6 +66,7 @@ def make_charts(study: FrozenStudy, curves: Curves) -> list[Chart]:
         verdict_chart(study),
         equal_cost(study),
         value_over_lr(study),
+        value_over_groups(study),
         learning_curves(study, curves),
         halving(study),
         schedules(study),

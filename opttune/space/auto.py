@@ -12,6 +12,7 @@ from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.lookup import find_optimizer
 from opttune.recipe import OWN
 from opttune.space.fit import Held, for_budget, for_length, with_room
+from opttune.space.group_facts import GroupFacts
 from opttune.space.model import Branch, Choice, Field, Fixed, Range, SettledSpace, Space
 from opttune.space.own import EACH_FROM_BUDGET, OwnFacts, own_branch, with_own_values
 from opttune.space.parse import load_space
@@ -53,6 +54,7 @@ class ModelFacts:
         has_complex: Whether a complex parameter is trained.
         has_sparse: Whether a parameter has sparse gradients.
         own: The optimizers that the module came with; None where there is none that works.
+        groups: What the parameter groups depend on; None where it is not known.
 
     Example:
         >>> ModelFacts(parameters=1_000_000, trainable_share=0.01, has_lora=True).trainable
@@ -72,6 +74,7 @@ class ModelFacts:
     has_complex: bool = False
     has_sparse: bool = False
     own: OwnFacts | None = None
+    groups: GroupFacts | None = None
 
     @property
     def trainable(self) -> int:
@@ -281,6 +284,7 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledS
         training=_training(home, facts),
         groups=home.groups,
         description=f"Chosen for {plan.words}",
+        group_fields=home.group_fields,
     )
     chosen = with_room(chosen, total_steps) if plan.is_from_scratch else chosen
     moved = for_length(chosen, total_steps)

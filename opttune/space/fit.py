@@ -11,7 +11,7 @@ from opttune.catalog.info import Info, searched_fields
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.catalog.ranges import Search, SearchRange
 from opttune.recipe import is_number
-from opttune.space.model import LR_FACTOR, Branch, Choice, Field, Fixed, Range, Scalar, Space
+from opttune.space.model import GROUPS, LR_FACTOR, Branch, Choice, Field, Fixed, Range, Scalar, Space
 from opttune.space.parse import LR_TIMES_WEIGHT_DECAY
 from opttune.yaml_text import inline_yaml
 
@@ -28,6 +28,10 @@ FROM_BUDGET = {
 """Field -> least budget, for those that no row of the catalog holds; the others' is `Search.from_budget`."""
 OTHERS_FROM_BUDGET = 25
 """Least budget for a field that its row does not say to search."""
+RATES_OF_GROUPS = ("layer_decay", "lora_plus_ratio")
+"""Fields of the parameter groups that give them rates of their own; so does the `lr_ratio` of a rule."""
+RATES_FROM_BUDGET = 10
+"""Least budget for these; the other fields of the groups have `OTHERS_FROM_BUDGET`."""
 _LONGEST_WARMUP = 0.3
 
 
@@ -237,6 +241,9 @@ def _fields(space: Space) -> Iterator[tuple[str, Field, int]]:
             yield f"{branch.name}.{name}", field, _least_budget(name, info)
     for name, field in space.training:
         yield name, field, FROM_BUDGET[name]
+    for name, field in space.group_fields:
+        is_rate = name in RATES_OF_GROUPS or name.startswith("lr_ratio_")
+        yield f"{GROUPS}.{name}", field, RATES_FROM_BUDGET if is_rate else OTHERS_FROM_BUDGET
 
 
 def _least_budget(name: str, info: Info) -> int:

@@ -10,13 +10,17 @@ from math import floor, isfinite, log10
 from typing import Any, get_args
 
 from opttune.catalog.ranges import SCALES, ScaleName
-from opttune.errors import SpaceError, shown
+from opttune.catalog.training import GROUP_OPTIONS
+from opttune.errors import SpaceError, one_of, shown
 from opttune.recipe import OWN, Groups, is_number
+from opttune.recipe_groups import RULE_FIELDS
 
 LR_FACTOR = "lr_factor"
 """The knob on the rates of a module's own optimizer; with several optimizers also the field that moves all of them."""
 
 Scalar = bool | int | float | str | None
+GROUPS = "groups"
+"""Fields of the parameter groups bear it in their full names, as those of a branch bear the branch's."""
 
 
 class FieldError(SpaceError):
@@ -296,7 +300,8 @@ class Space:
         optimizers: One branch for each optimizer, at least one.
         schedules: One branch for each schedule, at least one.
         training: Fields of the recipe outside optimizer and schedule, such as `gradient_clip_norm`.
-        groups: How the parameters are split; the same for every recipe.
+        groups: How the parameters are split, as far as it is the same for every recipe.
+        group_fields: What varies of it, by the names of `Groups.flat`: `layer_decay`, `lr_ratio_backbone`.
         description: What the space is for.
     """
 
@@ -306,6 +311,7 @@ class Space:
     training: tuple[tuple[str, Field], ...] = ()
     groups: Groups = field(default_factory=Groups)
     description: str = ""
+    group_fields: tuple[tuple[str, Range | Choice], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.optimizers or not self.schedules:
@@ -313,6 +319,11 @@ class Space:
         self._refuse_twice("an optimizer", (branch.name for branch in self.optimizers))
         self._refuse_twice("a schedule", (branch.name for branch in self.schedules))
         self._refuse_twice("a field", (name for name, _ in self.training))
+        self._refuse_twice("a field of groups", (name for name, _ in self.group_fields))
+        known = (*(option.name for option in GROUP_OPTIONS), *self.groups.rule_fields)
+        for name, _ in self.group_fields:
+            if name not in known:
+                raise SpaceError(f"space {self.name}: groups have no field {name!r}. {one_of(known, name)}")
         for branch in (*self.optimizers, *self.schedules):
             self._refuse_twice(f"a field of {branch.name}", (name for name, _ in branch.fields))
 
@@ -344,6 +355,7 @@ class Space:
             for branch in branches:
                 yield from ((f"{branch.name}.{n}", f) for n, f in branch.fields if not isinstance(f, Fixed))
         yield from ((n, f) for n, f in self.training if not isinstance(f, Fixed))
+        yield from ((f"{GROUPS}.{name}", field) for name, field in self.group_fields)
 
     def map_optimizers(self, change: Callable[[Branch], Branch]) -> "Space":
         """Return a copy in which each optimizer's branch is what `change(branch)` gives."""
@@ -355,11 +367,15 @@ class Space:
         def in_branch(branch: Branch) -> Branch:
             return branch.map_fields(lambda name, field: change(f"{branch.name}.{name}", field))
 
+        of_groups = {name: change(f"{GROUPS}.{name}", field) for name, field in self.group_fields}
+        held = {name: field.value for name, field in of_groups.items() if isinstance(field, Fixed)}
         return replace(
             self,
             optimizers=tuple(map(in_branch, self.optimizers)),
             schedules=tuple(map(in_branch, self.schedules)),
             training=tuple((name, change(name, field)) for name, field in self.training),
+            groups=self.groups.with_fields(held),
+            group_fields=tuple((name, field) for name, field in of_groups.items() if not isinstance(field, Fixed)),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -369,8 +385,21 @@ class Space:
             **_section("optimizer", self.optimizers),
             **_section("schedule", self.schedules),
             **{name: field.to_dict() for name, field in self.training},
-            "groups": self.groups.to_dict(),
+            "groups": self._groups_to_dict(),
         }
+
+    def _groups_to_dict(self) -> dict[str, Any]:
+        """Return the groups with what varies of them; a varying factor of a rule has the name that spaces give it."""
+        section, places = self.groups.to_dict(), self.groups.rule_fields
+        for name, varying in self.group_fields:
+            if name not in places:
+                section[name] = varying.to_dict()
+                continue
+            index, attribute = places[name]
+            rule = section["rules"][index]
+            rule.pop(attribute, None)
+            rule[next(key for key, held in RULE_FIELDS.items() if held == attribute)] = varying.to_dict()
+        return section
 
 
 def _section(kind: str, branches: tuple[Branch, ...]) -> dict[str, Any]:

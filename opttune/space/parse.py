@@ -6,10 +6,11 @@ from typing import Any, NoReturn
 
 from opttune.catalog.info import Info, OptimizerInfo, OptionInfo, ScheduleInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
-from opttune.catalog.training import TRAINING_OPTIONS
+from opttune.catalog.training import GROUP_OPTIONS, RULE_OPTIONS, TRAINING_OPTIONS
 from opttune.errors import OpttuneError, RecipeError, SpaceError, UnknownNameError, one_of, shown
-from opttune.recipe import OWN, Groups, is_number
-from opttune.space.model import LR_FACTOR, Branch, Choice, Field, FieldError, Fixed, Range, Scalar, Space
+from opttune.recipe import OWN, Groups, Rule, is_number
+from opttune.recipe_groups import RULE_FIELDS
+from opttune.space.model import GROUPS, LR_FACTOR, Branch, Choice, Field, FieldError, Fixed, Range, Scalar, Space
 from opttune.yaml_text import Document, YamlTextError, inline_yaml, read_yaml
 
 LR_TIMES_WEIGHT_DECAY = "lr_times_weight_decay"
@@ -22,6 +23,8 @@ _SECTIONS = (
     "description", "optimizer", "optimizers", LR_FACTOR, "schedule", "schedules", "groups", *_TRAINING
 )  # fmt: skip
 _FACTOR = OptionInfo(LR_FACTOR, 1.0, low=0, excluded="low")
+_GROUPS = {option.name: option for option in GROUP_OPTIONS}
+_RULES = {option.name: option for option in RULE_OPTIONS}
 _FOLDERS = (Path(__file__).parents[1] / "search_spaces", Path(__file__).parents[2] / "search_spaces")
 
 
@@ -111,6 +114,7 @@ class _Parser:
         raise kind(f"{self.where}:{self.document.line(path)}: {problem}") from None
 
     def space(self, name: str) -> Space:
+        self.refuse_misplaced(self.document.data)
         data = self.mapping((), self.document.data, "a space", _SECTIONS)
         if "optimizer" not in data and "optimizers" not in data:
             self.fail(
@@ -119,6 +123,7 @@ class _Parser:
         description = data.get("description", "")
         if not isinstance(description, str):
             self.fail(("description",), f"description must be text, got {shown(description)}.")
+        groups, group_fields = self.groups(data.get("groups", {}))
         training = tuple(
             (key, self.field((key,), value, _TRAINING[key])) for key, value in data.items() if key in _TRAINING
         )
@@ -132,7 +137,8 @@ class _Parser:
             optimizers=optimizers,
             schedules=schedules,
             training=training,
-            groups=self.groups(data.get("groups", {})),
+            groups=groups,
+            group_fields=group_fields,
             description=description,
         )
 
@@ -177,6 +183,12 @@ class _Parser:
                         f"schedule own is that of the module's own optimizer, got optimizer {optimizer.name}. Beside "
                         "others own keeps its schedule by itself; leave it out here.",
                     )
+
+    def refuse_misplaced(self, data: object) -> None:
+        """Say where a field of the groups belongs that lies beside them."""
+        for key in data if isinstance(data, dict) else ():
+            if key in (*_GROUPS, "rules"):
+                self.fail((key,), f"{key} belongs to the groups. Write `groups: {{{key}: ..}}`.")
 
     def branches(self, path: tuple[str, ...], data: object, find: Callable[[str], Info]) -> tuple[Branch, ...]:
         if isinstance(data, str):
@@ -294,12 +306,51 @@ class _Parser:
             self.fail((*path, "source"), f"{'.'.join(path)}.source must be text, got {shown(source)}.")
         return source
 
-    def groups(self, data: object) -> Groups:
-        settings = self.mapping(("groups",), data, "groups", Groups.__dataclass_fields__)
+    def groups(self, data: object) -> tuple[Groups, tuple[tuple[str, Range | Choice], ...]]:
+        settings = self.mapping((GROUPS,), data, GROUPS, (*_GROUPS, "rules"))
+        rules = settings.get("rules", [])
+        if not isinstance(rules, list):
+            self.fail((GROUPS, "rules"), f"groups.rules must be a list of rules, got {shown(rules)}.")
+        # in one order, so that a space is the same again once it was written and read
+        given = [name for name in _GROUPS if name in settings]
+        found = {name: self.field((GROUPS, name), settings[name], _GROUPS[name]) for name in given}
+        read = [self.rule((GROUPS, "rules", str(index)), rule) for index, rule in enumerate(rules)]
+        self.refuse_repeated([rule.match for rule, _ in read])
+        groups = Groups(rules=tuple(rule for rule, _ in read))
+        for name, (index, attribute) in groups.rule_fields.items():
+            factor = read[index][1].get(attribute)
+            found |= {} if factor is None else {name: factor}
+        varying = tuple((name, field) for name, field in found.items() if not isinstance(field, Fixed))
+        return groups.with_fields({n: f.value for n, f in found.items() if isinstance(f, Fixed)}), varying
+
+    def rule(self, path: tuple[str, ...], data: object) -> tuple[Rule, dict[str, Field]]:
+        """Return a rule with the usual factors, and its own by the rule's attribute."""
+        spellings = {held: name for name, held in RULE_FIELDS.items()} | {name: name for name in RULE_FIELDS}
+        settings = self.mapping(path, data, "a rule of groups", ("match", *spellings))
+        if "match" not in settings:
+            form = "{match: REGEX, lr_ratio: {low: 0.01, high: 1, log: true}}"
+            self.fail(path, f"a rule of groups is {form}, got {shown(data)}.")
         try:
-            return Groups.from_dict(settings)
+            rule = Rule(settings["match"])
         except RecipeError as err:
-            self.fail(("groups",), str(err).removeprefix("recipe: "))
+            self.fail((*path, "match"), str(err).removeprefix("recipe: "))
+        fields: dict[str, Field] = {}
+        for key, value in settings.items():
+            if key == "match":
+                continue
+            name = spellings[key]
+            if RULE_FIELDS[name] in fields:
+                self.fail((*path, key), f"{name} and {RULE_FIELDS[name]} are one factor; keep one of them.")
+            fields[RULE_FIELDS[name]] = self.field((*path, key), value, _RULES[name])
+        return rule, fields
+
+    def refuse_repeated(self, matches: list[str]) -> None:
+        for index, match in enumerate(matches):
+            if match in matches[:index]:
+                self.fail(
+                    (GROUPS, "rules", str(index), "match"),
+                    f"groups.rules: {match!r} is there twice, and only the first rule that matches applies.",
+                )
 
     def mapping(self, path: tuple[str, ...], data: object, what: str, allowed: Iterable[str]) -> dict[str, Any]:
         if not isinstance(data, dict):

@@ -8,7 +8,7 @@ import optuna
 from opttune.catalog.info import Info, OptionInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.recipe import Groups, Part, Recipe, Value
-from opttune.space.model import LR_FACTOR, Branch, Choice, Field, Fixed, Range, Scalar, Space
+from opttune.space.model import GROUPS, LR_FACTOR, Branch, Choice, Field, Fixed, Range, Scalar, Space
 from opttune.space.parse import LR_TIMES_WEIGHT_DECAY
 
 
@@ -34,7 +34,7 @@ def sample_recipe(space: Space, trial: optuna.trial.BaseTrial) -> Recipe:
     return Recipe(
         optimizer=_ask_optimizer(trial, optimizer),
         schedule=Part.join(_parts(schedule, _ask_fields(trial, schedule), find_schedule)),
-        groups=Groups() if optimizer.is_own else space.groups,
+        groups=_ask_groups(trial, space, optimizer),
         **training,
     )
 
@@ -68,11 +68,21 @@ def default_recipe(space: Space, optimizer: int = 0) -> Recipe:
     return sample_recipe(space, optuna.trial.FixedTrial(default_parameters(space, optimizer)))
 
 
+def _ask_groups(trial: optuna.trial.BaseTrial, space: Space, optimizer: Branch) -> Groups:
+    if optimizer.is_own:
+        return Groups()
+    asked = {name: _ask(trial, f"{GROUPS}.{name}", field) for name, field in group_fields(space, optimizer)}
+    return space.groups.with_fields(asked)
+
+
 def open_fields(space: Space, optimizer: Branch, schedule: Branch) -> list[tuple[str, Range | Choice]]:
     """Return the fields that vary with an optimizer and a schedule, each with its full name."""
     fields = [(f"{branch.name}.{name}", field) for branch in (optimizer, schedule) for name, field in branch.fields]
+    of_groups = [(f"{GROUPS}.{name}", field) for name, field in group_fields(space, optimizer)]
     return [
-        (name, field) for name, field in (*fields, *training_fields(space, optimizer)) if not isinstance(field, Fixed)
+        (name, field)
+        for name, field in (*fields, *training_fields(space, optimizer), *of_groups)
+        if not isinstance(field, Fixed)
     ]
 
 
@@ -80,6 +90,36 @@ def training_fields(space: Space, optimizer: Branch) -> tuple[tuple[str, Field],
     """Return the fields outside optimizer and schedule; an optimizer that bounds its own steps has no clipping."""
     unasked = {"gradient_clip_norm"} if find_optimizer(optimizer.name).own_clipping else set()
     return tuple((name, field) for name, field in space.training_of(optimizer) if name not in unasked)
+
+
+def group_fields(space: Space, optimizer: Branch) -> tuple[tuple[str, Range | Choice], ...]:
+    """Return the fields of the parameter groups that mean something for an optimizer; the others stay as they are."""
+    return tuple((name, field) for name, field in space.group_fields if not why_unasked(name, optimizer))
+
+
+def why_unasked(name: str, optimizer: Branch) -> str:
+    """Return why a field of the parameter groups means nothing for an optimizer; empty where it means something.
+
+    Example:
+        >>> why_unasked("layer_decay", Branch("prodigy"))
+        'it works with one learning rate for all parameters'
+    """
+    if optimizer.is_own:
+        return "it keeps the groups of the module's own optimizer"
+    info = find_optimizer(optimizer.name)
+    if name.startswith(("no_decay_", "weight_decay_ratio_")):
+        return "" if _may_decay(optimizer) else "it has no weight decay here"
+    if name.startswith("as_matrix_"):
+        return "" if info.matrices_only is not None else "it treats matrices like all other parameters"
+    return "it works with one learning rate for all parameters" if info.one_lr else ""
+
+
+def _may_decay(optimizer: Branch) -> bool:
+    info = find_optimizer(optimizer.name)
+    field = optimizer.get("weight_decay") or optimizer.get(LR_TIMES_WEIGHT_DECAY)
+    if field is None:
+        return any(option.name == "weight_decay" and option.default for option in info.options)
+    return not isinstance(field, Fixed) or bool(field.value)
 
 
 def _ask_optimizer(trial: optuna.trial.BaseTrial, branch: Branch) -> Part:

@@ -8,6 +8,7 @@ from opttune.catalog.lookup import find_optimizer
 from opttune.errors import UnsuitableOptimizerError
 from opttune.space.auto import ModelFacts, choose_space, is_suitable, own_alone
 from opttune.space.fit import for_budget, for_length
+from opttune.space.group_facts import with_fitting_groups
 from opttune.space.model import Choice, Field, Fixed, Range, Scalar, SettledSpace, Space
 from opttune.space.own import fit_own, with_own_values
 from opttune.space.parse import load_space
@@ -46,7 +47,8 @@ def settle(
 
     A space that ships with opttune is fitted. `auto` is chosen for the model. A named space gets priors that suit
     the length of the training, and only the fields that the budget pays for vary. A user's own space is not
-    fitted. The best trials of an earlier study become the priors of either.
+    fitted. Of either, what means nothing for the model's parameter groups is left out, and the best trials of an
+    earlier study become the priors.
 
     Args:
         requested: The requested space, without the fields that the Trainer settles.
@@ -69,6 +71,7 @@ def settle(
         settled = replace(settled, space=without_trainer_settings(settled.space, trainer))
     space, left_out = fit_own(settled.space, facts.own)
     settled = _suited(SettledSpace(space, (*settled.notes, *left_out)), facts)
+    settled = with_fitting_groups(settled, facts.groups)
     return with_earlier_best(settled, earlier) if earlier else settled
 
 

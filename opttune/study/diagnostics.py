@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from opttune.recipe import Recipe, Value
-from opttune.space.model import LR_FACTOR, Field, Range, Space
+from opttune.space.model import GROUPS, LR_FACTOR, Field, Range, Space
+from opttune.space.sample import group_fields
 from opttune.trial_record import TrialRecord
 
 _EDGE = 0.03
@@ -14,6 +15,7 @@ def edge_warnings(best: Recipe, space: Space) -> list[str]:
     """Return a warning for each field of the best recipe at the edge of its range, with the command to run next."""
     flat = _values_of(best, space)
     found = []
+    of_groups = dict(space.group_fields)
     for name, field in _fields_of(best, space):
         value = flat.get(name)
         if not isinstance(field, Range) or not isinstance(value, int | float):
@@ -22,11 +24,15 @@ def edge_warnings(best: Recipe, space: Space) -> list[str]:
         # 0 is a natural end, and the search did not find a value that is the prior
         if value == field.prior or (place <= _EDGE and field.low == 0):
             continue
+        # with a factor of 1, a group has the rate of the others
+        if name in of_groups and (field.low if place <= _EDGE else field.high) == 1:
+            continue
         if place <= _EDGE or place >= 1 - _EDGE:
             end = "lower" if place <= _EDGE else "upper"
+            branch = GROUPS if name in of_groups else best.optimizer.name
             found.append(
                 f"the best {name} {value:.3g} lies at the {end} edge of its range {field.low:g}..{field.high:g} in "
-                f"the space {space.name}: better may lie beyond. {_next_step(space, best.optimizer.name, name)}"
+                f"the space {space.name}: better may lie beyond. {_next_step(space, branch, name)}"
             )
     return found
 
@@ -55,7 +61,12 @@ def _fields_of(best: Recipe, space: Space) -> list[tuple[str, Field]]:
     if optimizer is None:
         return []
     schedule = next((one for one in space.schedules_of(optimizer) if one.name == best.schedule.name), None)
-    return [*optimizer.fields, *(schedule.fields if schedule else ()), *space.training_of(optimizer)]
+    return [
+        *optimizer.fields,
+        *(schedule.fields if schedule else ()),
+        *space.training_of(optimizer),
+        *group_fields(space, optimizer),
+    ]
 
 
 def _values_of(best: Recipe, space: Space) -> dict[str, Value]:
@@ -71,7 +82,8 @@ def _values_of(best: Recipe, space: Space) -> dict[str, Value]:
     return flat | shares | {LR_FACTOR: common}
 
 
-def _next_step(space: Space, optimizer: str, field: str) -> str:
-    if space.name in ("auto", "wide"):
-        return f"Next: a space file of your own with a wider {optimizer}.{field} (opttune spaces show wide)."
+def _next_step(space: Space, branch: str, field: str) -> str:
+    if branch == GROUPS or space.name in ("auto", "wide"):
+        shown = "" if branch == GROUPS else " (opttune spaces show wide)"
+        return f"Next: a space file of your own with a wider {branch}.{field}{shown}."
     return "Next: the same command with --space wide."

@@ -96,8 +96,8 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         with isolated(attempt.seed):
             identity = identify(run.trainer)
     model = run.trainer.lightning_module
-    facts = read_facts(model)
     own = None if run.attacher is None else run.attacher.own
+    facts = read_facts(model, None if own is None else own.groups)
     return ModelInspection(
         model_name=type(model).__name__,
         parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
@@ -149,7 +149,7 @@ def _is_sparse(parameter: Any) -> bool:
 
 
 def _has_own_groups(own: OwnConfiguration, model: Any) -> bool:
-    groups = [group for one in own.optimizers for group in one.groups]
+    groups = own.groups or []
     held = sum(len(list(group["params"])) for group in groups)
     trainable = sum(parameter.requires_grad for parameter in model.parameters())
     return len(groups) > 1 or (len(groups) == 1 and held < trainable)

@@ -57,6 +57,11 @@ class OwnConfiguration:
             return str(self.optimizers[0])
         return ", ".join(f"{one.name}: {one}" for one in self.optimizers) or self.problem
 
+    @property
+    def groups(self) -> list[dict[str, Any]] | None:
+        """The parameter groups of all its optimizers; None where it has none that works."""
+        return [group for one in self.optimizers for group in one.groups] if self.optimizers else None
+
     def schedulers_of(self, optimizer: Optimizer) -> list[Any]:
         """Return the torch schedulers of one of the optimizers."""
         found = [config["scheduler"] for config in self.schedulers]

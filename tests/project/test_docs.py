@@ -53,9 +53,10 @@ def test_the_table_of_published_modules_has_five_packages_that_are_searched() ->
     assert {row.namespace for row in TABLES.PUBLISHED if not row.refused} == {"lightning", "pytorch_lightning"}
 
 
-def test_the_space_of_the_docs_parses() -> None:
-    ((_, text),) = blocks("spaces.md", "space")
-    assert [branch.name for branch in parse_space(text, "docs").optimizers] == ["adamw", "lion"]
+def test_the_spaces_of_the_docs_parse() -> None:
+    first, groups = (parse_space(text, "docs") for _, text in blocks("spaces.md", "space"))
+    assert [branch.name for branch in first.optimizers] == ["adamw", "lion"]
+    assert [name for name, _ in groups.group_fields] == ["no_decay_embeddings", "layer_decay", "lr_ratio_backbone"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -31,6 +31,7 @@ SMALL = {
     "policy_gradient.py": (["--max-steps", "3", "--budget", "2"], "mean_return"),
     "large_batch.py": (["--max-steps", "6", "--budget", "3"], "with SGD(lr=0.001)"),
     "ray_cluster.py": (["--max-steps", "30", "--budget", "3"], "on 2 workers"),
+    "fine_tuning.py": (["--max-steps", "20", "--budget", "2", "--seeds", "1"], "of 1 new seeds"),
     "lora.py": (
         ["--max-steps", "2", "--budget", "2", "--pairs", "160", "--held-out", "32"],
         "recall at 1 of 32 held-out pairs, 2 steps",

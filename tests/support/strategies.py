@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from opttune.catalog.info import Info, OptionInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule, optimizer_names, schedule_names
-from opttune.catalog.training import TRAINING_OPTIONS
-from opttune.recipe import OWN, Groups
+from opttune.catalog.training import GROUP_OPTIONS, RULE_OPTIONS, TRAINING_OPTIONS
+from opttune.recipe import OWN, Groups, Rule
+from opttune.recipe_groups import RULE_FIELDS
 from opttune.space.model import Branch, Choice, Field, FieldError, Fixed, Range, Space
 from opttune.space.parse import LR_TIMES_WEIGHT_DECAY
 
@@ -24,6 +25,7 @@ plain_data = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=10
 )
 
+RULES = (r"^backbone\.", "backbone", "head|tail", "[.]", "é")
 SCALES = ("linear", "log", "log_of_one_minus")
 
 
@@ -36,14 +38,32 @@ def spaces(draw: st.DrawFn) -> Space:
         )
     )
     training = draw(st.lists(st.sampled_from(TRAINING_OPTIONS), unique_by=lambda option: option.name))
+    rules = tuple(Rule(match) for match in draw(st.lists(st.sampled_from(RULES), max_size=3, unique=True)))
+    groups = Groups(draw(st.booleans()), rules=rules)
     return Space(
         "drawn",
         tuple(draw(branches(find_optimizer(name))) for name in optimizers),
         tuple(draw(branches(find_schedule(name))) for name in schedules),
         tuple((option.name, draw(fields(option))) for option in training),
-        Groups(draw(st.booleans())),
+        groups,
         draw(texts),
+        draw(group_fields(groups)),
     )
+
+
+@st.composite
+def group_fields(draw: st.DrawFn, groups: Groups) -> tuple[tuple[str, Field], ...]:
+    """Draw what varies of groups, in the order in which a file is read."""
+    options = {option.name: option for option in GROUP_OPTIONS if option.name != "no_decay_norm_bias"}
+    of_rules = {option.name: option for option in RULE_OPTIONS}
+    options |= {name: of_rules[rule_field(name)] for name in groups.rule_fields}
+    drawn = ((name, draw(fields(option))) for name, option in options.items() if draw(st.booleans()))
+    return tuple((name, field) for name, field in drawn if not isinstance(field, Fixed))
+
+
+def rule_field(name: str) -> str:
+    """Return the key in a rule for a field of a rule."""
+    return next(key for key in RULE_FIELDS if name.startswith(f"{key}_"))
 
 
 @st.composite
