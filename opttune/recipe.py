@@ -24,6 +24,13 @@ Value = bool | int | float | str | None | tuple[float, ...]
 """What an option of a recipe may hold."""
 
 
+def _check_joined(name: str, options: Mapping[str, Any]) -> None:
+    names = name.split(_JOIN)
+    numbers = {str(number) for number in range(len(names))}
+    if len(names) > 1 and not (all(names) and all(key.partition(".")[0] in numbers for key in options)):
+        raise RecipeError(f"recipe: {shown(name)} cannot be a name: {_JOIN} joins the parts of several optimizers.")
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class Part(Mapping[str, Value]):
     """A named choice with its options: the optimizer or the schedule of a recipe.
@@ -54,6 +61,7 @@ class Part(Mapping[str, Value]):
             # `name` is the key under which a recipe file holds the part's own name
             if not isinstance(key, str) or key == "name":
                 raise RecipeError(f"recipe: {name}: {shown(key)} cannot be an option's name.")
+        _check_joined(name, options)
         # lr first, for readers of the file; else by name, so that equal parts compare equal
         keys = sorted(options, key=lambda key: (key not in _RATES, key))
         object.__setattr__(self, "name", name)

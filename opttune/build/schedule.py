@@ -45,8 +45,9 @@ def multiplier(schedule: Part, total_steps: int) -> Callable[[int], float]:
         [0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
     """
     info = find_schedule(schedule.name)
-    if info.follows_monitor:
-        raise RecipeError(f"schedule {info.name!r} follows the monitored metric: it has no curve.")
+    if not has_curve(info):
+        why = "is the module's own" if info.is_own else "follows the monitored metric"
+        raise RecipeError(f"schedule {info.name!r} {why}: it has no curve.")
     warmup_share, options = split_warmup(schedule, info)
     shape: Callable[..., float] = load_object(info.shape)
     warmup_steps = round(warmup_share * total_steps)
@@ -59,6 +60,11 @@ def multiplier(schedule: Part, total_steps: int) -> Callable[[int], float]:
         return float(shape(progress, **options))
 
     return factor
+
+
+def has_curve(info: ScheduleInfo) -> bool:
+    """Return whether a schedule is a function of the step that is known before a training."""
+    return bool(info.shape) and not info.follows_monitor
 
 
 def build_scheduler(schedule: Part, optimizer: Optimizer, total_steps: int, mode: Mode = "min") -> LRScheduler:

@@ -28,6 +28,7 @@ QUIRKS = {
     "needs_create_graph": "it differentiates the gradients: the backward pass keeps their graph",
     "weights_only_unsafe": "its state holds Python objects: torch.load(weights_only=True) refuses it",
     "takes_sparse": "it takes sparse gradients; weights that have them get no decay",
+    "is_own": "it is what the module came with: nothing is built",
     "follows_monitor": "it follows the monitored metric instead of a curve",
 }
 """Field of a row -> what follows where it is set."""

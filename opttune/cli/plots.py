@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from opttune.build.schedule import multiplier
+from opttune.build.schedule import has_curve, multiplier
 from opttune.catalog.lookup import find_schedule, schedule_names
 from opttune.errors import InputError
 from opttune.recipe import Part
@@ -40,7 +40,7 @@ def plot_all_schedules(path: str | Path, steps: int = DEFAULT_STEPS) -> None:
     Raises:
         InputError: `steps` is too small, or the file cannot be written.
     """
-    names = [name for name in schedule_names() if not find_schedule(name).follows_monitor]
+    names = [name for name in schedule_names() if has_curve(find_schedule(name))]
     panels = [_panel([_curve(Part(name), steps, "learning rate", PALETTE[0])], title=name) for name in names]
     _save(Chart("schedules", "The schedules with their default options", "", panels), path)
 

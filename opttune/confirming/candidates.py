@@ -78,7 +78,9 @@ def _distinct(study: FrozenStudy) -> list[tuple[Recipe, list[int]]]:
 
 
 def _of_trials(recipe: Recipe, numbers: Sequence[int]) -> Candidate:
-    return Candidate("trial", recipe, tuple(numbers), f"{recipe.optimizer.name} {short_rate(recipe)}".rstrip())
+    return Candidate(
+        "trial", recipe, tuple(numbers), f"{recipe.optimizer.name} {short_rate(recipe)}".replace(".0e", "e")
+    )
 
 
 def _with_distinct_labels(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -37,11 +37,13 @@ def trainer_settings(recipe: Recipe, use: Use) -> tuple[dict[str, Any], dict[str
         arguments |= {"monitor": use.monitor, "mode": use.mode}
     # an optimizer that bounds its steps itself needs no clipping
     clip = None if find_optimizer(recipe.optimizer.name).own_clipping else recipe.gradient_clip_norm
-    trainer: dict[str, Any] = {
-        **use.length,
+    fixed: dict[str, Any] = {
         "gradient_clip_val": clip,
         "gradient_clip_algorithm": "norm",
         "accumulate_grad_batches": recipe.accumulate_grad_batches,
-        **({} if recipe.precision is None else {"precision": recipe.precision}),
     }
-    return trainer, arguments
+    if find_optimizer(recipe.optimizer.name).is_own and clip is None and recipe.accumulate_grad_batches == 1:
+        # beside the module's own optimizer the Trainer's own settings stay
+        fixed = {}
+    precision = {} if recipe.precision is None else {"precision": recipe.precision}
+    return {**use.length, **fixed, **precision}, arguments

@@ -11,6 +11,7 @@ from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.errors import InputError
 from opttune.export.groups_code import groups_code
+from opttune.export.own_code import is_own, own_text
 from opttune.export.source import take_out
 from opttune.export.use import Use
 from opttune.recipe import Part, Recipe
@@ -51,6 +52,10 @@ def python_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
             groups.
     """
     check_recipe(recipe)
+    if is_own(recipe):
+        return own_text(recipe, use)
+    if len(recipe.optimizer.split()) > 1 or len(recipe.schedule.split()) > 1:
+        raise InputError("export: a recipe for several optimizers needs opttune. Use --format recipe or lightning-cli.")
     info = find_optimizer(recipe.optimizer.name)
     _refuse(info, use)
     options = optimizer_arguments(recipe, info, None, _HORIZON)

@@ -6,7 +6,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
-from opttune.build.schedule import multiplier
+from opttune.build.schedule import has_curve, multiplier
 from opttune.catalog.lookup import find_schedule
 from opttune.report.chart import PALETTE, Chart, Panel, Series
 from opttune.report.trials import optimizer_colours
@@ -110,8 +110,7 @@ def _curve(study: FrozenStudy, record: TrialRecord, colour: str) -> Series:
 def _has_curve(record: TrialRecord) -> bool:
     if record.recipe is None or len(record.recipe.optimizer.split()) > 1:
         return False
-    info = find_schedule(record.recipe.schedule.name)
-    return not (info.follows_monitor or info.is_own)
+    return has_curve(find_schedule(record.recipe.schedule.name))
 
 
 def _is_wide(records: list[TrialRecord]) -> bool:

@@ -108,7 +108,7 @@ class LiveReporter(PlainReporter):
         name, recipe = _name(record), record.recipe
         if recipe is not None:
             number = record.number if record.auxiliary is None else record.auxiliary.trial
-            name = f"#{number} {recipe.optimizer.name} {short_rate(recipe)}"
+            name = f"#{number} {recipe.optimizer.name} {short_rate(recipe, '.2g')}"
         self._trainings[record.name] = self._progress.add_task(name, total=self._inspection.total_steps, shown="")
 
     def steps(self, record: TrialRecord, steps: Sequence[StepRecord]) -> None:

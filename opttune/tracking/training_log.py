@@ -132,15 +132,15 @@ def cost_metrics(outcome: Outcome, seconds: float) -> dict[str, float]:
     return {"cost/seconds": seconds, **rate, "cost/optimizer_state_bytes": float(outcome.state_bytes)}
 
 
-def short_rate(recipe: Recipe) -> str:
+def short_rate(recipe: Recipe, style: str = ".1e") -> str:
     """Return the learning rate in few characters: `3.1e-4`, or `x2` for one moved from where the module has it."""
     optimizers = recipe.optimizer.split()
-    rates = [f"x{(one.rate or 1):.2g}" if one.name == OWN else _short(one.rate) for one in optimizers]
+    rates = [f"x{(one.rate or 1):.2g}" if one.name == OWN else _short(one.rate, style) for one in optimizers]
     return ",".join(rates)
 
 
-def _short(rate: float | None) -> str:
-    return "" if rate is None else f"{rate:.1e}".replace("e-0", "e-").replace("e+0", "e+")
+def _short(rate: float | None, style: str) -> str:
+    return "" if rate is None else f"{rate:{style}}".replace("e-0", "e-").replace("e+0", "e+")
 
 
 def short_name(prefix: str, recipe: Recipe) -> str:

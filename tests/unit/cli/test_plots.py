@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from opttune.build.schedule import multiplier
+from opttune.build.schedule import has_curve, multiplier
 from opttune.catalog.lookup import find_schedule, schedule_names
 from opttune.cli.plots import WARMUP, plot_all_schedules, plot_schedule, schedule_chart
 from opttune.errors import InputError, RecipeError, UnknownNameError
 from opttune.recipe import Part
 
-CURVES = [name for name in schedule_names() if not find_schedule(name).follows_monitor]
+CURVES = [name for name in schedule_names() if has_curve(find_schedule(name))]
 
 
 @pytest.mark.parametrize("name", CURVES)

@@ -50,7 +50,7 @@ BAD: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
         ("'val_los' was never logged", "val_loss", "Logged were: .*val_acc"),
     ),
     ("logs nothing", {"model": "LogsNothing"}, ("'val_loss' was never logged", "val_error")),
-    ("manual", {"model": "Manual"}, ("Manual uses manual optimization",)),
+    ("manual", {"model": "Manual"}, ("Manual uses manual optimization", "Give the length as max_steps")),
     ("two optimizers", {"model": "TwoOptimizers"}, (r"trains with 2 optimizers \(SGD, SGD\)",)),
     ("a stream", {"data": "streamed", "length": ("--max-epochs", "2")}, ("IterableDataset", "max_steps")),
     ("out dir", {"args": ("--out-dir", "file/below")}, ("cannot write to the folder file/below", "--out-dir")),
