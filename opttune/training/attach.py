@@ -19,7 +19,7 @@ from opttune.build.optimizer import (
     groups_table,
     refuse_unless,
 )
-from opttune.build.schedule import Mode, multiplier, scheduler_config
+from opttune.build.schedule import Mode, multiplier, scheduler_config, warmup_config
 from opttune.catalog.check import check_recipe, with_defaults
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.errors import InputError, ModelError, RecipeError
@@ -93,18 +93,20 @@ class RecipeAttacher(AnyCallback):
             return
         own, own_step, own_schedulers = (getattr(module, name) for name in _HOOKS)
 
-        def configure_optimizers(module: Any) -> dict[str, Any]:
+        def configure_optimizers(module: Any) -> Any:
             return self._configure(module, ask_own_optimizer(own))
 
         def lr_scheduler_step(module: Any, scheduler: Any, metric: Any) -> None:
             if scheduler is not self._scheduler:
                 own_step(scheduler, metric)
-            elif metric is None or not self._follows_validations:
+            elif self._is_in_charge(module.trainer) and (metric is None or not self._follows_validations):
                 self._step_schedule(*([] if metric is None else [metric]))
 
         def lr_schedulers(module: Any) -> Any:
             found = own_schedulers()
-            return _ReadOnly(found) if found is not None and found is self._scheduler else found
+            # with a warmup the scheduler is there twice
+            ours = found[0] if isinstance(found, list) else found
+            return _ReadOnly(ours) if ours is not None and ours is self._scheduler else found
 
         hooks: tuple[Callable[..., Any], ...] = (configure_optimizers, lr_scheduler_step, lr_schedulers)
         self._bound = [
@@ -220,7 +222,7 @@ class RecipeAttacher(AnyCallback):
                 self._trainer_settings.append(("gradient_clip_val", trainer.gradient_clip_val))
                 trainer.gradient_clip_val = None
 
-    def _configure(self, module: Any, own: OwnOptimizer) -> dict[str, Any]:
+    def _configure(self, module: Any, own: OwnOptimizer) -> Any:
         trainer = module.trainer
         loaded = None if self._loaded is None else self._loaded.get(_KEY, {})
         # a further fit of the same Trainer has one curve over the steps that are still to come
@@ -246,11 +248,12 @@ class RecipeAttacher(AnyCallback):
             first_full_rate(self.recipe, optimizer),
         )
         self._rates = RateCheck(optimizer, len(optimizer.param_groups), self._is_strict)
-        return {"optimizer": optimizer, "lr_scheduler": config}
+        warmup = warmup_config(config)
+        return [optimizer], [config, *([] if warmup is None else [warmup])]
 
     def _is_in_charge(self, trainer: Any) -> bool:
         """Return whether the schedule is still the recipe's: StochasticWeightAveraging puts another in its place."""
-        return any(config.scheduler is self._scheduler for config in trainer.lr_scheduler_configs)
+        return any(config.scheduler is self._scheduler for config in trainer.lr_scheduler_configs[:1])
 
     def _step_schedule(self, *metric: Any) -> None:
         self._scheduler.step(*metric)
