@@ -72,10 +72,9 @@ def _send(tensor: torch.Tensor) -> None:
 def is_launched_rank() -> bool:
     """Return whether this process was started as a further rank of a training, which runs the user's script again.
 
-    Lightning's launcher and torchrun say so before there is a Trainer.
+    Lightning's launcher and torchrun say so before there is a Trainer, and between its fits.
     """
-    ranks = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
-    return os.environ.get("WORLD_SIZE", "1") != "1" and any(rank != "0" for rank in ranks)
+    return any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 
 
 def of_all_ranks(trainer: Any, value: T) -> list[T]:
