@@ -120,7 +120,7 @@ def warmup_config(config: Mapping[str, Any]) -> dict[str, Any] | None:
         >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
         >>> plateau = Part("plateau", {"warmup_fraction": 0.1})
         >>> config = warmup_config(scheduler_config(plateau, optimizer, 100, monitor="val_loss"))
-        >>> config["interval"], config["reduce_on_plateau"], optimizer.param_groups[0]["lr"]
+        >>> config["interval"], config["reduce_on_plateau"], round(optimizer.param_groups[0]["lr"], 6)
         ('step', False, 0.01)
     """
     scheduler = config["scheduler"]
