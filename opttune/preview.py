@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from opttune.build.load import load_class
-from opttune.catalog.lookup import find_optimizer
+from opttune.build.load import require_classes
 from opttune.engines.devices import count_processes
 from opttune.engines.multi_device import inspect_on_devices
 from opttune.errors import SpaceError, UnsuitableOptimizerError
@@ -77,9 +76,7 @@ def settle_for(config: SearchConfig, inspection: ModelInspection, earlier: Seque
         budget=config.budget,
         earlier=earlier,
     )
-    for name in {part for branch in settled.space.optimizers for part in branch.name.split("+")}:
-        if not (info := find_optimizer(name)).is_own:
-            load_class(info)
+    require_classes(branch.name for branch in settled.space.optimizers)
     return settled
 
 

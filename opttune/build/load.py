@@ -1,6 +1,7 @@
 """Load the classes and functions that rows of the catalog name by dotted path."""
 
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -37,6 +38,20 @@ def load_class(info: OptimizerInfo) -> Any:
             f"optimizer {info.name!r} needs a package that is not installed ({err}). "
             f"Install it with: pip install 'opttune[{info.extra}]'"
         ) from err
+
+
+def require_classes(optimizers: Iterable[str]) -> None:
+    """Load the classes of optimizers, so that one that is missing is told now.
+
+    Args:
+        optimizers: Names of the catalog; `own` has no class.
+
+    Raises:
+        MissingExtraError: An extra is not installed.
+    """
+    for name in {part for joined in optimizers for part in joined.split("+")}:
+        if not (info := find_optimizer(name)).is_own:
+            load_class(info)
 
 
 def row_of(cls: type) -> OptimizerInfo | None:

@@ -5,14 +5,14 @@ peak learning rate. `multiplier` puts the linear warmup in front. The factor mul
 the ratios between groups are kept.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from opttune.build.load import load_object
-from opttune.catalog.check import split_warmup, with_defaults
+from opttune.catalog.check import split_warmup
 from opttune.catalog.info import ScheduleInfo
 from opttune.catalog.lookup import find_schedule
 from opttune.errors import RecipeError
@@ -79,11 +79,11 @@ def build_scheduler(schedule: Part, optimizer: Optimizer, total_steps: int, mode
     Returns:
         A `LambdaLR`, whose state holds only the step count: a run resumed with another length follows the new
         length's schedule. For a schedule that follows the monitored metric, torch's own scheduler, to be stepped
-        with the metric instead.
+        with the metric after each validation; where it warms up, without a metric after each optimizer step too.
     """
     info = find_schedule(schedule.name)
     if info.follows_monitor:
-        return _build_on_monitor(schedule, info, optimizer, mode)
+        return _build_on_monitor(schedule, info, optimizer, total_steps, mode)
     return LambdaLR(optimizer, multiplier(schedule, total_steps))
 
 
@@ -91,6 +91,8 @@ def scheduler_config(
     schedule: Part, optimizer: Optimizer, total_steps: int, monitor: str, mode: Mode = "min"
 ) -> dict[str, Any]:
     """Return what `configure_optimizers` returns to Lightning under `lr_scheduler`.
+
+    A schedule that follows the metric after a warmup has a second entry there, `warmup_config`.
 
     Args:
         schedule: Name and options, from a recipe.
@@ -113,36 +115,32 @@ def scheduler_config(
     return {"scheduler": scheduler, "interval": "step", "frequency": 1}
 
 
-def reduce_on_plateau(
-    optimizer: Optimizer,
-    mode: Mode,
-    decay_factor: float,
-    patience_checks: int,
-    improvement_fraction: float,
-    final_lr_fraction: float,
-) -> ReduceLROnPlateau:
-    """Build torch's scheduler that lowers the rate when the monitored metric no longer improves.
+def warmup_config(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a second config for the same scheduler, which Lightning steps in its warmup; None if it needs none.
 
     Args:
-        optimizer: Its groups' rates are the peak rates.
-        mode: Whether to minimize or maximize the metric.
-        decay_factor: Factor of the rate at each drop, in (0, 1).
-        patience_checks: Checks without improvement before a drop, >= 0.
-        improvement_fraction: Smallest relative improvement that counts, >= 0.
-        final_lr_fraction: Lowest rate, as a share of each group's peak rate.
+        config: What `scheduler_config` has returned.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        >>> plateau = Part("plateau", {"warmup_fraction": 0.1})
+        >>> config = warmup_config(scheduler_config(plateau, optimizer, 100, monitor="val_loss"))
+        >>> config["interval"], config["reduce_on_plateau"], round(optimizer.param_groups[0]["lr"], 6)
+        ('step', False, 0.01)
     """
-    return ReduceLROnPlateau(
-        optimizer,
-        mode=mode,
-        factor=decay_factor,
-        patience=patience_checks,
-        threshold=improvement_fraction,
-        min_lr=[group["lr"] * final_lr_fraction for group in optimizer.param_groups],
-    )
+    scheduler = config["scheduler"]
+    if "monitor" not in config or not getattr(scheduler, "warmup_steps", 0):
+        return None
+    return {"scheduler": scheduler, "interval": "step", "frequency": 1, "reduce_on_plateau": False}
 
 
-def _build_on_monitor(schedule: Part, info: ScheduleInfo, optimizer: Optimizer, mode: Mode) -> LRScheduler:
+def _build_on_monitor(
+    schedule: Part, info: ScheduleInfo, optimizer: Optimizer, total_steps: int, mode: Mode
+) -> LRScheduler:
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])  # other schedulers set it too: it records the peak
     build: Callable[..., LRScheduler] = load_object(info.shape)
-    return build(optimizer, mode, **with_defaults(schedule, info))
+    warmup_share, options = split_warmup(schedule, info)
+    warmup = {} if info.warmup is None else {"warmup_steps": round(warmup_share * total_steps)}
+    return build(optimizer, mode, **warmup, **options)

@@ -230,7 +230,8 @@ class ScheduleInfo:
             to `shape`.
         source: The paper or the reference code.
         follows_monitor: Whether it follows the monitored metric instead of a curve. Then `shape` is a function
-            `shape(optimizer, mode, **options) -> torch scheduler`.
+            `shape(optimizer, mode, **options) -> torch scheduler`; with a warmup among its options it is given
+            `warmup_steps` instead of the share, and the scheduler's `step()` without a metric counts a step.
         is_own: Whether it is what the module came with, so that nothing is built.
         advice: What to know before choosing it, in a sentence or two.
     """

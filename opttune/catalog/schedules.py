@@ -251,9 +251,10 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
     ),
     ScheduleInfo(
         name="plateau",
-        shape="opttune.build.schedule.reduce_on_plateau",
+        shape="opttune.build.plateau.reduce_on_plateau",
         summary="a drop whenever the monitored metric no longer improves (torch's ReduceLROnPlateau)",
         options=(
+            WARMUP_FRACTION,
             _DECAY_FACTOR,
             OptionInfo(
                 "patience_checks",
@@ -261,13 +262,14 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
                 "int",
                 low=0,
                 search=(SearchChoices((2, 5, 10), 5, "torch: 10 epochs; fewer for short trainings"),),
-                help="checks without improvement before a drop",
+                help="validations without improvement before a drop",
             ),
             OptionInfo("improvement_fraction", 1e-4, low=0, help="relative improvement that counts"),
             OptionInfo("final_lr_fraction", 0.0, low=0, high=1, help="lowest rate, as a share of lr"),
         ),
         source="torch.optim.lr_scheduler.ReduceLROnPlateau",
         follows_monitor=True,
-        advice="The metric is read after each validation: the rate drops nowhere else.",
+        advice="The metric is read after each validation, in mid-epoch too: the rate drops nowhere else, and the "
+        "patience counts validations, not epochs. Those in the warmup do not count.",
     ),
 )

@@ -6,7 +6,8 @@ from typing import Any
 
 from opttune.build.load import load_object
 from opttune.build.optimizer import optimizer_arguments
-from opttune.catalog.check import check_recipe, split_warmup, with_defaults
+from opttune.build.plateau import WarmedReduceLROnPlateau
+from opttune.catalog.check import check_recipe, split_warmup
 from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.errors import InputError
@@ -19,25 +20,31 @@ from opttune.recipe import Part, Recipe
 _HORIZON = object()
 """Placeholder for the number of optimizer steps, which only the Trainer knows."""
 
-_SWITCHES = """
-# {name} trains one set of weights and evaluates another: these hooks of a LightningModule switch between them.
-def on_train_start(self):
-    self.trainer.optimizers[0].train()
-
-
-def on_validation_start(self):
-    if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-        self.trainer.optimizers[0].eval()
-
-
-def on_validation_end(self):
-    if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-        self.trainer.optimizers[0].train()
-
-
-def on_train_end(self):
-    self.trainer.optimizers[0].eval()
-"""
+_IN_A_FIT = 'if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:'
+_SWITCHES = {
+    "on_train_start(self)": ["self.trainer.optimizers[0].train()"],
+    "on_validation_start(self)": [_IN_A_FIT, "    self.trainer.optimizers[0].eval()"],
+    "on_validation_end(self)": [_IN_A_FIT, "    self.trainer.optimizers[0].train()"],
+    "on_train_end(self)": ["self.trainer.optimizers[0].eval()"],
+}
+"""Hook -> its lines, for an optimizer that trains one set of weights and evaluates another."""
+_CHECKS = {
+    "on_validation_start(self)": ["self._metric_before = self.trainer.callback_metrics.get({monitor!r})"],
+    "on_validation_end(self)": [
+        "metric = self.trainer.callback_metrics.get({monitor!r})",
+        "is_new = metric is not None and metric is not self._metric_before",
+        _IN_A_FIT.removesuffix(":") + " and is_new:",
+        "    self._follows_validations = True",
+        "    self.trainer.lr_scheduler_configs[0].scheduler.step(metric)",
+    ],
+    "lr_scheduler_step(self, scheduler, metric)": [
+        "if metric is None:",
+        "    scheduler.step()",
+        "elif not getattr(self, '_follows_validations', False):",
+        "    scheduler.step(metric)",
+    ],
+}
+"""Hook -> its lines, for a schedule that follows the metric: Lightning steps one at the ends of epochs alone."""
 
 
 def python_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
@@ -64,7 +71,8 @@ def python_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
     group_imports, group_parts = groups_code(recipe.groups, info, arguments)
     schedule_imports, schedule_parts = _schedule_code(recipe.schedule)
     method = _method(build, arguments, recipe, use)
-    names = "configure_optimizers and the hooks below it" if info.needs_eval_mode_switch else "configure_optimizers"
+    hooks = _hooks_code(recipe, info, use)
+    names = "configure_optimizers and the hooks below it" if hooks else "configure_optimizers"
     parts = [
         _docstring(recipe, use, names),
         "\n".join(_sorted({"import torch", *class_imports, *group_imports, *schedule_imports})),
@@ -73,7 +81,7 @@ def python_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
         *group_parts,
         *schedule_parts,
         method,
-        *([_SWITCHES.format(name=info.name).strip()] if info.needs_eval_mode_switch else []),
+        *hooks,
     ]
     return "\n\n\n".join(parts) + "\n", notes
 
@@ -111,7 +119,7 @@ def _class_code(info: OptimizerInfo) -> tuple[str, list[str], list[str], tuple[s
 def _schedule_code(schedule: Part) -> tuple[list[str], list[str]]:
     info = find_schedule(schedule.name)
     if info.follows_monitor:
-        return ["from torch.optim.lr_scheduler import ReduceLROnPlateau"], []
+        return _plateau_code(schedule)
     warmup, options = split_warmup(schedule, info)
     shape: Any = load_object(info.shape)
     if shape.__module__.startswith("opttune."):
@@ -134,7 +142,9 @@ def _schedule_code(schedule: Part) -> tuple[list[str], list[str]]:
 def _method(build: str, arguments: Mapping[str, str], recipe: Recipe, use: Use) -> str:
     given = ", ".join(f"{name}={value}" for name, value in arguments.items())
     follows = find_schedule(recipe.schedule.name).follows_monitor
-    needs_length = not follows or "total_steps" in arguments.values()
+    # a metric tells when the rate drops; a warmup is a share of the length
+    warms_up = split_warmup(recipe.schedule, find_schedule(recipe.schedule.name))[0] > 0
+    needs_length = not follows or warms_up or "total_steps" in arguments.values()
     lines = ["total_steps = int(self.trainer.estimated_stepping_batches)"] if needs_length else []
     lines.append(f"optimizer = {build}(parameter_groups(self), {given})")
     lines += _on_monitor(recipe.schedule, use) if follows else _on_steps()
@@ -148,18 +158,45 @@ def _on_steps() -> list[str]:
     ]
 
 
+def _plateau_code(schedule: Part) -> tuple[list[str], list[str]]:
+    share, _ = split_warmup(schedule, find_schedule(schedule.name))
+    if share == 0:
+        return ["from torch.optim.lr_scheduler import ReduceLROnPlateau"], []
+    return take_out(WarmedReduceLROnPlateau.__module__, [WarmedReduceLROnPlateau.__name__])
+
+
 def _on_monitor(schedule: Part, use: Use) -> list[str]:
-    options: dict[str, Any] = dict(with_defaults(schedule, find_schedule(schedule.name)))
-    return [
-        "scheduler = ReduceLROnPlateau(",
-        f"    optimizer, mode={use.mode!r}, factor={options['decay_factor']!r},",
+    options: dict[str, Any]
+    share, options = split_warmup(schedule, find_schedule(schedule.name))
+    name, warmup = ("WarmedReduceLROnPlateau", " warmup_steps,") if share else ("ReduceLROnPlateau", "")
+    lines = [
+        f"scheduler = {name}(",
+        f"    optimizer,{warmup} mode={use.mode!r}, factor={options['decay_factor']!r},",
         f"    patience={options['patience_checks']!r}, threshold={options['improvement_fraction']!r},",
         f"    min_lr=[group['lr'] * {options['final_lr_fraction']!r} for group in optimizer.param_groups],",
         ")",
-        f'config = {{"scheduler": scheduler, "interval": "epoch", "monitor": {use.monitor!r}}}',
-        'config["frequency"] = self.trainer.check_val_every_n_epoch or 1',
-        'return {"optimizer": optimizer, "lr_scheduler": config}',
+        f'config = {{"scheduler": scheduler, "interval": "epoch", "monitor": {use.monitor!r}, "strict": False}}',
+        'config |= {"frequency": self.trainer.check_val_every_n_epoch or 1, "reduce_on_plateau": True}',
     ]
+    if not share:
+        return [*lines, "return [optimizer], [config]"]
+    in_warmup = '{"scheduler": scheduler, "interval": "step", "reduce_on_plateau": False}'
+    return [f"warmup_steps = round({share!r} * total_steps)", *lines, f"return [optimizer], [config, {in_warmup}]"]
+
+
+def _hooks_code(recipe: Recipe, info: OptimizerInfo, use: Use) -> list[str]:
+    """Return the further hooks of the module: of the optimizer, and of a schedule that follows the metric."""
+    comments, lines = [], dict[str, list[str]]()
+    if find_schedule(recipe.schedule.name).follows_monitor:
+        comments.append("The schedule follows the metric")
+        lines |= {hook: [line.format(monitor=use.monitor) for line in _CHECKS[hook]] for hook in _CHECKS}
+    if info.needs_eval_mode_switch:
+        comments.append(f"{info.name} trains one set of weights and evaluates another")
+        lines |= {hook: [*lines.get(hook, []), *more] for hook, more in _SWITCHES.items()}
+    hooks = ["\n".join([f"def {hook}:", *(f"    {line}" for line in body)]) for hook, body in lines.items()]
+    if not hooks:
+        return []
+    return [f"# {'; '.join(comments)}: these hooks of a LightningModule see to it.\n{hooks[0]}", *hooks[1:]]
 
 
 def _trainer(recipe: Recipe, info: OptimizerInfo, use: Use) -> dict[str, Any]:

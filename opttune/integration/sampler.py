@@ -1,6 +1,6 @@
 """`OpttuneSampler`: opttune's search method as an Optuna sampler."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
@@ -19,8 +19,8 @@ from opttune.algorithms.draws import Configuration, Parameters
 from opttune.algorithms.observations import Observation
 from opttune.algorithms.proposal import SamplerSettings, propose_without
 from opttune.integration.observations import read_observation
+from opttune.integration.trial_space import DEFAULT_BUDGET, SpaceRequest, TrialSpace, settle_early, shared_space
 from opttune.space.model import Space
-from opttune.space.parse import load_space
 from opttune.storages.records import OUTCOME, read_trial
 from opttune.study.guard_rules import silenced
 
@@ -44,13 +44,24 @@ class OpttuneSampler(BaseSampler):
     continues as it would have. Parameters outside the space, such as others of your own objective, are drawn at
     random.
 
+    With `TrialCallback` the sampler needs to know nothing else: the first trial settles the space for its module and
+    its length, as `opttune.search` does, and the sampler reads it from the study. In other objectives give `max_steps`;
+    without it the space is sampled as its file says, whose learning rates are those of long trainings.
+
     Args:
         space: What may vary: a space, the name of one that ships with opttune, or a file.
         seed: Seed of the search; None draws one.
         mixture: How the sources of draws are mixed; None for the default shares.
+        max_steps: Optimizer steps of one training, for which a space that ships with opttune is settled.
+        model: The LightningModule, its class or a function that makes it; the space `auto` needs it beside `max_steps`.
+        budget: With `max_steps`, what the whole study may cost, in full trainings: the more, the more fields vary.
+
+    Raises:
+        InputError: `auto` with `max_steps` and no `model`, or `model` without `max_steps`.
 
     Example:
         >>> import optuna
+        >>> from opttune.space.parse import load_space
         >>> from opttune.space.sample import sample_recipe
         >>> space = load_space("adamw")
         >>> study = optuna.create_study(sampler=OpttuneSampler(space, seed=0))
@@ -59,9 +70,19 @@ class OpttuneSampler(BaseSampler):
     """
 
     def __init__(
-        self, space: Space | str | Path, *, seed: int | None = None, mixture: SamplerSettings | None = None
+        self,
+        space: Space | str | Path,
+        *,
+        seed: int | None = None,
+        mixture: SamplerSettings | None = None,
+        max_steps: int | None = None,
+        model: Any = None,
+        budget: float = DEFAULT_BUDGET,
     ) -> None:
-        self._space = space if isinstance(space, Space) else load_space(space)
+        self._request = SpaceRequest.of(space, budget)
+        early = settle_early(self._request, max_steps, model, type(self).__name__)
+        self._space = self._request.space if early is None else early.settled.space
+        self._shared: Mapping[str, Any] | None = None
         self._seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         self._settings = mixture or SamplerSettings()
         self._left_out: frozenset[str] = frozenset()
@@ -102,6 +123,7 @@ class OpttuneSampler(BaseSampler):
         self._configurations.pop(trial.number, None)
 
     def _configuration(self, study: optuna.Study, trial: FrozenTrial) -> Parameters:
+        self._follow(study)
         configuration = self._configurations.get(trial.number)
         if configuration is None:
             others = self._read_others(study, trial.number)
@@ -118,6 +140,15 @@ class OpttuneSampler(BaseSampler):
             )
             self._configurations[trial.number] = configuration
         return configuration
+
+    def _follow(self, study: optuna.Study) -> None:
+        """Sample the space that `TrialCallback` has settled for the study, from its first trial on."""
+        shared = shared_space(study._storage.get_study_user_attrs(study._study_id), self._request)
+        if shared is not None and shared != self._shared:
+            self._shared, self._space = shared, TrialSpace.from_dict(shared).settled.space
+            self._names = _parameter_names(self._space)
+            # one may have been made for a parameter outside the space, before the fit began
+            self._configurations, self._seen = {}, []
 
     def _read_others(self, study: optuna.Study, asking: int) -> list["_SeenTrial"]:
         """Return all trials except the one that is asking."""

@@ -2,28 +2,39 @@
 
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import optuna
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from optuna.trial import TrialState
 
-from opttune.errors import InputError
+from opttune.errors import InputError, OpttuneError
 from opttune.guard.callback import GuardCallback
 from opttune.guard.rules import Guard
 from opttune.guard.steps import StepRecord
 from opttune.integration.pruning_callback import PruningCallback, is_shared, refuse_further_trials
+from opttune.integration.trial_space import (
+    DEFAULT_BUDGET,
+    SpaceRequest,
+    TrialSpace,
+    are_far_apart,
+    settle_early,
+    settle_in_fit,
+    share_in_study,
+)
 from opttune.integration.trial_tracking import TrialTracking
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.space.model import Space
-from opttune.space.parse import load_space
 from opttune.space.sample import sample_recipe
 from opttune.storages.records import OUTCOME, RECIPE, TOTAL_STEPS, penalty_value
 from opttune.study.config import read_mode
-from opttune.trainer.ranks import from_rank_zero, of_all_ranks
+from opttune.trainer.hooks import ReplacedHook
+from opttune.trainer.namespaces import AnyCallback
+from opttune.trainer.ranks import from_rank_zero, is_launched_rank, of_all_ranks
 from opttune.trainer.spawn_result import SpawnResult
 from opttune.training.attach import RecipeAttacher
 from opttune.training.callbacks import CallbackGroup, preparations
@@ -35,6 +46,10 @@ from opttune.training.modes import quirk_callbacks
 
 class TrialCallback(CallbackGroup):
     """Trains one Optuna trial: samples the recipe, attaches it, guards the training, reports and tracks it.
+
+    The recipe is sampled when the fit begins: then the module, its data and its length are known, and a space means
+    what it means to `opttune.search`. The first trial settles the space for all trials of the study, which keeps it in
+    a user attribute. A trial more than twice as long, or half as long, is refused.
 
     Each validation is reported to the trial with its optimizer step, and the study's pruner may end the training.
     The training always ends cleanly; afterwards `result()` returns the value, or raises Optuna's exception for a
@@ -48,6 +63,14 @@ class TrialCallback(CallbackGroup):
         guard: Rules that stop a diverging or stalled training: None or True for the defaults, False for none.
         tracking: Address of MLflow; None for `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`; False for no
             tracking. If the Trainer has an MLFlowLogger, the trial is written to its run.
+        max_steps: Optimizer steps of the training: the recipe is then sampled at once, so that `recipe` is there
+            before the Trainer is made (for its precision, say).
+        model: The LightningModule, its class or a function that makes it; the space `auto` needs it beside `max_steps`.
+        budget: What the whole study may cost, in full trainings: the more, the more fields of a space that ships with
+            opttune vary. The default is that of `opttune.search`.
+
+    Raises:
+        OpttuneError: An argument cannot be used; in `trainer.fit`, if the space does not suit the module or its length.
 
     With several devices, the first rank samples, reports and asks the pruner, and all ranks train the same recipe.
     Under `ddp`, Lightning runs the script again for each rank, and each would ask a shared study for a trial. Give
@@ -56,7 +79,7 @@ class TrialCallback(CallbackGroup):
     Example:
         >>> import optuna
         >>> study = optuna.create_study()
-        >>> callback = TrialCallback(study.ask({}), "adamw", tracking=False)
+        >>> callback = TrialCallback(study.ask({}), "adamw", tracking=False, max_steps=300)
         >>> callback.recipe.optimizer.name
         'adamw'
     """
@@ -70,6 +93,9 @@ class TrialCallback(CallbackGroup):
         mode: str = "min",
         guard: Guard | bool | None = None,
         tracking: str | bool | None = None,
+        max_steps: int | None = None,
+        model: Any = None,
+        budget: float = DEFAULT_BUDGET,
     ) -> None:
         checked_mode = read_mode(mode)
         _check_direction(trial, mode)
@@ -77,7 +103,8 @@ class TrialCallback(CallbackGroup):
         self._told = False
         self._trial, self._monitor, self._mode = trial, monitor, checked_mode
         self._spawn_result = SpawnResult()
-        recipe = sample_recipe(space if isinstance(space, Space) else load_space(space), trial)
+        self._request = SpaceRequest.of(space, budget)
+        self._early = settle_early(self._request, max_steps, model, type(self).__name__)
         self._tracking = None if tracking is False else TrialTracking(trial, None if tracking is True else tracking)
         settings = Guard.of(guard) or False
         self._guard = GuardCallback(settings, monitor=monitor, mode=mode, listener=self._on_steps)
@@ -85,23 +112,52 @@ class TrialCallback(CallbackGroup):
         self._pruning = PruningCallback(trial, monitor)
         self._started = 0.0
         self._reporter = MetricsReporter(self._on_metrics)
-        self._assemble(recipe)
+        self._preparations = (LeaveOutFinders(), *preparations())
+        self._attacher: RecipeAttacher | None = None
+        self._sampled_space: TrialSpace | None = None
+        self._asking: ReplacedHook | None = None
+        self._checkpoint: dict[str, Any] | None = None
+        super().__init__(*self._preparations, *self._observers)
+        if self._early is not None and not is_launched_rank():
+            self._assemble(self._sample(self._early))
 
-    def _assemble(self, recipe: Recipe) -> None:
+    @property
+    def _observers(self) -> tuple[AnyCallback, ...]:
+        return self._guard, self._finish, self._reporter, self._pruning
+
+    def _sample(self, space: TrialSpace) -> Recipe:
+        """Sample the space of the study, which is this one if there is none yet."""
+        self._sampled_space = share_in_study(self._trial, self._request, space)
+        return sample_recipe(self._sampled_space.settled.space, self._trial)
+
+    def _assemble(self, recipe: Recipe) -> tuple[AnyCallback, ...]:
+        """Act with a recipe from now on; return the callbacks that it needs."""
         self._attacher = RecipeAttacher(recipe, self._monitor, self._mode)
-        quirks = quirk_callbacks(recipe)
-        parts = (self._attacher, *quirks, self._guard, self._finish, self._reporter, self._pruning)
-        super().__init__(LeaveOutFinders(), *preparations(), *parts)
+        needed = (self._attacher, *quirk_callbacks(recipe))
+        self.parts = (*self._preparations, *needed, *self._observers)
+        return needed
 
     @property
     def outcome(self) -> Outcome | None:
         """The training's outcome; None before `trainer.fit`."""
-        result = self._spawn_result.take()
-        if result is not None:
-            self._outcome = Outcome.from_dict(result["outcome"])
-            self._pruning.tell_again(result["reports"])
-            self._note_recipe(result["recipe"], self._outcome.total_steps)
+        self._read_spawned()
         return self._outcome
+
+    def _read_spawned(self) -> None:
+        """Take over what this callback's copy in a spawned process has sampled and reported."""
+        result = self._spawn_result.take()
+        if result is None:
+            return
+        self._outcome = Outcome.from_dict(result["outcome"])
+        if self._attacher is None and result["recipe"] is not None:
+            if isinstance(self._trial, optuna.Trial):
+                # as of an enqueued trial: no sampler is asked
+                self._trial._fixed_params = {**self._trial._fixed_params, **result["parameters"]}
+            self._sample(TrialSpace.from_dict(result["space"]))
+            self._assemble(Recipe.from_dict(result["recipe"]))
+        self._pruning.tell_again(result["reports"])
+        if result["recipe"] is not None:
+            self._note_recipe(result["recipe"], self._outcome.total_steps)
 
     def _note_recipe(self, recipe: Mapping[str, Any], total_steps: int) -> None:
         self._trial.set_user_attr(RECIPE, dict(recipe))
@@ -109,7 +165,18 @@ class TrialCallback(CallbackGroup):
 
     @property
     def recipe(self) -> Recipe:
-        """The sampled recipe; clipping and accumulation are the Trainer's where it sets them itself."""
+        """The sampled recipe; clipping and accumulation are the Trainer's where it sets them itself.
+
+        Raises:
+            InputError: It is not sampled yet.
+        """
+        if self._attacher is None:
+            self._read_spawned()
+        if self._attacher is None:
+            raise InputError(
+                "TrialCallback.recipe is sampled when trainer.fit begins, which tells the module and its length: read "
+                "it from then on, or give TrialCallback max_steps= (with space='auto' model= too) to have it before."
+            )
         return self._attacher.recipe
 
     def result(self) -> float:
@@ -144,24 +211,70 @@ class TrialCallback(CallbackGroup):
         if stage == "fit" and trainer.world_size > 1:
             asked_itself = not (trainer.is_global_zero or self._spawn_result.is_elsewhere) and is_shared(self._trial)
             refuse_further_trials(of_all_ranks(trainer, asked_itself))
-            recipe = Recipe.from_dict(from_rank_zero(trainer, self.recipe.to_dict()))
-            if not trainer.is_global_zero:
-                self._tracking = None
-                self._assemble(recipe)
+        if stage == "fit" and not trainer.is_global_zero:
+            self._tracking = None
+        if stage == "fit" and self._early is not None:
+            self._share_early(trainer, self._early)
         super().setup(trainer, pl_module, stage)
+        if stage == "fit" and self._attacher is None:
+            self._ask_in_fit(pl_module)
         self._started = time.monotonic()
+
+    def _share_early(self, trainer: Any, space: TrialSpace) -> None:
+        """Act with the recipe that the first rank has sampled before the fit."""
+        own = None if self._attacher is None else self._attacher.recipe
+        recipe = _of_first_rank(trainer, lambda: own or self._sample(space))
+        if own is None or not trainer.is_global_zero:
+            self._assemble(recipe)
+
+    def _ask_in_fit(self, module: Any) -> None:
+        """Sample once the Trainer asks for the optimizer: all layers and loaders are there then, and the length."""
+
+        def configure_optimizers(module: Any) -> Any:
+            self._stop_asking()
+            trainer = module.trainer
+            # every rank counts, since a count may wait for the others'
+            space = settle_in_fit(self._request, trainer, module)
+            needed = self._assemble(_of_first_rank(trainer, lambda: self._sample(space)))
+            checkpoint, self._checkpoint = self._checkpoint, None
+            for part in needed:
+                part.setup(trainer, module, "fit")
+                if checkpoint is not None:
+                    part.on_load_checkpoint(trainer, module, checkpoint)
+            return module.configure_optimizers()
+
+        self._asking = ReplacedHook(module, "configure_optimizers", MethodType(configure_optimizers, module))
+
+    def _stop_asking(self) -> None:
+        if self._asking is not None:
+            self._asking.restore()
+            self._asking = None
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Tell the parts; those that the recipe brings are told when it is sampled."""
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        if self._attacher is None:
+            self._checkpoint = checkpoint
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Print what was replaced, store the recipe and the length in the trial, and open the run in MLflow."""
         super().on_train_start(trainer, pl_module)
         if trainer.is_global_zero:
             self._note_recipe(self.recipe.to_dict(), self._finish.total_steps)
-        rank_zero_info(f"opttune: replaced {self._attacher.replaced} by {self.recipe}")
+        total_steps = self._finish.total_steps
+        if self._early is not None and self._request.shipped and are_far_apart(self._early.total_steps, total_steps):
+            rank_zero_warn(
+                f"opttune: the recipe was sampled for a training of {self._early.total_steps} steps (max_steps), and "
+                f"this one has {total_steps}: its learning rate may be far off."
+            )
+        replaced = "" if self._attacher is None else self._attacher.replaced
+        rank_zero_info(f"opttune: replaced {replaced} by {self.recipe}")
         if self._tracking is not None:
             self._tracking.open(trainer.loggers, self.recipe, self._finish.total_steps)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Store the error as the outcome; Lightning raises it in the objective as well."""
+        self._stop_asking()
         super().on_exception(trainer, pl_module, exception)
         interrupted = isinstance(exception, KeyboardInterrupt | SystemExit)
         has_diverged = not interrupted and had_diverged(trainer, self._guard, exception)
@@ -172,6 +285,7 @@ class TrialCallback(CallbackGroup):
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Store the training's outcome."""
+        self._stop_asking()
         super().teardown(trainer, pl_module, stage)
         if stage == "fit" and self._outcome is None:
             self._end(trainer, *agreed(trainer, lambda: self._how_it_ended(trainer)))
@@ -192,8 +306,8 @@ class TrialCallback(CallbackGroup):
             seconds,
             message,
             trace,
-            replaced=self._attacher.replaced,
-            groups=self._attacher.groups,
+            replaced="" if self._attacher is None else self._attacher.replaced,
+            groups="" if self._attacher is None else self._attacher.groups,
             **guarded_fields(self._guard, reason is StopReason.NON_FINITE and bool(trace)),
         )
         if self._tracking is not None:
@@ -203,7 +317,9 @@ class TrialCallback(CallbackGroup):
         if trainer.is_global_zero:
             result = {
                 "outcome": self._outcome.to_dict(),
-                "recipe": self.recipe.to_dict(),
+                "recipe": None if self._attacher is None else self._attacher.recipe.to_dict(),
+                "space": None if self._sampled_space is None else self._sampled_space.to_dict(),
+                "parameters": self._trial.params,
                 "reports": self._pruning.reports,
             }
             self._spawn_result.leave(result)
@@ -215,6 +331,20 @@ class TrialCallback(CallbackGroup):
     def _on_metrics(self, step: int, values: Mapping[str, float]) -> None:
         if self._tracking is not None:
             self._tracking.metrics(step, values)
+
+
+def _of_first_rank(trainer: Any, sample: Callable[[], Recipe]) -> Recipe:
+    """Return the recipe that the first rank samples; its error is every rank's."""
+    recipe: Recipe | OpttuneError | None = None
+    if trainer.is_global_zero or trainer.world_size == 1:
+        try:
+            recipe = sample()
+        except OpttuneError as err:
+            recipe = err
+    recipe = from_rank_zero(trainer, recipe)
+    if not isinstance(recipe, Recipe):
+        raise recipe or InputError("TrialCallback: the first rank has sampled no recipe.")
+    return recipe
 
 
 def _check_direction(trial: optuna.trial.BaseTrial, mode: str) -> None:

@@ -1,5 +1,6 @@
 """One decision for all ranks: rank 0 decides, all ranks stop at the same step."""
 
+import os
 import pickle
 from collections import deque
 from typing import Any, TypeVar
@@ -66,6 +67,14 @@ def _send(tensor: torch.Tensor) -> None:
     # the last owner of the exchange frees its tensor, and a thread of gloo would need the interpreter for that;
     # in a process that ends right after its last exchange the interpreter is gone by then, and the process aborts
     _SENT.append(sent)
+
+
+def is_launched_rank() -> bool:
+    """Return whether this process was started as a further rank of a training, which runs the user's script again.
+
+    Lightning's launcher and torchrun say so before there is a Trainer, and between its fits.
+    """
+    return any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 
 
 def of_all_ranks(trainer: Any, value: T) -> list[T]:

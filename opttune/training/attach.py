@@ -16,7 +16,7 @@ from typing import Any
 
 from opttune.build.module_facts import has_sparse_gradients
 from opttune.build.optimizer import describe_optimizers, groups_table, refuse_unless
-from opttune.build.schedule import Mode
+from opttune.build.schedule import Mode, warmup_config
 from opttune.catalog.check import check_recipe
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.errors import InputError, ModelError, RecipeError, UnsuitableOptimizerError
@@ -106,13 +106,15 @@ class RecipeAttacher(AnyCallback):
             attached = self._attached_of(scheduler)
             if attached is None:
                 own_step(scheduler, metric)
-            elif metric is None or not self._follows_validations:
+            elif self._is_in_charge(module.trainer, attached) and (metric is None or not self._follows_validations):
                 attached.step_schedule(*([] if metric is None else [metric]))
 
         def lr_schedulers(module: Any) -> Any:
             if module.automatic_optimization:
                 found = own_schedulers()
-                return _ReadOnly(found) if self._attached_of(found) is not None else found
+                # with a warmup before a plateau the scheduler is there twice
+                ours = found[0] if isinstance(found, list) and found else found
+                return _ReadOnly(ours) if self._attached_of(ours) is not None else found
             # as many as the module itself has made, each in its place
             schedulers = [self._in_place_of(config["scheduler"]) for config in self.own.schedulers] if self.own else []
             return schedulers if len(schedulers) > 1 else next(iter(schedulers), None)
@@ -253,16 +255,18 @@ class RecipeAttacher(AnyCallback):
         self.own = own
         self._describe_groups(module)
         optimizers = [attached.optimizer for attached in self._attached]
-        configs = [self._scheduler_config(trainer, attached) for attached in self._attached if attached.config]
+        configs = [config for attached in self._attached for config in self._scheduler_configs(trainer, attached)]
         kept = {id(one.optimizer) for one in self._attached if one.scheduler is None}
         configs += [dict(one) for one in own.schedulers if id(one["scheduler"].optimizer) in kept]
         return optimizers, configs
 
-    def _scheduler_config(self, trainer: Any, attached: AttachedOptimizer) -> dict[str, Any]:
-        if "monitor" not in attached.config:
-            return attached.config
+    def _scheduler_configs(self, trainer: Any, attached: AttachedOptimizer) -> list[dict[str, Any]]:
+        if not attached.follows_monitor:
+            return [attached.config] if attached.config else []
         # in epochs without a validation there is no metric to follow
-        return attached.config | {"frequency": trainer.check_val_every_n_epoch or 1, "strict": False}
+        config = attached.config | {"frequency": trainer.check_val_every_n_epoch or 1, "strict": False}
+        warmup = warmup_config(config)
+        return [config] if warmup is None else [config, warmup]
 
     def _take_own(self, trainer: Any, module: Any) -> None:
         """Take the optimizers that the module itself has made."""
@@ -295,7 +299,9 @@ class RecipeAttacher(AnyCallback):
 
     def _is_in_charge(self, trainer: Any, attached: AttachedOptimizer) -> bool:
         """Return whether the schedule is still the recipe's: StochasticWeightAveraging puts another in its place."""
-        return any(config.scheduler is attached.scheduler for config in trainer.lr_scheduler_configs)
+        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+        first = next((one for one in schedulers if one.optimizer is attached.optimizer), None)
+        return first is not None and first is attached.scheduler
 
     def _check_rates(self, trainer: Any, attached: AttachedOptimizer) -> None:
         if self._is_in_charge(trainer, attached):
@@ -304,7 +310,7 @@ class RecipeAttacher(AnyCallback):
     def after_step(self, trainer: Any, attached: AttachedOptimizer, moves: bool) -> None:
         """Look at the rates of a step, and under manual optimization move the schedule, which no Trainer steps."""
         self._check_rates(trainer, attached)
-        if moves and not attached.follows_monitor:
+        if moves:
             # the Trainer counts the step after this hook
             attached.move_schedule(trainer.global_step + 1 - self._first_step)
 

@@ -113,7 +113,12 @@ class AttachedOptimizer:
 
     def move_schedule(self, step: int) -> None:
         """Put the schedule at a step of the curve."""
-        self.scheduler.last_epoch = step - 1
+        if not self.follows_monitor:
+            self.scheduler.last_epoch = step - 1
+        elif getattr(self.scheduler, "warmup_steps", 0):
+            self.scheduler.steps_done = step - 1
+        else:
+            return
         self.step_schedule()
 
     def settle_groups(self) -> None:

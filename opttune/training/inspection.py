@@ -3,15 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from opttune.build.load import row_of
 from opttune.build.module_facts import read_facts
-from opttune.build.own_knobs import knobs_of, own_values
-from opttune.catalog.lookup import find_optimizer
 from opttune.errors import ModelError, OpttuneError
 from opttune.identity import Identity
-from opttune.recipe import OWN
 from opttune.space.auto import ModelFacts
-from opttune.space.own import OwnFacts
 from opttune.trainer.namespaces import NAMESPACES
 from opttune.training.attempt import Attempt, NullListener, TrainingRun
 from opttune.training.causes import cause_of
@@ -22,7 +17,7 @@ from opttune.training.identify import identify
 from opttune.training.isolation import isolated
 from opttune.training.logged_names import may_log
 from opttune.training.metrics import read_monitor
-from opttune.training.own_optimizer import OwnConfiguration
+from opttune.training.own_optimizer import OwnConfiguration, own_facts
 from opttune.training.workload import Workload
 
 
@@ -105,7 +100,9 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         replaced=run.replaced,
         has_own_optimizer=own is not None and bool(own.optimizers),
         facts=replace(
-            facts, has_sparse=facts.has_sparse or any(map(_is_sparse, model.parameters())), own=_own_facts(own)
+            facts,
+            has_sparse=facts.has_sparse or any(map(_is_sparse, model.parameters())),
+            own=None if own is None else own_facts(own),
         ),
         groups="" if run.attacher is None else run.attacher.groups,
         has_own_groups=own is not None and _has_own_groups(own, model),
@@ -128,20 +125,6 @@ def _own_training(attempt: Attempt, workload: Workload, steps: int) -> tuple[boo
     except Exception:  # of the user's code, or of opttune
         return True, ""
     return False, "" if attempt.recipe is None else attempt.recipe.optimizer.name
-
-
-def _own_facts(own: OwnConfiguration | None) -> OwnFacts | None:
-    if own is None or not own.optimizers:
-        return None
-    knobs = {knob for one in own.optimizers for knob in knobs_of(one.optimizer)}
-    row = row_of(type(own.optimizers[0].optimizer)) if len(own.optimizers) == 1 else None
-    return OwnFacts(
-        words=own.words,
-        names=tuple(one.name for one in own.optimizers),
-        knobs=tuple(option.name for option in find_optimizer(OWN).options if option.name in knobs),
-        row="" if row is None else row.name,
-        values={} if row is None else own_values(own.optimizers[0].groups, row),
-    )
 
 
 def _is_sparse(parameter: Any) -> bool:

@@ -7,7 +7,11 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from opttune.recipe import is_number
+from opttune.build.load import row_of
+from opttune.build.own_knobs import knobs_of, own_values
+from opttune.catalog.lookup import find_optimizer
+from opttune.recipe import OWN, is_number
+from opttune.space.own import OwnFacts
 from opttune.trainer.namespaces import NAMESPACES
 
 
@@ -87,6 +91,21 @@ def ask_own_optimizers(module: Any, configure: Callable[[], Any]) -> OwnConfigur
     if not found:
         return OwnConfiguration(problem="no optimizer")
     return OwnConfiguration(describe(module, found), tuple(_schedulers(returned)))
+
+
+def own_facts(own: OwnConfiguration) -> OwnFacts | None:
+    """Return what a space depends on of a module's own optimizers; None where there is none that works."""
+    if not own.optimizers:
+        return None
+    knobs = {knob for one in own.optimizers for knob in knobs_of(one.optimizer)}
+    row = row_of(type(own.optimizers[0].optimizer)) if len(own.optimizers) == 1 else None
+    return OwnFacts(
+        words=own.words,
+        names=tuple(one.name for one in own.optimizers),
+        knobs=tuple(option.name for option in find_optimizer(OWN).options if option.name in knobs),
+        row="" if row is None else row.name,
+        values={} if row is None else own_values(own.optimizers[0].groups, row),
+    )
 
 
 def describe(module: Any, optimizers: Sequence[Optimizer]) -> tuple[OwnOptimizer, ...]:

@@ -55,6 +55,16 @@ def test_a_warmup_that_takes_nearly_all_steps_divides_by_nothing(name: str) -> N
     assert 0 <= factor(10) <= 1
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if find_schedule(name).warmup])
+def test_its_scheduler_gives_each_group_the_warmup(name: str) -> None:
+    optimizer = sgd()
+    scheduler = build_scheduler(Part(name, {"warmup_fraction": 0.25}), optimizer, TOTAL)
+    factors = pytest.approx([i / 10 for i in range(1, 11)])
+    seen = rates(optimizer, scheduler, 9)
+    for group, peak in enumerate(PEAKS):
+        assert [lr[group] / peak for lr in seen] == factors
+
+
 @pytest.mark.parametrize("name", FLOORED)
 def test_it_ends_at_the_final_fraction(name: str) -> None:
     assert multiplier(Part(name, {"final_lr_fraction": 0.07}), 50)(50) == pytest.approx(0.07)
@@ -90,10 +100,14 @@ def test_a_loaded_scheduler_continues_where_it_was(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("warmup", [0.0, 0.3])
 @pytest.mark.parametrize("length", [{"max_steps": 20}, {"max_epochs": 3}], ids=str)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_paused_training_follows_it_exactly(name: str, length: dict[str, int], tmp_path: Path) -> None:
-    recipe = Recipe(Part("adamw", {"lr": 0.03}), Part(name))
+def test_a_paused_training_follows_it_exactly(name: str, length: dict[str, int], warmup: float, tmp_path: Path) -> None:
+    option = find_schedule(name).warmup
+    if warmup and option is None:
+        pytest.skip("it has no warmup")
+    recipe = Recipe(Part("adamw", {"lr": 0.03}), Part(name, {option.name: warmup} if option else {}))
     whole, paused = pauses.both(tmp_path, (3, 8), recipe=recipe, trainer=length)
     assert [outcome.steps for outcome in paused.outcomes] == [3, 8, whole.end.steps]
     pauses.assert_equal(whole, paused)
@@ -110,7 +124,7 @@ def test_its_row_fits_its_function(name: str) -> None:
     info = find_schedule(name)
     parameters = inspect.signature(load_object(info.shape)).parameters
     options = {option.name: option for option in info.options if option.rises != "warmup"}
-    given = {"optimizer", "mode"} if info.follows_monitor else {"progress"}
+    given = {"optimizer", "mode", "warmup_steps"} if info.follows_monitor else {"progress"}
     assert set(options) == set(parameters) - given
     for key, option in options.items():
         assert parameters[key].default in (option.default, inspect.Parameter.empty)

@@ -68,7 +68,7 @@ def recipe(strategy: str, folder: Path, times: int) -> list[Any]:
     return found
 
 
-def trials(strategy: str, folder: Path, times: int, url: str | None = None) -> list[Any]:
+def trials(strategy: str, folder: Path, times: int, url: str | None = None, **how: Any) -> list[Any]:
     """A study whose second trial the pruner ends and whose third one the guard."""
     # the ranks beyond the first sample independently, and their values must not be used
     study = optuna.create_study(
@@ -86,7 +86,7 @@ def trials(strategy: str, folder: Path, times: int, url: str | None = None) -> l
     def objective(trial: optuna.Trial) -> float:
         pl.seed_everything(0, workers=True, verbose=False)
         space = SPACE if trial.number < 2 else WILD
-        callback = opttune.TrialCallback(trial, space, tracking=False)
+        callback = opttune.TrialCallback(trial, space, tracking=False, **how)
         fitted = trainer(strategy, callback, Ended(folder / "ended"), max_steps=24)
         try:
             fitted.fit(m.Net(), *m.loaders())
@@ -96,9 +96,16 @@ def trials(strategy: str, folder: Path, times: int, url: str | None = None) -> l
 
     study.optimize(objective, n_trials=3)
     if rank_zero_only.rank != 0:
-        return [[trial.state.name, trial.value] for trial in study.trials]
+        return [[trial.state.name, trial.value, list(trial.params)] for trial in study.trials]
     return [
-        [trial.state.name, trial.value, trial.intermediate_values, sorted(trial.user_attrs), outcome and outcome.reason]
+        [
+            trial.state.name,
+            trial.value,
+            trial.intermediate_values,
+            sorted(trial.user_attrs),
+            list(trial.params),
+            outcome and outcome.reason,
+        ]
         for trial, outcome in zip(study.trials, kept, strict=True)
     ]
 
@@ -111,6 +118,7 @@ def main(strategy: str, folder: str, what: str, times: str) -> None:
         "guard": guard,
         "recipe": recipe,
         "trials": trials,
+        "early": lambda *given: trials(*given, max_steps=24),
         "shared": lambda *given: trials(*given, url=url),
         # as the message advises
         "advised": lambda *given: trials(*given, url=url if rank_zero_only.rank == 0 else None),

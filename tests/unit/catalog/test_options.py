@@ -29,9 +29,9 @@ def test_fixed_rates_are_not_searched() -> None:
     assert not o.fixed_lr(1.0, "help").searchable
 
 
-def test_schedules_that_rise_by_themselves_or_wait_have_no_warmup() -> None:
+def test_schedules_that_rise_by_themselves_have_no_warmup() -> None:
     bare = {info.name for info in SCHEDULES if info.warmup is None}
-    assert bare == {"one_cycle", "cyclical", "plateau"}
+    assert bare == {"one_cycle", "cyclical"}
 
 
 def test_rates_rise_in_a_warmup_or_by_the_shape_itself() -> None:

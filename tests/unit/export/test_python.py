@@ -79,14 +79,17 @@ def load(text: str) -> dict[str, Any]:
     return vars(module)
 
 
-def assert_trains_the_same(recipe: Recipe, use: Use = USE) -> None:
+def assert_trains_the_same(recipe: Recipe, use: Use = USE, trainer: Mapping[str, Any] | None = None) -> None:
     text, _ = python_text(recipe, use)
     exported = load(text)
-    hooks = ("configure_optimizers", "on_train_start", "on_validation_start", "on_validation_end", "on_train_end")
+    hooks = (
+        "configure_optimizers", "lr_scheduler_step", "on_train_start", "on_validation_start", "on_validation_end",
+        "on_train_end",
+    )  # fmt: skip
     pasted = type("Pasted", (Net,), {name: exported[name] for name in hooks if name in exported})
-    precision = {} if recipe.precision is None else {"precision": recipe.precision}
-    expected = train(Net(), [RecipeCallback(recipe, monitor=use.monitor, mode=use.mode)], precision)
-    got = train(pasted(), [], exported["TRAINER"])
+    given = {**(trainer or {}), **({} if recipe.precision is None else {"precision": recipe.precision})}
+    expected = train(Net(), [RecipeCallback(recipe, monitor=use.monitor, mode=use.mode)], given)
+    got = train(pasted(), [], {**exported["TRAINER"], **(trainer or {})})
     began = {name: value.clone() for name, value in _fresh().state_dict().items()}
 
     assert any(not torch.equal(expected[name], began[name]) for name in expected), "nothing was trained"
@@ -117,6 +120,25 @@ def test_every_schedule_trains_the_same_to_the_last_digit(name: str) -> None:
     recipe = Recipe(Part("adamw", {"lr": 1e-2, "weight_decay": 0.1}), Part(name))
 
     assert_trains_the_same(recipe, replace(USE, monitor="val_loss", mode="min"))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "schedule_free_adamw"])
+@pytest.mark.parametrize("warmup", [0.0, 0.3])
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        # each ends with a validation, as a training with a recipe does
+        {"val_check_interval": 3, "check_val_every_n_epoch": None, "max_steps": 15},
+        {"val_check_interval": 0.5},
+        {"check_val_every_n_epoch": 2, "max_steps": 6 * BATCHES},
+    ],
+    ids=str,
+)
+def test_a_plateau_is_stepped_after_each_validation_there_too(
+    trainer: dict[str, Any], warmup: float, optimizer: str
+) -> None:
+    schedule = {"patience_checks": 0, "improvement_fraction": 0.9, "decay_factor": 0.5, "warmup_fraction": warmup}
+    assert_trains_the_same(Recipe(Part(optimizer, {"lr": 1e-2}), Part("plateau", schedule)), trainer=trainer)
 
 
 GROUPS = {

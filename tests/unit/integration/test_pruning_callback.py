@@ -10,6 +10,7 @@ from tests.support import models as m
 from tests.support.ranks import run_ranks
 
 PRUNED_TRIAL = ["PRUNED", "pruned"]
+TUNED = ("adamw.lr", "adamw.weight_decay", "schedule")
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +64,7 @@ def check_first_rank(found):
     # told a finite bad value, so that a sampler learns from it
     assert died[1] > 1e8
     assert all({"opttune.recipe", "opttune.total_steps"} <= set(trial[3]) for trial in found)
+    assert [sorted(trial[4]) for trial in found] == [[*TUNED], [*TUNED], ["sgd.lr"]]
 
 
 def check_steps(steps):
@@ -76,7 +78,9 @@ def check_steps(steps):
 def test_under_ddp_the_first_rank_speaks_for_all(tmp_path: Path):
     ran = run_ranks(tmp_path, "ddp", "advised")
     check_first_rank(ran.found[0])
-    assert [state for state, _ in ran.found[1]] == ["COMPLETE", "PRUNED", "PRUNED"]
+    assert [state for state, *_ in ran.found[1]] == ["COMPLETE", "PRUNED", "PRUNED"]
+    # nobody samples twice
+    assert [parameters for *_, parameters in ran.found[1]] == [[], [], []]
     assert ran.found[1][0][1] == ran.found[0][0][1]
     check_steps(ran.steps)
     stored = optuna.load_study(study_name="ranks", storage=f"sqlite:///{tmp_path / 'study.db'}")
@@ -84,8 +88,17 @@ def test_under_ddp_the_first_rank_speaks_for_all(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_spawned_ranks_tell_the_process_that_asked(tmp_path: Path):
-    ran = run_ranks(tmp_path, "ddp_spawn", "trials")
+def test_under_ddp_the_first_rank_samples_before_the_fit_too(tmp_path: Path):
+    ran = run_ranks(tmp_path, "ddp", "early")
+    check_first_rank(ran.found[0])
+    assert [parameters for *_, parameters in ran.found[1]] == [[], [], []]
+    check_steps(ran.steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["trials", "shared"])
+def test_spawned_ranks_tell_the_process_that_asked(tmp_path: Path, what: str):
+    ran = run_ranks(tmp_path, "ddp_spawn", what)
     check_first_rank(ran.found[0])
     check_steps(ran.steps)
 

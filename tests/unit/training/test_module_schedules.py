@@ -158,26 +158,71 @@ def test_plateau_is_stepped_after_each_validation(settings, drops):
     assert seen == drops
 
 
-def test_plateau_may_follow_a_metric_of_the_training_epoch():
-    class Trained(m.Net):
-        def training_step(self, batch, batch_idx):
-            self.log("seen", 1.0, on_step=False, on_epoch=True)
-            return self.loss(batch)
+class Trained(m.Net):
+    def training_step(self, batch, batch_idx):
+        self.log("seen", 1.0, on_step=False, on_epoch=True)
+        return self.loss(batch)
 
+
+def warmed(fraction):
+    return Recipe(PLATEAU.optimizer, Part("plateau", {**dict(PLATEAU.schedule.items()), "warmup_fraction": fraction}))
+
+
+STEPWISE = {"val_check_interval": 5, "check_val_every_n_epoch": None}
+
+
+@pytest.mark.parametrize(
+    ("settings", "drops"),
+    [(STEPWISE, [15]), ({"val_check_interval": 0.5}, [12, 16]), ({"accumulate_grad_batches": 2}, [12, 16])],
+)
+def test_plateau_after_a_warmup_counts_the_validations_that_follow_it(settings, drops):
+    _, watch, _ = fit(warmed(0.35), NeverBetter(), **settings)
+    assert watch.lrs[:7] == pytest.approx([LR * (step + 1) / 7 for step in range(7)], abs=1e-12)
+    # the first one is the value to beat
+    assert [step for step in range(7, 20) if watch.lrs[step] < watch.lrs[step - 1]] == drops
+    assert watch.lrs[-1] == pytest.approx(LR / 2 ** len(drops))
+
+
+@pytest.mark.parametrize("model", [ByEpoch, ByUpdate, ByHand])
+def test_a_modules_own_scheduler_hooks_leave_a_warmed_plateau_alone(model):
+    class Module(model, NeverBetter):
+        pass
+
+    _, watch, _ = fit(warmed(0.35), Module(), **STEPWISE)
+    assert watch.lrs[:7] == pytest.approx([LR * (step + 1) / 7 for step in range(7)], abs=1e-12)
+    assert [step for step in range(7, 20) if watch.lrs[step] < watch.lrs[step - 1]] == [15]
+
+
+def test_code_that_sets_the_rate_is_found_under_a_warmed_plateau_too():
+    attempt = Attempt(warmed(0.5), "val_loss", 3, {"max_steps": 20, "accelerator": "cpu"})
+    with pytest.raises(ModelError, match="in optimizer_step sets it"):
+        inspect_model(attempt, Workload(InStep, m.loaders), steps=3)
+    assert inspect_model(attempt, Workload(m.Net, m.loaders), steps=3).total_steps == 20
+
+
+def test_a_warmed_plateau_may_follow_a_metric_of_the_training_epoch():
+    watch = m.Watch()
+    m.quiet_trainer(RecipeCallback(warmed(0.375), monitor="seen"), watch, max_epochs=4).fit(Trained(), *m.loaders())
+    assert [step for step in range(1, 32) if watch.lrs[step] < watch.lrs[step - 1]] == [24]
+
+
+def test_plateau_may_follow_a_metric_of_the_training_epoch():
     watch = m.Watch()
     callback = RecipeCallback(PLATEAU, monitor="seen")
     m.quiet_trainer(callback, watch, max_epochs=4).fit(Trained(), *m.loaders())
     assert [step for step in range(1, 32) if watch.lrs[step] < watch.lrs[step - 1]] == [16, 24]
 
 
-@pytest.mark.parametrize("rungs", [(7,), (5, 12)])
-def test_plateau_goes_through_pauses(tmp_path, rungs):
+@pytest.mark.parametrize("fraction", [0.0, 0.35])
+@pytest.mark.parametrize("rungs", [(7,), (5, 12), (3, 6)])
+def test_plateau_goes_through_pauses(tmp_path, rungs, fraction):
     settings = {"max_steps": 20, "accelerator": "cpu", "val_check_interval": 3, "check_val_every_n_epoch": None}
-    whole = run_attempt(Attempt(PLATEAU, "val_loss", 3, settings), Workload(m.Net, m.loaders), NullListener())
+    recipe = warmed(fraction)
+    whole = run_attempt(Attempt(recipe, "val_loss", 3, settings), Workload(m.Net, m.loaders), NullListener())
     before = None
     for number, until in enumerate((*rungs, None)):
         after = tmp_path / f"{number}.ckpt"
-        attempt = Attempt(PLATEAU, "val_loss", 3, settings, checkpoint=after, until_step=until, resume_from=before)
+        attempt = Attempt(recipe, "val_loss", 3, settings, checkpoint=after, until_step=until, resume_from=before)
         outcome, before = run_attempt(attempt, Workload(m.Net, m.loaders), NullListener()), after
     assert (outcome.message, outcome.value, outcome.steps) == ("", whole.value, 20)
 

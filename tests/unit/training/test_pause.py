@@ -81,6 +81,18 @@ def test_a_plateau_schedule_drops_where_it_did(tmp_path, rungs, length):
     p.assert_equal(whole, paused)
 
 
+@pytest.mark.parametrize("rungs", [(3, 17), *slowly((5, 8), (10, 24))], ids=str)
+@pytest.mark.parametrize("checks", [{}, {"val_check_interval": 5, "check_val_every_n_epoch": None}], ids=str)
+def test_a_plateau_after_a_warmup_drops_where_it_did(tmp_path, rungs, checks):
+    options = {"patience_checks": 0, "improvement_fraction": 0.5, "decay_factor": 0.5, "warmup_fraction": 0.2}
+    recipe = Recipe(p.RECIPE.optimizer, Part("plateau", options))
+    whole, paused = p.both(tmp_path, rungs, recipe=recipe, trainer={"max_steps": 40, **checks})
+    rates = [record.lr for record in whole.listener.records]
+    assert rates[:8] == pytest.approx([0.03 * step / 8 for step in range(1, 9)])
+    assert rates[-1] < 0.03
+    p.assert_equal(whole, paused)
+
+
 def test_a_modules_own_optimizer_and_schedule_are_resumed_too(tmp_path):
     class Own(p._Dropping, m.ScheduledNet):
         pass

@@ -1,0 +1,269 @@
+"""The space that the trials of a user's own study sample: settled once, for the module and the length of the first.
+
+It is settled as a search settles its own, and kept in the study, where `OpttuneSampler` finds it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from zlib import crc32
+
+import optuna
+
+from opttune.build.load import require_classes
+from opttune.build.module_facts import read_facts
+from opttune.errors import InputError, shown
+from opttune.space.auto import ModelFacts
+from opttune.space.model import Fixed, SettledSpace, Space
+from opttune.space.parse import load_space, parse_space, space_names
+from opttune.space.sample import default_recipe
+from opttune.space.settle import settle, without_trainer_settings
+from opttune.storages.records import RECIPE
+from opttune.trainer.namespaces import is_module
+from opttune.training.length import count_steps, varies_accumulation
+from opttune.training.own_optimizer import ask_own_optimizers, own_facts
+from opttune.training.random_state import kept_random_state
+from opttune.training.workload import Workload
+
+DEFAULT_BUDGET = 20.0
+"""Full trainings, as in `opttune.search`."""
+_PREFIX = "opttune.trial_space."
+"""User attributes of a study begin with it; the name of the requested space follows."""
+_MOST_APART = 2.0
+"""A trial may be longer or shorter by this factor than what the space was settled for. The priors of learning rates
+move at most as the root of the length, here by 1.4, which is less than one recipe of a study differs from the next."""
+_SETTLING = Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceRequest:
+    """What the trials of a study are asked to sample.
+
+    Attributes:
+        space: The space, as its file says.
+        shipped: `auto`, or the name of a space that ships with opttune; empty for a user's own.
+        budget: What the whole study may cost, in full trainings.
+    """
+
+    space: Space
+    shipped: str
+    budget: float = DEFAULT_BUDGET
+
+    @classmethod
+    def of(cls, space: str | Path | Space, budget: float = DEFAULT_BUDGET) -> "SpaceRequest":
+        """Read the arguments of `TrialCallback` and `OpttuneSampler`.
+
+        Raises:
+            OpttuneError: There is no such space, or the budget is no number above 0.
+        """
+        if not isinstance(budget, int | float) or not isfinite(budget) or budget <= 0:
+            raise InputError(f"budget must be a number of full trainings above 0, got {shown(budget)}.")
+        loaded = space if isinstance(space, Space) else load_space(space)
+        is_shipped = not isinstance(space, Space) and (space == "auto" or str(space) in space_names())
+        return cls(loaded, str(space) if is_shipped else "", budget)
+
+    @property
+    def key(self) -> str:
+        """The user attribute of a study that holds the settled space."""
+        if self.shipped:
+            return _PREFIX + self.shipped
+        content = json.dumps(self.space.to_dict(), sort_keys=True)
+        return f"{_PREFIX}{self.space.name}-{crc32(content.encode()):08x}"
+
+    def settle(self, facts: ModelFacts, total_steps: int, trainer: Mapping[str, Any] | None = None) -> SettledSpace:
+        """Return the space to sample, as a search settles it.
+
+        Args:
+            facts: What is known of the module.
+            total_steps: Optimizer steps of one training.
+            trainer: Settings of the Trainer that stay as they are.
+
+        Raises:
+            OpttuneError: No optimizer of the space can train the module, or one of them is not installed.
+        """
+        settings = trainer or {}
+        requested = without_trainer_settings(self.space, settings)
+        settled = settle(
+            requested, self.shipped, trainer=settings, facts=facts, total_steps=total_steps, budget=self.budget
+        )
+        require_classes(branch.name for branch in settled.space.optimizers)
+        return settled
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSpace:
+    """The space that a study's trials sample.
+
+    Attributes:
+        settled: The space.
+        total_steps: The length in optimizer steps that it was settled for.
+    """
+
+    settled: SettledSpace
+    total_steps: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, from which `from_dict` makes the same again."""
+        return {
+            "name": self.settled.space.name,
+            "space": self.settled.space.to_dict(),
+            "notes": list(self.settled.notes),
+            "total_steps": self.total_steps,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrialSpace":
+        """Return what `to_dict` has written."""
+        # JSON is YAML
+        space = parse_space(json.dumps(values["space"], ensure_ascii=False), values["name"])
+        return cls(SettledSpace(space, tuple(values["notes"])), values["total_steps"])
+
+
+def settle_early(request: SpaceRequest, max_steps: int | None, model: Any, where: str) -> TrialSpace | None:
+    """Settle a space before there is a Trainer, if the length is given.
+
+    Args:
+        request: What is asked for.
+        max_steps: Optimizer steps of one training; None if the Trainer is to say it.
+        model: A LightningModule, its class or a factory without arguments; None leaves the module unknown.
+        where: The name of the caller, for errors.
+
+    Raises:
+        OpttuneError: `max_steps` is no number of steps, or one of the two is missing.
+    """
+    if max_steps is None:
+        if model is not None:
+            raise InputError(f"{where}: model= says nothing without max_steps=, the optimizer steps of one training.")
+        return None
+    if not isinstance(max_steps, int) or isinstance(max_steps, bool) or max_steps < 1:
+        raise InputError(f"{where}: max_steps must be a whole number of at least 1, got {shown(max_steps)}.")
+    if model is None and request.shipped == "auto":
+        raise InputError(
+            f"{where}: the space auto is chosen for the module, so that max_steps= needs model= beside it (a "
+            "LightningModule, its class, or a function that makes it); or name another space, such as 'wide'."
+        )
+    facts = ModelFacts(parameters=0) if model is None else _facts_of(model)
+    return TrialSpace(request.settle(facts, max_steps), max_steps)
+
+
+def settle_in_fit(request: SpaceRequest, trainer: Any, module: Any) -> TrialSpace:
+    """Settle a space for a fit that has begun, once its Trainer asks for the optimizer.
+
+    Args:
+        request: What is asked for.
+        trainer: The Trainer; its own clipping and accumulation stay as they are.
+        module: The module, with all of its layers.
+
+    Raises:
+        OpttuneError: The length is not known, the space varies what only a new Trainer could take, or it does not
+            suit the module.
+    """
+    varies = dict(request.space.training).get("precision", Fixed(None))
+    if not isinstance(varies, Fixed):
+        raise InputError(
+            f"the space {request.space.name} varies precision, which a Trainer takes when it is made: give "
+            "TrialCallback max_steps=, so that callback.recipe.precision is there before."
+        )
+    settings = _settings_of(trainer)
+    total_steps = _count_steps(trainer, without_trainer_settings(request.space, settings))
+    return TrialSpace(request.settle(_read_all(module), total_steps, settings), total_steps)
+
+
+def share_in_study(trial: optuna.trial.BaseTrial, request: SpaceRequest, space: TrialSpace) -> TrialSpace:
+    """Return the space that all trials of a study sample; of its first trial that is the one given.
+
+    Args:
+        trial: The trial; one that belongs to no study has the space for itself.
+        request: What is asked for.
+        space: The space for this trial's module and length.
+
+    Raises:
+        InputError: The study's space was settled for trainings of quite another length.
+    """
+    if not isinstance(trial, optuna.Trial):
+        return space
+    study = trial.study
+    with _SETTLING:
+        if request.key not in study.user_attrs:
+            first = TrialSpace(SettledSpace(request.space), space.total_steps) if _is_of_old(trial) else space
+            study.set_user_attr(request.key, first.to_dict())
+    # another process may have been faster
+    shared = TrialSpace.from_dict(study.user_attrs[request.key])
+    if request.shipped and are_far_apart(shared.total_steps, space.total_steps):
+        raise InputError(
+            f"the study {study.study_name!r} samples the space {request.shipped} for trainings of {shared.total_steps} "
+            f"steps, and this one has {space.total_steps}, for which learning rates begin elsewhere: use one study for "
+            f"each length, or give TrialCallback max_steps={shared.total_steps} to sample as for that length."
+        )
+    return shared
+
+
+def shared_space(attributes: Mapping[str, Any], request: SpaceRequest) -> Mapping[str, Any] | None:
+    """Return what a study's trials sample, as `TrialSpace.to_dict` wrote it; None before the first has begun.
+
+    A study whose trials sample one space alone has that one for any request.
+
+    Args:
+        attributes: The study's user attributes.
+        request: What is asked for.
+    """
+    found = attributes.get(request.key)
+    if found is None:
+        known = [value for name, value in attributes.items() if name.startswith(_PREFIX)]
+        found = known[0] if len(known) == 1 else None
+    return found
+
+
+def are_far_apart(steps: int, others: int) -> bool:
+    """Return whether learning rates for trainings of one length are wrong for the other.
+
+    Example:
+        >>> are_far_apart(60, 100), are_far_apart(60, 6_000)
+        (False, True)
+    """
+    return max(steps, others) > _MOST_APART * min(steps, others)
+
+
+def _facts_of(model: Any) -> ModelFacts:
+    with kept_random_state():
+        return _read_all(model if is_module(model) else Workload(model).make_model())
+
+
+def _read_all(module: Any) -> ModelFacts:
+    """Return what is known of a module, and of the optimizers that it came with."""
+    with kept_random_state():
+        own = ask_own_optimizers(module, module.configure_optimizers)
+    return replace(read_facts(module, own.groups), own=own_facts(own))
+
+
+def _settings_of(trainer: Any) -> dict[str, Any]:
+    """Return the arguments of the Trainer that stay, beside a recipe; precision always does."""
+    settings = {
+        "gradient_clip_val": trainer.gradient_clip_val,
+        "gradient_clip_algorithm": getattr(trainer, "gradient_clip_algorithm", None),
+    }
+    if trainer.accumulate_grad_batches != 1 or varies_accumulation(trainer):
+        settings["accumulate_grad_batches"] = trainer.accumulate_grad_batches
+    return settings
+
+
+def _count_steps(trainer: Any, space: Space) -> int:
+    """Return the steps of a training with the space's first recipe, which may accumulate batches."""
+    before = trainer.accumulate_grad_batches
+    trainer.accumulate_grad_batches = default_recipe(space).accumulate_grad_batches
+    try:
+        return count_steps(trainer)
+    finally:
+        trainer.accumulate_grad_batches = before
+
+
+def _is_of_old(trial: optuna.Trial) -> bool:
+    """Return whether a version that settled no spaces has trained trials of the study: they sample on as they began."""
+    if any(name.startswith(_PREFIX) for name in trial.study.user_attrs):
+        return False
+    others = trial.study.get_trials(deepcopy=False)
+    return any(other.number != trial.number and RECIPE in other.user_attrs for other in others)
