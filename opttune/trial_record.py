@@ -103,6 +103,11 @@ class TrialRecord:
         return self.state == "waiting" and not self.pauses
 
     @cached_property
+    def is_interrupted(self) -> bool:
+        """Whether it was interrupted before its first rung, and waits to be trained again."""
+        return self.waits_to_begin and self.recipe is not None
+
+    @cached_property
     def is_running(self) -> bool:
         """Whether a process trains it, as far as the study knows."""
         return self.outcome is None and self.state == "running"

@@ -1,5 +1,6 @@
 """What is trained next, as a function of the records alone."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -67,7 +68,7 @@ class Spent:
     is_late: bool = False
 
 
-class Policy:
+class Policy(ABC):
     """What to train next, and how far.
 
     Args:
@@ -94,6 +95,7 @@ class Policy:
         """Return the optimizer step to which a training goes next."""
         return next(rung for rung in self.rungs if rung > record.steps)
 
+    @abstractmethod
     def next_action(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], spent: Spent) -> Action | None:
         """Return what to train next; None where nothing is left to do or to pay.
 
@@ -102,7 +104,6 @@ class Policy:
             runs: All auxiliary runs.
             spent: What was spent so far.
         """
-        raise NotImplementedError
 
     def top_candidates(self, records: Sequence[TrialRecord]) -> list[int]:
         """Return the trials any of which may turn out to be the best on a further seed, the best first."""
@@ -191,6 +192,10 @@ class SearchPolicy(Policy):
         self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], steps_left: int
     ) -> Action | None:
         """Return the next trial or replicate."""
+        # an interrupted trial goes before everything that is new, replicates too: they would use up what it needs
+        is_interrupted = any(record.is_interrupted for record in records)
+        if is_interrupted and self._may_start(records) and steps_left >= self.total_steps - _begun_steps(records):
+            return Start()
         under_way = {
             run.auxiliary.trial
             for run in runs
@@ -213,22 +218,26 @@ class SearchPolicy(Policy):
     def _halving(
         self, records: Sequence[TrialRecord], progress: Sequence[TrialProgress], steps_left: int
     ) -> Promote | Start | None:
-        is_limited = self._is_limited(records)
         return next_action(
             self.config.halving,
             self.rungs,
             progress,
             steps_left,
-            begun_steps=next((record.saved_steps for record in records if record.waits_to_begin), 0),
-            may_start=not is_limited and (isinf(self._recipes) or count_begun(records) < self._recipes),
+            begun_steps=_begun_steps(records),
+            may_start=self._may_start(records),
             # as long as none has finished, those that died are made up for
-            uses_up=not (is_limited or self._leaves_rest) or all(record.value is None for record in records),
+            uses_up=not (self._is_limited(records) or self._leaves_rest)
+            or all(record.value is None for record in records),
             at_once=_at_once(records),
             is_held=partial(self._is_held, progress),
         )
 
     def _is_held(self, progress: Sequence[TrialProgress], one: TrialProgress) -> bool:
         return self.config.halving.line_search and is_being_searched(self.config.space, progress, one.optimizer)
+
+    def _may_start(self, records: Sequence[TrialRecord]) -> bool:
+        has_recipes = isinf(self._recipes) or count_begun(records) < self._recipes
+        return has_recipes and not self._is_limited(records)
 
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
         most = self.config.most_trials
@@ -285,6 +294,11 @@ def baseline_of(runs: Sequence[TrialRecord]) -> TrialRecord | None:
 def _at_once(records: Sequence[TrialRecord]) -> int:
     """Return the number of concurrent trials across all processes, counting the one being scheduled."""
     return 1 + sum(record.is_running for record in records)
+
+
+def _begun_steps(records: Sequence[TrialRecord]) -> int:
+    """Return the saved steps of the trial that is asked for next; 0 for a new one."""
+    return next((record.saved_steps for record in records if record.waits_to_begin), 0)
 
 
 def count_begun(records: Sequence[TrialRecord]) -> int:
