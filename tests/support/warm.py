@@ -39,14 +39,21 @@ class WarmProcess:
         cwd: Its working folder.
         env: All its environment variables.
         stderr: A file for its standard error; None for a pipe.
+        terminal: The descriptor of a terminal for all that it says; None for pipes.
     """
 
     def __init__(
-        self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], stderr: IO[Any] | None = None
+        self,
+        arguments: Sequence[str],
+        cwd: Path,
+        env: Mapping[str, str],
+        stderr: IO[Any] | None = None,
+        terminal: int | None = None,
     ) -> None:
         (out, its_out), (err, its_err), (self._status, its_status) = os.pipe(), os.pipe(), os.pipe()
         request = json.dumps({"arguments": list(arguments), "cwd": str(cwd), "env": dict(env)}).encode()
         its_files = [its_out, its_err if stderr is None else stderr.fileno(), its_status]
+        its_files[:2] = its_files[:2] if terminal is None else [terminal] * 2
         socket.send_fds(_server(), [request], its_files)
         for file in (its_out, its_err, its_status):
             os.close(file)
