@@ -52,6 +52,11 @@ class TrialRecord:
         return f"{self.role}_{self.number}"
 
     @property
+    def is_trial(self) -> bool:
+        """Whether it is one of the search's trials."""
+        return self.auxiliary is None
+
+    @property
     def is_baseline(self) -> bool:
         """Whether it trains the module as it came: the baseline's own run, or the trial of an unmoved `own`."""
         return self.role is Role.BASELINE or (self.auxiliary is None and self._is_as_it_came)
@@ -115,6 +120,11 @@ class TrialRecord:
     def waits_to_begin(self) -> bool:
         """Whether it was begun and has passed no rung: it is trained before a new trial is made."""
         return self.state == "waiting" and not self.pauses
+
+    @cached_property
+    def is_interrupted(self) -> bool:
+        """Whether it was interrupted before its first rung, and waits to be trained again."""
+        return self.waits_to_begin and self.recipe is not None
 
     @cached_property
     def is_running(self) -> bool:

@@ -72,7 +72,8 @@ def plan_groups(
     """
     own = _OwnGroups(own_groups)
     # frozen ones too: a hook may thaw what the module's own optimizer holds
-    traits = [trait for trait in parameter_traits(module, own.of) if own.holds(trait)]
+    among = own.of if own.given else None
+    traits = [trait for trait in parameter_traits(module, own.of, among) if own.holds(trait)]
     if not any(trait.parameter.requires_grad for trait in traits):
         raise ModelError("the model has no trainable parameter that its own optimizer trains.")
     layers = _layer_scales(module, traits, groups.layer_decay if groups.scales_layers else None)

@@ -1,7 +1,7 @@
 """Facts read from a module, for optimizers that are built from it and for the choice of a space."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -52,7 +52,9 @@ def attention_heads(module: nn.Module) -> int:
     return 1
 
 
-def read_facts(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None = None) -> ModelFacts:
+def read_facts(
+    module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None = None, thawed: Container[int] = ()
+) -> ModelFacts:
     """Read the facts that the choice of a space depends on.
 
     Layers are recognized by the names of their classes and base classes, so that those of other libraries count too.
@@ -60,15 +62,17 @@ def read_facts(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None
     Args:
         module: The module before training.
         own_groups: The parameter groups of the optimizer that it came with; what is in none of them is not trained.
+        thawed: Ids of parameters that are frozen now and will be trained.
 
     Example:
         >>> facts = read_facts(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3)))
         >>> facts.parameters, facts.has_convolutions, facts.has_norms, facts.has_attention
         (532, True, True, False)
     """
-    sizes = [(parameter.requires_grad, _size(parameter)) for parameter in module.parameters()]
-    parameters = sum(size for _, size in sizes)
-    trainable = sum(size for trains, size in sizes if trains)
+    named = [(name, parameter, _size(parameter)) for name, parameter in module.named_parameters()]
+    trained = [one for one in named if one[1].requires_grad or id(one[1]) in thawed]
+    parameters, trainable = (sum(size for _, _, size in some) for some in (named, trained))
+    traits = parameter_traits(module, thawed) if any(parameter.requires_grad for _, parameter, _ in named) else []
     classes = {kind.__name__ for part in module.modules() for kind in type(part).__mro__}
     return ModelFacts(
         parameters=parameters,
@@ -77,12 +81,12 @@ def read_facts(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None
         has_attention=_any(_ATTENTION_CLASS, classes),
         is_recurrent=_any(_RECURRENT_CLASS, classes),
         has_norms=_any(_NORM_CLASS, classes),
-        has_lora=any(p.requires_grad and _LORA_NAME.search(name) for name, p in module.named_parameters()),
+        has_lora=any(_LORA_NAME.search(name) for name, _, _ in trained),
         has_embeddings=any(isinstance(part, _EMBEDDINGS) for part in module.modules()),
-        has_hidden_matrices=trainable > 0 and any(trait.is_hidden_matrix for trait in parameter_traits(module)),
+        has_hidden_matrices=trainable > 0 and any(trait.is_hidden_matrix for trait in traits),
         looks_pretrained=any(_has_origin(part) for part in module.modules()),
-        has_complex=any(p.requires_grad and p.is_complex() for p in module.parameters() if _size(p)),
-        has_sparse=has_sparse_gradients(module),
+        has_complex=any(size and parameter.is_complex() for _, parameter, size in trained),
+        has_sparse=has_sparse_gradients(module) or any(trait.is_sparse for trait in traits),
         groups=read_group_facts(module, own_groups),
     )
 

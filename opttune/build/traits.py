@@ -45,12 +45,13 @@ class Trait:
         return not (self.is_norm_or_bias or self.is_embedding or self.is_output)
 
 
-def parameter_traits(module: nn.Module, held: Container[int] = ()) -> list[Trait]:
+def parameter_traits(module: nn.Module, held: Container[int] = (), among: Container[int] | None = None) -> list[Trait]:
     """Return the kind of each trainable parameter, in the order of `module.named_parameters()`.
 
     Args:
         module: The module.
         held: Ids of parameters that count as trainable even while they are frozen.
+        among: Ids of parameters of which one is the output; None for all.
 
     Raises:
         ModelError: No parameter is trainable.
@@ -64,7 +65,7 @@ def parameter_traits(module: nn.Module, held: Container[int] = ()) -> list[Trait
     last: nn.Module | None = None
     for part in module.modules():
         own = list(part.parameters(recurse=False))
-        if isinstance(part, _OUTPUTS) and (not held or any(id(parameter) in held for parameter in own)):
+        if isinstance(part, _OUTPUTS) and (among is None or any(id(parameter) in among for parameter in own)):
             last = part
         for parameter in own:
             owners.setdefault(id(parameter), []).append(part)

@@ -13,13 +13,16 @@ from opttune.confirming.candidates import choose_candidates
 from opttune.confirming.policy import ConfirmationPolicy, ConfirmationReporter
 from opttune.confirming.verdict import Verdict, study_verdict
 from opttune.engines.engine import Engine
+from opttune.engines.multi_device import inspect_on_devices
 from opttune.engines.start import start_engine
 from opttune.errors import InputError, StudyError
 from opttune.guard.rules import Guard
 from opttune.planning import check_trainer, choose_engine
 from opttune.project.read import Project, load_project, read_source
+from opttune.recipe import Recipe
 from opttune.references import load_reference
 from opttune.runtime.loop import TrainingLoop
+from opttune.runtime.policy import Spent
 from opttune.runtime.signals import DeferredInterrupts
 from opttune.shared_folder import remove_empty
 from opttune.storages.find_study import StudyLocation, find_study
@@ -32,6 +35,7 @@ from opttune.study.note import write_note
 from opttune.study.result import SearchResult
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.study_run import StudyRun, open_study_run
+from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
 
 _LEAST_SEEDS = 2
@@ -76,7 +80,8 @@ def confirm(
         The verdict.
 
     Raises:
-        OpttuneError: There is no such study, no trial of it finished, or model or data are not known.
+        OpttuneError: There is no such study, no trial of it finished, or model or data are not known, or others than
+            those of the search.
         KeyboardInterrupt: Ctrl-C; what was trained is kept, and the same call resumes.
     """
     _check("top", top, 1)
@@ -87,8 +92,7 @@ def confirm(
         raise InputError(f"STUDY: {loaded.name}: no trial of it finished with a value, so there is nothing to confirm.")
     config = replace(_config(loaded, trainer), workers=workers, engine=choose_engine(engine, workers))
     workload = Workload(*_load(loaded, model, data))
-    new_seeds = [(config.second_seed + number) % 2**32 for number in range(1, seeds + 1)]
-    policy = ConfirmationPolicy(config, loaded.total_steps, choose_candidates(loaded, top), new_seeds)
+    policy = ConfirmationPolicy(config, loaded.total_steps, choose_candidates(loaded, top), _new_seeds(config, seeds))
     interrupts = DeferredInterrupts()
     with ExitStack() as opened:
         # held to the end, where the folder's lock is let go
@@ -97,8 +101,10 @@ def confirm(
         opened.enter_context(quiet_optuna())
         places = (found.folder, config.trainer, interrupts, ray_address)
         trains = opened.enter_context(closing(start_engine(config.engine, workers, workload, *places)))
+        store = StudyStore(loaded.name, found.storage, found.study.user_attrs[SPEC], is_shared=bool(storage))
+        _refuse_another_model(store, policy, loaded.best.recipe, workload)
         run = _open_run(loaded, found.folder, tracking_uri)
-        verdict = _train(policy, found, trains, run, interrupts, is_shared=bool(storage), progress=progress)
+        verdict = _train(policy, store, found, trains, run, interrupts, progress)
     if verdict is None:
         raise StudyError(f"the study {loaded.name!r}: none of its recipes gave a value on a new seed.")
     if run.writer.problem and progress:
@@ -106,14 +112,31 @@ def confirm(
     return verdict
 
 
+def _refuse_another_model(
+    store: StudyStore, policy: ConfirmationPolicy, recipe: Recipe | None, workload: Workload
+) -> None:
+    """Train one step, if more is to be trained, and compare the model and its data with those of the search.
+
+    Raises:
+        StudyError: The search was made for another model or other data.
+    """
+    if policy.next_action(store.records(), store.runs(), Spent(0)) is None:
+        return
+    config = policy.config
+    trainer = {**config.trainer, **config.length}
+    attempt = Attempt(recipe, config.monitor, config.seed, trainer, mode=config.mode)
+    identity = inspect_on_devices(attempt, workload, steps=1).identity
+    if identity is not None:
+        store.refuse_another_model(identity, "Confirm it with the model and the data that it was made for.")
+
+
 def _train(
     policy: ConfirmationPolicy,
+    store: StudyStore,
     found: StudyLocation,
     engine: Engine,
     run: StudyRun,
     interrupts: DeferredInterrupts,
-    *,
-    is_shared: bool,
     progress: bool,
 ) -> Verdict | None:
     """Train what is left to train, and return the verdict; None where no training gave a value.
@@ -121,7 +144,6 @@ def _train(
     Raises:
         KeyboardInterrupt: Ctrl-C; what was trained is kept.
     """
-    store = StudyStore(found.study.study_name, found.storage, found.study.user_attrs[SPEC], is_shared=is_shared)
     store.study.set_user_attr(CONFIRMED, _head(policy, store.attributes.get(CONFIRMED, {})))
     reporter = ConfirmationReporter(Console(stderr=True, highlight=False, soft_wrap=True, quiet=not progress), policy)
     reporter.show_ended(store.runs())
@@ -162,6 +184,10 @@ def _end(run: StudyRun, study: FrozenStudy) -> Verdict | None:
     run.close()
     remove_empty(study.config.out_dir / "spool")
     return verdict
+
+
+def _new_seeds(config: SearchConfig, count: int) -> list[int]:
+    return [(config.second_seed + number) % 2**32 for number in range(1, count + 1)]
 
 
 def _check(name: str, count: int, least: int) -> None:

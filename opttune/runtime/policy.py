@@ -1,5 +1,6 @@
 """What is trained next, as a function of the records alone."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,9 @@ _LARGE_BUDGET = 100.0
 
 _BASELINE_SHARE = 0.25
 """The baseline is trained once this share of the budget, or of the time, is spent: good recipes first."""
+
+_BASELINE_END_SHARE = 0.5
+"""As a trial it is trained to its end from here on, whatever its rank: it is what a user compares with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Spent:
     is_late: bool = False
 
 
-class Policy:
+class Policy(ABC):
     """What to train next, and how far.
 
     Args:
@@ -101,6 +105,7 @@ class Policy:
         """Return the optimizer step to which a training goes next."""
         return next(rung for rung in self.rungs if rung > record.steps)
 
+    @abstractmethod
     def next_action(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], spent: Spent) -> Action | None:
         """Return what to train next; None where nothing is left to do or to pay.
 
@@ -109,7 +114,6 @@ class Policy:
             runs: All auxiliary runs.
             spent: What was spent so far.
         """
-        raise NotImplementedError
 
     def top_candidates(self, records: Sequence[TrialRecord]) -> list[int]:
         """Return the trials any of which may turn out to be the best on a further seed, the best first."""
@@ -165,9 +169,13 @@ class SearchPolicy(Policy):
             action = self._repeat(records, runs, action) or action
         if not self._has_baseline or left < reserve:
             return action
-        if baseline is None and (action is None or self._is_time_to_compare(records, spent)):
-            return StartBaseline() if self._is_in_space else Train(self._baseline)
-        if action is None and baseline is not None and baseline.is_paused:
+        if baseline is None:
+            is_due = action is None or self._is_time_to_compare(records, spent, _BASELINE_SHARE)
+            begins = StartBaseline() if self._is_in_space else Train(self._baseline)
+            return begins if is_due else action
+        if action is None and baseline.is_trial and baseline.waits_to_begin:
+            return Start()
+        if baseline.is_paused and (action is None or self._is_time_to_compare(records, spent, _BASELINE_END_SHARE)):
             return Promote(baseline.number)
         return action
 
@@ -202,16 +210,20 @@ class SearchPolicy(Policy):
         promised = sum(self.next_rung(one) - one.saved_steps for one in records if one.is_running)
         return promised + sum(self.total_steps - run.saved_steps for run in runs if run.outcome is None)
 
-    def _is_time_to_compare(self, records: Sequence[TrialRecord], spent: Spent) -> bool:
-        is_due = spent.steps >= _BASELINE_SHARE * self.config.budget * self.total_steps
+    def _is_time_to_compare(self, records: Sequence[TrialRecord], spent: Spent, share: float) -> bool:
+        is_due = spent.steps >= share * self.config.budget * self.total_steps
         if self.config.timeout_seconds is not None:
-            is_due = is_due or spent.seconds >= _BASELINE_SHARE * self.config.timeout_seconds
+            is_due = is_due or spent.seconds >= share * self.config.timeout_seconds
         return is_due and best_record(records, self.config.mode) is not None
 
     def _next_of_search(
         self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], steps_left: int
     ) -> Action | None:
         """Return the next trial or replicate."""
+        # an interrupted trial goes before everything that is new, replicates too: they would use up what it needs
+        is_interrupted = any(record.is_interrupted for record in records)
+        if is_interrupted and self._may_start(records) and steps_left >= self.total_steps - _begun_steps(records):
+            return Start()
         under_way = {
             run.auxiliary.trial
             for run in runs
@@ -234,22 +246,26 @@ class SearchPolicy(Policy):
     def _halving(
         self, records: Sequence[TrialRecord], progress: Sequence[TrialProgress], steps_left: int
     ) -> Promote | Start | None:
-        is_limited = self._is_limited(records)
         return next_action(
             self.config.halving,
             self.rungs,
             progress,
             steps_left,
-            begun_steps=next((record.saved_steps for record in records if record.waits_to_begin), 0),
-            may_start=not is_limited and (isinf(self._recipes) or _count_tried(records) < self._recipes),
+            begun_steps=_begun_steps(records),
+            may_start=self._may_start(records),
             # as long as none has finished, those that died are made up for
-            uses_up=not (is_limited or self._leaves_rest) or all(record.value is None for record in records),
+            uses_up=not (self._is_limited(records) or self._leaves_rest)
+            or all(record.value is None for record in records),
             at_once=_at_once(records),
             is_held=partial(self._is_held, progress),
         )
 
     def _is_held(self, progress: Sequence[TrialProgress], one: TrialProgress) -> bool:
         return self.config.halving.line_search and is_being_searched(self.config.space, progress, one.optimizer)
+
+    def _may_start(self, records: Sequence[TrialRecord]) -> bool:
+        has_recipes = isinf(self._recipes) or _count_tried(records) < self._recipes
+        return has_recipes and not self._is_limited(records)
 
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
         most = self.config.most_trials
@@ -318,6 +334,11 @@ def baseline_parameters(space: Space) -> dict[str, Scalar] | None:
 def _at_once(records: Sequence[TrialRecord]) -> int:
     """Return the number of concurrent trials across all processes, counting the one being scheduled."""
     return 1 + sum(record.is_running for record in records)
+
+
+def _begun_steps(records: Sequence[TrialRecord]) -> int:
+    """Return the saved steps of the trial that is asked for next; 0 for a new one."""
+    return next((record.saved_steps for record in records if record.waits_to_begin), 0)
 
 
 def _count_tried(records: Sequence[TrialRecord]) -> int:

@@ -85,8 +85,14 @@ class StudyStore:
                 "Ask for the same, or start a new one: --study NAME."
             )
 
-    def refuse_another_model(self, now: Identity) -> None:
+    def refuse_another_model(
+        self, now: Identity, way_out: str = "Search it under another name: study='NAME' (--study NAME)."
+    ) -> None:
         """Keep which model and data the study is for; of an older study, those that it is resumed with first.
+
+        Args:
+            now: The model and data of today.
+            way_out: What to do if they are others, in a sentence.
 
         Raises:
             StudyError: It was made for another model or other data; the message names the difference.
@@ -97,10 +103,7 @@ class StudyStore:
             return
         what, words = Identity.from_dict(stored).differences(now)
         if what:
-            raise StudyError(
-                f"the study {self.study.study_name!r} was made for {what} "
-                f"({'; '.join(words)}). Search it under another name: study='NAME' (--study NAME)."
-            )
+            raise StudyError(f"the study {self.study.study_name!r} was made for {what} ({'; '.join(words)}). {way_out}")
 
     def settle_space(self, settled: SettledSpace, full_length_steps: int) -> SettledSpace:
         """Return the space that the study was made with; of a new study that is the one given.

@@ -94,9 +94,22 @@ def answer_of(study: FrozenStudy) -> Answer:
         best=best,
         baseline=study.baseline,
         replaced=study.origin.replaced,
-        warnings=(*_guard_warnings(study), *(_warnings(study, best) if best is not None else ())),
+        warnings=(*_interrupted(study), *_guard_warnings(study), *(_warnings(study, best) if best is not None else ())),
         stability=tuple(stability(study.records)),
     )
+
+
+def _interrupted(study: FrozenStudy) -> list[str]:
+    """Return a sentence on the trials that were interrupted and not trained again before the search ended."""
+    numbers = [record.number for record in study.records if record.is_interrupted]
+    if not numbers or study.status != "FINISHED" or any(record.is_running for record in study.records):
+        return []
+    is_one = len(numbers) == 1
+    what = f"trial {numbers[0]} was" if is_one else f"trials {', '.join(map(str, numbers))} were"
+    return [
+        f"{what} interrupted, and the search reached its limits before training {'it' if is_one else 'them'} again: "
+        "the same command with a larger budget (--budget), or with more time (--timeout), does so first."
+    ]
 
 
 def _guard_warnings(study: FrozenStudy) -> list[str]:

@@ -2,10 +2,12 @@
 
 import errno
 import re
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from math import isnan
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +22,9 @@ _NOT_FINITE = re.compile(
 )
 _MOST_WORDS = 300
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OURS = Path(__file__).parents[1]
+_LIBRARY_FOLDERS = {"site-packages", "dist-packages"}
+_STANDARD_LIBRARY = tuple({Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")})
 
 
 def reason_of(error: BaseException) -> StopReason:
@@ -49,14 +54,26 @@ def raise_if_disk_is_full(error: BaseException) -> None:
 
 
 def located(error: Exception) -> str:
-    """Return an error with the line of the user's code that raised it."""
+    """Return an error with the innermost line of the user's code; where none led to it, of the library that raised it.
+
+    opttune's own lines are left out: there is nothing for a user to mend.
+    """
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if "site-packages" not in frame.filename]
-    frame = (theirs or frames)[-1]
+    others = [frame for frame in frames if not Path(frame.filename).is_relative_to(_OURS)]
+    theirs = [frame for frame in others if not _is_of_library(frame.filename)]
     # torch's dispatcher lists all that it knows below the first lines
     words = " ".join(str(error).split())
     words = words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}..."
-    return f"{type(error).__name__}: {words} ({frame.filename}:{frame.lineno})"
+    place = "".join(f" ({frame.filename}:{frame.lineno})" for frame in (theirs or others)[-1:])
+    return f"{type(error).__name__}: {words}{place}"
+
+
+def _is_of_library(file: str) -> bool:
+    """Return whether a file belongs to an installed package or to Python itself."""
+    path = Path(file)
+    # code that was made at run time has no file: `<string>`, `<frozen runpy>`
+    is_made = file.startswith("<") and "ipython" not in file
+    return is_made or not _LIBRARY_FOLDERS.isdisjoint(path.parts) or any(map(path.is_relative_to, _STANDARD_LIBRARY))
 
 
 def shows_divergence(error: BaseException) -> bool:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch.nn.parameter import UninitializedParameter
+
 from opttune.build.module_facts import read_facts
 from opttune.errors import ModelError, OpttuneError
 from opttune.identity import Identity
@@ -92,7 +94,8 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
             identity = identify(run.trainer)
     model = run.trainer.lightning_module
     own = None if run.attacher is None else run.attacher.own
-    facts = read_facts(model, None if own is None else own.groups)
+    thawed = set() if own is None else _frozen_by_chance(own, model, workload, attempt.seed)
+    facts = read_facts(model, None if own is None else own.groups, thawed)
     return ModelInspection(
         model_name=type(model).__name__,
         parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
@@ -125,6 +128,43 @@ def _own_training(attempt: Attempt, workload: Workload, steps: int) -> tuple[boo
     except Exception:  # of the user's code, or of opttune
         return True, ""
     return False, "" if attempt.recipe is None else attempt.recipe.optimizer.name
+
+
+def _frozen_by_chance(own: OwnConfiguration, model: Any, workload: Workload, seed: int) -> set[int]:
+    """Return the ids of the frozen parameters that begin with random weights and that the module's own optimizer holds.
+
+    Such a module thaws them later, as far as one can tell, and then trains them from scratch. Weights that were
+    learned elsewhere are the same after every seed: the module is made once more with another one.
+    """
+    held = {id(parameter) for group in own.groups or () for parameter in group["params"]}
+    frozen = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if id(parameter) in held and not parameter.requires_grad
+    }
+    if not frozen:
+        return set()
+    with isolated(seed + 1):
+        try:
+            other = dict(workload.make_model().named_parameters())
+            by_chance = {name for name in frozen.keys() & other.keys() if _is_another(frozen[name], other[name])}
+        except Exception:  # of the user's code, or of weights that a strategy has spread over devices
+            return set()
+    # zeros for a bias and ones for a norm were not learned either
+    constant = {name for name, parameter in frozen.items() if by_chance and _is_constant(parameter)}
+    return {id(frozen[name]) for name in by_chance | constant}
+
+
+def _is_another(one: Any, other: Any) -> bool:
+    if isinstance(one, UninitializedParameter) or isinstance(other, UninitializedParameter):
+        return False
+    return one.shape == other.shape and not bool((one.detach().cpu() == other.detach().cpu()).all())
+
+
+def _is_constant(parameter: Any) -> bool:
+    if isinstance(parameter, UninitializedParameter):
+        return False
+    return bool((parameter.detach() == parameter.detach().reshape(-1)[:1]).all())
 
 
 def _is_sparse(parameter: Any) -> bool:

@@ -116,6 +116,7 @@ class PictureSampler(pl.Callback):
         trainer.logger.experiment.add_image("samples", torch.cat(list(made), dim=1), global_step=trainer.global_step)
 
 
+@pytest.mark.slow
 def test_an_autoencoder_whose_callback_draws_samples(tmp_path: Path) -> None:
     trainer = {"callbacks": [PictureSampler()]}
     result = found(tmp_path, Autoencoder, data=PictureData, trainer=trainer)

@@ -15,6 +15,7 @@ import opttune
 from opttune.cli.parser import _make_parser
 from opttune.cli.project import split_arguments
 from opttune.space.parse import parse_space
+from tests.support.warm import run_warm
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -101,13 +102,10 @@ def test_the_quick_start_and_the_blocks_of_the_guides_run(tmp_path: Path) -> Non
     for name in ("train.py", "tabular.py"):
         ((_, text),) = blocks("index.md", f"file: {name}")
         (tmp_path / name).write_text(text)
-    # the command of the docs is the one beside this Python
-    command = f'opttune() {{ "{sys.executable}" -m opttune "$@"; }}\n'
     for language, block in blocks("index.md", "run"):
-        program = [sys.executable, "-c", block] if language == "python" else ["bash", "-euc", command + block]
-        run(program, tmp_path)
+        run_python(["-c", block] if language == "python" else ["-m", *shlex.split(block)], tmp_path)
     guides = "".join(block for page in PAGES if page != "index.md" for _, block in blocks(page, "run"))
-    run([sys.executable, "-c", guides], tmp_path)
+    run_python(["-c", guides], tmp_path)
 
 
 @pytest.mark.slow
@@ -122,6 +120,11 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert "opttune.search" in page
     assert "Cost of the whole search in full trainings" in page
     assert [name for name in opttune.__all__ if f'id="opttune.{name}"' not in page] == ["__version__"]
+
+
+def run_python(arguments: list[str], folder: Path) -> None:
+    done = run_warm(arguments, folder, environment(), timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def run(program: list[str], folder: Path) -> None:

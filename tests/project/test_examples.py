@@ -6,7 +6,6 @@ import os
 import random
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from opttune.space.recipe_file import load_recipe
+from tests.support.warm import run_warm
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -60,14 +60,8 @@ def write_digits(folder: Path) -> None:
 
 
 def run_example(name: str, arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return run_warm([str(ROOT / "examples" / name), *arguments], folder, environment, timeout=300)
 
 
 Ran = tuple[Path, subprocess.CompletedProcess[str]]
@@ -142,13 +136,7 @@ def test_the_cells_of_the_notebook_run_one_after_the_other(tmp_path):
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     program = "\n".join(cells).replace("MAX_STEPS, BUDGET = 300, 12", "MAX_STEPS, BUDGET = 20, 3")
     assert "BUDGET = 20, 3" in program
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'examples'}", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'examples'}", "OMP_NUM_THREADS": "1"}
+    done = run_warm(["-c", program], tmp_path, environment, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "trained again:" in done.stdout

@@ -2,13 +2,12 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from opttune.space.parse import parse_space
+from tests.support.warm import run_warm
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -22,14 +21,7 @@ def blocks(marker: str, language: str) -> list[str]:
 def test_the_python_blocks_run_one_after_the_other(tmp_path):
     program = "\n".join(blocks("test", "python"))
     assert program.count("import opttune") == 1
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_warm(["-c", program], tmp_path, clean_environment(), timeout=300)
     assert done.returncode == 0, done.stderr
     assert "baseline" in done.stdout
 

@@ -2,11 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.warm import run_warm
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,9 +26,9 @@ class Ran:
 
 def run_ranks(folder: Path, strategy: str, what: str, times: int = 1) -> Ran:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.support.rank_script", strategy, str(folder), what, str(times)]
+    command = ["-m", "tests.support.rank_script", strategy, str(folder), what, str(times)]
     longest = 300 + 100 * times
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=longest)
+    done = run_warm(command, ROOT, environment, longest)
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("found*.json"))]
     steps = [[int(line) for line in path.read_text().split()] for path in sorted(folder.glob("ended.rank*"))]

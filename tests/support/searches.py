@@ -4,7 +4,6 @@ import atexit
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
@@ -22,6 +21,7 @@ from opttune.space.model import Space
 from opttune.space.parse import parse_space
 from opttune.study.result import SearchResult
 from opttune.tracking import Tracking
+from tests.support.warm import WarmProcess, run_warm
 
 MODULES = Path(__file__).with_name("search_models.py")
 
@@ -118,7 +118,12 @@ class Tracked:
 
 
 def command_line(*arguments: str | Path) -> list[str]:
+    """Return the command as a fresh process has it."""
     return [sys.executable, "-m", "opttune", *map(str, arguments)]
+
+
+def start_command(folder: Path, *arguments: str | Path, stderr: IO[Any] | None = None) -> WarmProcess:
+    return WarmProcess(command_line(*arguments)[1:], folder, command_env(), stderr)
 
 
 def command_env(**more: str) -> dict[str, str]:
@@ -128,12 +133,4 @@ def command_env(**more: str) -> dict[str, str]:
 def run_command(
     folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command_line(*arguments),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**command_env(), **(env or {})},
-        # a process in the background of a shell is born with Ctrl-C ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    return run_warm(command_line(*arguments)[1:], folder, command_env(**(env or {})))

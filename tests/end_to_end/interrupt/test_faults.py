@@ -20,6 +20,8 @@ from opttune.storages.records import OUTCOME
 from tests.support.search_models import Classifier, loaders, make_points
 from tests.support.searches import WILD, Tracked, make_database, make_space, run_search
 
+pytestmark = pytest.mark.slow
+
 
 class NeedsMuchMemory(Classifier):
     """Has too little memory for large rates, as another optimizer would have."""
@@ -98,7 +100,6 @@ def with_workers() -> Any:
     return train, DataLoader(make_points(64, 1), batch_size=64, num_workers=1)
 
 
-@pytest.mark.slow
 def test_data_loaders_with_processes_of_their_own_leave_none_behind(tmp_path: Path) -> None:
     found = run_search(tmp_path, Classifier, data=with_workers, budget=3, baseline=False)
     until = time.monotonic() + 20

@@ -143,3 +143,27 @@ def test_ctrl_c_of_which_a_library_makes_its_own_error_is_still_ctrl_c(tmp_path:
         signal.signal(signal.SIGINT, usual)
     assert states(tmp_path) == {TrialState.WAITING}
     assert "FAILED" not in Tracked(tmp_path).states
+
+
+def test_without_pauses_an_interrupted_trial_is_trained_first_or_the_answer_names_it(tmp_path: Path) -> None:
+    halfway = 0
+
+    class Interrupted(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            nonlocal halfway
+            halfway += self.trainer.global_step == 5
+            if halfway == 3 and self.trainer.global_step == 5:
+                raise KeyboardInterrupt
+            return super().training_step(batch, batch_idx)
+
+    settings = {"data": loaders, "space": make_space(FAR_APART), "max_steps": 10, "pauses": False, "baseline": False}
+    with pytest.raises(KeyboardInterrupt):
+        run_search(tmp_path, Interrupted, **settings, budget=3)
+
+    found = run_search(tmp_path, Interrupted, **settings, budget=3)
+    assert list(found.trials["state"]) == ["complete", "complete", "waiting"]
+    assert found.warnings[-1].startswith("trial 2 was interrupted, and the search reached its limits")
+
+    found = run_search(tmp_path, Interrupted, **settings, budget=3.5)
+    assert list(found.trials["state"]) == ["complete", "complete", "complete"]
+    assert not any("interrupted" in warning for warning in found.warnings)

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,8 @@ from opttune.algorithms.successive_halving import SuccessiveHalving
 from opttune.storages.open_storage import open_storage
 from opttune.storages.records import read_trial
 from tests.support.search_models import read_moves
-from tests.support.searches import MODULES, TINY, Tracked, command_env, command_line, make_database, write_space
+from tests.support.searches import MODULES, TINY, Tracked, make_database, start_command, write_space
+from tests.support.warm import WarmProcess
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("OPTTUNE_TEST_KILLS", "2"))
@@ -31,18 +31,16 @@ MOST_RUNS = 3 * KILLS + 3
 COLUMNS = ("number", "state", "reason", "value", "steps", "lr", "weight_decay", "schedule")
 
 
-def start(folder: Path) -> "subprocess.Popen[str]":
+def start(folder: Path) -> WarmProcess:
     arguments = [
         "search", f"{MODULES}:SlowNoting", f"{MODULES}:loaders", "--space", write_space(folder, TINY), "--study", "s",
         "--max-steps", str(LENGTH), "--budget", "20", "--trials", str(TRIALS), "--out-dir", "out", "--json",
     ]  # fmt: skip
     with (folder / "said.txt").open("a") as said:
-        return subprocess.Popen(
-            command_line(*arguments), cwd=folder, text=True, stdout=subprocess.PIPE, stderr=said, env=command_env()
-        )
+        return start_command(folder, *arguments, stderr=said)
 
 
-def answer(process: "subprocess.Popen[str]", folder: Path) -> dict[str, Any]:
+def answer(process: WarmProcess, folder: Path) -> dict[str, Any]:
     out, _ = process.communicate(timeout=500)
     assert process.returncode == 0, (folder / "said.txt").read_text()
     plain: dict[str, Any] = json.loads(out)

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ from opttune.storages.records import read_trial
 from opttune.trial_record import TrialRecord
 from tests.support.postgres import postgres_server
 from tests.support.search_models import read_moves
-from tests.support.searches import MODULES, TINY, Tracked, command_env, command_line, make_database, write_space
+from tests.support.searches import MODULES, TINY, Tracked, make_database, start_command, write_space
+from tests.support.warm import WarmProcess
 
 pytestmark = pytest.mark.slow
 LENGTH, TRIALS = 80, 9
@@ -35,16 +35,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres")) if request.param == "postgres" else f"journal://{tmp_path / 'j'}"
 
 
-def start(folder: Path, url: str, study: str, model: str = "SlowNoting", *more: str) -> "subprocess.Popen[str]":
+def start(folder: Path, url: str, study: str, model: str = "SlowNoting", *more: str) -> WarmProcess:
     arguments = [
         "search", f"{MODULES}:{model}", f"{MODULES}:loaders", "--space", write_space(folder, TINY), "--study", study,
         "--max-steps", str(LENGTH), "--budget", "12", "--trials", str(TRIALS), "--out-dir", "out", "--json",
         "--storage", url, "--engine", "inline", *more,
     ]  # fmt: skip
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command_line(*arguments), cwd=folder, text=True, stdout=pipe, stderr=pipe, env=command_env()
-    )
+    return start_command(folder, *arguments)
 
 
 def records(url: str, study: str, folder: Path) -> list[TrialRecord]:
@@ -126,7 +123,7 @@ def test_a_command_whose_time_is_over_leaves_what_waits_to_the_other(postgres: s
 
 
 @contextmanager
-def ending(*commands: "subprocess.Popen[str]") -> Iterator[None]:
+def ending(*commands: WarmProcess) -> Iterator[None]:
     """Let none of them outlive the block, however it ends."""
     try:
         yield
@@ -136,7 +133,7 @@ def ending(*commands: "subprocess.Popen[str]") -> Iterator[None]:
             command.communicate()
 
 
-def _killed_while_it_trains(command: "subprocess.Popen[str]", url: str, study: str, folder: Path) -> list[int]:
+def _killed_while_it_trains(command: WarmProcess, url: str, study: str, folder: Path) -> list[int]:
     """Kill a command while it and another train; return the trials that it held."""
     until = time.monotonic() + 200
     while time.monotonic() < until:
@@ -153,7 +150,7 @@ def _killed_while_it_trains(command: "subprocess.Popen[str]", url: str, study: s
     raise TimeoutError("the two have not trained at the same time")
 
 
-def _held_beside_others(command: "subprocess.Popen[str]", url: str, study: str, folder: Path) -> list[int]:
+def _held_beside_others(command: WarmProcess, url: str, study: str, folder: Path) -> list[int]:
     running = _running(url, study, folder)
     held = [record.number for record in running if f"/{command.pid}/" in record.holder]
     return held if len(running) > len(held) else []

@@ -118,6 +118,15 @@ def test_frozen_weights_and_lora_show() -> None:
     assert not facts_of(base, nn.Linear(8, 8), lora).has_lora
 
 
+def test_what_will_be_thawed_counts_as_trained() -> None:
+    net = nn.Sequential(nn.Embedding(9, 8, sparse=True), nn.Linear(8, 8), nn.Linear(8, 2))
+    net[:2].requires_grad_(False)
+    facts = read_facts(net, {id(parameter) for parameter in net.parameters()})
+
+    assert (facts.trainable_share, facts.has_hidden_matrices, facts.has_sparse) == (1.0, True, True)
+    assert (read_facts(net).has_hidden_matrices, read_facts(net).has_sparse) == (False, False)
+
+
 def test_shared_weights_count_once() -> None:
     layer = nn.Linear(4, 4, bias=False)
 

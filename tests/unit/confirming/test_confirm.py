@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.utils.data import DataLoader, Subset
 
 import opttune
 from opttune.engines.start import start_engine
@@ -131,9 +132,12 @@ def test_an_interruption_keeps_what_was_trained_and_leaves_no_run_open(tmp_path:
             nonlocal trained
             # a training that resumes at a rung starts a fit as well
             trained += self.trainer.global_step == 0
-            if trained == 6:
+            # one step of the first of them comes before, to compare the model with the search's
+            if trained == 7:
                 raise KeyboardInterrupt
 
+    # what a study knows of its model begins with the name of its class
+    Interrupted.__name__ = Classifier.__name__
     with pytest.raises(KeyboardInterrupt):
         opttune.confirm(tmp_path / "out", Interrupted, loaders, top=1, seeds=3, progress=False)
     tracked = Tracked(tmp_path)
@@ -156,6 +160,26 @@ def test_a_training_of_another_length_is_refused(tmp_path: Path) -> None:
         opttune.confirm(out, Classifier, loaders, top=1, seeds=2, progress=False, trainer={"limit_train_batches": 1})
     with pytest.raises(InputError, match="max_epochs is the length of the search itself"):
         opttune.confirm(out, Classifier, loaders, progress=False, trainer={"max_epochs": 3})
+
+
+def without_half() -> tuple[Any, Any]:
+    train, val = loaders()
+    return DataLoader(Subset(train.dataset, range(len(train.dataset) // 2)), batch_size=train.batch_size), val
+
+
+def test_another_model_or_other_data_are_refused(tmp_path: Path) -> None:
+    class Another(Classifier):
+        pass
+
+    out = run_search(tmp_path, Classifier, data=loaders, max_steps=5, budget=2, trials=1, study="one").config.out_dir
+    before = (out / "study.journal").read_text()
+    with pytest.raises(StudyError, match=r"'one' was made for another model \(class: Classifier in the study, Another"):
+        opttune.confirm(out, Another, loaders, progress=False)
+    with pytest.raises(
+        StudyError, match=r"'one' was made for other data .*training samples: .*\. Confirm it with the model"
+    ):
+        opttune.confirm(out, Classifier, without_half, progress=False)
+    assert (out / "study.journal").read_text() == before
 
 
 def test_a_search_from_python_wants_its_model_again(tmp_path: Path) -> None:

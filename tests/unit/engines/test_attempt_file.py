@@ -1,7 +1,5 @@
 import importlib
 import json
-import subprocess
-import sys
 import threading
 from dataclasses import fields
 from pathlib import Path
@@ -30,6 +28,7 @@ from opttune.training.attempt import Attempt
 from opttune.training.workload import Workload
 from tests.support.search_models import Classifier, loaders
 from tests.support.searches import MODULES, command_env
+from tests.support.warm import run_warm
 
 RECIPE = Recipe.from_dict(
     {"optimizer": {"name": "adamw", "lr": 3e-4, "betas": [0.9, 0.95]}, "schedule": "cosine", "precision": "bf16-mixed"}
@@ -74,7 +73,7 @@ def test_a_callback_of_the_users_own_module_is_found_by_another_process(
         "from pathlib import Path; from opttune.engines.attempt_file import load_attempt; "
         "print(type(load_attempt(Path('attempt'))[0].trainer['callbacks'][0]).__name__)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=command_env(), capture_output=True, text=True)
+    done = run_warm(["-c", code], tmp_path, command_env())
 
     assert (done.returncode, done.stdout.strip()) == (0, "Mine"), done.stderr
 

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -24,7 +22,7 @@ from opttune.training.workload import Workload
 from tests.support import models as m
 from tests.support import pauses
 from tests.support.listeners import RecordingListener
-from tests.support.searches import MODULES, TINY, command_env, make_database, write_space
+from tests.support.searches import MODULES, TINY, make_database, run_command, write_space
 
 TWO = {"max_steps": 14, "devices": 2, "accelerator": "cpu", "strategy": "ddp_spawn"}
 ATTEMPT = Attempt(pauses.RECIPE, "val_loss", 3, TWO, guard=Guard())
@@ -116,11 +114,11 @@ def test_a_look_at_a_model_sees_the_steps_of_both_ranks() -> None:
 
 @pytest.mark.slow
 def test_the_command_searches_on_two_ranks(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "opttune", "search", f"{MODULES}:Classifier", f"{MODULES}:loaders", "--json"]
+    command = ["search", f"{MODULES}:Classifier", f"{MODULES}:loaders", "--json"]
     command += ["--space", str(write_space(tmp_path, TINY)), "--max-steps", "100", "--budget", "1", "--no-baseline"]
     command += ["--trainer", "devices=2", "--trainer", "strategy=ddp", "--trainer", "accelerator=cpu"]
     make_database(tmp_path)
-    done = subprocess.run(command, cwd=tmp_path, env=command_env(), capture_output=True, text=True, timeout=500)
+    done = run_command(tmp_path, *command)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert [row["reason"] for row in found["trials"]] == ["completed"]

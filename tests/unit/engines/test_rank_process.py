@@ -24,6 +24,7 @@ from tests.support import pauses
 from tests.support.listeners import RecordingListener
 from tests.support.search_models import Classifier, FailsAtOnce, loaders
 from tests.support.searches import MODULES, TINY, command_env, make_space
+from tests.support.warm import run_warm
 
 RECIPE = default_recipe(make_space(TINY))
 FIVE = Attempt(RECIPE, "val_loss", 0, {"max_steps": 5})
@@ -43,8 +44,7 @@ def reported(folder: Path) -> RecordingListener:
 
 
 def run_process(folder: Path, **env: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "opttune.engines.rank_process", "train", str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, env=command_env(**env), cwd=folder)
+    return run_warm(["-m", "opttune.engines.rank_process", "train", str(folder)], folder, command_env(**env))
 
 
 def outcome(folder: Path) -> Outcome:
@@ -137,6 +137,7 @@ def start_watched(**env: str) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-c", CODE], start_new_session=True, env={**os.environ, **env}, **pipes)
 
 
+@pytest.mark.slow
 def test_it_ends_with_its_standard_input() -> None:
     process = start_watched(**{PARENT_PIPE: "1"})
     assert process.stdin is not None

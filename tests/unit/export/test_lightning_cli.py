@@ -1,7 +1,5 @@
 """The exported config, given to a LightningCLI, trains as the recipe does, to the last digit."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from opttune.recipe import Groups, Part, Recipe, Rule
 from opttune.training.recipe_callback import RecipeCallback
 from opttune.yaml_text import read_yaml
 from tests.support.searches import command_env
+from tests.support.warm import run_warm
 from tests.unit.export.test_python import Net, train
 
 STEPS = 16
@@ -110,10 +109,8 @@ def test_a_lightning_cli_trains_the_same_to_the_last_digit(
     (tmp_path / "main.py").write_text(MAIN)
     (tmp_path / "config.yaml").write_text(CONFIG)
     (tmp_path / "best.yaml").write_text(lightning_cli_text(recipe, USE)[0])
-    done = subprocess.run(
-        [sys.executable, "main.py", "fit", "--config", "config.yaml", "--config", "best.yaml"],
-        cwd=tmp_path, env=command_env(OMP_NUM_THREADS="1"), capture_output=True, text=True,
-    )  # fmt: skip
+    command = ["main.py", "fit", "--config", "config.yaml", "--config", "best.yaml"]
+    done = run_warm(command, tmp_path, command_env(OMP_NUM_THREADS="1"))
     assert done.returncode == 0, done.stderr
     # the callbacks of the first config are still there
     assert {"ModelSummary", "RecipeCallback"} <= set(done.stdout.splitlines()[-1].split())

@@ -24,6 +24,7 @@ def result(folder: Path) -> SearchResult:
     return run_search(folder, Classifier, data=loaders, budget=4, study="s")
 
 
+@pytest.mark.slow
 def test_the_recipe_is_the_searchs_own_file(result: SearchResult, folder: Path) -> None:
     exported = export_study(str(folder / "out"), "recipe")
 

@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from opttune.project.read import Project, load_project, read_source
 from opttune.references import load_reference
 from tests.support.hydra_project import write_hydra_project
 from tests.support.searches import command_env, make_database, run_command
+from tests.support.warm import run_warm
 
 
 @pytest.fixture(autouse=True)
@@ -156,11 +156,9 @@ def test_a_project_is_searched_exported_trained_and_confirmed(tmp_path: Path) ->
     script.write_text(
         script.read_text().replace('    raise AssertionError("opttune does not run the script")\n', TRAIN)
     )
-    trained = subprocess.run(
-        [sys.executable, "src/train.py", "experiment=best", "model.net.width=20"],
-        cwd=tmp_path, capture_output=True, text=True,
-        env={**command_env(), "PROJECT_ROOT": str(tmp_path), "PYTHONPATH": f"{tmp_path}:{command_env()['PYTHONPATH']}"},
-    )  # fmt: skip
+    path = f"{tmp_path}:{command_env()['PYTHONPATH']}"
+    environment = command_env(PROJECT_ROOT=str(tmp_path), PYTHONPATH=path)
+    trained = run_warm(["src/train.py", "experiment=best", "model.net.width=20"], tmp_path, environment)
     assert trained.returncode == 0, trained.stderr
     assert float(trained.stdout.rpartition("value ")[2].split()[0]) == pytest.approx(result["best_value"], rel=1e-6)
     confirmed = run_command(tmp_path, "confirm", "LitModule-adamw", "--top", "1", "--seeds", "2", "--json")

@@ -15,6 +15,7 @@ from opttune.project.read import Project, load_project
 from opttune.project.start import CliSource
 from tests.support.cli_project import CONFIG, MAIN, NETWORK, SUBCLASS_CONFIG, write_project
 from tests.support.searches import command_env, make_database, run_command
+from tests.support.warm import run_warm
 
 SOURCE = CliSource(("config.yaml",), "main.py")
 
@@ -144,9 +145,7 @@ def test_the_command_searches_a_project_of_the_other_name(tmp_path: Path) -> Non
 
 def run_main(folder: Path, *configs: str) -> subprocess.CompletedProcess[str]:
     given = [f"--config={config}" for config in configs]
-    return subprocess.run(
-        [sys.executable, "main.py", "fit", *given], cwd=folder, capture_output=True, text=True, env=command_env()
-    )
+    return run_warm(["main.py", "fit", *given], folder, command_env())
 
 
 @pytest.mark.slow

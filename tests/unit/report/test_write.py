@@ -28,6 +28,7 @@ def test_every_chart_of_which_something_is_known_is_made() -> None:
     assert [chart.name for chart in make_charts(full_study(), {})] == NAMES
 
 
+@pytest.mark.slow
 def test_the_curves_come_from_mlflow(study: FrozenStudy) -> None:
     curves = curves_of(study)
 
@@ -44,6 +45,7 @@ def test_without_mlflow_the_report_is_made_without_its_curves(study: FrozenStudy
     assert written[0] == tmp_path / "report.html"
 
 
+@pytest.mark.slow
 def test_a_result_writes_its_report_into_its_folder_or_where_it_is_told(result: SearchResult, tmp_path: Path) -> None:
     assert result.report() == result.config.out_dir / "report.html"
     assert result.report(tmp_path / "sub" / "mine.html") == tmp_path / "sub" / "mine.html"

@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import select
-import subprocess
 import time
 from pathlib import Path
 
@@ -23,7 +22,8 @@ from opttune.space.parse import load_space
 from opttune.study.config import SearchConfig
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
-from tests.support.searches import MODULES, WILD, command_env, command_line, make_database, write_space
+from tests.support.searches import MODULES, WILD, command_env, make_database, write_space
+from tests.support.warm import WarmProcess
 
 PLAN = SearchConfig(load_space("adamw"), "val_loss", "min", {"max_steps": 50}, "Net-adamw", Path("out"), budget=4)
 INSPECTION = ModelInspection("Net", 12345, 50, "SGD(lr=0.0001)", True, ModelFacts(parameters=12345))
@@ -198,7 +198,7 @@ def read_terminal(command: list[str], folder: Path) -> str:
     """Run a command on a separate terminal and return all that it shows."""
     ours, theirs = pty.openpty()
     env = command_env(COLUMNS="110", LINES="30", TERM="xterm-256color")
-    with subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
+    with WarmProcess(command, folder, env, terminal=theirs) as process:
         os.close(theirs)
         shown = b""
         end = time.monotonic() + 120
@@ -217,7 +217,9 @@ def read_terminal(command: list[str], folder: Path) -> str:
 def test_a_terminal_shows_budget_best_current_trial_with_loss_and_the_counts(tmp_path: Path) -> None:
     make_database(tmp_path)
     search = ["search", f"{MODULES}:Slow", f"{MODULES}:loaders", "--max-steps", "40", "--budget", "8"]
-    shown = read_terminal(command_line(*search, "--space", write_space(tmp_path, WILD)), tmp_path)
+    shown = read_terminal(
+        ["-m", "opttune", *search, "--space", str(write_space(tmp_path, WILD)), "--no-report"], tmp_path
+    )
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
 
     assert "\x1b[" in shown

@@ -178,6 +178,7 @@ def test_bad_input_found_in_a_trial_leaves_nothing_running(tmp_path: Path) -> No
     assert [run.info.status for run in tracked.children] == ["FAILED"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_between_two_trainings_leaves_nothing_running(tmp_path: Path) -> None:
     class Pressed(Classifier):
         trainings = 0

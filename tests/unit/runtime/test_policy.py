@@ -45,6 +45,9 @@ def replicate(number: int) -> Train:
     return Train(TrainingJob(None, PLAN.second_seed, Role.REPLICATE, number))
 
 
+OWN = replace(INSPECTION, has_own_optimizer=True, replaced="SGD(lr=0.1)")
+BASELINE = TrainingJob(None, PLAN.seed, Role.BASELINE)
+REEVALUATION: dict[str, Any] = {"budget": 20.0, "reevaluation": Reevaluation(share=0.1, most_candidates=2)}
 RUNGS = search_policy().rungs
 
 
@@ -132,6 +135,18 @@ def test_a_trial_that_was_stopped_resumes_though_a_whole_one_could_not_be_paid()
     assert next_of(search_policy(), [promoted], TOTAL - RUNGS[0] - 8) is None
 
 
+def test_an_interrupted_trial_goes_before_everything_that_is_new() -> None:
+    policy = search_policy(**REEVALUATION)
+    interrupted = make_trial(3, recipe=Recipe(Part("sgd", {"lr": 0.1})), lost_steps=7)
+
+    assert next_of(policy, THREE, 2 * TOTAL) == replicate(0)
+    assert next_of(policy, [*THREE, interrupted], 2 * TOTAL) == Start()
+    assert next_of(policy, [*THREE, interrupted, trial(4, 0.1, 0.1)], 2 * TOTAL) == Start()
+    # what it needs is the one thing that it cannot go before
+    assert next_of(policy, [*THREE, interrupted], TOTAL - 1) is None
+    assert next_of(search_policy(OWN, **REEVALUATION), [*THREE, interrupted], 2 * TOTAL - 1) == Train(BASELINE)
+
+
 def test_the_limit_of_trials_leaves_those_that_are_not_among_the_better() -> None:
     limited = search_policy(most_trials=4)
 
@@ -158,9 +173,6 @@ def test_a_space_of_few_recipes_tries_all_and_uses_the_budget_up() -> None:
     done = [*records[:2], finished(2, 3.0, 2.9, 2.8)]
     assert next_of(few, done, 1000) == replicate(0)
     assert next_of(few, [again(record, 1.0) for record in done], 1000) is None
-
-
-REEVALUATION = {"budget": 20.0, "reevaluation": Reevaluation(share=0.1, most_candidates=2)}
 
 
 def test_the_last_share_of_the_budget_is_for_the_candidates_the_best_first() -> None:
@@ -290,8 +302,6 @@ def test_every_shipped_space_has_rungs_that_end_with_the_length() -> None:
         assert rungs[-1] == TOTAL
 
 
-OWN = replace(INSPECTION, has_own_optimizer=True, replaced="SGD(lr=0.1)")
-BASELINE = TrainingJob(None, PLAN.seed, Role.BASELINE)
 DONE = Outcome(StopReason.COMPLETED, 0.5, TOTAL, TOTAL, 1.0)
 
 

@@ -187,6 +187,7 @@ def test_branches_are_those_of_shipped_spaces_and_rates_may_reach_higher(facts: 
                 assert field.high == high or (name == "lr" and field.high > high)
 
 
+@pytest.mark.slow
 @FAST
 @given(facts_of_any_module, st.integers(1, 10**6), st.floats(0.1, 100))
 def test_any_facts_give_recipes_that_the_catalog_takes(facts: ModelFacts, steps: int, budget: float) -> None:

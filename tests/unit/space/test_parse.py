@@ -53,6 +53,7 @@ def test_a_space_file_holds_what_it_says() -> None:
     )
 
 
+@pytest.mark.slow
 @FAST
 @given(spaces())
 def test_a_space_comes_back_from_yaml_to_the_last_digit(space: Space) -> None:
@@ -62,6 +63,7 @@ def test_a_space_comes_back_from_yaml_to_the_last_digit(space: Space) -> None:
     assert parse_space(write_yaml(read.to_dict()), space.name) == read
 
 
+@pytest.mark.slow
 @FAST
 @given(st.data())
 def test_a_damaged_file_is_a_space_or_one_error_with_its_line(data: st.DataObject) -> None:

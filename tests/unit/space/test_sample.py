@@ -38,6 +38,7 @@ def test_a_real_study_of_30_trials_gives_recipes_that_the_catalog_takes(name: st
     assert {trial.state for trial in study.trials} == {optuna.trial.TrialState.COMPLETE}
 
 
+@pytest.mark.slow
 @FAST
 @given(spaces(), st.integers(0, 1000))
 def test_any_space_gives_recipes_that_the_catalog_takes(space: Space, seed: int) -> None:
@@ -46,6 +47,7 @@ def test_any_space_gives_recipes_that_the_catalog_takes(space: Space, seed: int)
         check_recipe(sample_recipe(space, study.ask()))
 
 
+@pytest.mark.slow
 @FAST
 @given(spaces(), st.integers(0, 1000))
 def test_a_finished_trial_gives_its_recipe_again(space: Space, seed: int) -> None:
@@ -59,6 +61,7 @@ def test_a_finished_trial_gives_its_recipe_again(space: Space, seed: int) -> Non
     assert repr(again) == repr(recipe)
 
 
+@pytest.mark.slow
 @FAST
 @given(spaces())
 def test_the_default_recipe_of_every_optimizer_can_be_asked_for(space: Space) -> None:
@@ -77,6 +80,7 @@ def test_the_default_recipe_of_a_space_is_its_first_optimizers() -> None:
     assert default_recipe(load_space("wide")).optimizer.name == load_space("wide").optimizers[0].name
 
 
+@pytest.mark.slow
 @FAST
 @given(spaces())
 def test_default_parameters_are_what_an_enqueued_trial_is_asked_for(space: Space) -> None:

@@ -31,6 +31,7 @@ def add_trials(folder: Path, count: int = 1, url: str | None = None) -> int:
     return len(optuna.load_study(study_name="s", storage=open_storage(url, folder)).trials)
 
 
+@pytest.mark.slow
 def test_a_folder_is_held_by_one_process_at_a_time_and_freed_by_its_death(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from opttune.storages.open_storage import lock_folder\n"
@@ -105,6 +106,7 @@ def test_a_password_in_the_address_of_a_storage_that_cannot_be_opened_is_not_sho
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_what_is_written_in_a_batch_is_seen_at_once_and_stays_after_a_kill(tmp_path: Path) -> None:
     code = (
         "import os, sys, time; from pathlib import Path; import optuna\n"

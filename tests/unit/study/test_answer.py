@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 from opttune.outcome import Outcome, StopReason
 from opttune.study.answer import answer_of
-from tests.support.records import record, stored
+from tests.support.records import make_trial, record, stored
 
 
 def test_an_answer_is_the_best_trial_beside_the_baseline() -> None:
@@ -36,6 +38,19 @@ def test_a_baseline_that_no_recipe_beats_is_a_warning() -> None:
     answer = answer_of(stored([record(0, 3.0)], diverged))
     assert answer.warnings == ()
     assert answer.baseline_words == "no value with SGD(lr=0.0001)"
+
+
+def test_a_trial_that_the_search_has_left_interrupted_is_a_warning() -> None:
+    done = [record(0, 0.8), record(1, 0.4)]
+    interrupted = make_trial(2, recipe=done[0].recipe, lost_steps=7)
+    (warning,) = answer_of(stored([*done, interrupted])).warnings
+    assert warning.startswith("trial 2 was interrupted, and the search reached its limits before training it again")
+
+    (warning,) = answer_of(stored([*done, interrupted, replace(interrupted, number=3)])).warnings
+    assert warning.startswith("trials 2, 3 were interrupted")
+    # a search that was interrupted says itself how it is resumed; one that another process runs is not over
+    assert answer_of(replace(stored([*done, interrupted]), status="KILLED")).warnings == ()
+    assert answer_of(stored([*done, interrupted, make_trial(3, state="running")])).warnings == ()
 
 
 def test_without_a_value_there_is_nothing_to_train_with() -> None:

@@ -23,6 +23,7 @@ def study(result: SearchResult) -> FrozenStudy:
     return load_study(result.config.out_dir)
 
 
+@pytest.mark.slow
 def test_what_is_read_is_what_the_search_gave(result: SearchResult, study: FrozenStudy) -> None:
     assert study.best is not None
     assert (study.best.recipe, study.best.value) == (result.best_recipe, result.best_value)

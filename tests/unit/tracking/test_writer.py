@@ -163,6 +163,7 @@ def run_script(tmp_path, script_env):
     return run
 
 
+@pytest.mark.slow
 def test_a_process_that_forgets_to_close_delivers_all_the_same(uri, client, run_script):
     done = run_script(uri, "")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

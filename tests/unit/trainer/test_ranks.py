@@ -46,6 +46,7 @@ def _decide(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_of_two_ranks_the_first_decides(tmp_path: Path):
     torch.multiprocessing.start_processes(_decide, (str(tmp_path),), nprocs=2, start_method="spawn")
     expected = repr(([False, True, False], [0, 1]))

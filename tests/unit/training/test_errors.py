@@ -1,4 +1,8 @@
 import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -6,7 +10,8 @@ import torch
 from opttune.errors import DiskFullError
 from opttune.guard.callback import GuardCallback
 from opttune.outcome import StopReason
-from opttune.training.errors import raise_if_disk_is_full, reason_of
+from opttune.training import errors
+from opttune.training.errors import located, raise_if_disk_is_full, reason_of
 from tests.support import models as m
 
 
@@ -60,3 +65,37 @@ def test_an_error_while_a_parameter_is_not_finite_is_a_divergence() -> None:
     assert not GuardCallback().has_diverged(model)
     model.net[0].weight.data[0] = float("nan")
     assert GuardCallback().has_diverged(model)
+
+
+def error_of(call: Callable[[], Any]) -> Exception:
+    try:
+        call()
+    except Exception as err:
+        return err
+    raise AssertionError("it raised nothing")
+
+
+def run_as(file: Path, text: str, **names: Any) -> Exception:
+    """Return the error of a function `call` of a text, as if it stood in a file and nothing of this one led to it."""
+    exec(compile(text, str(file), "exec"), names)
+    error = error_of(names["call"])
+    error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+    return error
+
+
+OURS = Path(errors.__file__).with_name("attempt.py")
+
+
+def test_an_error_is_placed_at_the_users_innermost_line_whatever_raised_it(tmp_path: Path) -> None:
+    net = tmp_path / "net.py"
+    text = "def call():\n    return json.loads('{')"
+    assert located(run_as(net, text, json=json)).endswith(f"({net}:2)")
+
+    names: dict[str, Any] = {"json": json}
+    exec(compile(text, str(net), "exec"), names)
+    assert located(run_as(OURS, "def call():\n    theirs()", theirs=names["call"])).endswith(f"({net}:2)")
+
+
+def test_an_error_that_no_line_of_the_users_led_to_is_placed_in_the_library() -> None:
+    assert json.decoder.__file__ in located(run_as(OURS, "def call():\n    json.loads('{')", json=json))
+    assert located(run_as(OURS, "def call():\n    {}['x']")) == "KeyError: 'x'"

@@ -1,9 +1,11 @@
 import pytest
 import torch
+from torch import nn
 
 from opttune import Recipe
 from opttune.errors import ModelError, MonitorError
 from opttune.recipe import Part
+from opttune.space.auto import plan_for
 from opttune.training.attempt import Attempt
 from opttune.training.inspection import inspect_model
 from opttune.training.workload import Workload
@@ -40,6 +42,43 @@ def test_a_length_in_epochs_is_counted_in_steps():
 
 def test_frozen_parameters_are_not_counted():
     assert look(m.FrozenNet).parameters == 18
+
+
+class ThawsLater(m.Net):
+    """Frozen at first, but for the output; its own optimizer holds all."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 32), nn.LayerNorm(32), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 2))
+        self.net[:4].requires_grad_(False)
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            self.net.requires_grad_(True)
+
+
+class LearnedElsewhere(ThawsLater):
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        learned = {name: torch.randn(one.shape, generator=generator) for name, one in self.net.state_dict().items()}
+        self.net.load_state_dict(learned)
+
+
+class HeldByNone(ThawsLater):
+    def configure_optimizers(self):
+        return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=0.1)
+
+
+@pytest.mark.parametrize("model", [ThawsLater, LearnedElsewhere, HeldByNone, ThawsLater()])
+def test_weights_that_are_frozen_at_first_count_as_pretrained_unless_they_began_by_chance(model):
+    facts = look(model).facts
+    plan = plan_for(facts, 1_000)
+    if model is ThawsLater:
+        assert (facts.trainable_share, facts.has_hidden_matrices, plan.is_from_scratch) == (1.0, True, True)
+    else:
+        assert facts.trainable_share < 0.05
+        assert not plan.is_from_scratch
 
 
 @pytest.mark.parametrize("model", [m.BareNet, type("Broken", (m.Net,), {"configure_optimizers": lambda self: 1 / 0})])

@@ -90,6 +90,7 @@ def test_every_row_says_what_it_trains(name, model, data, field):
     assert parts.min() > 0.1 * parts.max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "data", "left", "out"),
     [(Spectral, m.loaders, {"adamw", "sgd", "nadamw", "lion"}, "complex"), (Table, items, {"sgd"}, "sparse")],
@@ -112,12 +113,14 @@ def test_sparse_gradients_that_show_late_are_not_clipped(clip):
     assert (len(watch.lrs), trainer.gradient_clip_val) == (20, None)
 
 
+@pytest.mark.slow
 def test_a_wide_space_keeps_what_fits(tmp_path):
     result = search(Table, items, "wide", tmp_path)
     assert set(result.trials["optimizer"]) == {"sgd"}
     assert result.best_recipe.gradient_clip_norm is None
 
 
+@pytest.mark.slow
 def test_sparse_gradients_are_searched_with_what_takes_them(tmp_path):
     result = search(Table, items, "sgd", tmp_path)
     assert result.best_recipe.optimizer.name in ("sgd", "momentum", "nesterov")
