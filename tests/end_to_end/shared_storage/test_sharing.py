@@ -101,7 +101,8 @@ def test_a_command_whose_time_is_over_leaves_what_waits_to_the_other(postgres: s
     other = start(tmp_path, postgres, study, "Slow")
     with ending(other):
         until = time.monotonic() + 200
-        while not any(record.is_paused for record in _records(postgres, study, tmp_path)):
+        # without a value the command that leaves would have nothing to say, and end with 1
+        while not _has_both(_records(postgres, study, tmp_path)):
             assert other.poll() is None, other.communicate()
             assert time.monotonic() < until
             time.sleep(0.2)
@@ -158,6 +159,10 @@ def _held_beside_others(command: WarmProcess, url: str, study: str, folder: Path
 
 def _running(url: str, study: str, folder: Path) -> list[TrialRecord]:
     return [record for record in _records(url, study, folder) if record.is_running]
+
+
+def _has_both(found: list[TrialRecord]) -> bool:
+    return any(record.is_paused for record in found) and any(record.value is not None for record in found)
 
 
 def _records(url: str, study: str, folder: Path) -> list[TrialRecord]:
