@@ -178,18 +178,18 @@ class Recipe:
             raise RecipeError(f"recipe: there must be 1 schedule or {optimizers}, one an optimizer, got {schedules}.")
 
     @classmethod
-    def as_it_came(cls) -> "Recipe":
+    def of_baseline(cls) -> "Recipe":
         """Return the recipe that leaves a module all its own.
 
         Example:
-            >>> str(Recipe.as_it_came()), Recipe.as_it_came().is_as_it_came
+            >>> str(Recipe.of_baseline()), Recipe.of_baseline().is_baseline
             ('own(), own()', True)
         """
         return cls(Part(OWN), Part(OWN))
 
     @property
-    def is_as_it_came(self) -> bool:
-        """Whether it leaves a module all its own, so that it trains as it came."""
+    def is_baseline(self) -> bool:
+        """Whether it leaves a module all its own: it trains as without opttune."""
         parts = (*self.optimizer.split(), *self.schedule.split())
         is_own = all(part.name == OWN and all(value == 1 for value in part.values()) for part in parts)
         return is_own and self.gradient_clip_norm is None and self.accumulate_grad_batches == 1 and not self.precision

@@ -58,12 +58,12 @@ class TrialRecord:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it trains the module as it came: the baseline's own run, or the trial of an unmoved `own`."""
-        return self.role is Role.BASELINE or (self.auxiliary is None and self._is_as_it_came)
+        """Whether it is the baseline: its own run, or the trial of an unmoved `own`."""
+        return self.role is Role.BASELINE or (self.auxiliary is None and self._is_baseline)
 
     @cached_property
-    def _is_as_it_came(self) -> bool:
-        return self.recipe is not None and self.recipe.is_as_it_came
+    def _is_baseline(self) -> bool:
+        return self.recipe is not None and self.recipe.is_baseline
 
     @property
     def words(self) -> str:

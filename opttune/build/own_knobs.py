@@ -1,7 +1,7 @@
 """Move the rates of a module's own optimizer from where its authors put them.
 
 The factors act in each step alone: before it the options of the groups are moved, after it they are the module's own
-again. So whatever sets a rate (a scheduler, a warmup in `optimizer_step`, a callback) goes on as it did, and nothing
+again. So whatever sets a rate (a scheduler, a warmup in `optimizer_step`, a callback) does as before, and nothing
 that reads a group or a checkpoint sees another rate than the module's.
 """
 

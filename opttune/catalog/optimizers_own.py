@@ -43,7 +43,7 @@ OWN_OPTIMIZER = OptimizerInfo(
     source="the module's configure_optimizers",
     is_own=True,
     takes_sparse=True,
-    advice="With nothing moved it is the module as it came, to the last digit.",
+    advice="With nothing moved it trains as your own optimizer does, to the last digit.",
 )
 
 OWN_SCHEDULE = ScheduleInfo(

@@ -9,7 +9,7 @@ _HELPER = '''
 def moved(optimizer, lr=1.0, weight_decay=1.0, beta1=1.0, beta2=1.0, momentum=1.0):
     """Return the optimizer, whose options are multiplied in each step; of decay rates 1 / (1 - rate) is.
 
-    In between the groups hold your own values, so that schedulers go on as they are.
+    In between the groups hold your own values, so that schedulers need no change.
     """
     kept = []
 
@@ -59,8 +59,8 @@ def own_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
             "opttune. Use --format recipe or lightning-cli."
         )
     comments = [f"# {line}" for line in use.comments[: 2 if use.length else 1]]
-    if recipe.is_as_it_came:
-        lines = [*comments, "# Nothing beats your module as it came: there is nothing to change."]
+    if recipe.is_baseline:
+        lines = [*comments, "# Nothing beats your own optimizer: there is nothing to change."]
         return "\n".join(lines) + "\n", ()
     parts = recipe.optimizer.split()
     how = [
@@ -73,7 +73,7 @@ def own_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
         *comments,
         "# Put the function into your module's file, and at the end of configure_optimizers, before it returns:",
         *how,
-        "# Where no scheduler sets the rates, you may multiply them where they stand instead.",
+        "# Where no scheduler sets the rates, you may multiply them in place instead.",
     ]
     return "\n".join(lines) + "\n\n" + _HELPER, ()
 

@@ -142,7 +142,7 @@ class CheckpointStore:
     def _header(self, record: TrialRecord, recipe: Recipe) -> str:
         config = self._config
         length = ", ".join(f"{name}={value}" for name, value in config.length.items())
-        what = "the module as it came, the best" if record.is_baseline else record.words
+        what = "the baseline, your own optimizer, is the best" if record.is_baseline else record.words
         return (
             f"{what} of the study {config.study_name}: {config.monitor} {record.value:.6g}\n"
             f"length: {length}; seed: {config.seed}\n"

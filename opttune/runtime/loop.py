@@ -5,8 +5,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 
-import optuna
-
 from opttune.algorithms.successive_halving import Promote
 from opttune.engines.engine import Done, Engine
 from opttune.errors import DiskFullError, OpttuneError, StudyError
@@ -20,6 +18,7 @@ from opttune.runtime.signals import GRACE_SECONDS, DeferredInterrupts
 from opttune.runtime.stopper import FailureStopper
 from opttune.space.sample import sample_recipe
 from opttune.storages.study_store import StudyStore
+from opttune.storages.trial_store import Trial
 from opttune.tracking.study_run import StudyRun
 from opttune.trial_record import TrialRecord
 
@@ -178,7 +177,7 @@ class TrainingLoop:
     def _ask(self) -> TrialRecord:
         return self._sampled(self.store.trials.ask())
 
-    def _sampled(self, trial: optuna.Trial) -> TrialRecord:
+    def _sampled(self, trial: Trial) -> TrialRecord:
         try:
             recipe = sample_recipe(self.config.space, trial)
         except OpttuneError:

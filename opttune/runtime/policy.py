@@ -57,7 +57,7 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class StartBaseline:
-    """The action that begins the trial of the module as it came, the space's recipe `own` with nothing moved."""
+    """The action that begins the trial of the baseline, the space's recipe `own` with nothing moved."""
 
 
 Action = Start | StartBaseline | Promote | Train | Repeat
@@ -318,7 +318,7 @@ class _Known:
 
 
 def baseline_parameters(space: Space) -> dict[str, Scalar] | None:
-    """Return the Optuna parameters of the module as it came; None where the space does not hold it.
+    """Return the Optuna parameters of the baseline; None where the space does not hold it.
 
     Example:
         >>> from opttune.space.parse import parse_space
@@ -326,7 +326,7 @@ def baseline_parameters(space: Space) -> dict[str, Scalar] | None:
         {'own.lr_factor': 1.0}
     """
     for index, branch in enumerate(space.optimizers):
-        if branch.is_own and default_recipe(space, index).is_as_it_came:
+        if branch.is_own and default_recipe(space, index).is_baseline:
             return default_parameters(space, index)
     return None
 

@@ -328,7 +328,7 @@ def own_alone(own: OwnFacts, budget: float) -> SettledSpace:
 
 
 def _why_own(own: OwnFacts) -> str:
-    return f"Optimizer own: the module's own {own.words}, as it came and with its rates moved by up to a factor of 10."
+    return f"Optimizer own: {own.words} with rates up to 10 times lower or higher; unmoved it is the baseline."
 
 
 def _picks(plan: Plan, facts: ModelFacts, budget: float) -> tuple[Pick, ...]:

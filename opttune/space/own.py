@@ -41,7 +41,7 @@ class OwnFacts:
 def own_branch(facts: OwnFacts, budget: float) -> Branch:
     """Return the branch of `own` for a module: a factor on all rates, and from a budget on one for each optimizer.
 
-    As it starts, nothing is moved: its default recipe is the module as it came.
+    In its default recipe nothing is moved: it is the baseline.
 
     Args:
         facts: What is known of the module's own optimizers.

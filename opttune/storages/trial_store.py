@@ -28,6 +28,8 @@ from opttune.storages.records import (
 )
 from opttune.trial_record import TrialRecord
 
+Trial = optuna.Trial
+
 
 class TrialStore:
     """The trainings of one Optuna study, each of which is one of its trials.

@@ -38,7 +38,7 @@ class Answer:
 
     @property
     def recipe(self) -> Recipe | None:
-        """The best recipe: `own` where nothing beats the module as it came."""
+        """The best recipe: `own` where nothing beats the baseline."""
         return self.best.recipe if self.best else None
 
     @property
@@ -61,7 +61,7 @@ class Answer:
         """The best trial, in words; empty without one."""
         if self.best is None:
             return ""
-        return "the module as it came" if self.best.is_baseline else self.best.words
+        return "your own optimizer" if self.best.is_baseline else self.best.words
 
     @property
     def baseline_words(self) -> str:
@@ -120,7 +120,7 @@ def _warnings(study: FrozenStudy, best: TrialRecord) -> list[str]:
     config = study.config
     if best.is_baseline:
         return [
-            f"no recipe beats the module as it came ({config.monitor} {_shown(best.value)} with "
+            f"no recipe beats the baseline ({config.monitor} {_shown(best.value)} with "
             f"{study.origin.replaced}), so that best_recipe.yaml keeps its own optimizer. Give a new search "
             "(--study NAME) a larger budget, which opens more of the space, or a space of your own."
         ]

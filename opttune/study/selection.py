@@ -110,24 +110,24 @@ def best_record(records: Sequence[TrialRecord], mode: str) -> TrialRecord | None
 
 
 def baseline_record(records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> TrialRecord | None:
-    """Return the training of the module as it came: a run of its own, or one of the trials; None before it has begun.
+    """Return the training of the baseline: its own run, or one of the trials; None before it has begun.
 
     Args:
         records: All trials.
         runs: All auxiliary runs.
     """
     found = next((one for one in (*runs, *records) if one.is_baseline), None)
-    return None if found is None else replace(found, recipe=Recipe.as_it_came())
+    return None if found is None else replace(found, recipe=Recipe.of_baseline())
 
 
 def best_of(records: Sequence[TrialRecord], baseline: TrialRecord | None, mode: str) -> TrialRecord | None:
-    """Return what a search hands out: the best trial, or the module as it came where no trial beats it.
+    """Return what a search hands out: the best trial, or the baseline where no trial beats it.
 
     A trial must be better in expectation, and not worse on the search's own seed.
 
     Args:
         records: All trials.
-        baseline: The training of the module as it came; None where there is none.
+        baseline: The training of the baseline; None where there is none.
         mode: `min` or `max`.
 
     Returns:

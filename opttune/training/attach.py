@@ -5,7 +5,7 @@ the number of optimizer steps is not known before. After the fit the module is u
 module's own optimizers and schedules binds nothing.
 
 A step is what the Trainer counts in `global_step`: under automatic optimization a step of the one optimizer, under
-manual optimization a step of any. There each schedule is moved with the steps of its own optimizer to where the
+manual optimization a step of any. There each schedule is moved, with its optimizer's steps, to where the
 training is: `global_step` as a share of the full length.
 """
 
@@ -78,8 +78,8 @@ class RecipeAttacher(AnyCallback):
     @property
     def change(self) -> str:
         """What the recipe changes, in words."""
-        if self.recipe.is_as_it_came:
-            return f"{self.replaced} stays as it came"
+        if self.recipe.is_baseline:
+            return f"{self.replaced} is kept with nothing moved"
         if self._keeps_all:
             return f"{self.replaced} stays, moved by {self.recipe.optimizer}"
         return f"replaced {self.replaced} by {self.recipe}"
@@ -290,7 +290,7 @@ class RecipeAttacher(AnyCallback):
         return next((one for one in self._attached if scheduler is not None and one.scheduler is scheduler), None)
 
     def _in_place_of(self, scheduler: Any) -> Any:
-        """Return what the module gets where it asks for one of its own schedulers."""
+        """Return what the module gets where it asks for a scheduler that it has made."""
         owners = [one.optimizer for one in self.own.optimizers] if self.own else []
         for optimizer, attached in zip(owners, self._attached, strict=True):
             if scheduler.optimizer is optimizer:

@@ -63,24 +63,27 @@ class AttachedOptimizer:
             groups = None if own is None else own.groups
             fitting = replace(recipe, groups=replace(recipe.groups, rules=rules_for(module, groups, recipe.groups)))
             self.optimizer = build_optimizer(fitting, module, curve_steps, groups)
+        if not self._schedule.is_own:
+            if self.info.is_own:
+                _begin_at_peaks(self.optimizer, own_schedulers)
+            self._follow_schedule(module, monitor, mode, is_strict)
+
+    def _follow_schedule(self, module: Any, monitor: str, mode: Mode, is_strict: bool) -> None:
+        """Give the optimizer the recipe's schedule, from the peak rates that its groups hold."""
+        recipe, steps = self.recipe, self._curve_steps
         names = ("lr",) if self.info.is_own else tuple(with_defaults(recipe.optimizer, self.info))
-        if self._schedule.is_own:
-            return
-        if self.info.is_own:
-            _begin_at_peaks(self.optimizer, own_schedulers)
-        self._options = [
-            {name: group[name] for name in names if name in group} for group in self.optimizer.param_groups
-        ]
-        self.config = scheduler_config(recipe.schedule, self.optimizer, curve_steps, monitor, mode)
+        groups = self.optimizer.param_groups
+        self._options = [{name: group[name] for name in names if name in group} for group in groups]
+        self.config = scheduler_config(recipe.schedule, self.optimizer, steps, monitor, mode)
         self.scheduler = self.config["scheduler"]
         if not self.info.is_own:
             self._late = LateGroups(
                 self.optimizer,
                 self.scheduler,
-                lambda added: groups_for(added, recipe, module, curve_steps, self.optimizer),
+                lambda added: groups_for(added, recipe, module, steps, self.optimizer),
                 first_full_rate(recipe, self.optimizer),
             )
-        self._rates = RateCheck(self.optimizer, len(self.optimizer.param_groups), is_strict)
+        self._rates = RateCheck(self.optimizer, len(groups), is_strict)
 
     @property
     def follows_monitor(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
-from opttune.errors import MonitorError, OpttuneError
+from opttune.errors import ModelError, MonitorError, OpttuneError
 from opttune.guard.callback import GuardCallback, has_finite_parameters
 from opttune.guard.rules import StopDecision
 from opttune.outcome import StopReason
@@ -68,6 +68,11 @@ class FinishWithValidation(AnyCallback):
         self._seen_step = trainer.global_step
         most = max(_MOST_IDLE_BATCHES, 10 * trainer.accumulate_grad_batches)
         if self._idle_batches > most and trainer.max_epochs == -1:
+            if not pl_module.automatic_optimization:
+                raise ModelError(
+                    f"{type(pl_module).__name__} has made no optimizer step in {most} batches, as trainer.global_step "
+                    "counts them: step what self.optimizers() returns, without use_pl_optimizer=False."
+                )
             raise FloatingPointError(
                 f"no optimizer step in {most} batches: training_step gives no loss, as it may where that is not finite"
             )

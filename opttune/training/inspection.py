@@ -93,22 +93,16 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         with isolated(attempt.seed):
             identity = identify(run.trainer)
     model = run.trainer.lightning_module
-    own = None if run.attacher is None else run.attacher.own
-    thawed = set() if own is None else _frozen_by_chance(own, model, workload, attempt.seed)
-    facts = read_facts(model, None if own is None else own.groups, thawed)
+    own = OwnConfiguration() if run.attacher is None or run.attacher.own is None else run.attacher.own
     return ModelInspection(
         model_name=type(model).__name__,
         parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         total_steps=run.total_steps,
         replaced=run.replaced,
-        has_own_optimizer=own is not None and bool(own.optimizers),
-        facts=replace(
-            facts,
-            has_sparse=facts.has_sparse or any(map(_is_sparse, model.parameters())),
-            own=None if own is None else own_facts(own),
-        ),
+        has_own_optimizer=bool(own.optimizers),
+        facts=_read_facts(model, own, workload, attempt.seed),
         groups="" if run.attacher is None else run.attacher.groups,
-        has_own_groups=own is not None and _has_own_groups(own, model),
+        has_own_groups=_has_own_groups(own, model),
         summary=_summary(model),
         data=read_data(run.trainer),
         identity=identity,
@@ -165,6 +159,12 @@ def _is_constant(parameter: Any) -> bool:
     if isinstance(parameter, UninitializedParameter):
         return False
     return bool((parameter.detach() == parameter.detach().reshape(-1)[:1]).all())
+
+
+def _read_facts(model: Any, own: OwnConfiguration, workload: Workload, seed: int) -> ModelFacts:
+    facts = read_facts(model, own.groups, _frozen_by_chance(own, model, workload, seed))
+    has_sparse = facts.has_sparse or any(map(_is_sparse, model.parameters()))
+    return replace(facts, has_sparse=has_sparse, own=own_facts(own))
 
 
 def _is_sparse(parameter: Any) -> bool:

@@ -50,8 +50,13 @@ BAD: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
         ("'val_los' was never logged", "val_loss", "Logged were: .*val_acc"),
     ),
     ("logs nothing", {"model": "LogsNothing"}, ("'val_loss' was never logged", "val_error")),
-    ("manual", {"model": "Manual"}, ("Manual uses manual optimization", "Give the length as max_steps")),
-    ("two optimizers", {"model": "TwoOptimizers"}, (r"trains with 2 optimizers \(SGD, SGD\)",)),
+    ("manual", {"model": "Manual"}, ("no optimizer step in 1000 batches", r"self.optimizers\(\)")),
+    (
+        "manual epochs",
+        {"model": "Manual", "length": ("--max-epochs", "2")},
+        ("Manual uses manual optimization", "Give the length as max_steps"),
+    ),
+    ("two optimizers", {"model": "TwoOptimizers"}, ("trains with 2 optimizers .*under automatic optimization",)),
     ("a stream", {"data": "streamed", "length": ("--max-epochs", "2")}, ("IterableDataset", "max_steps")),
     ("out dir", {"args": ("--out-dir", "file/below")}, ("cannot write to the folder file/below", "--out-dir")),
     ("fails", {"model": "FailsAtOnce"}, (r"FailsAtOnce fails .* RuntimeError: never any step \(.*search_models.py:",)),
@@ -148,7 +153,7 @@ def test_a_dry_run_in_json_is_one_object(folder: Path, capsys: pytest.CaptureFix
 
 
 def test_a_dry_run_refuses_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
-    assert search("--max-steps", 5, "--dry-run", model="Manual") == BAD_INPUT
+    assert search("--max-epochs", 5, "--dry-run", model="Manual") == BAD_INPUT
     assert "manual optimization" in capsys.readouterr().err
 
 

@@ -32,7 +32,7 @@ def test_the_edges_of_the_space_and_divergences_are_told() -> None:
 
 def test_a_baseline_that_no_recipe_beats_is_a_warning() -> None:
     (warning,) = answer_of(stored([record(0, 3.0)])).warnings
-    assert warning.startswith("no recipe beats the module as it came (val_loss 2.5 with ")
+    assert warning.startswith("no recipe beats the baseline (val_loss 2.5 with ")
 
     diverged = Outcome(StopReason.BLOW_UP, None, 7, 100, 1.0)
     answer = answer_of(stored([record(0, 3.0)], diverged))
