@@ -66,9 +66,9 @@ class TrialRecord:
         return self.recipe is not None and self.recipe.is_baseline
 
     @property
-    def words(self) -> str:
-        """What to call it in a sentence."""
-        return f"trial {self.number}" if self.auxiliary is None else str(self.role)
+    def title(self) -> str:
+        """What to call it where it is handed out."""
+        return "the baseline, your own optimizer, is the best" if self.is_baseline else f"trial {self.number}"
 
     def job(self, seed: int) -> TrainingJob:
         """Return the training that it is.

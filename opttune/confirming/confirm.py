@@ -182,7 +182,8 @@ def _end(run: StudyRun, study: FrozenStudy) -> Verdict | None:
         run.note(write_note(study, verdict.sentences))
     run.end(study.status)
     run.close()
-    remove_empty(study.config.out_dir / "spool")
+    for folder in (study.config.out_dir / "spool", study.config.checkpoint_folder):
+        remove_empty(folder)
     return verdict
 
 

@@ -12,6 +12,7 @@ from opttune.recipe import Recipe
 from opttune.space.recipe_file import load_recipe
 from opttune.study.config import recipe_call
 from opttune.study.frozen_study import FrozenStudy, load_study
+from opttune.trial_record import TrialRecord
 from opttune.yaml_text import write_yaml
 
 FORMATS = ("recipe", "lightning-cli", "hydra", "python")
@@ -48,7 +49,7 @@ def export_study(study: str, format: str, *, storage: str | None = None, trial: 
         return export_recipe(load_recipe(study), format, Use(source=study))
     found = load_study(study, storage)
     record, recipe = found.recipe_of(trial)
-    return export_recipe(recipe, format, _use(found, record.number, record.value))
+    return export_recipe(recipe, format, _use(found, record, recipe))
 
 
 def export_recipe(recipe: Recipe, format: str, use: Use) -> Exported:
@@ -76,12 +77,11 @@ def export_recipe(recipe: Recipe, format: str, use: Use) -> Exported:
     return Exported(text, recipe, notes)
 
 
-def _use(study: FrozenStudy, number: int, value: float | None) -> Use:
+def _use(study: FrozenStudy, record: TrialRecord, recipe: Recipe) -> Use:
     config = study.config
-    _, recipe = study.recipe_of(number)
     return Use(
-        source=f"trial {number} of the study {study.name}",
-        value=value,
+        source=f"{record.title} of the study {study.name}",
+        value=record.value,
         monitor=config.monitor,
         mode=config.mode,
         length=dict(config.length),

@@ -142,9 +142,8 @@ class CheckpointStore:
     def _header(self, record: TrialRecord, recipe: Recipe) -> str:
         config = self._config
         length = ", ".join(f"{name}={value}" for name, value in config.length.items())
-        what = "the baseline, your own optimizer, is the best" if record.is_baseline else record.words
         return (
-            f"{what} of the study {config.study_name}: {config.monitor} {record.value:.6g}\n"
+            f"{record.title} of the study {config.study_name}: {config.monitor} {record.value:.6g}\n"
             f"length: {length}; seed: {config.seed}\n"
             f"to train with it: {recipe_call(config, recipe, config.best_recipe_path.name)}"
         )

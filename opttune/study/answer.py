@@ -61,7 +61,7 @@ class Answer:
         """The best trial, in words; empty without one."""
         if self.best is None:
             return ""
-        return "your own optimizer" if self.best.is_baseline else self.best.words
+        return "your own optimizer" if self.best.is_baseline else self.best.title
 
     @property
     def baseline_words(self) -> str:
