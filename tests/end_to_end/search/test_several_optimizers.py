@@ -19,8 +19,7 @@ from tests.support.searches import run_search
 from tests.support.several_optimizers import EVERY, data_of, optimizers_of, steps_of
 
 UNMOVED = {"optimizer": "own"}
-MOVED = {"optimizer": {"name": "own", "lr_factor": 0.5, "beta1_horizon_factor": 2.0}}
-MOVED_RATE = {"optimizer": {"name": "own", "lr_factor": 0.5}}
+MOVED = {"optimizer": {"name": "own", "lr_factor": 0.5}}
 OWN_ON_A_CURVE = {"optimizer": {"name": "own", "lr_factor": 0.5}, "schedule": {"name": "linear", "warmup_fraction": 0.2}}
 REPLACED = {"optimizer": {"name": "adamw", "lr": 0.003}, "schedule": {"name": "cosine", "warmup_fraction": 0.1}}
 ONE_REPLACED = {
@@ -28,7 +27,7 @@ ONE_REPLACED = {
     "schedules": ["own", {"name": "cosine", "warmup_fraction": 0.1}],
 }
 KINDS = {
-    "unmoved": UNMOVED, "moved": MOVED_RATE, "own_on_a_curve": OWN_ON_A_CURVE, "replaced": REPLACED,
+    "unmoved": UNMOVED, "moved": MOVED, "own_on_a_curve": OWN_ON_A_CURVE, "replaced": REPLACED,
     "one_replaced": ONE_REPLACED,
 }  # fmt: skip
 SEED = 3
@@ -77,7 +76,9 @@ def test_a_training_paused_at_two_rungs_ends_bit_for_bit_like_the_uninterrupted_
         "recipe": recipe_of(kind, model), "model": model, "data": data_of(model),
         "trainer": {"accelerator": "cpu", "max_steps": steps},
     }  # fmt: skip
-    whole, paused = pauses.both(tmp_path, [steps // 6, steps // 2], **how)
+    # a replay buffer is sampled as an epoch begins, and is another one later in it
+    rungs = [8, 16] if model is so.Dqn else [steps // 6, steps // 2]
+    whole, paused = pauses.both(tmp_path, rungs, **how)
 
     assert [str(outcome.reason) for outcome in paused.outcomes] == ["paused", "paused", "completed"]
     assert whole.end.message == ""
@@ -106,3 +107,48 @@ def test_own_without_the_recipe_in_a_file_is_the_same_training_as_a_trial(tmp_pa
         trainer={"accelerator": "cpu", "max_steps": steps_of(model)},
     )  # fmt: skip
     assert_same_weights(story.saved["state_dict"], weights(fit(model)))
+
+
+@pytest.mark.slow
+@each_module
+def test_a_search_ends_no_worse_than_the_module_as_it_came_and_its_recipe_gives_its_value(
+    tmp_path: Path, model: type
+) -> None:
+    result = run_search(
+        tmp_path, model, data=data_of(model), space="auto", max_steps=steps_of(model), budget=4, seed=SEED,
+        trainer={"accelerator": "cpu"},
+    )  # fmt: skip
+    ended = result.trials[result.trials.state == "complete"]
+    plain = fit(model)
+    as_it_came = fit(model, opttune.RecipeCallback(UNMOVED)).callback_metrics["val_loss"].item()
+
+    assert result.baseline_value == as_it_came
+    assert result.best_value <= result.baseline_value
+    assert set(result.trials.state) <= {"complete", "pruned"}, result.trials
+    # the baseline is one of the trials
+    assert len(ended) >= 2
+    assert_same_weights(weights(plain), weights(fit(model, opttune.RecipeCallback(UNMOVED))))
+    again = fit(model, opttune.RecipeCallback(tmp_path / "out" / "best_recipe.yaml"))
+    assert again.callback_metrics["val_loss"].item() == result.best_value
+
+
+@each_module
+def test_a_users_own_study_trains_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: type) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = []
+
+    def objective(trial: optuna.Trial) -> float:
+        callback = opttune.TrialCallback(trial, space="auto", tracking=False)
+        kept.append((callback, fit(model, callback)))
+        return callback.result()
+
+    with quiet_optuna():
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+        study.optimize(objective, n_trials=3)
+    assert [trial.state.name in ("COMPLETE", "PRUNED") for trial in study.trials] == [True] * 3
+    done = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    assert done
+    for trial in done:
+        again = fit(model, opttune.RecipeCallback(kept[trial.number][0].recipe))
+        assert again.callback_metrics["val_loss"].item() == trial.value
+        assert_same_weights(weights(again), weights(kept[trial.number][1]))
