@@ -20,7 +20,10 @@ from tests.support.several_optimizers import EVERY, data_of, optimizers_of, step
 
 UNMOVED = {"optimizer": "own"}
 MOVED = {"optimizer": {"name": "own", "lr_factor": 0.5}}
-OWN_ON_A_CURVE = {"optimizer": {"name": "own", "lr_factor": 0.5}, "schedule": {"name": "linear", "warmup_fraction": 0.2}}
+OWN_ON_A_CURVE = {
+    "optimizer": {"name": "own", "lr_factor": 0.5},
+    "schedule": {"name": "linear", "warmup_fraction": 0.2},
+}
 REPLACED = {"optimizer": {"name": "adamw", "lr": 0.003}, "schedule": {"name": "cosine", "warmup_fraction": 0.1}}
 ONE_REPLACED = {
     "optimizers": [{"name": "own", "lr_factor": 2.0}, {"name": "nadamw", "lr": 0.003}],
@@ -101,7 +104,7 @@ def test_own_with_nothing_moved_is_plain_lightning(tmp_path: Path, model: type) 
 
 
 @each_module
-def test_own_without_the_recipe_in_a_file_is_the_same_training_as_a_trial(tmp_path: Path, model: type) -> None:
+def test_no_recipe_at_all_is_the_same_training_as_a_trial_of_own(tmp_path: Path, model: type) -> None:
     story = pauses.train(
         tmp_path / "end.ckpt", model=model, data=data_of(model), recipe=None,
         trainer={"accelerator": "cpu", "max_steps": steps_of(model)},
