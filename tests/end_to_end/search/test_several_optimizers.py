@@ -12,7 +12,6 @@ import torch
 import opttune
 from opttune import Recipe
 from opttune.storages.open_storage import quiet_optuna
-from opttune.training.attempt import NullListener, run_attempt
 from tests.support import pauses
 from tests.support import several_optimizers as so
 from tests.support.searches import run_search
