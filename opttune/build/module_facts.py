@@ -87,6 +87,7 @@ def read_facts(
         looks_pretrained=any(_has_origin(part) for part in module.modules()),
         has_complex=any(size and parameter.is_complex() for _, parameter, size in trained),
         has_sparse=has_sparse_gradients(module) or any(trait.is_sparse for trait in traits),
+        is_manual=not getattr(module, "automatic_optimization", True),
         groups=read_group_facts(module, own_groups),
     )
 

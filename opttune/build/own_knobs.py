@@ -54,6 +54,7 @@ class OwnKnobs:
         self._optimizer = optimizer
         self._factors = {name: float(value) for name, value in part.items() if value != 1}  # type: ignore[arg-type]
         self._own: list[dict[str, Any]] = []
+        self._moved: list[dict[str, Any]] = []
         self._handles: list[Any] = []
         for name in self._factors:
             if not any(_has(group, name) for group in optimizer.param_groups):
@@ -81,18 +82,26 @@ class OwnKnobs:
             delattr(self._optimizer, _ATTRIBUTE)
 
     def _move(self) -> None:
-        self._own = [
-            {option: group[option] for name in self._factors if _has(group, name) and (option := _option_of(name))}
-            for group in self._optimizer.param_groups
-        ]
+        # a step that failed has left them moved
+        self._put_back(was_made=False)
+        self._own = [dict(group) for group in self._optimizer.param_groups]
         for group in self._optimizer.param_groups:
             for name, factor in self._factors.items():
                 if _has(group, name):
                     group[_option_of(name)] = _moved(group, name, factor)
+        self._moved = [dict(group) for group in self._optimizer.param_groups]
 
-    def _put_back(self) -> None:
-        for group, own in zip(self._optimizer.param_groups, self._own, strict=True):
-            group.update(own)
+    def _put_back(self, was_made: bool = True) -> None:
+        """Make the options the module's own again; one that the step itself has changed keeps that change."""
+        for group, own, moved in zip(self._optimizer.param_groups, self._own, self._moved, strict=False):
+            for option in {_option_of(name) for name in self._factors} & own.keys():
+                if group.get(option) is moved[option]:
+                    group[option] = own[option]
+            for name, factor in self._factors.items() if was_made else ():
+                option = _option_of(name)
+                if name not in _MEMORY and factor and _has(group, name) and group[option] is not own.get(option):
+                    group[option] /= factor
+        self._own, self._moved = [], []
 
 
 def largest_rate(optimizer: Any) -> float:

@@ -111,6 +111,9 @@ class GuardCallback(AnyCallback):
         total = trainer.max_steps if is_manual else trainer.estimated_stepping_batches
         length = int(total) if 0 < total < float("inf") else 0
         self._reset(trainer.global_step, length, _judged(self.guard, pl_module), falls_first=is_manual)
+        if is_manual and self._history is not None:
+            # training_step may return no loss at all
+            self._gatherer.with_grad_norm = True
         if _shards_gradients(trainer):
             # the norm of a rank's shard is not that of the whole
             self._gatherer.with_grad_norm = False

@@ -126,6 +126,7 @@ class RunHistory:
             "risen_until": self._risen_until,
             "blow_up": self._rules.blow_up,
             "stall": self._rules.stall,
+            "must_fall": self._must_fall,
             "is_waiting": self._is_waiting,
             "alarms": self._alarms.progress(),
         }
@@ -137,6 +138,7 @@ class RunHistory:
         # a rule may have been switched off meanwhile
         blow_up, stall = self._guard.blow_up and progress["blow_up"], self._guard.stall and progress["stall"]
         self._rules = replace(self._rules, blow_up=blow_up, stall=stall)
+        self._must_fall = progress.get("must_fall", self._must_fall)
         self._is_waiting = progress["is_waiting"]
         self._alarms.resume_from(progress["alarms"])
 

@@ -42,14 +42,15 @@ class StepGatherer:
         self.with_grad_norm = with_grad_norm
         self._batch_losses: list[Tensor] = []
         self.lr = 0.0
-        self._grad_norm: Tensor | None = None
+        self._grad_norms: dict[int, Tensor] = {}
         self._waiting: list[_Step] = []
         self._sent: list[tuple[list[_Step], Transfer]] = []
 
     @property
     def is_on_cpu(self) -> bool:
         """Whether the gathered steps can be read without a transfer."""
-        return all(loss is None or loss.device.type == "cpu" for _, loss, _, _ in self._waiting)
+        numbers = [number for _, loss, _, norm in self._waiting for number in (loss, norm) if number is not None]
+        return all(number.device.type == "cpu" for number in numbers)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -60,7 +61,8 @@ class StepGatherer:
         if self.with_grad_norm:
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             dense = [gradient for gradient in gradients if gradient.layout == torch.strided]
-            self._grad_norm = torch.nn.utils.get_total_norm(dense).detach() if dense else None
+            norm = torch.nn.utils.get_total_norm(dense).detach() if dense else None
+            self._grad_norms |= {} if norm is None else {id(optimizer): norm}
 
     def add_batch(self, outputs: Tensor | Mapping[str, Any] | None, accumulated: int) -> None:
         """Note a batch's loss as the Trainer returns it: divided by the batches of a step."""
@@ -70,11 +72,15 @@ class StepGatherer:
             self._batch_losses.append(loss * accumulated if accumulated > 1 else loss)
 
     def end_step(self, step: int) -> None:
-        """Close the step: its loss is the mean over its batches."""
+        """Close the step: its loss is the mean over its batches, its norm that over all optimizers."""
         losses = self._batch_losses
         loss = None if not losses else losses[0] if len(losses) == 1 else torch.stack(losses).mean()
-        self._waiting.append((step, loss, self.lr, self._grad_norm))
-        self._batch_losses = []
+        norms = list(self._grad_norms.values())
+        norm = None if not norms else norms[0]
+        if len(norms) > 1:
+            norm = torch.stack([one.to(norms[0].device) for one in norms]).norm()
+        self._waiting.append((step, loss, self.lr, norm))
+        self._batch_losses, self._grad_norms = [], {}
 
     def send(self) -> None:
         """Start one transfer of the gathered steps."""

@@ -53,6 +53,7 @@ class ModelFacts:
         looks_pretrained: Whether the weights were loaded from a pretrained model, as far as that shows.
         has_complex: Whether a complex parameter is trained.
         has_sparse: Whether a parameter has sparse gradients.
+        is_manual: Whether the module steps its optimizers itself.
         own: The optimizers that the module came with; None where there is none that works.
         groups: What the parameter groups depend on; None where it is not known.
 
@@ -73,6 +74,7 @@ class ModelFacts:
     looks_pretrained: bool = False
     has_complex: bool = False
     has_sparse: bool = False
+    is_manual: bool = False
     own: OwnFacts | None = None
     groups: GroupFacts | None = None
 

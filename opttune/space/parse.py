@@ -23,6 +23,10 @@ _SECTIONS = (
     "description", "optimizer", "optimizers", LR_FACTOR, "schedule", "schedules", "groups", *_TRAINING
 )  # fmt: skip
 _FACTOR = OptionInfo(LR_FACTOR, 1.0, low=0, excluded="low")
+_WITHOUT_OWN = (
+    "Beside others own keeps its schedule by itself; leave it out here.",
+    "Write `schedules:`, a list with one for each optimizer, and own beside own alone.",
+)
 _GROUPS = {option.name: option for option in GROUP_OPTIONS}
 _RULES = {option.name: option for option in RULE_OPTIONS}
 _FOLDERS = (Path(__file__).parents[1] / "search_spaces", Path(__file__).parents[2] / "search_spaces")
@@ -178,10 +182,11 @@ class _Parser:
                     )
                 pairs = zip(owners, names if len(names) > 1 else names * len(owners), strict=True)
                 if any(name == OWN != owner for owner, name in pairs):
+                    at = "schedules" if len(names) > 1 else "schedule"
                     self.fail(
-                        ("schedule",),
-                        f"schedule own is that of the module's own optimizer, got optimizer {optimizer.name}. Beside "
-                        "others own keeps its schedule by itself; leave it out here.",
+                        (at,),
+                        f"schedule own is that of the module's own optimizer, got optimizer {optimizer.name}. "
+                        + _WITHOUT_OWN[len(owners) > 1],
                     )
 
     def refuse_misplaced(self, data: object) -> None:

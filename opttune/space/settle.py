@@ -14,6 +14,8 @@ from opttune.space.own import fit_own, with_own_values
 from opttune.space.parse import load_space
 
 _CLIP = "gradient_clip_norm"
+_MANUAL = {_CLIP: Fixed(None), "accumulate_grad_batches": Fixed(1)}
+"""What a module does itself under manual optimization."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,10 @@ def _suited(settled: SettledSpace, facts: ModelFacts) -> SettledSpace:
     if facts.has_sparse and any(name == _CLIP for name, _ in training):
         training = tuple((name, Fixed(None) if name == _CLIP else field) for name, field in training)
         notes += ("Gradients are not clipped: some are sparse.",)
+    given = [name for name, field in training if name in _MANUAL and field != _MANUAL[name]]
+    if facts.is_manual and given:
+        training = tuple((name, field) for name, field in training if name not in given)
+        notes += (f"Left out, as the module's training_step sees to it itself: {', '.join(given)}.",)
     return SettledSpace(replace(space, optimizers=suitable, training=training), (*settled.notes, *notes))
 
 

@@ -10,7 +10,9 @@ from opttune.build.module_facts import attention_heads, attention_width, read_fa
 from opttune.build.optimizer import build_optimizer
 from opttune.recipe import Part, Recipe
 from opttune.space.auto import ModelFacts
+from tests.support import models as m
 from tests.support.optimizer_tasks import TASKS
+from tests.support.several_optimizers import Gan
 
 
 class Attention(nn.Module):
@@ -121,7 +123,7 @@ def test_frozen_weights_and_lora_show() -> None:
 def test_what_will_be_thawed_counts_as_trained() -> None:
     net = nn.Sequential(nn.Embedding(9, 8, sparse=True), nn.Linear(8, 8), nn.Linear(8, 2))
     net[:2].requires_grad_(False)
-    facts = read_facts(net, {id(parameter) for parameter in net.parameters()})
+    facts = read_facts(net, thawed={id(parameter) for parameter in net.parameters()})
 
     assert (facts.trainable_share, facts.has_hidden_matrices, facts.has_sparse) == (1.0, True, True)
     assert (read_facts(net).has_hidden_matrices, read_facts(net).has_sparse) == (False, False)
@@ -152,3 +154,8 @@ def test_what_came_from_pretrained_names_its_origin() -> None:
     assert not facts_of(layer).looks_pretrained
     layer.config._name_or_path = "bert-base-uncased"
     assert facts_of(layer).looks_pretrained
+
+
+def test_manual_optimization_is_seen() -> None:
+    assert (read_facts(m.Net()).is_manual, read_facts(nn.Linear(2, 2)).is_manual) == (False, False)
+    assert read_facts(Gan()).is_manual

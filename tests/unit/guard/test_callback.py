@@ -10,6 +10,7 @@ from opttune import Guard, GuardCallback
 from opttune.errors import InputError
 from opttune.outcome import StopReason
 from tests.support import models as m
+from tests.support import several_optimizers as so
 from tests.support.fits import STOPPED, guarded_fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:opttune notes that the loss jumped:UserWarning")
@@ -346,3 +347,74 @@ def test_the_rate_at_which_it_died_is_part_of_the_decision():
     with pytest.warns(UserWarning, match="opttune stopped"):
         callback, *_ = guarded_fit(m.NanAtStep7())
     assert callback.decision.lr == pytest.approx(1e-4)
+
+
+def manual_fit(model, callback=None, steps=60):
+    pl.seed_everything(0, verbose=False)
+    callback = callback or GuardCallback()
+    trainer = pl.Trainer(
+        accelerator="cpu", max_steps=steps, callbacks=[callback], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(model, *so.loaders())
+    return callback, trainer
+
+
+@pytest.mark.parametrize("model", so.MANUAL[:1] + so.MANUAL[2:])
+def test_a_healthy_training_under_manual_optimization_is_left_alone(model):
+    callback, trainer = manual_fit(model())
+    assert callback.decision is None
+    assert trainer.global_step >= 60
+
+
+class RisingGan(so.Gan):
+    """What it returns rises fourfold and stays there, as a generator's loss may."""
+
+    def training_step(self, batch, batch_idx):
+        super().training_step(batch, batch_idx)
+        return {"loss": torch.tensor(1.0 + min(3.0, 0.2 * self.global_step))}
+
+
+class RisingAlone(so.Accumulating):
+    def training_step(self, batch, batch_idx):
+        super().training_step(batch, batch_idx)
+        return torch.tensor(1.0 + min(3.0, 0.2 * self.global_step))
+
+
+@pytest.mark.parametrize("model", [RisingGan, RisingAlone])
+def test_a_loss_that_no_optimizer_need_lower_is_not_judged(model):
+    assert manual_fit(model())[0].decision is None
+
+
+class NanGan(so.Gan):
+    def training_step(self, batch, batch_idx):
+        super().training_step((batch[0] * (float("nan") if batch_idx == 3 else 1), batch[1]), batch_idx)
+
+
+class NanAlone(so.Accumulating):
+    def training_step(self, batch, batch_idx):
+        return super().training_step((batch[0] * (float("nan") if batch_idx >= 3 else 1), batch[1]), batch_idx)
+
+
+@pytest.mark.parametrize("model", [NanGan, NanAlone])
+@pytest.mark.filterwarnings(STOPPED)
+def test_what_is_not_finite_ends_a_training_under_manual_optimization(model):
+    callback, trainer = manual_fit(model())
+    assert callback.decision.reason is StopReason.NON_FINITE
+    assert trainer.global_step < 12
+
+
+class BlownUp(so.Accumulating):
+    """One optimizer, at a rate that sends it off after it has begun to fall."""
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == 12:
+            self.optimizers().param_groups[0]["lr"] = 100.0
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.filterwarnings(STOPPED)
+def test_one_optimizer_that_blows_up_under_manual_optimization_is_stopped():
+    callback, trainer = manual_fit(BlownUp(), steps=300)
+    assert callback.decision.reason.is_divergence
+    assert trainer.global_step < 60

@@ -136,3 +136,29 @@ def test_its_state_is_restored_in_another():
     assert other.progress() == alarms.progress()
     assert other.add(StepRecord(31, 9.0, 0.1, 1.0)) == ""
     assert other.sentences == ("the loss jumped to 9 at step 2, above 2 x the first, 2 (2 times)",)
+
+
+def test_a_loss_that_need_not_fall_is_no_blow_up_before_it_has():
+    # of two networks against each other: from 2 up to where it stays
+    rising = [2.0 + min(4.0, 0.1 * step) for step in range(100)]
+    assert run(RunHistory(Guard(stall=False), 400), rising).reason is StopReason.BLOW_UP
+    assert run(RunHistory(Guard(stall=False), 400, falls_first=True), rising) is None
+
+
+def test_a_loss_that_fell_and_rises_again_is_a_blow_up_under_manual_optimization_too():
+    losses = [2.0 - 0.05 * step for step in range(15)] + [4.0] * 60
+    decision = run(RunHistory(Guard(stall=False), 400, falls_first=True), losses)
+    assert decision.reason is StopReason.BLOW_UP
+
+
+@pytest.mark.parametrize("pause", [3, 8, 12, 16, 20, 30])
+def test_a_paused_history_still_knows_whether_the_loss_has_fallen(pause):
+    losses = [2.0 - 0.05 * step for step in range(15)] + [4.0] * 60
+    whole = run(RunHistory(Guard(stall=False), 400, falls_first=True), losses)
+    first = RunHistory(Guard(stall=False), 400, falls_first=True)
+    decision = run(first, losses[:pause])
+    if decision is None:
+        then = RunHistory(Guard(stall=False), 400, is_whole=False, falls_first=True)
+        then.resume_from(first.progress())
+        decision = run(then, losses[pause:], start=pause + 1)
+    assert decision == whole

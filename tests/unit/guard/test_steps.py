@@ -95,3 +95,14 @@ def test_the_graph_of_a_loss_is_not_kept():
     weight = torch.ones(1, requires_grad=True)
     gatherer = gather((weight * 2).sum())
     assert not any(loss.requires_grad for _, loss, _, _ in gatherer._waiting)
+
+
+def test_the_norm_of_a_step_of_several_optimizers_is_that_over_all():
+    gatherer = StepGatherer(with_grad_norm=True)
+    for optimizer in [optimizer_with(0.1, grads=(gradient,)) for gradient in (3.0, 4.0)]:
+        gatherer.before_step(optimizer)
+    gatherer.end_step(2)
+    # a batch in which none has stepped with a gradient has no norm
+    gatherer.end_step(3)
+    first, second = gatherer.read()
+    assert (first.grad_norm, second.grad_norm) == (5.0, None)

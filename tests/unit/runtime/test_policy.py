@@ -9,7 +9,7 @@ from opttune.algorithms.successive_halving import Promote, Start
 from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
-from opttune.runtime.policy import Action, SearchPolicy, Spent, Train
+from opttune.runtime.policy import Action, SearchPolicy, Spent, StartBaseline, Train, baseline_parameters
 from opttune.space.auto import ModelFacts
 from opttune.space.parse import load_space
 from opttune.study.config import SearchConfig
@@ -351,3 +351,121 @@ def test_the_baseline_is_trained_once_and_its_remaining_steps_are_promised() -> 
     assert policy.next_action([], [running], Spent(41)) is None
     assert policy.next_action([], [make_run(BASELINE, DONE)], Spent(TOTAL)) == Start()
     assert policy.next_action(THREE[:1], [make_run(BASELINE, DONE)], Spent(TOTAL + 1)) is None
+
+
+WITH_OWN = make_space(
+    "optimizer:\n  sgd: {lr: {low: 0.1, high: 1.0, source: test}}\n"
+    "  own: {lr_factor: {low: 0.1, high: 10, log: true, prior: 1.0, source: test}}\nschedule: {constant: {}}"
+)
+AS_IT_CAME = Recipe.as_it_came()
+
+
+def own_policy(**settings: Any) -> SearchPolicy:
+    return search_policy(OWN, **{"space": WITH_OWN, "budget": 8.0, **settings})
+
+
+MOVED = [replace(one, recipe=Recipe(Part("own", {"lr_factor": 2.0 + one.number}), Part("own"))) for one in THREE]
+
+
+def as_it_came(number: int, *values: float, ended: StopReason | None = None) -> TrialRecord:
+    return replace(trial(number, *values, ended=ended), recipe=AS_IT_CAME)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("optimizer: own", {}),
+        ("optimizer: {own: {lr_factor: {low: 0.1, high: 10, log: true, prior: 1.0}}}", {"own.lr_factor": 1.0}),
+        # nothing of it is the module as it came
+        ("optimizer: {own: {lr_factor: {low: 2.0, high: 10, log: true}}}", None),
+        ("optimizer: {own: {lr_factor: 2.0}}", None),
+        ("optimizer: own\nschedule: cosine", None),
+        ("optimizer: own\ngradient_clip_norm: 1.0", None),
+        ("optimizer: adamw", None),
+        ("optimizers: [own, own]", {}),
+        ("optimizers: [own, adamw]", None),
+        ("optimizer: {own: {}, adamw: {}}", {"optimizer": "own"}),
+        # beside others own keeps its schedule and the Trainer's settings
+        ("optimizer: {adamw: {}, own: {}}\nschedule: {cosine: {}, linear: {}}", {"optimizer": "own"}),
+        ("optimizer: {adamw: {}, own: {}}\ngradient_clip_norm: {choices: [1.0, null]}", {"optimizer": "own"}),
+    ],
+)
+def test_a_space_holds_the_module_as_it_came_or_not(text: str, expected: Any) -> None:
+    assert baseline_parameters(make_space(text)) == expected
+
+
+def test_the_module_as_it_came_is_a_trial_where_the_space_holds_it() -> None:
+    policy = own_policy()
+
+    assert policy.next_action(THREE[:1], [], Spent(2 * TOTAL - 1)) == Start()
+    assert policy.next_action(THREE[:1], [], Spent(2 * TOTAL)) == StartBaseline()
+    timed = own_policy(timeout_seconds=100.0)
+    assert timed.next_action(THREE[:1], [], Spent(0, seconds=24.0)) == Start()
+    assert timed.next_action(THREE[:1], [], Spent(0, seconds=25.0)) == StartBaseline()
+
+
+def test_it_is_begun_once_however_it_ended() -> None:
+    for own in (as_it_came(1, 9.0), as_it_came(1, ended=StopReason.NON_FINITE), as_it_came(1, ended=StopReason.FAILED)):
+        assert own_policy().next_action([THREE[0], own], [], Spent(3 * TOTAL)) != StartBaseline()
+
+
+def test_as_a_trial_it_is_trained_to_its_end_from_half_of_the_budget_on() -> None:
+    records = [*MOVED, as_it_came(3, 9.0)]
+    in_ranks = {"budget": 20.0, "halving": replace(PLAN.halving, line_search=False)}
+
+    # a trial of its rank waits
+    assert own_policy(**in_ranks).next_action(records, [], Spent(10 * TOTAL - 1)) == Start()
+    assert own_policy(**in_ranks).next_action(records, [], Spent(10 * TOTAL)) == Promote(3)
+    timed = own_policy(**in_ranks, timeout_seconds=100.0)
+    assert timed.next_action(records, [], Spent(0, seconds=49.0)) == Start()
+    assert timed.next_action(records, [], Spent(0, seconds=50.0)) == Promote(3)
+    # and a good one goes up as any other
+    assert own_policy().next_action([*THREE, as_it_came(3, 0.5)], [], Spent(3 * TOTAL)) == Promote(3)
+
+
+def test_the_rest_of_its_training_is_held_in_reserve_to_the_last() -> None:
+    paused = as_it_came(3, 9.0)
+    left = TOTAL - RUNGS[0]
+
+    # what is left pays for the baseline alone
+    assert own_policy().next_action([*THREE, paused], [], Spent(8 * TOTAL - left)) == Promote(3)
+    assert own_policy().next_action([*THREE, paused], [], Spent(8 * TOTAL - left + 1)) is None
+    assert own_policy(budget=1.9).next_action([], [], Spent(0)) == StartBaseline()
+    assert own_policy(budget=0.9).next_action([], [], Spent(0)) is None
+
+
+def test_it_is_not_given_up_as_other_trials_are() -> None:
+    records = [*THREE, *(finished(number, 1.0, 0.5, 0.1 * number) for number in range(4, 9))]
+    records.insert(3, as_it_came(3, 9.0))
+    outranked = [replace(one, recipe=None) if one.number == 3 else one for one in records]
+
+    assert 3 not in own_policy().to_discard(records)
+    assert own_policy(with_baseline=False).to_discard(records) == own_policy().to_discard(outranked)
+
+
+def test_the_limit_of_trials_does_not_count_it() -> None:
+    limited = own_policy(most_trials=3)
+    records = [*THREE[:2], as_it_came(2, 3.0, 2.5, 2.0, ended=StopReason.COMPLETED)]
+
+    assert limited.next_action(records, [], Spent(3 * TOTAL)) == Start()
+    assert limited.next_action([*records, finished(3, 2.0, 1.5, 1.2)], [], Spent(4 * TOTAL)) is None
+    # not even a limit that is reached keeps it from being trained
+    assert limited.next_action(THREE, [], Spent(3 * TOTAL)) == StartBaseline()
+    assert own_policy(most_trials=3, with_baseline=False).next_action(records, [], Spent(3 * TOTAL)) is None
+
+
+def test_without_a_baseline_the_recipe_is_a_trial_as_any_other() -> None:
+    policy = own_policy(with_baseline=False, budget=20.0, halving=replace(PLAN.halving, line_search=False))
+    records = [*MOVED, as_it_came(3, 9.0)]
+
+    assert policy.next_action(THREE[:1], [], Spent(5 * TOTAL)) == Start()
+    assert policy.next_action(records, [], Spent(10 * TOTAL)) == Start()
+    assert policy.next_action([], [], Spent(0)) == Start()
+
+
+def test_an_interrupted_one_goes_on() -> None:
+    interrupted = replace(make_trial(3), recipe=AS_IT_CAME)
+
+    assert own_policy().next_action([*THREE, interrupted], [], Spent(4 * TOTAL)) == Start()
+    # for the last of the budget, too
+    assert own_policy().next_action([*THREE, interrupted], [], Spent(7 * TOTAL)) == Start()

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -228,3 +229,17 @@ def test_whole_numbers_stay_whole() -> None:
 
     assert found == [4, 4]
     assert all(isinstance(value, int) for value in found)
+
+
+def test_a_module_that_steps_its_optimizers_itself_clips_and_accumulates_itself() -> None:
+    manual = replace(FACTS, is_manual=True)
+    mine = make_space(TINY + "gradient_clip_norm: {choices: [1.0, null], source: test}\naccumulate_grad_batches: 2")
+    settled = settle(mine, "", trainer={}, facts=manual, total_steps=300, budget=20)
+
+    assert settled.space.training == ()
+    assert settled.notes == (
+        "Left out, as the module's training_step sees to it itself: gradient_clip_norm, accumulate_grad_batches.",
+    )
+    assert settle(mine, "", trainer={}, facts=FACTS, total_steps=300, budget=20).space == mine
+    assert "gradient_clip_norm" in varying(settled_as("wide", 30).space)
+    assert "gradient_clip_norm" not in varying(settled_as("wide", 30, facts=manual).space)

@@ -1,0 +1,156 @@
+"""Modules with several optimizers, under manual optimization or with an optimizer of their own, at every door."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import optuna
+import pytest
+import pytorch_lightning
+import torch
+
+import opttune
+from opttune import Recipe
+from opttune.storages.open_storage import quiet_optuna
+from tests.support import pauses
+from tests.support import several_optimizers as so
+from tests.support.searches import run_search
+from tests.support.several_optimizers import EVERY, data_of, optimizers_of, steps_of
+
+UNMOVED = {"optimizer": "own"}
+MOVED = {"optimizer": {"name": "own", "lr_factor": 0.5}}
+OWN_ON_A_CURVE = {
+    "optimizer": {"name": "own", "lr_factor": 0.5},
+    "schedule": {"name": "linear", "warmup_fraction": 0.2},
+}
+REPLACED = {"optimizer": {"name": "adamw", "lr": 0.003}, "schedule": {"name": "cosine", "warmup_fraction": 0.1}}
+ONE_REPLACED = {
+    "optimizers": [{"name": "own", "lr_factor": 2.0}, {"name": "nadamw", "lr": 0.003}],
+    "schedules": ["own", {"name": "cosine", "warmup_fraction": 0.1}],
+}
+KINDS = {
+    "unmoved": UNMOVED, "moved": MOVED, "own_on_a_curve": OWN_ON_A_CURVE, "replaced": REPLACED,
+    "one_replaced": ONE_REPLACED,
+}  # fmt: skip
+SEED = 3
+
+each_module = pytest.mark.parametrize("model", EVERY, ids=lambda model: model.__name__)
+each_recipe = pytest.mark.parametrize("kind", KINDS)
+
+
+def recipe_of(kind: str, model: type) -> Recipe:
+    if kind == "one_replaced" and optimizers_of(model) == 1:
+        pytest.skip("it has one optimizer")
+    return Recipe.from_dict(KINDS[kind])
+
+
+def fit(model: type, *callbacks: Any, **settings: Any) -> Any:
+    """Train as a user does."""
+    namespace = pytorch_lightning if model is so.OtherGan else pl
+    namespace.seed_everything(SEED, workers=True, verbose=False)
+    made, data = model(), data_of(model)
+    trainer = namespace.Trainer(
+        accelerator="cpu", max_steps=steps_of(model), callbacks=list(callbacks), logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        **settings,
+    )  # fmt: skip
+    trainer.fit(made, *(data() if data else ()))
+    return trainer
+
+
+def weights(trainer: Any) -> dict[str, torch.Tensor]:
+    return dict(trainer.lightning_module.state_dict())
+
+
+def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+@each_recipe
+@each_module
+def test_a_training_paused_at_two_rungs_ends_bit_for_bit_like_the_uninterrupted_one_and_that_of_a_recipe_file(
+    tmp_path: Path, model: type, kind: str
+) -> None:
+    steps = steps_of(model)
+    how = {
+        "recipe": recipe_of(kind, model), "model": model, "data": data_of(model),
+        "trainer": {"accelerator": "cpu", "max_steps": steps},
+    }  # fmt: skip
+    # a replay buffer is sampled as an epoch begins, and is another one later in it
+    rungs = [8, 16] if model is so.Dqn else [steps // 6, steps // 2]
+    whole, paused = pauses.both(tmp_path, rungs, **how)
+
+    assert [str(outcome.reason) for outcome in paused.outcomes] == ["paused", "paused", "completed"]
+    assert whole.end.message == ""
+    assert whole.end.steps >= steps
+    pauses.assert_equal(whole, paused)
+
+    file = opttune.RecipeCallback(how["recipe"])
+    trainer = fit(model, file)
+    assert trainer.callback_metrics["val_loss"].item() == whole.end.value
+    assert_same_weights(weights(trainer), whole.saved["state_dict"])
+
+
+@each_module
+def test_own_with_nothing_moved_is_plain_lightning(tmp_path: Path, model: type) -> None:
+    plain, kept = fit(model), fit(model, opttune.RecipeCallback(UNMOVED))
+    assert_same_weights(weights(plain), weights(kept))
+    assert plain.global_step == kept.global_step
+    for one, other in zip(plain.optimizers, kept.optimizers, strict=True):
+        pauses.assert_same(one.state_dict(), other.state_dict(), type(one).__name__)
+
+
+@each_module
+def test_no_recipe_at_all_is_the_same_training_as_a_trial_of_own(tmp_path: Path, model: type) -> None:
+    story = pauses.train(
+        tmp_path / "end.ckpt", model=model, data=data_of(model), recipe=None,
+        trainer={"accelerator": "cpu", "max_steps": steps_of(model)},
+    )  # fmt: skip
+    assert_same_weights(story.saved["state_dict"], weights(fit(model)))
+
+
+@pytest.mark.slow
+@each_module
+def test_a_search_ends_no_worse_than_the_module_as_it_came_and_its_recipe_gives_its_value(
+    tmp_path: Path, model: type
+) -> None:
+    result = run_search(
+        tmp_path, model, data=data_of(model), space="auto", max_steps=steps_of(model), budget=4, seed=SEED,
+        trainer={"accelerator": "cpu"},
+    )  # fmt: skip
+    ended = result.trials[result.trials.state == "complete"]
+    plain = fit(model)
+    as_it_came = fit(model, opttune.RecipeCallback(UNMOVED)).callback_metrics["val_loss"].item()
+
+    assert result.baseline_value == as_it_came
+    assert result.best_value <= result.baseline_value
+    assert set(result.trials.state) <= {"complete", "pruned"}, result.trials
+    # the baseline is one of the trials
+    assert len(ended) >= 2
+    assert_same_weights(weights(plain), weights(fit(model, opttune.RecipeCallback(UNMOVED))))
+    again = fit(model, opttune.RecipeCallback(tmp_path / "out" / "best_recipe.yaml"))
+    assert again.callback_metrics["val_loss"].item() == result.best_value
+
+
+@each_module
+def test_a_users_own_study_trains_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: type) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = []
+
+    def objective(trial: optuna.Trial) -> float:
+        callback = opttune.TrialCallback(trial, space="auto", tracking=False)
+        kept.append((callback, fit(model, callback)))
+        return callback.result()
+
+    with quiet_optuna():
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+        study.optimize(objective, n_trials=3)
+    assert [trial.state.name in ("COMPLETE", "PRUNED") for trial in study.trials] == [True] * 3
+    done = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    assert done
+    for trial in done:
+        again = fit(model, opttune.RecipeCallback(kept[trial.number][0].recipe))
+        assert again.callback_metrics["val_loss"].item() == trial.value
+        assert_same_weights(weights(again), weights(kept[trial.number][1]))
