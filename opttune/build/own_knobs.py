@@ -65,7 +65,7 @@ class OwnKnobs:
         if self._factors:
             setattr(optimizer, _ATTRIBUTE, self)
             self._handles = [
-                optimizer.register_step_pre_hook(lambda *_: self._move()),
+                optimizer.register_step_pre_hook(lambda _, args, kwargs: self._begin_step(args, kwargs)),
                 optimizer.register_step_post_hook(lambda *_: self._put_back()),
             ]
 
@@ -81,9 +81,27 @@ class OwnKnobs:
         if getattr(self._optimizer, _ATTRIBUTE, None) is self:
             delattr(self._optimizer, _ATTRIBUTE)
 
-    def _move(self) -> None:
+    def _begin_step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Move the options for a step, but not for the closure that computes its loss, which is the module's code."""
         # a step that failed has left them moved
         self._put_back(was_made=False)
+        # torch passes the optimizer as the first argument
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            self._move()
+            return args, kwargs
+
+        def with_own_options() -> Any:
+            self._put_back(was_made=False)
+            loss = closure()
+            self._move()
+            return loss
+
+        if len(args) > 1:
+            return (args[0], with_own_options, *args[2:]), kwargs
+        return args, {**kwargs, "closure": with_own_options}
+
+    def _move(self) -> None:
         self._own = [dict(group) for group in self._optimizer.param_groups]
         for group in self._optimizer.param_groups:
             for name, factor in self._factors.items():
@@ -94,12 +112,11 @@ class OwnKnobs:
     def _put_back(self, was_made: bool = True) -> None:
         """Make the options the module's own again; one that the step itself has changed keeps that change."""
         for group, own, moved in zip(self._optimizer.param_groups, self._own, self._moved, strict=False):
-            for option in {_option_of(name) for name in self._factors} & own.keys():
-                if group.get(option) is moved[option]:
-                    group[option] = own[option]
-            for name, factor in self._factors.items() if was_made else ():
+            for name, factor in self._factors.items():
                 option = _option_of(name)
-                if name not in _MEMORY and factor and _has(group, name) and group[option] is not own.get(option):
+                if option in own and group.get(option) is moved[option]:
+                    group[option] = own[option]
+                elif was_made and name not in _MEMORY and factor and option in own:
                     group[option] /= factor
         self._own, self._moved = [], []
 

@@ -113,18 +113,16 @@ def test_no_recipe_at_all_is_the_same_training_as_a_trial_of_own(tmp_path: Path,
 
 @pytest.mark.slow
 @each_module
-def test_a_search_ends_no_worse_than_the_module_as_it_came_and_its_recipe_gives_its_value(
-    tmp_path: Path, model: type
-) -> None:
+def test_a_search_ends_no_worse_than_the_baseline_and_its_recipe_gives_its_value(tmp_path: Path, model: type) -> None:
     result = run_search(
         tmp_path, model, data=data_of(model), space="auto", max_steps=steps_of(model), budget=4, seed=SEED,
         trainer={"accelerator": "cpu"},
     )  # fmt: skip
     ended = result.trials[result.trials.state == "complete"]
     plain = fit(model)
-    as_it_came = fit(model, opttune.RecipeCallback(UNMOVED)).callback_metrics["val_loss"].item()
+    baseline_trial = fit(model, opttune.RecipeCallback(UNMOVED)).callback_metrics["val_loss"].item()
 
-    assert result.baseline_value == as_it_came
+    assert result.baseline_value == baseline_trial
     assert result.best_value <= result.baseline_value
     assert set(result.trials.state) <= {"complete", "pruned"}, result.trials
     # the baseline is one of the trials

@@ -264,3 +264,26 @@ def test_what_a_step_itself_changes_stays_changed() -> None:
         seen.append((group["lr"], round(largest_rate(optimizer), 6)))
     assert seen == [(0.0625, 0.125), (0.03125, 0.0625), (0.015625, 0.03125)]
     assert group["momentum"] == 0.75
+
+
+def test_code_that_runs_within_a_step_sees_the_modules_own_rate() -> None:
+    # Lightning runs training_step in the closure of a step
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    OwnKnobs(optimizer, Part("own", {"lr_factor": 2.0}))
+    seen: list[tuple[float, float]] = []
+    before = model.weight.detach().clone()
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        optimizer.param_groups[0]["lr"] = 0.3
+        seen.append((optimizer.param_groups[0]["lr"], largest_rate(optimizer)))
+        loss = model.weight.sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+
+    assert seen == [(0.3, 0.6)]
+    assert optimizer.param_groups[0]["lr"] == 0.3
+    assert torch.allclose(before - model.weight, torch.full_like(before, 0.6))

@@ -357,7 +357,7 @@ WITH_OWN = make_space(
     "optimizer:\n  sgd: {lr: {low: 0.1, high: 1.0, source: test}}\n"
     "  own: {lr_factor: {low: 0.1, high: 10, log: true, prior: 1.0, source: test}}\nschedule: {constant: {}}"
 )
-AS_IT_CAME = Recipe.as_it_came()
+BASELINE_RECIPE = Recipe.of_baseline()
 
 
 def own_policy(**settings: Any) -> SearchPolicy:
@@ -367,8 +367,8 @@ def own_policy(**settings: Any) -> SearchPolicy:
 MOVED = [replace(one, recipe=Recipe(Part("own", {"lr_factor": 2.0 + one.number}), Part("own"))) for one in THREE]
 
 
-def as_it_came(number: int, *values: float, ended: StopReason | None = None) -> TrialRecord:
-    return replace(trial(number, *values, ended=ended), recipe=AS_IT_CAME)
+def baseline_trial(number: int, *values: float, ended: StopReason | None = None) -> TrialRecord:
+    return replace(trial(number, *values, ended=ended), recipe=BASELINE_RECIPE)
 
 
 @pytest.mark.parametrize(
@@ -390,11 +390,11 @@ def as_it_came(number: int, *values: float, ended: StopReason | None = None) -> 
         ("optimizer: {adamw: {}, own: {}}\ngradient_clip_norm: {choices: [1.0, null]}", {"optimizer": "own"}),
     ],
 )
-def test_a_space_holds_the_module_as_it_came_or_not(text: str, expected: Any) -> None:
+def test_a_space_holds_the_baseline_or_not(text: str, expected: Any) -> None:
     assert baseline_parameters(make_space(text)) == expected
 
 
-def test_the_module_as_it_came_is_a_trial_where_the_space_holds_it() -> None:
+def test_the_baseline_is_a_trial_where_the_space_holds_it() -> None:
     policy = own_policy()
 
     assert policy.next_action(THREE[:1], [], Spent(2 * TOTAL - 1)) == Start()
@@ -405,12 +405,16 @@ def test_the_module_as_it_came_is_a_trial_where_the_space_holds_it() -> None:
 
 
 def test_it_is_begun_once_however_it_ended() -> None:
-    for own in (as_it_came(1, 9.0), as_it_came(1, ended=StopReason.NON_FINITE), as_it_came(1, ended=StopReason.FAILED)):
+    for own in (
+        baseline_trial(1, 9.0),
+        baseline_trial(1, ended=StopReason.NON_FINITE),
+        baseline_trial(1, ended=StopReason.FAILED),
+    ):
         assert own_policy().next_action([THREE[0], own], [], Spent(3 * TOTAL)) != StartBaseline()
 
 
 def test_as_a_trial_it_is_trained_to_its_end_from_half_of_the_budget_on() -> None:
-    records = [*MOVED, as_it_came(3, 9.0)]
+    records = [*MOVED, baseline_trial(3, 9.0)]
     in_ranks = {"budget": 20.0, "halving": replace(PLAN.halving, line_search=False)}
 
     # a trial of its rank waits
@@ -420,11 +424,11 @@ def test_as_a_trial_it_is_trained_to_its_end_from_half_of_the_budget_on() -> Non
     assert timed.next_action(records, [], Spent(0, seconds=49.0)) == Start()
     assert timed.next_action(records, [], Spent(0, seconds=50.0)) == Promote(3)
     # and a good one goes up as any other
-    assert own_policy().next_action([*THREE, as_it_came(3, 0.5)], [], Spent(3 * TOTAL)) == Promote(3)
+    assert own_policy().next_action([*THREE, baseline_trial(3, 0.5)], [], Spent(3 * TOTAL)) == Promote(3)
 
 
 def test_the_rest_of_its_training_is_held_in_reserve_to_the_last() -> None:
-    paused = as_it_came(3, 9.0)
+    paused = baseline_trial(3, 9.0)
     left = TOTAL - RUNGS[0]
 
     # what is left pays for the baseline alone
@@ -436,7 +440,7 @@ def test_the_rest_of_its_training_is_held_in_reserve_to_the_last() -> None:
 
 def test_it_is_not_given_up_as_other_trials_are() -> None:
     records = [*THREE, *(finished(number, 1.0, 0.5, 0.1 * number) for number in range(4, 9))]
-    records.insert(3, as_it_came(3, 9.0))
+    records.insert(3, baseline_trial(3, 9.0))
     outranked = [replace(one, recipe=None) if one.number == 3 else one for one in records]
 
     assert 3 not in own_policy().to_discard(records)
@@ -445,7 +449,7 @@ def test_it_is_not_given_up_as_other_trials_are() -> None:
 
 def test_the_limit_of_trials_does_not_count_it() -> None:
     limited = own_policy(most_trials=3)
-    records = [*THREE[:2], as_it_came(2, 3.0, 2.5, 2.0, ended=StopReason.COMPLETED)]
+    records = [*THREE[:2], baseline_trial(2, 3.0, 2.5, 2.0, ended=StopReason.COMPLETED)]
 
     assert limited.next_action(records, [], Spent(3 * TOTAL)) == Start()
     assert limited.next_action([*records, finished(3, 2.0, 1.5, 1.2)], [], Spent(4 * TOTAL)) is None
@@ -456,7 +460,7 @@ def test_the_limit_of_trials_does_not_count_it() -> None:
 
 def test_without_a_baseline_the_recipe_is_a_trial_as_any_other() -> None:
     policy = own_policy(with_baseline=False, budget=20.0, halving=replace(PLAN.halving, line_search=False))
-    records = [*MOVED, as_it_came(3, 9.0)]
+    records = [*MOVED, baseline_trial(3, 9.0)]
 
     assert policy.next_action(THREE[:1], [], Spent(5 * TOTAL)) == Start()
     assert policy.next_action(records, [], Spent(10 * TOTAL)) == Start()
@@ -464,7 +468,7 @@ def test_without_a_baseline_the_recipe_is_a_trial_as_any_other() -> None:
 
 
 def test_an_interrupted_one_goes_on() -> None:
-    interrupted = replace(make_trial(3), recipe=AS_IT_CAME)
+    interrupted = replace(make_trial(3), recipe=BASELINE_RECIPE)
 
     assert own_policy().next_action([*THREE, interrupted], [], Spent(4 * TOTAL)) == Start()
     # for the last of the budget, too

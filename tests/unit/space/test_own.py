@@ -47,7 +47,7 @@ def test_it_starts_from_the_module_as_it_came(facts: OwnFacts, budget: float) ->
     branch = own_branch(facts, budget)
     assert branch.is_own
     space = parse_space("optimizer: own", "s").map_optimizers(lambda _: branch)
-    assert default_recipe(space).is_as_it_came
+    assert default_recipe(space).is_baseline
     default_recipe(space).for_each(facts.count)
 
 

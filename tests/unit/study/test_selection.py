@@ -103,7 +103,7 @@ def test_where_every_candidate_diverges_again_the_best_is_one_that_was_not_tried
     assert best_record(records, "min") == records[2]
 
 
-OWN = Recipe.as_it_came()
+OWN = Recipe.of_baseline()
 
 
 def as_it_came(number: int, value: float | None, *again: float | None) -> TrialRecord:
