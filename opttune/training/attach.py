@@ -68,7 +68,8 @@ class RecipeAttacher(AnyCallback):
         self._loaded: dict[str, Any] | None = None
         self._first_step = 0
         self._metric_before: Any = None
-        self._follows_validations = self._has_stepped = False
+        self._follows_validations = False
+        self._have_stepped: set[int] = set()
 
     @property
     def replaced(self) -> str:
@@ -129,7 +130,8 @@ class RecipeAttacher(AnyCallback):
         if stage != "fit":
             return
         refuse_untunable(trainer, pl_module)
-        self._loaded, self._follows_validations, self._has_stepped = None, False, False
+        self._loaded, self._follows_validations = None, False
+        self._have_stepped.clear()
         self.own, self._attached = None, ()
         self._configure_trainer(trainer, pl_module)
         is_own = is_overridden(type(pl_module), "lr_scheduler_step") and pl_module.automatic_optimization
@@ -176,13 +178,13 @@ class RecipeAttacher(AnyCallback):
         self._loaded = None
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        """Put groups that were added on the recipe's curve, and look for sparse gradients at the first step.
+        """Put groups that were added on the recipe's curve, and look for sparse gradients in the first steps.
 
         Raises:
             UnsuitableOptimizerError: The optimizer does not take them.
         """
-        if not self._has_stepped:
-            self._has_stepped = True
+        if id(optimizer) not in self._have_stepped:
+            self._have_stepped.add(id(optimizer))
             self._look_for_sparse_gradients(trainer, optimizer)
         for attached in self._attached:
             if attached.optimizer is optimizer and self._is_in_charge(trainer, attached):

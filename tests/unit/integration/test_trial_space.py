@@ -1,6 +1,7 @@
 """The space of a user's own study: settled when the first fit begins, as a search settles its own."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -20,6 +21,7 @@ from opttune.space.sample import default_recipe, sample_recipe
 from opttune.space.settle import settle
 from opttune.storages.open_storage import quiet_optuna
 from opttune.storages.records import RECIPE
+from opttune.training.own_optimizer import ask_own_optimizers, own_facts
 from tests.support import models as m
 from tests.support.searches import make_space
 
@@ -52,7 +54,9 @@ def make_study(space: Any = "auto", **how: Any) -> optuna.Study:
 
 def searched(space: str, steps: int = STEPS, model: Any = None, budget: float = 20.0) -> Any:
     """The space that `opttune.search` settles."""
-    facts = read_facts(model or m.Net())
+    model = model or m.Net()
+    own = ask_own_optimizers(model, model.configure_optimizers)
+    facts = replace(read_facts(model, own.groups), own=own_facts(own))
     requested = load_space(space)
     return settle(requested, space, trainer={}, facts=facts, total_steps=steps, budget=budget).space
 
