@@ -125,7 +125,10 @@ def test_a_lightning_cli_trains_the_same_to_the_last_digit(
     "recipe",
     [
         {"optimizer": {"name": "own", "lr_factor": 0.5}},
-        {"optimizers": [{"name": "own", "lr_factor": 2.0}, {"name": "adamw", "lr": 0.01}], "schedules": ["own", "cosine"]},
+        {
+            "optimizers": [{"name": "own", "lr_factor": 2.0}, {"name": "adamw", "lr": 0.01}],
+            "schedules": ["own", "cosine"],
+        },
     ],
 )
 def test_a_recipe_of_own_is_in_the_config_as_in_its_file_and_the_trainers_settings_stay(recipe: dict[str, Any]) -> None:

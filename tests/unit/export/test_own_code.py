@@ -91,7 +91,7 @@ def test_a_recipe_that_replaces_one_of_several_needs_opttune() -> None:
     for recipe in ({"optimizers": ["own", "adamw"]}, {"optimizer": "own", "schedule": "cosine"}):
         made = Recipe.from_dict(recipe)
         assert is_own(made)
-        with pytest.raises(InputError, match="needs opttune. Use --format recipe or lightning-cli"):
+        with pytest.raises(InputError, match=r"needs opttune\. Use --format recipe or lightning-cli"):
             own_text(made, USE)
         with pytest.raises(InputError, match="needs opttune"):
             python_text(made, USE)
