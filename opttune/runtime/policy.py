@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, repeat
 from math import isinf
@@ -12,7 +12,7 @@ from opttune.algorithms.line_search import is_being_searched
 from opttune.algorithms.successive_halving import Promote, Start, TrialProgress, next_action, to_discard
 from opttune.job import Role, TrainingJob
 from opttune.outcome import StopReason
-from opttune.space.model import Scalar, Space
+from opttune.space.model import Choice, Field, Range, Scalar, Space
 from opttune.space.sample import default_parameters, default_recipe
 from opttune.study.config import SearchConfig
 from opttune.study.guard_rules import repeats, silenced, to_repeat, was_ended
@@ -31,6 +31,10 @@ _BASELINE_SHARE = 0.25
 
 _BASELINE_END_SHARE = 0.5
 """As a trial it is trained to its end from here on, whatever its rank: it is what a user compares with."""
+
+
+_UNTOUCHED: dict[str, Scalar] = {"accumulate_grad_batches": 1}
+"""What a field outside of optimizer and schedule is where it changes nothing, if it is not None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,10 +329,30 @@ def baseline_parameters(space: Space) -> dict[str, Scalar] | None:
         >>> baseline_parameters(parse_space("optimizer: {own: {lr_factor: {low: 0.1, high: 10, log: true}}}", "mine"))
         {'own.lr_factor': 1.0}
     """
-    for index, branch in enumerate(space.optimizers):
-        if branch.is_own and default_recipe(space, index).is_baseline:
-            return default_parameters(space, index)
+    # a space that an earlier study taught begins elsewhere, and may still hold it
+    unmoved = _begun_unmoved(space)
+    for index, branch in enumerate(unmoved.optimizers):
+        if branch.is_own and default_recipe(unmoved, index).is_baseline:
+            return default_parameters(unmoved, index)
     return None
+
+
+def _begun_unmoved(space: Space) -> Space:
+    """Return a space whose own optimizers begin where the module has them, as far as it holds that."""
+    training = tuple((name, _begun_at(field, _UNTOUCHED.get(name))) for name, field in space.training)
+    schedules = tuple(sorted(space.schedules, key=lambda branch: not branch.is_own))
+    begun = replace(space, schedules=schedules, training=training if space.is_own else space.training)
+    return begun.map_optimizers(
+        lambda branch: branch.map_fields(lambda _, field: _begun_at(field, 1)) if branch.is_own else branch
+    )
+
+
+def _begun_at(field: Field, value: Scalar) -> Field:
+    if isinstance(field, Choice) and value in field.choices:
+        return replace(field, start=field.choices.index(value))
+    if isinstance(field, Range) and value is not None and field.low <= float(value) <= field.high:
+        return replace(field, prior=float(value))
+    return field
 
 
 def _at_once(records: Sequence[TrialRecord]) -> int:

@@ -63,12 +63,34 @@ def _key_at_fault(data: object, problem: str) -> tuple[str, ...]:
 def _one_key_each(data: object) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     if not isinstance(data, Mapping):
         return
-    optimizer = data.get("optimizer")
-    needed = {"optimizer": optimizer.get("name") if isinstance(optimizer, Mapping) else optimizer}
-    yield ("optimizer", "name"), needed
+    optimizer, several = data.get("optimizer"), data.get("optimizers")
+    needed: dict[str, Any] = {"optimizer": _name_of(optimizer)}
+    if isinstance(several, list):
+        names = [_name_of(entry) for entry in several]
+        yield from _one_of_several("optimizers", several, [{} for _ in names])
+        if isinstance(schedules := data.get("schedules"), list):
+            yield from _one_of_several("schedules", schedules, [{"optimizer": name} for name in names])
+        needed = {"optimizers": names}
+    else:
+        yield ("optimizer", "name"), needed
     for section, settings in data.items():
         if isinstance(settings, Mapping):
             name = {"name": settings["name"]} if "name" in settings else {}
             yield (section, "name"), {**needed, section: name}
             yield from (((section, key), {**needed, section: {**name, key: settings[key]}}) for key in settings)
         yield (section,), {**needed, section: settings}
+
+
+def _name_of(part: object) -> Any:
+    return part.get("name") if isinstance(part, Mapping) else part
+
+
+def _one_of_several(
+    section: str, entries: list[Any], beside: list[dict[str, Any]]
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Yield each key of an entry as if it were of the only optimizer."""
+    for number, (entry, needed) in enumerate(zip(entries, beside, strict=False)):
+        kind, name = section.removesuffix("s"), _name_of(entry)
+        yield (section, str(number)), {**needed, kind: name}
+        for key in entry if isinstance(entry, Mapping) else ():
+            yield (section, str(number), str(key)), {**needed, kind: {"name": name, key: entry[key]}}

@@ -119,3 +119,23 @@ def test_a_lightning_cli_trains_the_same_to_the_last_digit(
     got = torch.load(tmp_path / "weights.pt")
     for name, value in expected.items():
         assert torch.equal(value, got[name]), name
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"optimizer": {"name": "own", "lr_factor": 0.5}},
+        {
+            "optimizers": [{"name": "own", "lr_factor": 2.0}, {"name": "adamw", "lr": 0.01}],
+            "schedules": ["own", "cosine"],
+        },
+    ],
+)
+def test_a_recipe_of_own_is_in_the_config_as_in_its_file_and_the_trainers_settings_stay(recipe: dict[str, Any]) -> None:
+    made = Recipe.from_dict(recipe)
+    text, _ = lightning_cli_text(made, USE)
+    (callback,) = read_yaml(text).data["trainer"]["callbacks+"]
+
+    assert Recipe.from_dict(callback["init_args"]["recipe_or_path"]) == made
+    assert ("gradient_clip_val" in read_yaml(text).data["trainer"]) == ("optimizers" in recipe)
+    assert RecipeCallback(callback["init_args"]["recipe_or_path"]).recipe == made

@@ -376,12 +376,25 @@ def baseline_trial(number: int, *values: float, ended: StopReason | None = None)
     [
         ("optimizer: own", {}),
         ("optimizer: {own: {lr_factor: {low: 0.1, high: 10, log: true, prior: 1.0}}}", {"own.lr_factor": 1.0}),
-        # nothing of it is the module as it came
+        # nothing of it is the baseline
         ("optimizer: {own: {lr_factor: {low: 2.0, high: 10, log: true}}}", None),
         ("optimizer: {own: {lr_factor: 2.0}}", None),
         ("optimizer: own\nschedule: cosine", None),
         ("optimizer: own\ngradient_clip_norm: 1.0", None),
         ("optimizer: adamw", None),
+        # a prior elsewhere, as of an earlier study, does not take it out
+        (
+            "optimizer: {own: {lr_factor: {low: 0.1, high: 10, log: true, prior: 5.0}, weight_decay_factor: "
+            "{choices: [0.0, 1.0]}}}\nschedule: {cosine: {}, own: {}}\ngradient_clip_norm: {choices: [1.0, null]}\n"
+            "accumulate_grad_batches: {low: 1, high: 4, prior: 2}",
+            {
+                "schedule": "own",
+                "own.lr_factor": 1.0,
+                "own.weight_decay_factor": 1.0,
+                "gradient_clip_norm": None,
+                "accumulate_grad_batches": 1,
+            },
+        ),
         ("optimizers: [own, own]", {}),
         ("optimizers: [own, adamw]", None),
         ("optimizer: {own: {}, adamw: {}}", {"optimizer": "own"}),

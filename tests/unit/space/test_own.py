@@ -43,7 +43,7 @@ def sample(text: str, **parameters: object) -> Recipe:
 
 @pytest.mark.parametrize("facts", [ONE, PAIR, THREE])
 @pytest.mark.parametrize("budget", [1, EACH_FROM_BUDGET - 0.5, EACH_FROM_BUDGET, 100])
-def test_it_starts_from_the_module_as_it_came(facts: OwnFacts, budget: float) -> None:
+def test_it_starts_from_the_module_baseline_trial(facts: OwnFacts, budget: float) -> None:
     branch = own_branch(facts, budget)
     assert branch.is_own
     space = parse_space("optimizer: own", "s").map_optimizers(lambda _: branch)
@@ -197,3 +197,20 @@ def test_the_defaults_of_a_space_of_several_are_asked_by_the_same_names() -> Non
     assert set(default_parameters(space, 0)) == {
         space_name.optuna_name(name) for name, space_name in space.parameters()
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("optimizers:\n- name: own\n- {name: adamw, lr: -1}\n", 3),
+        ("optimizers:\n- own\n- {name: adamww}\n", 3),
+        ("optimizers:\n- own\n- name: adamw\n  lr: 1\n  betaz: 1\n", 5),
+        ("optimizers:\n- own\n- adamw\nschedules:\n- own\n- {name: cosine, warm: 1}\n", 6),
+        ("optimizers:\n- own\n- adamw\ngradient_clip_norm: -1\nschedule: constant\n", 4),
+        ("optimizer: own\n\nschedule: cosin\n", 3),
+    ],
+)
+def test_a_mistake_in_a_recipe_file_of_several_is_named_with_its_line(tmp_path: Path, text: str, line: int) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(OpttuneError, match=rf"r\.yaml:{line}: "):
+        load_recipe(tmp_path / "r.yaml")

@@ -106,7 +106,7 @@ def test_where_every_candidate_diverges_again_the_best_is_one_that_was_not_tried
 OWN = Recipe.of_baseline()
 
 
-def as_it_came(number: int, value: float | None, *again: float | None) -> TrialRecord:
+def baseline_trial(number: int, value: float | None, *again: float | None) -> TrialRecord:
     return replace(trial(number, value, *again), recipe=OWN)
 
 
@@ -120,8 +120,8 @@ def handed_out(
     return best_of(records, baseline or baseline_record(records, []), mode)
 
 
-def test_the_module_as_it_came_is_found_among_the_runs_and_the_trials() -> None:
-    run, own = baseline_run(1.0), as_it_came(1, 2.0)
+def test_the_module_baseline_trial_is_found_among_the_runs_and_the_trials() -> None:
+    run, own = baseline_run(1.0), baseline_trial(1, 2.0)
     assert baseline_record([trial(0, 1.0)], []) is None
     assert baseline_record([trial(0, 1.0), own], []) == own
     # the run of its own has no recipe: it is handed out with one
@@ -129,8 +129,8 @@ def test_the_module_as_it_came_is_found_among_the_runs_and_the_trials() -> None:
 
 
 @pytest.mark.parametrize(("mode", "better", "worse"), [("min", 1.0, 2.0), ("max", 2.0, 1.0)])
-@pytest.mark.parametrize("make", [lambda value: baseline_run(value), lambda value: as_it_came(1, value)])
-def test_a_trial_is_handed_out_only_where_it_beats_the_module_as_it_came(
+@pytest.mark.parametrize("make", [lambda value: baseline_run(value), lambda value: baseline_trial(1, value)])
+def test_a_trial_is_handed_out_only_where_it_beats_the_module_baseline_trial(
     make: Any, mode: str, better: float, worse: float
 ) -> None:
     for own, value, beats in ((worse, better, True), (better, worse, False), (better, better, False)):
@@ -145,39 +145,41 @@ def test_a_trial_is_handed_out_only_where_it_beats_the_module_as_it_came(
 
 def test_a_trial_that_was_only_lucky_does_not_beat_it() -> None:
     # better on the search's seed, worse over both
-    records = [trial(0, 1.0, 3.0), as_it_came(1, 1.5, 1.5)]
+    records = [trial(0, 1.0, 3.0), baseline_trial(1, 1.5, 1.5)]
     assert handed_out(records) == records[1]
     # better over both, worse on the search's seed: a user would compare best_value with baseline_value
-    records = [trial(0, 1.6, 1.0), as_it_came(1, 1.5, 2.0)]
+    records = [trial(0, 1.6, 1.0), baseline_trial(1, 1.5, 2.0)]
     assert handed_out(records) == records[1]
-    records = [trial(0, 1.4, 1.6), as_it_came(1, 1.5, 2.0)]
+    records = [trial(0, 1.4, 1.6), baseline_trial(1, 1.5, 2.0)]
     assert handed_out(records) == records[0]
 
 
 def test_a_baseline_of_one_seed_is_compared_as_if_it_had_been_lucky_too() -> None:
     # both seeds of the trial are worse by 0.25 on average, and so it is held to be of the baseline
     assert handed_out([trial(0, 1.0, 1.5)], baseline_run(1.1)) == trial(0, 1.0, 1.5)
-    assert handed_out([trial(0, 1.0, 1.5), as_it_came(1, 1.1)]) == trial(0, 1.0, 1.5)
+    assert handed_out([trial(0, 1.0, 1.5), baseline_trial(1, 1.1)]) == trial(0, 1.0, 1.5)
 
 
-def test_the_module_as_it_came_is_handed_out_where_it_diverges_on_the_second_seed_only_if_nothing_is_better() -> None:
-    records = [trial(0, 2.0, 2.0), as_it_came(1, 1.0, None)]
+def test_the_module_baseline_trial_is_handed_out_where_it_diverges_on_the_second_seed_only_if_nothing_is_better() -> (
+    None
+):
+    records = [trial(0, 2.0, 2.0), baseline_trial(1, 1.0, None)]
     # on the search's seed it is the better one: nothing that is handed out may be worse there
     assert handed_out(records) == records[1]
 
 
-def test_without_a_value_of_the_module_as_it_came_the_best_trial_is_handed_out() -> None:
-    records = [trial(0, 2.0), trial(1, 1.0), as_it_came(2, None)]
+def test_without_a_value_of_the_module_baseline_trial_the_best_trial_is_handed_out() -> None:
+    records = [trial(0, 2.0), trial(1, 1.0), baseline_trial(2, None)]
     assert handed_out(records) == records[1]
     assert handed_out([trial(0, 2.0)], baseline_run(None)) == trial(0, 2.0)
     assert best_of([trial(0, 2.0)], None, "min") == trial(0, 2.0)
 
 
-def test_the_module_as_it_came_alone_is_handed_out() -> None:
-    own = as_it_came(0, 1.0)
+def test_the_module_baseline_trial_alone_is_handed_out() -> None:
+    own = baseline_trial(0, 1.0)
     assert handed_out([own]) == own
     assert handed_out([own, trial(1, None)]) == own
-    assert handed_out([trial(0, None), as_it_came(1, None)]) is None
+    assert handed_out([trial(0, None), baseline_trial(1, None)]) is None
 
 
 @FAST
@@ -187,7 +189,7 @@ def test_the_module_as_it_came_alone_is_handed_out() -> None:
     st.booleans(),
     st.sampled_from(["min", "max"]),
 )
-def test_what_is_handed_out_is_never_worse_than_the_module_as_it_came(
+def test_what_is_handed_out_is_never_worse_than_the_module_baseline_trial(
     values: list[tuple[float, list[float | None]]], own: float | None, is_trial: bool, mode: str
 ) -> None:
     records = [trial(number, value, *again) for number, (value, again) in enumerate(values)]
