@@ -100,7 +100,7 @@ def test_it_is_what_is_handed_out_where_nothing_beats_it(tmp_path: Path) -> None
     assert load_recipe(tmp_path / "out" / "best_recipe.yaml") == result.best_recipe
 
 
-def test_where_the_space_lacks_it_a_run_of_its_own_may_be_handed_out_too(tmp_path: Path) -> None:
+def test_where_the_space_lacks_it_its_own_run_may_be_handed_out_too(tmp_path: Path) -> None:
     poor = make_space("optimizer: {sgd: {lr: {low: 1e-6, high: 1e-5, log: true, source: test}}}")
     result = search(tmp_path, Good, space=poor, budget=3)
 

@@ -82,7 +82,7 @@ def test_each_group_is_moved_from_where_it_is() -> None:
     assert moved(groups, {"lr_factor": 4.0}) == written(lambda model: groups(model, 4.0))
 
 
-def test_between_steps_the_groups_are_the_modules_own_so_that_a_scheduler_goes_on() -> None:
+def test_between_steps_the_groups_are_the_modules_own_so_that_a_scheduler_is_not_disturbed() -> None:
     model = net()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1, betas=(0.8, 0.99))
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)

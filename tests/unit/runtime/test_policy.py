@@ -480,7 +480,7 @@ def test_without_a_baseline_the_recipe_is_a_trial_as_any_other() -> None:
     assert policy.next_action([], [], Spent(0)) == Start()
 
 
-def test_an_interrupted_one_goes_on() -> None:
+def test_an_interrupted_one_is_resumed() -> None:
     interrupted = replace(make_trial(3), recipe=BASELINE_RECIPE)
 
     assert own_policy().next_action([*THREE, interrupted], [], Spent(4 * TOTAL)) == Start()

@@ -120,7 +120,7 @@ def handed_out(
     return best_of(records, baseline or baseline_record(records, []), mode)
 
 
-def test_the_module_baseline_trial_is_found_among_the_runs_and_the_trials() -> None:
+def test_the_baseline_is_found_among_the_runs_and_the_trials() -> None:
     run, own = baseline_run(1.0), baseline_trial(1, 2.0)
     assert baseline_record([trial(0, 1.0)], []) is None
     assert baseline_record([trial(0, 1.0), own], []) == own
@@ -130,7 +130,7 @@ def test_the_module_baseline_trial_is_found_among_the_runs_and_the_trials() -> N
 
 @pytest.mark.parametrize(("mode", "better", "worse"), [("min", 1.0, 2.0), ("max", 2.0, 1.0)])
 @pytest.mark.parametrize("make", [lambda value: baseline_run(value), lambda value: baseline_trial(1, value)])
-def test_a_trial_is_handed_out_only_where_it_beats_the_module_baseline_trial(
+def test_a_trial_is_handed_out_only_where_it_beats_the_baseline(
     make: Any, mode: str, better: float, worse: float
 ) -> None:
     for own, value, beats in ((worse, better, True), (better, worse, False), (better, better, False)):
@@ -160,22 +160,20 @@ def test_a_baseline_of_one_seed_is_compared_as_if_it_had_been_lucky_too() -> Non
     assert handed_out([trial(0, 1.0, 1.5), baseline_trial(1, 1.1)]) == trial(0, 1.0, 1.5)
 
 
-def test_the_module_baseline_trial_is_handed_out_where_it_diverges_on_the_second_seed_only_if_nothing_is_better() -> (
-    None
-):
+def test_the_baseline_is_handed_out_where_it_diverges_on_the_second_seed_only_if_nothing_is_better() -> None:
     records = [trial(0, 2.0, 2.0), baseline_trial(1, 1.0, None)]
     # on the search's seed it is the better one: nothing that is handed out may be worse there
     assert handed_out(records) == records[1]
 
 
-def test_without_a_value_of_the_module_baseline_trial_the_best_trial_is_handed_out() -> None:
+def test_without_a_value_of_the_baseline_the_best_trial_is_handed_out() -> None:
     records = [trial(0, 2.0), trial(1, 1.0), baseline_trial(2, None)]
     assert handed_out(records) == records[1]
     assert handed_out([trial(0, 2.0)], baseline_run(None)) == trial(0, 2.0)
     assert best_of([trial(0, 2.0)], None, "min") == trial(0, 2.0)
 
 
-def test_the_module_baseline_trial_alone_is_handed_out() -> None:
+def test_the_baseline_alone_is_handed_out() -> None:
     own = baseline_trial(0, 1.0)
     assert handed_out([own]) == own
     assert handed_out([own, trial(1, None)]) == own
@@ -189,7 +187,7 @@ def test_the_module_baseline_trial_alone_is_handed_out() -> None:
     st.booleans(),
     st.sampled_from(["min", "max"]),
 )
-def test_what_is_handed_out_is_never_worse_than_the_module_baseline_trial(
+def test_what_is_handed_out_is_never_worse_than_the_baseline(
     values: list[tuple[float, list[float | None]]], own: float | None, is_trial: bool, mode: str
 ) -> None:
     records = [trial(number, value, *again) for number, (value, again) in enumerate(values)]
