@@ -66,7 +66,8 @@ class RecipeAttacher(AnyCallback):
         self._bound: list[ReplacedHook] = []
         self._watching: list[Any] = []
         self._loaded: dict[str, Any] | None = None
-        self._first_step = 0
+        self._first_step = self._steps_before = 0
+        self._is_uncounted = False
         self._metric_before: Any = None
         self._follows_validations = False
         self._have_stepped: set[int] = set()
@@ -176,6 +177,22 @@ class RecipeAttacher(AnyCallback):
                 hook = _AfterStep(self, trainer, attached, moves=not pl_module.automatic_optimization)
                 self._watching.append(attached.optimizer.register_step_post_hook(hook))
         self._loaded = None
+        self._steps_before, self._is_uncounted = trainer.global_step, False
+        if not pl_module.automatic_optimization and trainer.max_steps != -1:
+            self._watching += [one.register_step_post_hook(self._note_step) for one in trainer.optimizers]
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Refuse a module whose steps the Trainer does not see: its training would never end.
+
+        Raises:
+            ModelError: Optimizers step, and `global_step` stays where it is.
+        """
+        if self._is_uncounted and trainer.global_step == self._steps_before:
+            raise ModelError(
+                f"{type(pl_module).__name__} steps its optimizers past the Trainer, which counts no step and so never "
+                f"ends at max_steps={trainer.max_steps}. Step what self.optimizers() returns, not an attribute and "
+                "not self.optimizers(use_pl_optimizer=False)."
+            )
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Put groups that were added on the recipe's curve, and look for sparse gradients in the first steps.
@@ -217,6 +234,9 @@ class RecipeAttacher(AnyCallback):
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Restore the module's own hooks."""
         self._undo(trainer)
+
+    def _note_step(self, *_: Any) -> None:
+        self._is_uncounted = True
 
     def _look_for_sparse_gradients(self, trainer: Any, optimizer: Any) -> None:
         """Find those of embeddings that are no layers of torch's: they show only now."""

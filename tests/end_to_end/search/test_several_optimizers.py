@@ -11,6 +11,7 @@ import torch
 
 import opttune
 from opttune import Recipe
+from opttune.errors import ModelError
 from opttune.storages.open_storage import quiet_optuna
 from tests.support import pauses
 from tests.support import several_optimizers as so
@@ -152,3 +153,29 @@ def test_a_users_own_study_trains_them(tmp_path: Path, monkeypatch: pytest.Monke
         again = fit(model, opttune.RecipeCallback(kept[trial.number][0].recipe))
         assert again.callback_metrics["val_loss"].item() == trial.value
         assert_same_weights(weights(again), weights(kept[trial.number][1]))
+
+
+class PastTheTrainer(so.Accumulating):
+    """It steps torch's optimizer, of which the Trainer knows nothing."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        optimizer.zero_grad()
+        self.manual_backward(torch.nn.functional.mse_loss(self.net(batch[0]), batch[1]))
+        optimizer.step()
+
+
+@pytest.mark.parametrize("recipe", [UNMOVED, MOVED, REPLACED])
+def test_steps_that_the_trainer_does_not_count_are_refused_since_nothing_would_end(recipe: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="PastTheTrainer steps its optimizers past the Trainer, which counts no step"):
+        fit(PastTheTrainer, opttune.RecipeCallback(recipe))
+
+
+def test_a_search_refuses_them_before_it_spends_anything(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="PastTheTrainer steps its optimizers past the Trainer"):
+        run_search(tmp_path, PastTheTrainer, data=so.loaders, space="auto", max_steps=20, budget=3)
+
+
+def test_a_length_in_epochs_is_refused_under_manual_optimization(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"Gan uses manual optimization, .* Give the length as max_steps"):
+        run_search(tmp_path, so.Gan, data=so.loaders, space="auto", max_steps=None, max_epochs=2, budget=3)
