@@ -280,8 +280,10 @@ def _sections(settings: object) -> dict[str, Any]:
             sections[name] = _parts(sections.pop(f"{name}s"), f"recipe: {name}s")
     if "optimizer" not in sections:
         raise RecipeError("recipe: there is no `optimizer`. Write for example `optimizer: {name: adamw, lr: 3.0e-4}`.")
-    if "schedule" not in sections and all(part.name == OWN for part in sections["optimizer"].split()):
-        sections["schedule"] = Part(OWN)
+    if "schedule" not in sections:
+        # the module's own optimizers keep their schedules
+        usual = [Part(OWN if part.name == OWN else "constant") for part in sections["optimizer"].split()]
+        sections["schedule"] = usual[0] if len(set(usual)) == 1 else Part.join(usual)
     if "groups" in sections:
         sections["groups"] = Groups.from_dict(sections["groups"])
     return sections

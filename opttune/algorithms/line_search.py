@@ -98,7 +98,11 @@ def is_being_searched(space: Space, progress: Sequence[TrialProgress], optimizer
         progress: All trials that have reached a rung or ended.
         optimizer: The optimizer's name.
     """
-    field = next((branch.rate for branch in space.optimizers if branch.name == optimizer), None)
+    branch = next((branch for branch in space.optimizers if branch.name == optimizer), None)
+    if branch is None or ("+" in branch.name and not branch.is_own):
+        # the rates of several optimizers are no longer what one factor has made of them
+        return False
+    field = branch.rate
     own = [one for one in progress if one.optimizer == optimizer and one.rate is not None]
     values = first_telling([one.values for one in own])
     points = [LinePoint(one.rate or 0.0, value) for one, value in zip(own, values, strict=True)]

@@ -41,7 +41,9 @@ def _capped(branch: Branch, rated: Sequence[tuple[Observation, float]]) -> Branc
     """Return a branch capped by its trials, each with its learning rate."""
     field = branch.rate
     highest_stable = max((rate for one, rate in rated if one.values), default=0.0)
-    diverged = [(min(one.diverged_lr, rate), rate) for one, rate in rated if one.diverged_lr is not None]
+    broken = [(one.diverged_lr, rate) for one, rate in rated if one.diverged_lr is not None]
+    # a factor on a module's own rate says nothing of the rate that the warmup had reached
+    diverged = [(min(reached, rate) if branch.rate_name == "lr" else rate, rate) for reached, rate in broken]
     caps = [reached if reached > highest_stable else rate for reached, rate in diverged]
     caps = [cap for cap in caps if cap > highest_stable]
     if not caps or field is None:

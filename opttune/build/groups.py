@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -89,8 +89,8 @@ def plan_groups(
     return list(plans.values())
 
 
-def rules_for(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None, groups: Groups) -> tuple[Rule, ...]:
-    """Return the rules for one of a module's optimizers: not those that match parameters of the others alone.
+def groups_of_one(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None, groups: Groups) -> Groups:
+    """Return the groups for one of a module's optimizers, without what is for parameters of the others alone.
 
     Args:
         module: The module.
@@ -98,15 +98,17 @@ def rules_for(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None,
         groups: How to split.
     """
     if own_groups is None:
-        return groups.rules
+        return groups
     held = {id(parameter) for group in own_groups for parameter in group["params"]}
     named = [(name, id(parameter) in held) for name, parameter in module.named_parameters()]
 
-    def is_for_others(rule: Rule) -> bool:
-        matched = [is_held for name, is_held in named if re.search(rule.match, name)]
+    def is_for_others(pattern: str) -> bool:
+        matched = [is_held for name, is_held in named if re.search(pattern, name)]
         return bool(matched) and not any(matched)
 
-    return tuple(rule for rule in groups.rules if not is_for_others(rule))
+    rules = tuple(rule for rule in groups.rules if not is_for_others(rule.match))
+    ratio = None if is_for_others(_LORA_B.pattern) else groups.lora_plus_ratio
+    return replace(groups, rules=rules, lora_plus_ratio=ratio)
 
 
 def read_group_facts(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None = None) -> GroupFacts | None:

@@ -28,6 +28,8 @@ class LateGroups:
         scheduler: The recipe's scheduler of it.
         split: Plans the groups of further parameters.
         full_rate: The rate of which a new group's rate is a share, at the schedule's peak.
+        keeps_options: Whether a group keeps the options that it is given beside its rate, as in a module's own
+            optimizer.
 
     Example:
         >>> import torch
@@ -43,8 +45,15 @@ class LateGroups:
         [0.0333, 0.0033]
     """
 
-    def __init__(self, optimizer: Optimizer, scheduler: LRScheduler, split: Split, full_rate: float) -> None:
-        self._optimizer, self._scheduler = optimizer, scheduler
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        split: Split,
+        full_rate: float,
+        keeps_options: bool = False,
+    ) -> None:
+        self._optimizer, self._scheduler, self._keeps_options = optimizer, scheduler, keeps_options
         self._split, self._full_rate = split, full_rate
         optimizer.add_param_group = self._add  # type: ignore[method-assign, assignment]
 
@@ -91,7 +100,8 @@ class LateGroups:
             peak = part["lr"] * ratio
             decays = {name: 0.0 for name in part if name.startswith("weight_decay") and group.get("weight_decay") == 0}
             rates = {"lr": peak * self._factor, "initial_lr": peak, _RATIO: ratio, _ADDED: number}
-            add_group(self._optimizer, {**part, **decays, **rates})
+            given = {name: value for name, value in group.items() if self._keeps_options and name != "params"}
+            add_group(self._optimizer, {**given, **part, **decays, **rates})
         follow_groups(self._scheduler)
 
 

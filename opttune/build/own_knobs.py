@@ -34,6 +34,7 @@ class OwnKnobs:
     Args:
         optimizer: The module's own.
         part: The recipe's part for it.
+        is_shared: Whether the part is for others as well, which may have what this one lacks.
 
     Raises:
         ModelError: It lacks an option that the recipe moves.
@@ -50,14 +51,14 @@ class OwnKnobs:
         >>> knobs.remove()
     """
 
-    def __init__(self, optimizer: Optimizer, part: Part) -> None:
+    def __init__(self, optimizer: Optimizer, part: Part, is_shared: bool = False) -> None:
         self._optimizer = optimizer
         self._factors = {name: float(value) for name, value in part.items() if value != 1}  # type: ignore[arg-type]
         self._own: list[dict[str, Any]] = []
         self._moved: list[dict[str, Any]] = []
         self._handles: list[Any] = []
         for name in self._factors:
-            if not any(_has(group, name) for group in optimizer.param_groups):
+            if not is_shared and not any(_has(group, name) for group in optimizer.param_groups):
                 raise ModelError(
                     f"the recipe moves {name} of the module's own optimizer, and {type(optimizer).__name__} has no "
                     f"{_option_of(name)}. Leave {name} out."
@@ -136,7 +137,9 @@ def knobs_of(optimizer: Optimizer) -> tuple[str, ...]:
         >>> knobs_of(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1, momentum=0.9))
         ('lr_factor', 'momentum_horizon_factor')
     """
-    names = ("lr_factor", "weight_decay_factor", *_MEMORY)
+    # one that switches between two sets of weights reads its averages' rates outside of its steps as well
+    memory = () if callable(getattr(optimizer, "eval", None)) else tuple(_MEMORY)
+    names = ("lr_factor", "weight_decay_factor", *memory)
     return tuple(name for name in names if any(_has(group, name) for group in optimizer.param_groups))
 
 

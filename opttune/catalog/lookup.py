@@ -25,6 +25,8 @@ class _Shelf(Generic[Row]):
             self.add(row)
 
     def add(self, row: Row) -> None:
+        if "+" in row.name:
+            raise UnknownNameError(f"{self.kind} {row.name!r}: a name cannot hold +, which joins several of them.")
         if row.name in self.rows:
             raise UnknownNameError(f"{self.kind} {row.name!r} is registered already; choose another name.")
         self.rows[row.name] = row

@@ -71,6 +71,9 @@ def join_rows(rows: tuple[OptimizerInfo, ...]) -> OptimizerInfo:
         options=_numbered(rows),
         source="; ".join(dict.fromkeys(row.source for row in rows)),
         is_own=all(row.is_own for row in rows),
+        matrices_only=next((row.matrices_only for row in rows if row.matrices_only is not None), None),
+        one_lr=any(row.one_lr for row in rows),
+        needs_eval_mode_switch=any(row.needs_eval_mode_switch for row in rows),
         own_schedule=any(row.own_schedule for row in rows),
         own_clipping=any(row.own_clipping for row in rows),
         takes_complex=all(row.takes_complex for row in rows),
@@ -87,6 +90,7 @@ def join_schedules(rows: tuple[ScheduleInfo, ...]) -> ScheduleInfo:
         summary="; ".join(f"{number}: {row.summary}" for number, row in enumerate(rows)),
         options=_numbered(rows),
         source="; ".join(dict.fromkeys(row.source for row in rows)),
+        follows_monitor=any(row.follows_monitor for row in rows),
         is_own=all(row.is_own for row in rows),
     )
 

@@ -50,7 +50,9 @@ def choose_candidates(study: FrozenStudy, top: int) -> list[Candidate]:
     """
     chosen = [_of_trials(recipe, numbers) for recipe, numbers in _distinct(study)[:top]]
     if study.origin.has_own_optimizer:
-        chosen.append(Candidate("own", None, (), "your optimizer"))
+        # what the search hands out comes first: the others are measured against it
+        is_best = study.best is not None and study.best.is_baseline
+        chosen.insert(0 if is_best else len(chosen), Candidate("own", None, (), "your optimizer"))
     default = adamw_default()
     if all(default != candidate.recipe for candidate in chosen):
         chosen.append(Candidate("adamw", default, (), "AdamW's default"))

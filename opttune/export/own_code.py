@@ -1,5 +1,7 @@
 """Write a recipe that moves the rates of a module's own optimizers as plain torch."""
 
+from typing import Any
+
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.errors import InputError
 from opttune.export.use import Use
@@ -7,17 +9,18 @@ from opttune.recipe import Part, Recipe
 
 _HELPER = '''
 def moved(optimizer, lr=1.0, weight_decay=1.0, beta1=1.0, beta2=1.0, momentum=1.0):
-    """Return the optimizer, whose options are multiplied in each step; of decay rates 1 / (1 - rate) is.
+    """Return the optimizer, whose options are multiplied in each update; of decay rates 1 / (1 - rate) is.
 
     In between the groups hold your own values, so that schedulers need no change.
     """
+    options = ("lr", "weight_decay", "betas", "momentum")
     kept = []
 
     def longer(decay, factor):
         return max(0.0, 1 - (1 - decay) / factor) if 0 < decay < 1 else decay
 
-    def before_step(*_):
-        kept[:] = [dict(group) for group in optimizer.param_groups]
+    def move():
+        kept[:] = [{name: group[name] for name in options if name in group} for group in optimizer.param_groups]
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * lr
             if group.get("weight_decay"):
@@ -25,15 +28,32 @@ def moved(optimizer, lr=1.0, weight_decay=1.0, beta1=1.0, beta2=1.0, momentum=1.
             if "betas" in group:
                 first, second, *rest = group["betas"]
                 group["betas"] = (longer(first, beta1), longer(second, beta2), *rest)
-            if "momentum" in group:
+            if group.get("momentum"):
                 group["momentum"] = longer(group["momentum"], momentum)
 
-    def after_step(*_):
+    def put_back(*_):
         for group, own in zip(optimizer.param_groups, kept):
-            group.update({name: value for name, value in own.items() if name != "params"})
+            group.update(own)
+        kept.clear()
+
+    def before_step(_, args, kwargs):
+        put_back()
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            move()
+            return args, kwargs
+
+        # Lightning runs training_step within the step: it sees your own values
+        def with_own_values():
+            put_back()
+            loss = closure()
+            move()
+            return loss
+
+        return args[:1], {**kwargs, "closure": with_own_values}
 
     optimizer.register_step_pre_hook(before_step)
-    optimizer.register_step_post_hook(after_step)
+    optimizer.register_step_post_hook(put_back)
     return optimizer
 '''
 
@@ -59,23 +79,40 @@ def own_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
             "opttune. Use --format recipe or lightning-cli."
         )
     comments = [f"# {line}" for line in use.comments[: 2 if use.length else 1]]
-    if recipe.is_baseline:
-        lines = [*comments, "# Nothing beats your own optimizer: there is nothing to change."]
-        return "\n".join(lines) + "\n", ()
+    trainer = f"# pass these to the Trainer: Trainer(**TRAINER)\nTRAINER = {trainer_arguments(recipe, use)!r}"
     parts = recipe.optimizer.split()
+    names = ["optimizer"] if len(parts) == 1 else [f"optimizer_{number}" for number in range(len(parts))]
     how = [
-        f"#     optimizer{'' if len(parts) == 1 else f'_{number}'} = "
-        f"moved(optimizer{'' if len(parts) == 1 else f'_{number}'}{_arguments(part)})"
-        for number, part in enumerate(parts)
-        if _arguments(part)
+        f"#     {name} = moved({name}{arguments})"
+        for name, part in zip(names, parts, strict=True)
+        if (arguments := _arguments(part))
     ]
+    if not how:
+        nothing = "# Nothing beats your own optimizer: there is nothing to change."
+        return "\n".join(
+            [*comments, nothing if recipe.is_baseline else "# Your own optimizer stays.", "", trainer]
+        ) + "\n", ()
     lines = [
         *comments,
         "# Put the function into your module's file, and at the end of configure_optimizers, before it returns:",
         *how,
         "# Where no scheduler sets the rates, you may multiply them in place instead.",
+        "",
+        trainer,
     ]
     return "\n".join(lines) + "\n\n" + _HELPER, ()
+
+
+def trainer_arguments(recipe: Recipe, use: Use) -> dict[str, Any]:
+    """Return the arguments of the Trainer that a recipe and its training fix."""
+    clip = None if find_optimizer(recipe.optimizer.name).own_clipping else recipe.gradient_clip_norm
+    accumulated = recipe.accumulate_grad_batches
+    return {
+        **use.length,
+        **({} if clip is None else {"gradient_clip_val": clip}),
+        **({} if accumulated == 1 and is_own(recipe) else {"accumulate_grad_batches": accumulated}),
+        **({} if recipe.precision is None else {"precision": recipe.precision}),
+    }
 
 
 def _arguments(part: Part) -> str:

@@ -12,7 +12,7 @@ from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.errors import InputError
 from opttune.export.groups_code import groups_code
-from opttune.export.own_code import is_own, own_text
+from opttune.export.own_code import is_own, own_text, trainer_arguments
 from opttune.export.source import take_out
 from opttune.export.use import Use
 from opttune.recipe import Part, Recipe
@@ -76,7 +76,7 @@ def python_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
     parts = [
         _docstring(recipe, use, names),
         "\n".join(_sorted({"import torch", *class_imports, *group_imports, *schedule_imports})),
-        f"# pass these to the Trainer: Trainer(**TRAINER)\nTRAINER = {_trainer(recipe, info, use)!r}",
+        f"# pass these to the Trainer: Trainer(**TRAINER)\nTRAINER = {trainer_arguments(recipe, use)!r}",
         *class_parts,
         *group_parts,
         *schedule_parts,
@@ -197,16 +197,6 @@ def _hooks_code(recipe: Recipe, info: OptimizerInfo, use: Use) -> list[str]:
     if not hooks:
         return []
     return [f"# {'; '.join(comments)}: these hooks of a LightningModule see to it.\n{hooks[0]}", *hooks[1:]]
-
-
-def _trainer(recipe: Recipe, info: OptimizerInfo, use: Use) -> dict[str, Any]:
-    clip = None if info.own_clipping else recipe.gradient_clip_norm
-    return {
-        **use.length,
-        **({} if clip is None else {"gradient_clip_val": clip}),
-        "accumulate_grad_batches": recipe.accumulate_grad_batches,
-        **({} if recipe.precision is None else {"precision": recipe.precision}),
-    }
 
 
 def _docstring(recipe: Recipe, use: Use, names: str) -> str:

@@ -25,7 +25,8 @@ def read_observation(trial: FrozenTrial, direction: StudyDirection) -> Observati
     outcome = trial.user_attrs.get(OUTCOME)
     if outcome is not None and StopReason(outcome["reason"]).is_infeasible:
         failed_at = outcome["steps"] / max(1, outcome["total_steps"])
-        rate = outcome.get("stopped_lr") or next((v for name, v in trial.params.items() if name.endswith(".lr")), None)
+        rates = (value for name, value in trial.params.items() if name.endswith((".lr", ".lr_factor")))
+        rate = outcome.get("stopped_lr") or next(rates, None)
         return Observation(trial.params, (), failed_at, rate if Outcome.from_dict(outcome).has_diverged else None)
     values: list[float | None] = [pause["value"] for pause in trial.user_attrs.get(RUNGS, ())]
     # a trial that was paused and then discarded was told to Optuna with the value of its last rung

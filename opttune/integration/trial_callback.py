@@ -267,8 +267,8 @@ class TrialCallback(CallbackGroup):
                 f"opttune: the recipe was sampled for a training of {self._early.total_steps} steps (max_steps), and "
                 f"this one has {total_steps}: its learning rate may be far off."
             )
-        replaced = "" if self._attacher is None else self._attacher.replaced
-        rank_zero_info(f"opttune: replaced {replaced} by {self.recipe}")
+        if self._attacher is not None:
+            rank_zero_info(f"opttune: {self._attacher.change}")
         if self._tracking is not None:
             self._tracking.open(trainer.loggers, self.recipe, self._finish.total_steps)
 

@@ -233,5 +233,5 @@ class TrialRecorder:
             self._tracking.metrics([("best/objective", best.value or 0.0, spent, now)])
         # a trial that is running just now may have written its final checkpoint already
         kept = [one for one in records if one.is_running or one.number in self._policy.top_candidates(records)]
-        kept += [run for run in runs if run.is_baseline]
+        kept += [one for one in (*runs, *records) if one.is_baseline]
         self._checkpoints.drop_finals(but=kept)

@@ -354,7 +354,6 @@ def is_suitable(info: OptimizerInfo, facts: ModelFacts) -> bool:
 
     Example:
         >>> from opttune.catalog.lookup import find_optimizer
-    from opttune.recipe import OWN
         >>> is_suitable(find_optimizer("muon"), ModelFacts(1_000, has_complex=True))
         False
     """

@@ -132,9 +132,9 @@ class _Parser:
             (key, self.field((key,), value, _TRAINING[key])) for key, value in data.items() if key in _TRAINING
         )
         optimizers = self.section(data, "optimizer", find_optimizer)
-        is_own = all(branch.is_own for branch in optimizers)
-        given = {"schedule": OWN if is_own else "constant"} if "schedules" not in data else {}
-        schedules = self.section({**given, **data}, "schedule", find_schedule)
+        schedules = _usual_schedules(optimizers)
+        if "schedule" in data or "schedules" in data:
+            schedules = self.section(data, "schedule", find_schedule)
         self.check_own(optimizers, schedules)
         return Space(
             name=name,
@@ -364,6 +364,14 @@ class _Parser:
             if key not in allowed:
                 self.fail((*path, key), f"unknown key {shown(key)} in {what}. {one_of(allowed, key)}")
         return data
+
+
+def _usual_schedules(optimizers: tuple[Branch, ...]) -> tuple[Branch, ...]:
+    """Return the schedules of a space that names none: the module's own for its own optimizers, else none."""
+    names = [OWN if name == OWN else "constant" for name in optimizers[0].name.split("+")]
+    if not all(branch.is_own for branch in optimizers) and len(names) == 1:
+        names = ["constant"]
+    return (Branch(names[0] if len(set(names)) == 1 else "+".join(names)),)
 
 
 def _spellings(items: list[Any]) -> str:

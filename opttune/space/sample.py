@@ -143,7 +143,10 @@ def _parts(branch: Branch, fields: dict[str, Value], find: Callable[[str], Info]
 
 def _with_rate(part: Part, factor: float) -> Part:
     """Return a part that says its rate, times a factor that all optimizers share."""
-    option = find_optimizer(part.name).options[0]
+    options = find_optimizer(part.name).options
+    option = next((one for one in options if one.name in ("lr", LR_FACTOR)), None)
+    if option is None:
+        return part
     rate = part.get(option.name, option.default)
     return part.replaced(**{option.name: rate if factor == 1 else float(rate or 0) * factor})  # type: ignore[arg-type]
 

@@ -79,6 +79,9 @@ def settle(
 
 def without_trainer_settings(space: Space, trainer: Mapping[str, Any]) -> Space:
     """Return a space whose fields that the arguments of the user's Trainer settle are fixed."""
+    if space.is_own:
+        # the module's own optimizer trains with them as they are
+        return replace(space, training=tuple(one for one in space.training if not _settles(trainer, one[0])))
     fixed: dict[str, Fixed] = {}
     if "precision" in trainer:
         fixed["precision"] = Fixed(None)
@@ -90,6 +93,11 @@ def without_trainer_settings(space: Space, trainer: Mapping[str, Any]) -> Space:
         fixed["gradient_clip_norm"] = Fixed(trainer["gradient_clip_val"] or None)
     kept = tuple((name, field) for name, field in space.training if name not in fixed)
     return replace(space, training=(*kept, *fixed.items()))
+
+
+def _settles(trainer: Mapping[str, Any], field: str) -> bool:
+    names = {"gradient_clip_norm": ("gradient_clip_val", "gradient_clip_algorithm")}.get(field, (field,))
+    return any(trainer.get(name) is not None for name in names)
 
 
 def with_earlier_best(settled: SettledSpace, earlier: Sequence[EarlierBest]) -> SettledSpace:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from opttune.recipe import Recipe, Value
+from opttune.recipe import OWN, Recipe, Value
 from opttune.space.model import GROUPS, LR_FACTOR, Field, Range, Space
 from opttune.space.sample import group_fields
 from opttune.trial_record import TrialRecord
@@ -75,7 +75,7 @@ def _values_of(best: Recipe, space: Space) -> dict[str, Value]:
     branch = next((one for one in space.optimizers if one.name == best.optimizer.name), None)
     parts = best.optimizer.split()
     common = parts[0].rate
-    if len(parts) == 1 or branch is None or branch.get(LR_FACTOR) is None or not common:
+    if len(parts) == 1 or branch is None or branch.get(LR_FACTOR) is None or not common or not branch.is_own:
         return flat
     # a recipe says the rate of each optimizer, and here the space moves the others against the first
     shares = {f"{number}.{LR_FACTOR}": (part.rate or 1.0) / common for number, part in enumerate(parts)}
@@ -83,6 +83,8 @@ def _values_of(best: Recipe, space: Space) -> dict[str, Value]:
 
 
 def _next_step(space: Space, branch: str, field: str) -> str:
+    if "+" in branch or branch == OWN:
+        return f"Next: a space file of your own with a wider {field} (opttune spaces show own)."
     if branch == GROUPS or space.name in ("auto", "wide"):
         shown = "" if branch == GROUPS else " (opttune spaces show wide)"
         return f"Next: a space file of your own with a wider {branch}.{field}{shown}."

@@ -16,11 +16,12 @@ from typing import Any
 
 from opttune.build.module_facts import has_sparse_gradients
 from opttune.build.optimizer import describe_optimizers, groups_table, refuse_unless
+from opttune.build.own_knobs import knobs_of
 from opttune.build.schedule import Mode, warmup_config
 from opttune.catalog.check import check_recipe
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.errors import InputError, ModelError, RecipeError, UnsuitableOptimizerError
-from opttune.recipe import Recipe
+from opttune.recipe import OWN, Recipe
 from opttune.trainer.hooks import ReplacedHook
 from opttune.trainer.namespaces import AnyCallback
 from opttune.training.attached import AttachedOptimizer, recorded, state_problem
@@ -85,6 +86,11 @@ class RecipeAttacher(AnyCallback):
         if self._keeps_all:
             return f"{self.replaced} stays, moved by {self.recipe.optimizer}"
         return f"replaced {self.replaced} by {self.recipe}"
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether one part may be for several optimizers, some of which lack what it moves."""
+        return len(self.recipe.optimizer.split()) == 1
 
     @property
     def _keeps_all(self) -> bool:
@@ -268,7 +274,7 @@ class RecipeAttacher(AnyCallback):
         self._attached = tuple(
             AttachedOptimizer(
                 recipe, module, one, [] if one is None else own.schedulers_of(one.optimizer), curve_steps,
-                self._monitor, self._mode, self._is_strict,
+                self._monitor, self._mode, self._is_strict, self._is_shared,
             )
             for recipe, one in zip(
                 self.recipe.for_each(max(1, len(own.optimizers))), own.optimizers or (None,), strict=True
@@ -279,7 +285,7 @@ class RecipeAttacher(AnyCallback):
         optimizers = [attached.optimizer for attached in self._attached]
         configs = [config for attached in self._attached for config in self._scheduler_configs(trainer, attached)]
         kept = {id(one.optimizer) for one in self._attached if one.scheduler is None}
-        configs += [dict(one) for one in own.schedulers if id(one["scheduler"].optimizer) in kept]
+        configs += [dict(one) for one in own.schedulers if id(getattr(one["scheduler"], "optimizer", None)) in kept]
         return optimizers, configs
 
     def _scheduler_configs(self, trainer: Any, attached: AttachedOptimizer) -> list[dict[str, Any]]:
@@ -294,9 +300,10 @@ class RecipeAttacher(AnyCallback):
         """Take the optimizers that the module itself has made."""
         configs = tuple({"scheduler": config.scheduler} for config in trainer.lr_scheduler_configs)
         own = OwnConfiguration(describe(module, trainer.optimizers), configs)
+        refuse_unless_own_fits(self.recipe, module, own)
         recipes = self.recipe.for_each(len(own.optimizers))
         self._attached = tuple(
-            AttachedOptimizer(recipe, module, one, [], 1, self._monitor, self._mode, self._is_strict)
+            AttachedOptimizer(recipe, module, one, [], 1, self._monitor, self._mode, self._is_strict, self._is_shared)
             for recipe, one in zip(recipes, own.optimizers, strict=True)
         )
         self.own = own
@@ -315,14 +322,14 @@ class RecipeAttacher(AnyCallback):
         """Return what the module gets where it asks for a scheduler that it has made."""
         owners = [one.optimizer for one in self.own.optimizers] if self.own else []
         for optimizer, attached in zip(owners, self._attached, strict=True):
-            if scheduler.optimizer is optimizer:
+            if getattr(scheduler, "optimizer", None) is optimizer:
                 return scheduler if attached.scheduler is None else _ReadOnly(attached.scheduler)
         return scheduler
 
     def _is_in_charge(self, trainer: Any, attached: AttachedOptimizer) -> bool:
         """Return whether the schedule is still the recipe's: StochasticWeightAveraging puts another in its place."""
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
-        first = next((one for one in schedulers if one.optimizer is attached.optimizer), None)
+        first = next((one for one in schedulers if getattr(one, "optimizer", None) is attached.optimizer), None)
         return first is not None and first is attached.scheduler
 
     def _check_rates(self, trainer: Any, attached: AttachedOptimizer) -> None:
@@ -460,6 +467,13 @@ def refuse_unless_own_fits(recipe: Recipe, module: Any, own: OwnConfiguration) -
             f"{name} uses manual optimization, so that opttune takes from its configure_optimizers which optimizer "
             f"steps which parameters, and it has {own.problem}."
         )
+    part = recipe.optimizer
+    if count and part.name == OWN:
+        known = {knob for one in own.optimizers for knob in knobs_of(one.optimizer)}
+        for knob in [name for name, value in part.items() if value != 1 and name not in known]:
+            raise ModelError(
+                f"the recipe moves {knob} of the module's own optimizer, and {own.words} has none. Leave {knob} out."
+            )
     if count > 1 and module.automatic_optimization:
         raise ModelError(
             f"{name} trains with {count} optimizers ({own.words}) under automatic optimization, which Lightning does "

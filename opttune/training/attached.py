@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from opttune.build.groups import rules_for
+from opttune.build.groups import groups_of_one
 from opttune.build.late_groups import LateGroups, follow_groups, is_late, late_groups
 from opttune.build.optimizer import build_optimizer, first_full_rate, groups_for
 from opttune.build.own_knobs import OwnKnobs
@@ -30,6 +30,7 @@ class AttachedOptimizer:
         monitor: Metric for a schedule that follows one.
         mode: Whether that metric is to fall or to rise.
         is_strict: Whether to refuse code that sets the learning rate itself; else it gives a warning.
+        is_shared: Whether the recipe is for other optimizers of the module as well.
 
     Attributes:
         optimizer: The optimizer that trains.
@@ -47,6 +48,7 @@ class AttachedOptimizer:
         monitor: str,
         mode: Mode,
         is_strict: bool,
+        is_shared: bool = False,
     ) -> None:
         self.recipe, self.info = recipe, find_optimizer(recipe.optimizer.name)
         self._schedule = find_schedule(recipe.schedule.name)
@@ -58,10 +60,10 @@ class AttachedOptimizer:
         self.config: dict[str, Any] = {}
         if self.info.is_own and own is not None:
             self.optimizer = own.optimizer
-            self.knobs = OwnKnobs(own.optimizer, recipe.optimizer)
+            self.knobs = OwnKnobs(own.optimizer, recipe.optimizer, is_shared)
         else:
             groups = None if own is None else own.groups
-            fitting = replace(recipe, groups=replace(recipe.groups, rules=rules_for(module, groups, recipe.groups)))
+            fitting = replace(recipe, groups=groups_of_one(module, groups, recipe.groups))
             self.optimizer = build_optimizer(fitting, module, curve_steps, groups)
         if not self._schedule.is_own:
             if self.info.is_own:
@@ -76,7 +78,12 @@ class AttachedOptimizer:
         self._options = [{name: group[name] for name in names if name in group} for group in groups]
         self.config = scheduler_config(recipe.schedule, self.optimizer, steps, monitor, mode)
         self.scheduler = self.config["scheduler"]
-        if not self.info.is_own:
+        if self.info.is_own:
+            full = float(groups[0]["initial_lr"])
+            self._late = LateGroups(
+                self.optimizer, self.scheduler, lambda added: [{"params": added, "lr": full}], full, keeps_options=True
+            )
+        else:
             self._late = LateGroups(
                 self.optimizer,
                 self.scheduler,
@@ -118,8 +125,9 @@ class AttachedOptimizer:
         """Put the schedule at a step of the curve."""
         if not self.follows_monitor:
             self.scheduler.last_epoch = step - 1
-        elif getattr(self.scheduler, "warmup_steps", 0):
-            self.scheduler.steps_done = step - 1
+        elif (warmup := getattr(self.scheduler, "warmup_steps", 0)) and self.scheduler.steps_done < warmup:
+            # several optimizers step between two steps of this one
+            self.scheduler.steps_done = min(step, warmup) - 1
         else:
             return
         self.step_schedule()
