@@ -1,6 +1,7 @@
 """One optimizer of a module under a recipe: kept or replaced, with the schedule of its learning rate."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -69,7 +70,7 @@ class AttachedOptimizer:
         if self.info.is_own:
             _begin_at_peaks(self.optimizer, own_schedulers)
         self._options = [
-            {name: group[name] for name in names if name in group} for group in self.optimizer.param_groups
+            {name: deepcopy(group[name]) for name in names if name in group} for group in self.optimizer.param_groups
         ]
         self.config = scheduler_config(recipe.schedule, self.optimizer, curve_steps, monitor, mode)
         self.scheduler = self.config["scheduler"]
@@ -115,8 +116,9 @@ class AttachedOptimizer:
         """Put the schedule at a step of the curve."""
         if not self.follows_monitor:
             self.scheduler.last_epoch = step - 1
-        elif getattr(self.scheduler, "warmup_steps", 0):
-            self.scheduler.steps_done = step - 1
+        elif (warmup := getattr(self.scheduler, "warmup_steps", 0)) and self.scheduler.steps_done < warmup:
+            # an optimizer that steps now and then may pass over the last step of the warmup
+            self.scheduler.steps_done = min(step, warmup) - 1
         else:
             return
         self.step_schedule()
@@ -147,7 +149,9 @@ def _begin_at_peaks(optimizer: Optimizer, schedulers: Sequence[Any]) -> None:
         peaks = [group.get(name) for name in ("initial_lr", "max_lr")]
         peaks += [lrs[index] for one in schedulers if (lrs := getattr(one, "max_lrs", None)) and index < len(lrs)]
         known = [float(peak) for peak in peaks if peak is not None]
-        group["lr"] = group["initial_lr"] = max(known, default=group["lr"])
+        group["lr"] = max(known, default=group["lr"])
+        # a rate that is a tensor is changed in place
+        group["initial_lr"] = deepcopy(group["lr"])
 
 
 def recorded(attached: Sequence[AttachedOptimizer]) -> list[str]:
