@@ -289,6 +289,9 @@ class RecipeAttacher(AnyCallback):
         return optimizers, configs
 
     def _scheduler_configs(self, trainer: Any, attached: AttachedOptimizer) -> list[dict[str, Any]]:
+        if not trainer.lightning_module.automatic_optimization and attached.config:
+            # Lightning would warn of the rest, which it does not use
+            return [{"scheduler": attached.scheduler}]
         if not attached.follows_monitor:
             return [attached.config] if attached.config else []
         # in epochs without a validation there is no metric to follow

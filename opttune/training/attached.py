@@ -1,6 +1,7 @@
 """One optimizer of a module under a recipe: kept or replaced, with the schedule of its learning rate."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -75,7 +76,7 @@ class AttachedOptimizer:
         recipe, steps = self.recipe, self._curve_steps
         names = ("lr",) if self.info.is_own else tuple(with_defaults(recipe.optimizer, self.info))
         groups = self.optimizer.param_groups
-        self._options = [{name: group[name] for name in names if name in group} for group in groups]
+        self._options = [{name: deepcopy(group[name]) for name in names if name in group} for group in groups]
         self.config = scheduler_config(recipe.schedule, self.optimizer, steps, monitor, mode)
         self.scheduler = self.config["scheduler"]
         if self.info.is_own:
@@ -126,7 +127,7 @@ class AttachedOptimizer:
         if not self.follows_monitor:
             self.scheduler.last_epoch = step - 1
         elif (warmup := getattr(self.scheduler, "warmup_steps", 0)) and self.scheduler.steps_done < warmup:
-            # several optimizers step between two steps of this one
+            # an optimizer that steps now and then may pass over the last step of the warmup
             self.scheduler.steps_done = min(step, warmup) - 1
         else:
             return
@@ -158,7 +159,9 @@ def _begin_at_peaks(optimizer: Optimizer, schedulers: Sequence[Any]) -> None:
         peaks = [group.get(name) for name in ("initial_lr", "max_lr")]
         peaks += [lrs[index] for one in schedulers if (lrs := getattr(one, "max_lrs", None)) and index < len(lrs)]
         known = [float(peak) for peak in peaks if peak is not None]
-        group["lr"] = group["initial_lr"] = max(known, default=group["lr"])
+        group["lr"] = max(known, default=group["lr"])
+        # a rate that is a tensor is changed in place
+        group["initial_lr"] = deepcopy(group["lr"])
 
 
 def recorded(attached: Sequence[AttachedOptimizer]) -> list[str]:

@@ -179,3 +179,24 @@ def test_a_search_refuses_them_before_it_spends_anything(tmp_path: Path) -> None
 def test_a_length_in_epochs_is_refused_under_manual_optimization(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"Gan uses manual optimization, .* Give the length as max_steps"):
         run_search(tmp_path, so.Gan, data=so.loaders, space="auto", max_steps=None, max_epochs=2, budget=3)
+
+
+def test_a_warmup_before_a_plateau_ends_at_the_peak_for_an_optimizer_that_steps_now_and_then(tmp_path: Path) -> None:
+    recipe = Recipe.from_dict(
+        {"optimizer": {"name": "adamw", "lr": 0.004}, "schedule": {"name": "plateau", "warmup_fraction": 0.2}}
+    )
+    rates = [group["lr"] for one in fit(so.ActorCritic, opttune.RecipeCallback(recipe)).optimizers
+             for group in one.param_groups]  # fmt: skip
+    assert set(rates) == {0.004}
+    how = {"recipe": recipe, "model": so.ActorCritic, "data": so.loaders}
+    pauses.assert_equal(*pauses.both(tmp_path, [7, 18], **how, trainer={"accelerator": "cpu", "max_steps": 43}))
+
+
+class TensorRate(so.TwoRates):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters(), lr=torch.tensor(0.01))
+
+
+def test_a_rate_that_is_a_tensor_follows_a_curve_over_pauses(tmp_path: Path) -> None:
+    how = {"recipe": Recipe.from_dict(OWN_ON_A_CURVE), "model": TensorRate, "data": so.loaders}
+    pauses.assert_equal(*pauses.both(tmp_path, [7, 18], **how, trainer={"accelerator": "cpu", "max_steps": 40}))
