@@ -241,7 +241,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 def _is_never_stored(thing: Any) -> bool:
     if isinstance(thing, Dataset) and not isinstance(thing, IterableDataset):
         return not any(hasattr(type(thing), method) for method in _GROWS)
-    return isinstance(thing, _NEVER_STORED)
+    # what LightningModule.optimizers() returns belongs to the new training's optimizers
+    return isinstance(thing, _NEVER_STORED) or type(thing).__name__ == "LightningOptimizer"
 
 
 class _Unpickler(pickle.Unpickler):

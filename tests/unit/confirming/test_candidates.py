@@ -38,9 +38,15 @@ def test_a_module_without_an_optimizer_is_not_trained_as_a_baseline() -> None:
 
 
 def test_of_a_metric_that_is_to_rise_the_highest_is_the_best() -> None:
-    chosen = choose_candidates(stored([record(0, 0.3), record(1, 0.9)], mode="max"), top=1)
+    chosen = choose_candidates(stored([record(0, 0.3), record(1, 0.9)], None, mode="max"), top=1)
 
     assert chosen[0].numbers == (1,)
+
+
+def test_a_baseline_that_is_handed_out_comes_first() -> None:
+    chosen = choose_candidates(stored([record(0, 9.0)]), top=1)
+
+    assert [candidate.kind for candidate in chosen] == ["own", "trial", "adamw"]
 
 
 def test_adamws_default_is_torchs() -> None:

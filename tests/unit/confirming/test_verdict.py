@@ -8,7 +8,7 @@ from opttune.confirming.verdict import Verdict, plus_minus, study_verdict
 from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.trial_record import TrialRecord
-from tests.support.records import make_run, record, stored
+from tests.support.records import BASELINE, make_run, record, stored
 
 RECORDS = [record(0, 0.1, lr=3.1e-4), record(1, 0.2, optimizer="muon", lr=2e-2)]
 GOOD = [0.30, 0.31, 0.29, 0.32, 0.30]
@@ -34,7 +34,8 @@ def verdict_of(*values: Sequence[float | None], mode: str = "min") -> Verdict:
         "candidates": [candidate.to_dict() for candidate in candidates],
         "seeds": list(range(1, len(values[0]) + 1)),
     }
-    verdict = study_verdict(stored(records, mode=mode, confirmed=confirmed, runs=runs))
+    baseline = None if mode == "max" else BASELINE
+    verdict = study_verdict(stored(records, baseline, mode=mode, confirmed=confirmed, runs=runs))
     assert verdict is not None
     return verdict
 
