@@ -75,6 +75,11 @@ class OwnKnobs:
         """The factor on the learning rates."""
         return self._factors.get("lr_factor", 1.0)
 
+    @property
+    def is_in_step(self) -> bool:
+        """Whether a step is being made: the groups hold the moved rates then."""
+        return bool(self._own)
+
     def remove(self) -> None:
         """Leave the optimizer to itself."""
         while self._handles:
@@ -123,9 +128,12 @@ class OwnKnobs:
 
 
 def largest_rate(optimizer: Any) -> float:
-    """Return the largest learning rate of an optimizer's next step, knobs included."""
+    """Return the largest learning rate of an optimizer's next step, knobs included.
+
+    Lightning computes the gradients within the step, in its closure, and calls `on_before_optimizer_step` there.
+    """
     knobs = getattr(optimizer, _ATTRIBUTE, None)
-    factor = 1.0 if knobs is None else knobs.lr_factor
+    factor = 1.0 if knobs is None or knobs.is_in_step else knobs.lr_factor
     return factor * max([float(group.get("lr", 0.0)) for group in optimizer.param_groups])
 
 

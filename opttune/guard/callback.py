@@ -245,8 +245,9 @@ def _judged(guard: Guard | None, module: Any) -> Guard | None:
     """
     if guard is None or module.automatic_optimization:
         return guard
-    optimizers = module.optimizers()
-    return replace(guard, stall=False, blow_up=guard.blow_up and not isinstance(optimizers, list))
+    # of the Trainer's: a module may have an attribute `optimizers`
+    has_one = len(module.trainer.optimizers) == 1
+    return replace(guard, stall=False, blow_up=guard.blow_up and has_one)
 
 
 def has_finite_parameters(module: Any) -> bool:

@@ -151,10 +151,21 @@ def supervised_solver() -> tuple[Any, Any]:
 
 
 def competitive_solver() -> tuple[Any, Any]:
+    from pina.data import DataModule
+    from pina.model import FeedForward
+    from pina.problem.zoo import Poisson2DSquareProblem
     from pina.solver import CompetitivePINN
 
-    problem, data, network = _pina_problem()
-    return lambda: CompetitivePINN(problem, network()), data
+    problem = Poisson2DSquareProblem()
+    problem.discretise_domain(6, "grid")
+    batches = {"batch_size": 16, "batching_mode": "common_batch_size", "automatic_batching": False, "shuffle": True}
+
+    def make_data() -> Any:
+        return DataModule(
+            problem, train_size=0.8, val_size=0.2, test_size=0.0, num_workers=0, pin_memory=False, **batches
+        )
+
+    return lambda: CompetitivePINN(problem, FeedForward(2, 1, layers=[8])), make_data
 
 
 def _pina_problem() -> tuple[Any, Any, Any]:
@@ -278,8 +289,8 @@ PUBLISHED = (
     ),
     Published(
         "CompetitivePhysicsInformedSolver", "pina-mathlab", "physics", "lightning", competitive_solver,
-        refused="uses manual optimization",
-        note="it steps two optimizers itself",
+        refused="'Trainer' object has no attribute 'logging_kwargs'",
+        note="runs in PINA's own Trainer only",
     ),
     Published(
         "CategoryEmbeddingModel", "pytorch-tabular", "tables", "pytorch_lightning", tabular_embeddings, "valid_loss",

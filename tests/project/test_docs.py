@@ -55,8 +55,9 @@ def test_the_table_of_published_modules_has_five_packages_that_are_searched() ->
 
 
 def test_the_spaces_of_the_docs_parse() -> None:
-    first, groups = (parse_space(text, "docs") for _, text in blocks("spaces.md", "space"))
+    first, groups, *several = (parse_space(text, "docs") for _, text in blocks("spaces.md", "space"))
     assert [branch.name for branch in first.optimizers] == ["adamw", "lion"]
+    assert [space.optimizers[0].name for space in several] == ["adamw+own", "own+own"]
     assert [name for name, _ in groups.group_fields] == ["no_decay_embeddings", "layer_decay", "lr_ratio_backbone"]
 
 

@@ -24,7 +24,8 @@ def run(candidate: Candidate, seed: int, value: float | None, number: int = 0) -
 
 def verdict_of(*values: Sequence[float | None], mode: str = "min") -> Verdict:
     records = RECORDS if mode == "min" else [record(0, 0.3, lr=3.1e-4), record(1, 0.2, optimizer="muon", lr=2e-2)]
-    candidates = choose_candidates(stored(records, mode=mode), top=2)
+    baseline = None if mode == "max" else BASELINE
+    candidates = choose_candidates(stored(records, baseline, mode=mode), top=2)
     runs = [
         run(candidate, seed, value)
         for candidate, of_one in zip(candidates, values, strict=False)
@@ -34,7 +35,6 @@ def verdict_of(*values: Sequence[float | None], mode: str = "min") -> Verdict:
         "candidates": [candidate.to_dict() for candidate in candidates],
         "seeds": list(range(1, len(values[0]) + 1)),
     }
-    baseline = None if mode == "max" else BASELINE
     verdict = study_verdict(stored(records, baseline, mode=mode, confirmed=confirmed, runs=runs))
     assert verdict is not None
     return verdict

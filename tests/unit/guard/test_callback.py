@@ -6,7 +6,7 @@ import pytorch_lightning
 import torch
 from torch import nn
 
-from opttune import Guard, GuardCallback
+from opttune import Guard, GuardCallback, Recipe, RecipeCallback
 from opttune.errors import InputError
 from opttune.outcome import StopReason
 from tests.support import models as m
@@ -187,6 +187,35 @@ def test_the_listener_receives_every_step_once_with_the_rate_it_used():
     assert [record.step for record in records] == list(range(1, 21))
     assert [record.lr for record in records] == watch.lrs
     assert all(record.grad_norm > 0 for record in records)
+
+
+@pytest.mark.parametrize("optimization", ["automatic", "manual"])
+def test_the_rate_of_an_own_optimizer_is_the_one_that_trains(optimization):
+    records = []
+    recipe = Recipe.from_dict({"optimizer": {"name": "own", "lr_factor": 4.0}})
+    net = m.ManualNet() if optimization == "manual" else m.Net()
+    guarded_fit(net, RecipeCallback(recipe), listener=records.extend, guard=False, max_steps=20)
+    own = net.configure_optimizers().param_groups[0]["lr"]
+    assert [record.lr for record in records] == [pytest.approx(4 * own)] * 20
+
+
+class CallsItsListOptimizers(m.ManualNet):
+    """As solvers of PINA do: the name hides the method of LightningModule."""
+
+    optimizers = ()
+
+    def training_step(self, batch, batch_idx):
+        optimizer = pl.LightningModule.optimizers(self)
+        optimizer.zero_grad()
+        loss = self.loss(batch)
+        self.manual_backward(loss)
+        optimizer.step()
+        return loss
+
+
+def test_a_module_with_an_attribute_optimizers_is_guarded():
+    callback, _, _ = guarded_fit(CallsItsListOptimizers(), max_steps=4)
+    assert callback.decision is None
 
 
 @pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
