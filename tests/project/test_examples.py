@@ -25,7 +25,6 @@ SMALL = {
         "found by the search",
     ),
     "own_objective.py": (["--max-steps", "30", "--trials", "2"], "val_loss"),
-    "gan.py": (["--max-steps", "8", "--budget", "2"], "val_distance"),
     "cnn.py": (["--max-steps", "12", "--budget", "2"], "with SGD(lr=0.01)"),
     "language_model.py": (["--max-steps", "4", "--budget", "2"], "with AdamW(lr=0.0003)"),
     "lstm.py": (["--max-steps", "4", "--budget", "2"], "gradients clipped at"),
