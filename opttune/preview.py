@@ -8,6 +8,7 @@ from opttune.build.load import require_classes
 from opttune.engines.devices import count_processes
 from opttune.engines.multi_device import inspect_on_devices
 from opttune.errors import SpaceError, UnsuitableOptimizerError
+from opttune.recipe import Recipe
 from opttune.space.group_facts import without_group_fields
 from opttune.space.model import SettledSpace
 from opttune.space.sample import default_recipe
@@ -107,6 +108,11 @@ def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> Mo
             if optimizer == last:
                 raise
             continue
+        own = inspection.facts.own
+        if config.shipped_space == "auto" and own is not None and own.count > 1:
+            # auto keeps several optimizers as they are
+            kept = inspect_on_devices(replace(attempt, recipe=Recipe.of_baseline()), workload, 0)
+            inspection = replace(inspection, groups=kept.groups)
         if not steps or not config.pauses or count_processes(attempt.trainer) > 1:
             return inspection
         why = why_not_paused(attempt, workload)

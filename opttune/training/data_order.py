@@ -11,6 +11,7 @@ again, `shuffle` gives another order, and a custom sampler that draws from a glo
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from functools import wraps
 from typing import Any
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from opttune.trainer.hooks import ReplacedHook
 from opttune.training.python_state import read_attributes, restore_attributes
 from opttune.training.random_state import kept_random_state, read_random_state, set_random_state
+from opttune.training.stream_buffers import containers_of, contents_of, from_bytes, put_contents, to_bytes
 
 _HOOK = "train_dataloader"
 
@@ -124,6 +126,8 @@ class _Place:
         is_ahead: Whether Lightning draws a batch before the step of the one before it, as it does where it does not
             know the length.
         before_last: The random states before the last batch was drawn, where that is so.
+        containers: What a stream draws from, as the training may fill it.
+        held_at_start: What they held when the iteration began.
     """
 
     def __init__(self, loader: Any) -> None:
@@ -138,6 +142,8 @@ class _Place:
         found = {id(one): one for one in (*samplers, getattr(batches, "sampler", None)) if hasattr(one, "__dict__")}
         self.samplers = list(found.values())
         self.samplers_at_start: torch.Tensor | None = None
+        self.containers = containers_of(self.dataset)
+        self.held_at_start: list[Any] | None = None
 
     def state(self, is_mid_epoch: bool) -> dict[str, Any]:
         generators = _states(self.generators)
@@ -145,13 +151,27 @@ class _Place:
             now = read_attributes(self.samplers, (self.dataset, *self.generators))
             return {"generators": generators, "start": None, "batches": 0, "before_last": None, "samplers": now}
         begun = {"start": self.start, "batches": self.batches - self.is_ahead, "samplers": self.samplers_at_start}
-        return {"generators": generators, "before_last": self.before_last, **begun}
+        return {
+            "generators": generators, "before_last": self.before_last, "stream": to_bytes(self.held_at_start), **begun
+        }  # fmt: skip
 
     def begin(self) -> None:
         """Put the samplers where they were when the resumed iteration began, and note where they are."""
         if self.resumed and (stored := self.resumed.get("samplers")) is not None:
             restore_attributes(self.samplers, stored)
         self.samplers_at_start = read_attributes(self.samplers, (self.dataset, *self.generators))
+        stored = self.resumed.get("stream") if self.resumed else None
+        self.held_at_start = contents_of(self.containers) if stored is None else from_bytes(stored)
+
+    @contextmanager
+    def as_at_start(self) -> Iterator[None]:
+        """Let the stream draw from what it held when the iteration began."""
+        now = contents_of(self.containers)
+        put_contents(self.containers, self.held_at_start or now)
+        try:
+            yield
+        finally:
+            put_contents(self.containers, now)
 
     def indices(self, sampler: Iterable[Any]) -> Iterator[Any]:
         """Begin an iteration over a sampler, or continue the paused one."""
@@ -212,7 +232,7 @@ class _SkippingLoader(DataLoader[Any]):
         if start is None:
             batches = super().__iter__()
         else:
-            with kept_random_state():
+            with kept_random_state(), place.as_at_start():
                 set_random_state(start["global"])
                 _set_states(place.generators, start["generators"])
                 batches = super().__iter__()

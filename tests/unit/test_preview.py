@@ -1,5 +1,6 @@
 """What is looked at before anything is trained; what the command prints of it is tested in test_cli.py."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from opttune.planning import make_plan
 from opttune.preview import budget_steps, inspect_workload, preview, settle_for
 from opttune.study.config import SearchConfig
 from opttune.training.workload import Workload
+from tests.support import several_optimizers as several
 from tests.support.search_models import Classifier, loaders
 from tests.support.searches import TINY, make_space
 
@@ -52,6 +54,14 @@ def test_a_missing_extra_is_told_before_its_first_trial(tmp_path: Path, monkeypa
     def missing(info: Any) -> None:
         raise MissingExtraError("pip install it")
 
-    monkeypatch.setattr("opttune.preview.load_class", missing)
+    monkeypatch.setattr("opttune.build.load.load_class", missing)
     with pytest.raises(MissingExtraError):
         settle_for(config, looked)
+
+
+def test_the_groups_shown_of_several_optimizers_are_those_that_auto_keeps(tmp_path: Path) -> None:
+    config, workload = plan_for(tmp_path, space="auto", budget=10)
+    plain = preview(config, replace(workload, model=several.Gan, data=several.loaders))
+
+    assert plain["optimizers"] == ["own+own"]
+    assert "| generator: group 1 |" in plain["groups"]

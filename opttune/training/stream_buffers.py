@@ -1,0 +1,88 @@
+"""What a stream draws from while the training fills it, such as a replay buffer.
+
+An epoch over such a stream may have sampled it as it was when the epoch began. Its containers are noted then, by
+reference; a resumed training draws the batches already seen from them again.
+"""
+
+import pickle
+from collections import deque
+from collections.abc import Iterator
+from copy import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, IterableDataset
+
+Container = list[Any] | deque[Any] | dict[Any, Any] | np.ndarray | torch.Tensor
+
+_DEPTH = 3
+_MOST_BYTES = 1 << 24
+"""A larger array is not copied at the start of each epoch. Chosen by hand."""
+
+
+def containers_of(dataset: Any) -> list[Container]:
+    """Return the containers that a stream, and the objects that it holds, have as attributes.
+
+    Args:
+        dataset: A dataset; one that is no stream has none, since its items are drawn by their indices.
+
+    Example:
+        >>> class Replay(IterableDataset):
+        ...     def __init__(self):
+        ...         self.buffer = deque([1, 2], maxlen=8)
+        >>> containers_of(Replay())
+        [deque([1, 2], maxlen=8)]
+    """
+    return list(_found(dataset, _DEPTH, set())) if isinstance(dataset, IterableDataset) else []
+
+
+def contents_of(containers: list[Container]) -> list[Container]:
+    """Return what containers hold now, by reference; of arrays a copy."""
+    return [one.clone() if isinstance(one, torch.Tensor) else copy(one) for one in containers]
+
+
+def put_contents(containers: list[Container], contents: list[Container]) -> None:
+    """Make containers hold what they held, as `contents_of` gave it."""
+    for one, held in zip(containers, contents, strict=True):
+        match one:
+            case dict():
+                one.clear()
+                one.update(held)
+            case list() | deque():
+                one.clear()
+                one.extend(held)
+            case np.ndarray():
+                one[...] = held
+            case torch.Tensor():
+                one.copy_(held)  # type: ignore[arg-type]
+
+
+def to_bytes(contents: list[Container] | None) -> torch.Tensor | None:
+    """Return contents as bytes in a tensor; None where there are none, or they cannot be pickled."""
+    if not contents:
+        return None
+    try:
+        return torch.frombuffer(bytearray(pickle.dumps(contents)), dtype=torch.uint8)
+    except Exception:  # of the user's class
+        return None
+
+
+def from_bytes(stored: torch.Tensor) -> list[Container]:
+    """Return what `to_bytes` has stored; opttune wrote it itself."""
+    contents: list[Container] = pickle.loads(stored.numpy().tobytes())
+    return contents
+
+
+def _found(owner: Any, depth: int, seen: set[int]) -> Iterator[Container]:
+    for value in vars(owner).values() if hasattr(owner, "__dict__") else ():
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, list | deque | dict):
+            yield value
+        elif isinstance(value, np.ndarray | torch.Tensor):
+            if value.nbytes <= _MOST_BYTES and not isinstance(value, np.memmap):
+                yield value
+        elif depth > 1 and not isinstance(value, type | torch.nn.Module | Dataset):
+            yield from _found(value, depth - 1, seen)
