@@ -8,7 +8,7 @@ from opttune.catalog.lookup import find_optimizer
 from opttune.catalog.ranges import SearchRange
 from opttune.errors import ModelError
 from opttune.recipe import OWN
-from opttune.space.model import LR_FACTOR, Branch, Choice, Fixed, Range, Space
+from opttune.space.model import LR_FACTOR, Branch, Choice, Field, Fixed, Range, Space
 
 EACH_FROM_BUDGET = 10
 """From this budget on several optimizers are moved one by one; below it all together."""
@@ -83,6 +83,7 @@ def fit_own(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[str, ...
     dropped: list[str] = []
 
     def fitted(branch: Branch) -> Branch:
+        branch = branch.map_fields(_from_unmoved)
         if branch.name != OWN:
             return branch
         kept = tuple((name, each) for name, each in branch.fields if name in facts.knobs)
@@ -112,6 +113,14 @@ def with_own_values(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[
 
     space = space.map_optimizers(lambda branch: begun(branch) if branch.name == facts.row else branch)
     return space, ((f"{facts.row} begins where the module's own has it: {', '.join(moved)}.",) if moved else ())
+
+
+def _from_unmoved(name: str, each: Field) -> Field:
+    """Let a factor on what the module has begin where it changes nothing, unless its file says otherwise."""
+    is_factor = name.rpartition(".")[2] in searched_fields(find_optimizer(OWN))
+    if is_factor and isinstance(each, Range) and each.prior is None and each.low <= 1 <= each.high:
+        return replace(each, prior=1.0)
+    return each
 
 
 def _begun(each: Range | Choice | Fixed, value: float | None, name: str, moved: list[str]) -> Range | Choice | Fixed:

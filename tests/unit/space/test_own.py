@@ -214,3 +214,11 @@ def test_a_mistake_in_a_recipe_file_of_several_is_named_with_its_line(tmp_path: 
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(OpttuneError, match=rf"r\.yaml:{line}: "):
         load_recipe(tmp_path / "r.yaml")
+
+
+def test_a_factor_without_a_prior_begins_where_it_changes_nothing() -> None:
+    text = "optimizer: {own: {lr_factor: {low: 0.05, high: 10, log: true}, weight_decay_factor: {low: 2, high: 8}}}"
+    facts = OwnFacts("AdamW(lr=0.001)", knobs=("lr_factor", "weight_decay_factor"))
+    branch = fit_own(parse_space(text, "mine"), facts)[0].optimizers[0]
+
+    assert (branch.get("lr_factor").prior, branch.get("weight_decay_factor").prior) == (1.0, None)  # type: ignore[union-attr]
