@@ -201,4 +201,5 @@ def test_a_rate_ten_times_too_low_on_one_of_two_optimizers_is_found(tmp_path: Pa
         space="auto", max_steps=120, budget=2)  # fmt: skip
 
     assert result.best_value < result.baseline_value
-    assert tuned.best_value <= tuned.baseline_value
+    # as good as what the module reaches with the rates that suit it, but for a few percent
+    assert result.best_value < 1.1 * tuned.baseline_value
