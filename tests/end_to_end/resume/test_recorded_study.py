@@ -40,8 +40,10 @@ def test_all_that_it_holds_is_read() -> None:
     best, verdict = study.best, study_verdict(study)
 
     assert len(study.records) == 15
+    # no trial beats the baseline, which is handed out today
     assert best is not None
-    assert (best.number, best.value) == (6, pytest.approx(0.5602225661277771))
+    assert best.is_baseline
+    assert (study.ranked[0].number, study.ranked[0].value) == (6, pytest.approx(0.5602225661277771))
     assert study.baseline is not None
     assert study.baseline.value == pytest.approx(0.5062181353569031)
     assert [run.role for run in study.runs].count(Role.REPLICATE) == 2
@@ -55,7 +57,7 @@ def test_all_that_it_holds_is_read() -> None:
 @pytest.mark.slow
 def test_it_is_reported_and_exported(folder: Path) -> None:
     reported = run_command(folder, "report", "finished", "--json")
-    exported = run_command(folder, "export", "finished", "--format", "recipe", "--json")
+    exported = run_command(folder, "export", "finished", "--trial", "6", "--format", "recipe", "--json")
 
     assert reported.returncode == exported.returncode == 0, reported.stderr + exported.stderr
     assert (folder / "finished" / "report.html").exists()

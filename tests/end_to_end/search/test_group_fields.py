@@ -94,7 +94,7 @@ def test_the_search_resumes_and_teaches_another(result: SearchResult, folder: Pa
 def test_a_study_of_the_users_own_samples_them() -> None:
     space = make_space(TEXT)
     study = optuna.create_study(sampler=opttune.OpttuneSampler(space, seed=0))
-    callback = opttune.TrialCallback(study.ask(), space, tracking=False)
+    callback = opttune.TrialCallback(study.ask(), space, tracking=False, max_steps=30)
     assert callback.recipe.groups.layer_decay == 0.9
     assert callback.recipe.groups.rules[0].lr_mult == pytest.approx(0.1)
 
