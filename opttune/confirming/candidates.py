@@ -64,7 +64,7 @@ def adamw_default() -> Recipe:
 
     Example:
         >>> print(adamw_default())
-        adamw(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01), constant()
+        adamw(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01), constant(), groups(no_decay_norm_bias=False)
     """
     options = with_defaults(Part("adamw"), find_optimizer("adamw"))
     return Recipe(Part("adamw", options), groups=Groups(no_decay_norm_bias=False))

@@ -253,4 +253,4 @@ def test_bad_input_shows_its_traceback_under_debug_alone(tmp_path: Path) -> None
     assert plain.returncode == 2
     assert len(plain.stderr.splitlines()) == 1
     assert "Traceback" in debugged.stderr
-    assert "manual optimization" in debugged.stderr.splitlines()[-1]
+    assert "has made no optimizer step" in debugged.stderr.splitlines()[-1]
