@@ -148,7 +148,7 @@ def _with_rate(part: Part, factor: float) -> Part:
     if option is None:
         return part
     rate = part.get(option.name, option.default)
-    return part.replaced(**{option.name: rate if factor == 1 else float(rate or 0) * factor})  # type: ignore[arg-type]
+    return part.replaced(**{option.name: rate if factor == 1 else float(f"{float(rate or 0) * factor:.4g}")})  # type: ignore[arg-type]
 
 
 def _choose_branch(trial: optuna.trial.BaseTrial, kind: str, branches: tuple[Branch, ...]) -> Branch:

@@ -31,6 +31,7 @@ def containers_of(dataset: Any) -> list[Container]:
         >>> class Replay(IterableDataset):
         ...     def __init__(self):
         ...         self.buffer = deque([1, 2], maxlen=8)
+        ...
         ...     def __iter__(self):
         ...         return iter(list(self.buffer))
         >>> containers_of(Replay())
