@@ -9,7 +9,7 @@ from opttune.errors import InputError, one_of
 from opttune.guard.rules import Guard
 from opttune.references import load_reference
 from opttune.space.model import Fixed, Space
-from opttune.space.parse import load_space, space_names
+from opttune.space.parse import load_space, shipped_name
 from opttune.space.settle import without_trainer_settings
 from opttune.storages.find_study import folder_name
 from opttune.study.config import SearchConfig, read_mode
@@ -60,7 +60,7 @@ def make_plan(
     settings = check_trainer({} if trainer is None else trainer)
     workload = _read_workload(model, data)
     searched = without_trainer_settings(space if isinstance(space, Space) else load_space(space), settings)
-    shipped = str(space) if space == "auto" or str(space) in space_names() else ""
+    shipped = shipped_name(space)
     _check_accumulation(searched, max_epochs)
     name = study or f"{workload.name}-{shipped or searched.name}"
     folder = Path(out_dir) if out_dir is not None else Path("opttune_runs") / folder_name(name)

@@ -5,14 +5,26 @@ without loss. The checks here hold for every recipe; `opttune.catalog.check_reci
 optimizer and the schedule take its options.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from opttune.errors import RecipeError, shown
 from opttune.recipe_groups import Groups, Rule, is_number, refuse_unknown
 
-__all__ = ["OWN", "Groups", "Part", "Recipe", "Rule", "Value", "is_number"]
+__all__ = [
+    "OWN",
+    "Groups",
+    "Part",
+    "Recipe",
+    "Rule",
+    "Value",
+    "is_number",
+    "join_names",
+    "numbered",
+    "part_names",
+    "unnumbered",
+]
 
 OWN = "own"
 """The name of the optimizer, and of the schedule, that a module came with."""
@@ -20,12 +32,44 @@ _JOIN = "+"
 """Between the names of the parts for several optimizers."""
 _RATES = ("lr", "lr_factor")
 
+T = TypeVar("T")
 Value = bool | int | float | str | None | tuple[float, ...]
 """What an option of a recipe may hold."""
 
 
+def join_names(names: Iterable[str]) -> str:
+    """Return the name of the parts for several optimizers together.
+
+    Example:
+        >>> join_names(["own", "adamw"]), part_names("own+adamw"), part_names("adamw")
+        ('own+adamw', ('own', 'adamw'), ('adamw',))
+    """
+    return _JOIN.join(names)
+
+
+def part_names(name: str) -> tuple[str, ...]:
+    """Return the name of each part; one name for a single optimizer."""
+    return tuple(name.split(_JOIN))
+
+
+def numbered(number: int, key: str) -> str:
+    """Return the key of an option, or of a field, of one of several parts.
+
+    Example:
+        >>> numbered(1, "lr"), unnumbered({"0.lr": 0.1, "1.lr": 0.2}, 1)
+        ('1.lr', {'lr': 0.2})
+    """
+    return f"{number}.{key}"
+
+
+def unnumbered(options: Mapping[str, T], number: int) -> dict[str, T]:
+    """Return the options of one of several parts under their own keys."""
+    start = numbered(number, "")
+    return {key.removeprefix(start): value for key, value in options.items() if key.startswith(start)}
+
+
 def _check_joined(name: str, options: Mapping[str, Any]) -> None:
-    names = name.split(_JOIN)
+    names = part_names(name)
     numbers = {str(number) for number in range(len(names))}
     if len(names) > 1 and not (all(names) and all(key.partition(".")[0] in numbers for key in options)):
         raise RecipeError(f"recipe: {shown(name)} cannot be a name: {_JOIN} joins the parts of several optimizers.")
@@ -92,18 +136,15 @@ class Part(Mapping[str, Value]):
         """
         if len(parts) == 1:
             return parts[0]
-        options = {f"{number}.{key}": value for number, part in enumerate(parts) for key, value in part.items()}
-        return cls(_JOIN.join(part.name for part in parts), options)
+        options = {numbered(number, key): value for number, part in enumerate(parts) for key, value in part.items()}
+        return cls(join_names(part.name for part in parts), options)
 
     def split(self) -> tuple["Part", ...]:
         """Return the part for each optimizer; a part for one is itself alone."""
-        names = self.name.split(_JOIN)
+        names = part_names(self.name)
         if len(names) == 1:
             return (self,)
-        return tuple(
-            Part(name, {key.removeprefix(f"{number}."): self[key] for key in self if key.startswith(f"{number}.")})
-            for number, name in enumerate(names)
-        )
+        return tuple(Part(name, unnumbered(self, number)) for number, name in enumerate(names))
 
     @property
     def rate(self) -> float | None:

@@ -99,7 +99,7 @@ def is_being_searched(space: Space, progress: Sequence[TrialProgress], optimizer
         optimizer: The optimizer's name.
     """
     branch = next((branch for branch in space.optimizers if branch.name == optimizer), None)
-    if branch is None or ("+" in branch.name and not branch.is_own):
+    if branch is None or (len(branch.names) > 1 and not branch.is_own):
         # the rates of several optimizers are no longer what one factor has made of them
         return False
     field = branch.rate

@@ -8,6 +8,7 @@ from typing import Any
 from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.lookup import find_optimizer, optimizer_names
 from opttune.errors import MissingExtraError
+from opttune.recipe import part_names
 
 
 def load_object(path: Any) -> Any:
@@ -49,7 +50,7 @@ def require_classes(optimizers: Iterable[str]) -> None:
     Raises:
         MissingExtraError: An extra is not installed.
     """
-    for name in {part for joined in optimizers for part in joined.split("+")}:
+    for name in {part for joined in optimizers for part in part_names(joined)}:
         if not (info := find_optimizer(name)).is_own:
             load_class(info)
 

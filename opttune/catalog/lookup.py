@@ -9,6 +9,7 @@ from opttune.catalog.optimizers_own import OWN_OPTIMIZER, OWN_SCHEDULE, join_row
 from opttune.catalog.plugins import leave_out, plugin_rows
 from opttune.catalog.schedules import SCHEDULES
 from opttune.errors import UnknownNameError, one_of
+from opttune.recipe import part_names
 
 Row = TypeVar("Row", bound=Info)
 
@@ -25,7 +26,7 @@ class _Shelf(Generic[Row]):
             self.add(row)
 
     def add(self, row: Row) -> None:
-        if "+" in row.name:
+        if len(part_names(row.name)) > 1:
             raise UnknownNameError(f"{self.kind} {row.name!r}: a name cannot hold +, which joins several of them.")
         if row.name in self.rows:
             raise UnknownNameError(f"{self.kind} {row.name!r} is registered already; choose another name.")
@@ -36,9 +37,10 @@ class _Shelf(Generic[Row]):
         return tuple(self.rows)
 
     def find(self, name: str) -> Row:
-        if "+" in name:
+        names = part_names(name)
+        if len(names) > 1:
             if name not in self._joined:
-                self._joined[name] = self.join(tuple(map(self.find, name.split("+"))))
+                self._joined[name] = self.join(tuple(map(self.find, names)))
             return self._joined[name]
         if name not in self.rows:
             # only when needed: a plugin may be slow to import

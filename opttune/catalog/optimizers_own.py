@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from opttune.catalog.info import OptimizerInfo, OptionInfo, ScheduleInfo
 from opttune.catalog.ranges import SearchRange
-from opttune.recipe import OWN
+from opttune.recipe import OWN, join_names, numbered
 
 _AROUND = "opttune's own: a module's authors are mostly right within a factor of 10"
 
@@ -65,11 +66,8 @@ def join_rows(rows: tuple[OptimizerInfo, ...]) -> OptimizerInfo:
         ['0.lr_factor', '0.weight_decay_factor']
     """
     return OptimizerInfo(
-        name="+".join(row.name for row in rows),
+        **_joined(rows),
         class_path="",
-        summary="; ".join(f"{number}: {row.summary}" for number, row in enumerate(rows)),
-        options=_numbered(rows),
-        source="; ".join(dict.fromkeys(row.source for row in rows)),
         is_own=all(row.is_own for row in rows),
         matrices_only=next((row.matrices_only for row in rows if row.matrices_only is not None), None),
         one_lr=any(row.one_lr for row in rows),
@@ -85,19 +83,23 @@ def join_rows(rows: tuple[OptimizerInfo, ...]) -> OptimizerInfo:
 def join_schedules(rows: tuple[ScheduleInfo, ...]) -> ScheduleInfo:
     """Return the row of several schedules together, one for each optimizer."""
     return ScheduleInfo(
-        name="+".join(row.name for row in rows),
+        **_joined(rows),
         shape="",
-        summary="; ".join(f"{number}: {row.summary}" for number, row in enumerate(rows)),
-        options=_numbered(rows),
-        source="; ".join(dict.fromkeys(row.source for row in rows)),
         follows_monitor=any(row.follows_monitor for row in rows),
         is_own=all(row.is_own for row in rows),
     )
 
 
-def _numbered(rows: Sequence[OptimizerInfo | ScheduleInfo]) -> tuple[OptionInfo, ...]:
-    return tuple(
-        replace(option, name=f"{number}.{option.name}", needs=option.needs and f"{number}.{option.needs}")
+def _joined(rows: Sequence[OptimizerInfo | ScheduleInfo]) -> dict[str, Any]:
+    """Return the fields that joined rows of both kinds have."""
+    options = [
+        replace(option, name=numbered(number, option.name), needs=option.needs and numbered(number, option.needs))
         for number, row in enumerate(rows)
         for option in row.options
-    )
+    ]
+    return {
+        "name": join_names(row.name for row in rows),
+        "summary": "; ".join(f"{number}: {row.summary}" for number, row in enumerate(rows)),
+        "options": tuple(options),
+        "source": "; ".join(dict.fromkeys(row.source for row in rows)),
+    }

@@ -19,7 +19,7 @@ from opttune.build.module_facts import read_facts
 from opttune.errors import InputError, shown
 from opttune.space.auto import ModelFacts
 from opttune.space.model import Fixed, SettledSpace, Space
-from opttune.space.parse import load_space, parse_space, space_names
+from opttune.space.parse import load_space, settled_from_dict, settled_to_dict, shipped_name
 from opttune.space.sample import default_recipe
 from opttune.space.settle import settle, without_trainer_settings
 from opttune.storages.records import RECIPE
@@ -63,8 +63,7 @@ class SpaceRequest:
         if not isinstance(budget, int | float) or not isfinite(budget) or budget <= 0:
             raise InputError(f"budget must be a number of full trainings above 0, got {shown(budget)}.")
         loaded = space if isinstance(space, Space) else load_space(space)
-        is_shipped = not isinstance(space, Space) and (space == "auto" or str(space) in space_names())
-        return cls(loaded, str(space) if is_shipped else "", budget)
+        return cls(loaded, shipped_name(space), budget)
 
     @property
     def key(self) -> str:
@@ -108,19 +107,12 @@ class TrialSpace:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, from which `from_dict` makes the same again."""
-        return {
-            "name": self.settled.space.name,
-            "space": self.settled.space.to_dict(),
-            "notes": list(self.settled.notes),
-            "total_steps": self.total_steps,
-        }
+        return {**settled_to_dict(self.settled), "total_steps": self.total_steps}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrialSpace":
         """Return what `to_dict` has written."""
-        # JSON is YAML
-        space = parse_space(json.dumps(values["space"], ensure_ascii=False), values["name"])
-        return cls(SettledSpace(space, tuple(values["notes"])), values["total_steps"])
+        return cls(settled_from_dict(values), values["total_steps"])
 
 
 def settle_early(request: SpaceRequest, max_steps: int | None, model: Any, where: str) -> TrialSpace | None:

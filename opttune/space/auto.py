@@ -320,7 +320,7 @@ def own_alone(own: OwnFacts, budget: float) -> SettledSpace:
     space = Space("auto", (branch,), (Branch(OWN),), description="The module's own optimizers, with their rates moved")
     each = ", ".join(f"{number} is {name}" for number, name in enumerate(own.names))
     notes = [f"The module has {own.count} optimizers ({own.words}): they stay, and their learning rates are moved."]
-    if "+" in branch.name:
+    if len(branch.names) > 1:
         notes.append(f"One factor moves all of them, further ones each against the first ({each}).")
     else:
         notes.append(

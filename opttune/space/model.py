@@ -12,7 +12,7 @@ from typing import Any, get_args
 from opttune.catalog.ranges import SCALES, ScaleName
 from opttune.catalog.training import GROUP_OPTIONS
 from opttune.errors import SpaceError, one_of, shown
-from opttune.recipe import OWN, Groups, is_number
+from opttune.recipe import OWN, Groups, is_number, part_names, unnumbered
 from opttune.recipe_groups import RULE_FIELDS
 
 LR_FACTOR = "lr_factor"
@@ -260,9 +260,14 @@ class Branch:
         return dict(self.fields).get(name)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each of its parts: one, or one for each of several optimizers."""
+        return part_names(self.name)
+
+    @property
     def is_own(self) -> bool:
         """Whether it is the module's own optimizer, or all of several are."""
-        return all(name == OWN for name in self.name.split("+"))
+        return all(name == OWN for name in self.names)
 
     @property
     def rate_name(self) -> str:
@@ -403,15 +408,11 @@ class Space:
 
 
 def _section(kind: str, branches: tuple[Branch, ...]) -> dict[str, Any]:
-    names = branches[0].name.split("+")
+    names = branches[0].names
     if len(names) == 1:
         return {kind: {branch.name: branch.to_dict() for branch in branches}}
-    # the fields of each part, without its number
     whole = branches[0].to_dict()
-    parts = [
-        {name: {key.partition(".")[2]: value for key, value in whole.items() if key.startswith(f"{number}.")}}
-        for number, name in enumerate(names)
-    ]
+    parts = [{name: unnumbered(whole, number)} for number, name in enumerate(names)]
     return {f"{kind}s": parts, **{key: value for key, value in whole.items() if key == LR_FACTOR}}
 
 

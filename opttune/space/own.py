@@ -7,7 +7,7 @@ from opttune.catalog.info import searched_fields
 from opttune.catalog.lookup import find_optimizer
 from opttune.catalog.ranges import SearchRange
 from opttune.errors import ModelError
-from opttune.recipe import OWN
+from opttune.recipe import OWN, join_names, numbered
 from opttune.space.model import LR_FACTOR, Branch, Choice, Field, Fixed, Range, Space
 
 EACH_FROM_BUDGET = 10
@@ -55,8 +55,8 @@ def own_branch(facts: OwnFacts, budget: float) -> Branch:
     if facts.count > 1:
         if budget < EACH_FROM_BUDGET:
             return Branch(OWN, ((LR_FACTOR, _range(LR_FACTOR)),))
-        each = tuple((f"{number}.{LR_FACTOR}", _range(LR_FACTOR)) for number in range(1, facts.count))
-        return Branch("+".join([OWN] * facts.count), ((LR_FACTOR, _range(LR_FACTOR)), *each))
+        each = tuple((numbered(number, LR_FACTOR), _range(LR_FACTOR)) for number in range(1, facts.count))
+        return Branch(join_names([OWN] * facts.count), ((LR_FACTOR, _range(LR_FACTOR)), *each))
     return Branch(OWN, tuple((name, _range(name)) for name in searched_fields(info) if name in facts.knobs))
 
 
@@ -70,8 +70,8 @@ def fit_own(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[str, ...
     Raises:
         ModelError: There is nothing to move, or the space is for another number of optimizers.
     """
-    parts = [len(branch.name.split("+")) for branch in space.optimizers]
-    if any(branch.is_own or OWN in branch.name.split("+") for branch in space.optimizers) and facts is None:
+    parts = [len(branch.names) for branch in space.optimizers]
+    if any(OWN in branch.names for branch in space.optimizers) and facts is None:
         raise ModelError(
             f"the space {space.name} moves the module's own optimizer, and configure_optimizers returns none."
         )

@@ -1,6 +1,6 @@
 """Space files: YAML text -> `Space`, with file and line in every error."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -8,10 +8,22 @@ from opttune.catalog.info import Info, OptimizerInfo, OptionInfo, ScheduleInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.catalog.training import GROUP_OPTIONS, RULE_OPTIONS, TRAINING_OPTIONS
 from opttune.errors import OpttuneError, RecipeError, SpaceError, UnknownNameError, one_of, shown
-from opttune.recipe import OWN, Groups, Rule, is_number
+from opttune.recipe import OWN, Groups, Rule, is_number, join_names, numbered
 from opttune.recipe_groups import RULE_FIELDS
-from opttune.space.model import GROUPS, LR_FACTOR, Branch, Choice, Field, FieldError, Fixed, Range, Scalar, Space
-from opttune.yaml_text import Document, YamlTextError, inline_yaml, read_yaml
+from opttune.space.model import (
+    GROUPS,
+    LR_FACTOR,
+    Branch,
+    Choice,
+    Field,
+    FieldError,
+    Fixed,
+    Range,
+    Scalar,
+    SettledSpace,
+    Space,
+)
+from opttune.yaml_text import Document, YamlTextError, inline_yaml, read_yaml, write_yaml
 
 LR_TIMES_WEIGHT_DECAY = "lr_times_weight_decay"
 """A field in place of `weight_decay`: the product of the two, on which they depend on each other least."""
@@ -67,6 +79,27 @@ def load_space(name_or_path: str | Path) -> Space:
 def space_names() -> tuple[str, ...]:
     """Return the names of the spaces that ship with opttune."""
     return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
+
+
+def shipped_name(space: str | Path | Space) -> str:
+    """Return `auto`, or the name of a space that ships with opttune; empty for a user's own.
+
+    Example:
+        >>> shipped_name("adamw"), shipped_name("mine.yaml")
+        ('adamw', '')
+    """
+    is_shipped = not isinstance(space, Space) and (space == "auto" or str(space) in space_names())
+    return str(space) if is_shipped else ""
+
+
+def settled_to_dict(settled: SettledSpace) -> dict[str, Any]:
+    """Return a settled space as JSON holds it; `settled_from_dict` reads it back without loss."""
+    return {"name": settled.space.name, "space": settled.space.to_dict(), "notes": list(settled.notes)}
+
+
+def settled_from_dict(values: Mapping[str, Any]) -> SettledSpace:
+    """Return what `settled_to_dict` has written."""
+    return SettledSpace(parse_space(write_yaml(values["space"]), values["name"]), tuple(values["notes"]))
 
 
 def parse_space(text: str, name: str, where: str = "space") -> Space:
@@ -165,17 +198,17 @@ class _Parser:
             if len(branches) > 1:
                 self.fail((several,), f"{several}: entry {number} must be one {kind}, got {shown(list(entry))}.")
             names.append(branches[0].name)
-            fields += [(f"{number}.{key}", field) for key, field in branches[0].fields]
+            fields += [(numbered(number, key), field) for key, field in branches[0].fields]
         if kind == "optimizer" and LR_FACTOR in data:
             fields.insert(0, (LR_FACTOR, self.field((LR_FACTOR,), data[LR_FACTOR], _FACTOR)))
-        return (Branch("+".join(names), tuple(fields)),)
+        return (Branch(join_names(names), tuple(fields)),)
 
     def check_own(self, optimizers: tuple[Branch, ...], schedules: tuple[Branch, ...]) -> None:
         """Refuse the module's own schedule where an optimizer that is not its own would follow it."""
         for schedule in schedules:
-            names = schedule.name.split("+")
+            names = schedule.names
             for optimizer in optimizers:
-                owners = optimizer.name.split("+")
+                owners = optimizer.names
                 if len(names) not in (1, len(owners)):
                     self.fail(
                         ("schedules",), f"there must be {len(owners)} schedules, one an optimizer, got {len(names)}."
@@ -368,10 +401,10 @@ class _Parser:
 
 def _usual_schedules(optimizers: tuple[Branch, ...]) -> tuple[Branch, ...]:
     """Return the schedules of a space that names none: the module's own for its own optimizers, else none."""
-    names = [OWN if name == OWN else "constant" for name in optimizers[0].name.split("+")]
-    if not all(branch.is_own for branch in optimizers) and len(names) == 1:
+    names = [OWN if name == OWN else "constant" for name in optimizers[0].names]
+    if len(names) == 1 and not all(branch.is_own for branch in optimizers):
         names = ["constant"]
-    return (Branch(names[0] if len(set(names)) == 1 else "+".join(names)),)
+    return (Branch(join_names(names) if len(set(names)) > 1 else names[0]),)
 
 
 def _spellings(items: list[Any]) -> str:

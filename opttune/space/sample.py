@@ -7,7 +7,7 @@ import optuna
 
 from opttune.catalog.info import Info, OptionInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
-from opttune.recipe import Groups, Part, Recipe, Value
+from opttune.recipe import Groups, Part, Recipe, Value, unnumbered
 from opttune.space.model import GROUPS, LR_FACTOR, Branch, Choice, Field, Fixed, Range, Scalar, Space
 from opttune.space.parse import LR_TIMES_WEIGHT_DECAY
 
@@ -124,21 +124,16 @@ def _may_decay(optimizer: Branch) -> bool:
 
 def _ask_optimizer(trial: optuna.trial.BaseTrial, branch: Branch) -> Part:
     fields = _ask_fields(trial, branch)
-    is_joined = "+" in branch.name
+    is_joined = len(branch.names) > 1
     factor = float(fields.pop(LR_FACTOR) or 1) if is_joined and LR_FACTOR in fields else 1.0  # type: ignore[arg-type]
     return Part.join([_with_rate(part, factor) for part in _parts(branch, fields, find_optimizer)])
 
 
 def _parts(branch: Branch, fields: dict[str, Value], find: Callable[[str], Info]) -> list[Part]:
     """Return the part for each optimizer."""
-    names = branch.name.split("+")
-    if len(names) == 1:
+    if len(branch.names) == 1:
         return [Part(branch.name, _pack(fields, find(branch.name)))]
-    numbered = [
-        {key.partition(".")[2]: value for key, value in fields.items() if key.startswith(f"{number}.")}
-        for number in range(len(names))
-    ]
-    return [Part(name, _pack(own, find(name))) for name, own in zip(names, numbered, strict=True)]
+    return [Part(name, _pack(unnumbered(fields, number), find(name))) for number, name in enumerate(branch.names)]
 
 
 def _with_rate(part: Part, factor: float) -> Part:

@@ -1,6 +1,5 @@
 """The stored study: Optuna's, with opttune's own records in it."""
 
-import json
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -18,7 +17,7 @@ from opttune.identity import Identity
 from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome
 from opttune.space.model import SettledSpace
-from opttune.space.parse import parse_space
+from opttune.space.parse import settled_from_dict, settled_to_dict
 from opttune.storages.journal import JournalFile
 from opttune.storages.leases import SETTLE_SECONDS, Leases
 from opttune.storages.legacy import legacy_runs, legacy_steps
@@ -113,12 +112,7 @@ class StudyStore:
         """
         stored = self.attributes.get(SPACE)
         if stored is None:
-            stored = {
-                "name": settled.space.name,
-                "space": settled.space.to_dict(),
-                "notes": list(settled.notes),
-                "full_length_steps": full_length_steps,
-            }
+            stored = {**settled_to_dict(settled), "full_length_steps": full_length_steps}
             self.study.set_user_attr(SPACE, stored)
         if stored["full_length_steps"] != full_length_steps:
             raise StudyError(
@@ -130,10 +124,7 @@ class StudyStore:
     @property
     def stored_space(self) -> SettledSpace:
         """The space that the study was made with; a search of it has settled one."""
-        stored = self.attributes[SPACE]
-        # JSON is YAML
-        text = json.dumps(stored["space"], ensure_ascii=False)
-        return SettledSpace(parse_space(text, stored["name"]), tuple(stored["notes"]))
+        return settled_from_dict(self.attributes[SPACE])
 
     @property
     def attributes(self) -> Mapping[str, Any]:

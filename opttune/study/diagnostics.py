@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from opttune.recipe import OWN, Recipe, Value
+from opttune.recipe import OWN, Recipe, Value, numbered, part_names
 from opttune.space.model import GROUPS, LR_FACTOR, Field, Range, Space
 from opttune.space.sample import group_fields
 from opttune.trial_record import TrialRecord
@@ -78,12 +78,12 @@ def _values_of(best: Recipe, space: Space) -> dict[str, Value]:
     if len(parts) == 1 or branch is None or branch.get(LR_FACTOR) is None or not common or not branch.is_own:
         return flat
     # a recipe says the rate of each optimizer, and here the space moves the others against the first
-    shares = {f"{number}.{LR_FACTOR}": (part.rate or 1.0) / common for number, part in enumerate(parts)}
+    shares = {numbered(number, LR_FACTOR): (part.rate or 1.0) / common for number, part in enumerate(parts)}
     return flat | shares | {LR_FACTOR: common}
 
 
 def _next_step(space: Space, branch: str, field: str) -> str:
-    if "+" in branch or branch == OWN:
+    if len(part_names(branch)) > 1 or branch == OWN:
         return f"Next: a space file of your own with a wider {field} (opttune spaces show own)."
     if branch == GROUPS or space.name in ("auto", "wide"):
         shown = "" if branch == GROUPS else " (opttune spaces show wide)"

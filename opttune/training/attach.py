@@ -10,29 +10,27 @@ training is: `global_step` as a share of the full length.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from types import MethodType
 from typing import Any
 
-from opttune.build.module_facts import has_sparse_gradients
 from opttune.build.optimizer import describe_optimizers, groups_table, refuse_unless
-from opttune.build.own_knobs import knobs_of
 from opttune.build.schedule import Mode, warmup_config
 from opttune.catalog.check import check_recipe
 from opttune.catalog.lookup import find_optimizer, find_schedule
-from opttune.errors import InputError, ModelError, RecipeError, UnsuitableOptimizerError
-from opttune.recipe import OWN, Recipe
+from opttune.errors import InputError, ModelError
+from opttune.recipe import Recipe
 from opttune.trainer.hooks import ReplacedHook
 from opttune.trainer.namespaces import AnyCallback
 from opttune.training.attached import AttachedOptimizer, recorded, state_problem
-from opttune.training.length import count_steps, varies_accumulation
+from opttune.training.length import count_steps
 from opttune.training.own_optimizer import OwnConfiguration, ask_own_optimizers, describe, is_overridden
+from opttune.training.refusals import refuse_unless_own_fits, refuse_untunable
+from opttune.training.trainer_settings import TrainerSettings
 
 _KEY = "opttune.recipe"
 _HOOKS = ("configure_optimizers", "lr_scheduler_step", "lr_schedulers")
 _REPLACED_STEP = "{}.lr_scheduler_step belongs to the module's own scheduler and is replaced with it"
-# what Lightning makes of these spellings
-_PRECISIONS = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
 
 
 class RecipeAttacher(AnyCallback):
@@ -45,10 +43,8 @@ class RecipeAttacher(AnyCallback):
         is_strict: Whether to refuse a module that sets the learning rate itself; else it gives a warning.
 
     Attributes:
-        recipe: The settings in use. Where the Trainer sets clipping or accumulation itself, its values are kept.
         own: What the module came with, once the fit has begun.
         groups: Table of the optimizers' parameter groups in Markdown, once the fit has begun.
-        notes: Fields of the recipe that are not used, and why; one sentence each.
         module_notes: What of the module is replaced beside its optimizer; one sentence each.
     """
 
@@ -56,14 +52,11 @@ class RecipeAttacher(AnyCallback):
         super().__init__()
         check_recipe(recipe)
         self._monitor, self._mode, self._is_strict = monitor, mode, is_strict
-        self.recipe = recipe
+        self._settings = TrainerSettings(recipe)
         self.own: OwnConfiguration | None = None
         self.groups = ""
-        self.notes: list[str] = []
         self.module_notes: list[str] = []
-        self._asked_for = recipe
         self._attached: tuple[AttachedOptimizer, ...] = ()
-        self._trainer_settings: list[tuple[str, Any]] = []
         self._bound: list[ReplacedHook] = []
         self._watching: list[Any] = []
         self._loaded: dict[str, Any] | None = None
@@ -72,6 +65,16 @@ class RecipeAttacher(AnyCallback):
         self._metric_before: Any = None
         self._follows_validations = False
         self._have_stepped: set[int] = set()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The settings in use. Where the Trainer sets clipping or accumulation itself, its values are kept."""
+        return self._settings.recipe
+
+    @property
+    def notes(self) -> list[str]:
+        """Fields of the recipe that are not used, and why; one sentence each."""
+        return self._settings.notes
 
     @property
     def replaced(self) -> str:
@@ -140,7 +143,7 @@ class RecipeAttacher(AnyCallback):
         self._loaded, self._follows_validations = None, False
         self._have_stepped.clear()
         self.own, self._attached = None, ()
-        self._configure_trainer(trainer, pl_module)
+        self._settings.configure(trainer, pl_module)
         is_own = is_overridden(type(pl_module), "lr_scheduler_step") and pl_module.automatic_optimization
         is_replaced = is_own and not find_schedule(self.recipe.schedule.name).is_own
         self.module_notes = [_REPLACED_STEP.format(type(pl_module).__name__)] if is_replaced else []
@@ -180,7 +183,7 @@ class RecipeAttacher(AnyCallback):
         for attached in self._attached:
             attached.begin(is_resumed=self._loaded is not None)
             if attached.scheduler is not None:
-                hook = _AfterStep(self, trainer, attached, moves=not pl_module.automatic_optimization)
+                hook = partial(self._after_step, trainer, attached, not pl_module.automatic_optimization)
                 self._watching.append(attached.optimizer.register_step_post_hook(hook))
         self._loaded = None
         self._steps_before, self._is_uncounted = trainer.global_step, False
@@ -258,9 +261,7 @@ class RecipeAttacher(AnyCallback):
                     "the model has sparse gradients, which take no weight decay: set weight_decay to 0 (in a space "
                     "file of your own), or use nn.Embedding(sparse=True), whose table gets none."
                 )
-            if trainer.gradient_clip_val == self.recipe.gradient_clip_norm:
-                self._trainer_settings.append(("gradient_clip_val", trainer.gradient_clip_val))
-                trainer.gradient_clip_val = None
+            self._settings.leave_out_clipping(trainer)
 
     def _configure(self, module: Any, own: OwnConfiguration) -> Any:
         """Return what Lightning takes from `configure_optimizers`."""
@@ -339,7 +340,7 @@ class RecipeAttacher(AnyCallback):
         if self._is_in_charge(trainer, attached):
             attached.check_rates(trainer.global_step + 1)
 
-    def after_step(self, trainer: Any, attached: AttachedOptimizer, moves: bool) -> None:
+    def _after_step(self, trainer: Any, attached: AttachedOptimizer, moves: bool, *_: Any) -> None:
         """Look at the rates of a step, and under manual optimization move the schedule, which no Trainer steps."""
         self._check_rates(trainer, attached)
         if moves:
@@ -358,56 +359,8 @@ class RecipeAttacher(AnyCallback):
                 'them before the fit, model.load_state_dict(torch.load(path)["state_dict"]), and leave out ckpt_path.'
             )
 
-    def _configure_trainer(self, trainer: Any, module: Any) -> None:
-        """Set the recipe's fields on the Trainer; settings of the Trainer's own are kept and noted."""
-        self.recipe, self.notes = self._asked_for, []
-        precision = self.recipe.precision
-        if precision is not None and _PRECISIONS.get(precision, precision) != trainer.precision:
-            raise RecipeError(
-                f"the recipe needs Trainer(precision={precision!r}), got precision={trainer.precision!r}. "
-                "A Trainer's precision cannot be changed once it is made."
-            )
-        if not module.automatic_optimization:
-            why = "under manual optimization the module clips gradients and accumulates batches itself"
-            self._drop_field("accumulate_grad_batches", 1, why)
-            self._drop_field("gradient_clip_norm", None, why)
-            return
-        if varies_accumulation(trainer):
-            self._drop_field("accumulate_grad_batches", 1, "the Trainer's GradientAccumulationScheduler stays")
-        else:
-            self._configure_field(trainer, "accumulate_grad_batches", "accumulate_grad_batches", 1)
-        if (info := find_optimizer(self.recipe.optimizer.name)).own_clipping:
-            self._drop_field("gradient_clip_norm", None, f"{info.name} bounds its steps itself")
-        if is_overridden(type(module), "configure_gradient_clipping"):
-            # it may pass another value, which Lightning refuses beside the Trainer's
-            self._drop_field("gradient_clip_norm", None, f"{type(module).__name__} clips gradients itself")
-        if has_sparse_gradients(module):
-            self._drop_field("gradient_clip_norm", None, "some gradients are sparse")
-        if getattr(trainer, "gradient_clip_algorithm", None) == "value":
-            self._drop_field("gradient_clip_norm", None, "the Trainer clips by value")
-        else:
-            self._configure_field(trainer, "gradient_clip_norm", "gradient_clip_val", None)
-
-    def _configure_field(self, trainer: Any, field: str, attribute: str, unset: int | None) -> None:
-        wanted, present = getattr(self.recipe, field), getattr(trainer, attribute)
-        if present == wanted:
-            return
-        if present == unset:
-            self._trainer_settings.append((attribute, present))
-            setattr(trainer, attribute, wanted)
-        elif wanted != unset or not find_optimizer(self.recipe.optimizer.name).is_own:
-            # a Trainer's clipping at 0 means none
-            self._drop_field(field, present or unset, f"the Trainer's {attribute}={present} stays")
-
-    def _drop_field(self, field: str, instead: Any, why: str) -> None:
-        wanted = getattr(self.recipe, field)
-        if wanted != instead:
-            self.notes.append(f"{why}; the recipe's {field}={wanted} is left out")
-            self.recipe = replace(self.recipe, **{field: instead})
-
     def _undo(self, trainer: Any) -> None:
-        while self._trainer_settings:
-            setattr(trainer, *self._trainer_settings.pop())
+        self._settings.restore(trainer)
         while self._bound:
             self._bound.pop().restore()
         while self._watching:
@@ -415,16 +368,6 @@ class RecipeAttacher(AnyCallback):
         for attached in self._attached:
             attached.release()
         self._loaded, self._attached = None, ()
-
-
-class _AfterStep:
-    """Called by an optimizer after each of its steps."""
-
-    def __init__(self, attacher: RecipeAttacher, trainer: Any, attached: AttachedOptimizer, moves: bool) -> None:
-        self._attacher, self._trainer, self._attached, self._moves = attacher, trainer, attached, moves
-
-    def __call__(self, *_: Any) -> None:
-        self._attacher.after_step(self._trainer, self._attached, self._moves)
 
 
 class _ReadOnly:
@@ -440,53 +383,3 @@ class _ReadOnly:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._scheduler, name)
-
-
-def refuse_untunable(trainer: Any, module: Any) -> None:
-    """Refuse a module whose optimizer cannot be replaced.
-
-    Raises:
-        ModelError: An optimizer that the strategy owns.
-    """
-    if "DeepSpeed" in type(trainer.strategy).__name__:
-        raise ModelError(
-            f"{type(module).__name__} trains under DeepSpeed, which owns the optimizer. Use the strategy auto, ddp or "
-            "fsdp instead."
-        )
-
-
-def refuse_unless_own_fits(recipe: Recipe, module: Any, own: OwnConfiguration) -> None:
-    """Refuse a recipe that the module's own optimizers do not allow.
-
-    Raises:
-        ModelError: The recipe keeps them and there are none, or the module has several under automatic optimization,
-            or one of several would need more of the training than steps.
-    """
-    name, count = type(module).__name__, len(own.optimizers)
-    if count == 0 and any(find_optimizer(part.name).is_own for part in recipe.optimizer.split()):
-        raise ModelError(f"the recipe keeps the module's own optimizer, and {name} has {own.problem}.")
-    if count == 0 and not module.automatic_optimization:
-        raise ModelError(
-            f"{name} uses manual optimization, so that opttune takes from its configure_optimizers which optimizer "
-            f"steps which parameters, and it has {own.problem}."
-        )
-    part = recipe.optimizer
-    if count and part.name == OWN:
-        known = {knob for one in own.optimizers for knob in knobs_of(one.optimizer)}
-        for knob in [name for name, value in part.items() if value != 1 and name not in known]:
-            raise ModelError(
-                f"the recipe moves {knob} of the module's own optimizer, and {own.words} has none. Leave {knob} out."
-            )
-    if count > 1 and module.automatic_optimization:
-        raise ModelError(
-            f"{name} trains with {count} optimizers ({own.words}) under automatic optimization, which Lightning does "
-            "not allow. Set self.automatic_optimization = False and step them in training_step."
-        )
-    if count > 1:
-        for part in recipe.optimizer.split():
-            info = find_optimizer(part.name)
-            if info.needs_create_graph:
-                raise UnsuitableOptimizerError(
-                    f"optimizer {info.name!r} differentiates the gradients of one loss, and {name} has {count} "
-                    f"optimizers ({own.words}). Take another one."
-                )

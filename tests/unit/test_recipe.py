@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opttune.errors import RecipeError
-from opttune.recipe import Groups, Part, Recipe, is_number
+from opttune.recipe import Groups, Part, Recipe, is_number, join_names, numbered, part_names, unnumbered
 from opttune.yaml_text import read_yaml, write_yaml
 from tests.support.strategies import FAST, finite, plain_data, texts
 
@@ -197,3 +197,10 @@ def test_a_recipe_reads_in_one_line() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, 2**63, -(10**400), True, None, "1"])
 def test_what_not_every_part_can_hold_is_no_number(value: object) -> None:
     assert not is_number(value)
+
+
+def test_the_parts_of_several_optimizers_keep_their_names_and_numbers() -> None:
+    name = join_names(["own", "adamw"])
+    assert part_names(name) == ("own", "adamw")
+    assert numbered(1, "lr") == "1.lr"
+    assert unnumbered({"lr_factor": 2.0, "0.lr_factor": 3.0, "1.lr": 0.1, "11.lr": 0.2}, 1) == {"lr": 0.1}

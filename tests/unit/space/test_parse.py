@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,15 @@ from hypothesis import strategies as st
 
 from opttune.errors import OpttuneError, SpaceError, UnknownNameError
 from opttune.recipe import Groups
-from opttune.space.model import Branch, Choice, Fixed, Range, Space
-from opttune.space.parse import load_space, parse_space, space_names
+from opttune.space.model import Branch, Choice, Fixed, Range, SettledSpace, Space
+from opttune.space.parse import (
+    load_space,
+    parse_space,
+    settled_from_dict,
+    settled_to_dict,
+    shipped_name,
+    space_names,
+)
 from opttune.yaml_text import write_yaml
 from tests.support.strategies import FAST, plain_data, spaces
 
@@ -375,3 +383,19 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
     path.write_text(SMALL, encoding="utf-8-sig")
 
     assert load_space(path) == parse_space(SMALL, "mine")
+
+
+@FAST
+@given(spaces(), st.lists(st.text(max_size=20), max_size=3))
+def test_a_settled_space_comes_back_from_json(space: Space, notes: list[str]) -> None:
+    settled = SettledSpace(space, tuple(notes))
+    assert settled_from_dict(json.loads(json.dumps(settled_to_dict(settled)))) == settled
+
+
+def test_only_what_ships_with_opttune_has_a_shipped_name() -> None:
+    assert [shipped_name(each) for each in ("auto", "lion", "lion.yaml", load_space("lion"))] == [
+        "auto",
+        "lion",
+        "",
+        "",
+    ]

@@ -10,7 +10,8 @@ import torch
 from opttune import Recipe
 from opttune.errors import ModelError, RecipeError
 from opttune.recipe import Part
-from opttune.training.attach import RecipeAttacher, refuse_untunable
+from opttune.training.attach import RecipeAttacher
+from opttune.training.refusals import refuse_untunable
 from tests.support import models as m
 from tests.support.fits import LR, fit, recipe_with
 
