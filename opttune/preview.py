@@ -7,8 +7,8 @@ from typing import Any
 from opttune.build.load import require_classes
 from opttune.engines.devices import count_processes
 from opttune.engines.multi_device import inspect_on_devices
-from opttune.errors import SpaceError, UnsuitableOptimizerError
-from opttune.recipe import Recipe
+from opttune.errors import ModelError, SpaceError, UnsuitableOptimizerError
+from opttune.recipe import Part, Recipe
 from opttune.space.group_facts import without_group_fields
 from opttune.space.model import SettledSpace
 from opttune.space.sample import default_recipe
@@ -113,8 +113,24 @@ def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> Mo
             # auto keeps several optimizers as they are
             kept = inspect_on_devices(replace(attempt, recipe=Recipe.of_baseline()), workload, 0)
             inspection = replace(inspection, groups=kept.groups)
+        if steps and own is not None and _sets_rates(config, attempt, workload, steps):
+            inspection = replace(inspection, facts=replace(inspection.facts, own=replace(own, sets_rates=True)))
         if not steps or not config.pauses or count_processes(attempt.trainer) > 1:
             return inspection
         why = why_not_paused(attempt, workload)
         return replace(inspection, not_paused=why and f"each trial is trained in one go, without pauses: {why}.")
     raise SpaceError(f"the space {config.space.name} holds no optimizer.")
+
+
+def _sets_rates(config: SearchConfig, attempt: Attempt, workload: Workload, steps: int) -> bool:
+    """Return whether the module's code sets the learning rate where another schedule than its own is to follow."""
+    others = [branch for branch in config.space.schedules if not branch.is_own]
+    if not config.space.is_own or not others or attempt.recipe is None:
+        return False
+    recipe = replace(attempt.recipe, schedule=Part("constant"))
+    try:
+        inspect_on_devices(replace(attempt, recipe=recipe), workload, steps)
+    except ModelError:
+        # with its own schedule it has just trained
+        return True
+    return False

@@ -24,6 +24,7 @@ class OwnFacts:
         knobs: The knobs that any of them has.
         row: The name of the catalog's row of the same class; empty where there is none, or there are several.
         values: What that row's fields are set to: `lr`, `beta1`, `weight_decay`.
+        sets_rates: Whether the module's code sets the learning rate in each step, which no other schedule survives.
     """
 
     words: str
@@ -31,6 +32,7 @@ class OwnFacts:
     knobs: tuple[str, ...] = (LR_FACTOR,)
     row: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
+    sets_rates: bool = False
 
     @property
     def count(self) -> int:
@@ -92,7 +94,14 @@ def fit_own(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[str, ...
 
     space = space.map_optimizers(fitted)
     options = ", ".join(name.removesuffix("_factor").removesuffix("_horizon") for name in dropped)
-    return space, ((f"{facts.words} has no {options} to move: left out.",) if dropped else ())
+    notes = [f"{facts.words} has no {options} to move: left out."] if dropped else []
+    others = [branch.name for branch in space.schedules if not branch.is_own]
+    if facts.sets_rates and space.is_own and others:
+        space = replace(space, schedules=(Branch(OWN),))
+        notes.append(
+            f"The module's code sets the learning rate in each step: schedules {', '.join(others)} are left out."
+        )
+    return space, tuple(notes)
 
 
 def with_own_values(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[str, ...]]:

@@ -65,3 +65,19 @@ def test_the_groups_shown_of_several_optimizers_are_those_that_auto_keeps(tmp_pa
 
     assert plain["optimizers"] == ["own+own"]
     assert "| generator: group 1 |" in plain["groups"]
+
+
+class WarmsUpItself(Classifier):
+    """Sets its rate in each step, as nanoGPT does."""
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = 1e-3 * (self.global_step + 1)
+        super().optimizer_step(*args, **kwargs)
+
+
+def test_code_that_sets_the_rate_is_found_before_another_schedule_is_searched(tmp_path: Path) -> None:
+    config, workload = plan_for(tmp_path, space="own")
+    for model, expected in ((WarmsUpItself, ["own"]), (Classifier, ["own", "cosine", "linear"])):
+        inspection = inspect_workload(config, replace(workload, model=model), steps=3)
+        assert [branch.name for branch in settle_for(config, inspection).space.schedules] == expected

@@ -222,3 +222,10 @@ def test_a_factor_without_a_prior_begins_where_it_changes_nothing() -> None:
     branch = fit_own(parse_space(text, "mine"), facts)[0].optimizers[0]
 
     assert (branch.get("lr_factor").prior, branch.get("weight_decay_factor").prior) == (1.0, None)  # type: ignore[union-attr]
+
+
+def test_where_the_modules_code_sets_the_rate_no_other_schedule_is_searched() -> None:
+    space, notes = fit_own(load_space("own"), OwnFacts("Adam(lr=0.001)", sets_rates=True))
+
+    assert [branch.name for branch in space.schedules] == ["own"]
+    assert "sets the learning rate in each step: schedules cosine, linear are left out." in notes[-1]
