@@ -144,6 +144,7 @@ def main() -> None:
         mode="max",
         max_steps=options.max_steps,
         budget=options.budget,
+        baseline=False,  # compared are the corners of the space and the frozen model
         trainer={"accelerator": "cpu"},
     )
     frozen = recall(None, loaders, options.max_steps)
