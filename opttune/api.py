@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from opttune.algorithms.proposal import SamplerSettings
 from opttune.answer import begin_run, end_run
 from opttune.engines.engine import Engine
 from opttune.engines.start import remove_stale_engines, start_engine
@@ -157,7 +158,8 @@ def run_plan(
         settled = store.settle_space(settle_for(config, inspection, earlier), inspection.total_steps)
         config = replace(with_settled_space(config, settled), pauses=config.pauses and not inspection.not_paused)
         StudyMetadata.of(config, inspection, mlflow_uri).keep(store.study, config.out_dir)
-        store.study.sampler = sampler = OpttuneSampler(config.space, seed=config.seed)
+        mixture = SamplerSettings(races=config.halving_for(inspection.total_steps).races)
+        store.study.sampler = sampler = OpttuneSampler(config.space, seed=config.seed, mixture=mixture)
         # held to the end of all, where locks are let go
         with interrupts, opened:
             result = _run(config, workload, trains, inspection, store, sampler, interrupts, mlflow_uri, progress)

@@ -74,6 +74,7 @@ class Outcome:
         state_bytes: Bytes of the optimizer's state at the end; 0 also where none was built.
         alarms: What the guard noticed without ending the run, one sentence each; empty where it noticed nothing.
         stopped_lr: The learning rate at which the run diverged or stalled; None where it did neither.
+        look_steps: Optimizer steps beyond `steps` that a paused run was looked at for, and that it does not keep.
 
     Raises:
         InputError: A field is of the wrong kind, or the reason does not go with the value.
@@ -96,6 +97,7 @@ class Outcome:
     state_bytes: int = 0
     alarms: str = ""
     stopped_lr: float | None = None
+    look_steps: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.reason, StopReason):
@@ -104,7 +106,7 @@ class Outcome:
             raise InputError(f"outcome: value must be a finite number or None, got {shown(self.value)}.")
         if self.reason.counts > (self.value is not None) or self.reason.has_value < (self.value is not None):
             raise InputError(f"outcome: reason {self.reason!s} does not go with value {self.value!r}.")
-        for name in ("steps", "total_steps", "state_bytes"):
+        for name in ("steps", "total_steps", "state_bytes", "look_steps"):
             count = getattr(self, name)
             if not isinstance(count, int) or isinstance(count, bool) or count < 0:
                 raise InputError(f"outcome: {name} must be a whole number >= 0, got {shown(count)}.")

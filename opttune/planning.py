@@ -55,7 +55,7 @@ def make_plan(
         OpttuneError: An argument cannot be used.
     """
     _check_seed(seed)
-    _check_limits(budget, trials, timeout, baseline)
+    _check_limits(budget, trials, timeout)
     length = _length(max_steps, max_epochs, ends_at_first)
     settings = check_trainer({} if trainer is None else trainer)
     workload = _read_workload(model, data)
@@ -108,12 +108,13 @@ def _check_count(name: str, count: int | None) -> None:
         raise InputError(f"{name} must be a whole number >= 1, got {count!r}.")
 
 
-def _check_limits(budget: float, trials: int | None, timeout: float | None, baseline: bool) -> None:
+def _check_limits(budget: float, trials: int | None, timeout: float | None) -> None:
     _check_count("trials", trials)
-    least = 2 if baseline else 1
-    if not isinstance(budget, int | float) or not isfinite(budget) or budget < least:
-        why = "the baseline and one recipe" if baseline else "one recipe"
-        raise InputError(f"budget must be at least {least} full trainings ({why}), got {budget!r}.")
+    if not isinstance(budget, int | float) or not isfinite(budget) or budget < 1:
+        raise InputError(
+            f"budget must be at least 1 full training, which pays for one recipe, got {budget!r}: from 1.5 on recipes "
+            "are compared, and from 2 on the baseline is trained too."
+        )
     if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
         raise InputError(f"timeout must be > 0 seconds, got {timeout!r}.")
 

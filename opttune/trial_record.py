@@ -96,8 +96,8 @@ class TrialRecord:
 
     @cached_property
     def steps_done(self) -> int:
-        """Optimizer steps that were done for it, lost ones included."""
-        return self.saved_steps + self.lost_steps
+        """Optimizer steps that were done for it, lost ones and those of looks included."""
+        return self.saved_steps + self.lost_steps + sum(pause.look_steps for pause in self.pauses)
 
     @property
     def seconds(self) -> float:

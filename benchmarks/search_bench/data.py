@@ -84,6 +84,18 @@ def teacher(count: int = 2_500) -> Split:
 
 
 @cache
+def surface(count: int = 8_000) -> Split:
+    """Return noise of 20 dimensions with 5 smooth functions of it and a little noise, four fifths to train on."""
+    random = torch.Generator().manual_seed(2)
+    inputs = torch.randn(count, 20, generator=random)
+    first = torch.randn(20, 40, generator=random) / 20**0.5 * 1.5
+    second = torch.randn(40, 5, generator=random) / 40**0.5 * 2
+    targets = torch.tanh(inputs @ first) @ second + 0.05 * torch.randn(count, 5, generator=random)
+    cut = count * 4 // 5
+    return inputs[:cut], targets[:cut], inputs[cut:], targets[cut:]
+
+
+@cache
 def python_text(window: int = 33, vocabulary: int = 96) -> tuple[Tensor, Tensor]:
     """Return windows of Python's standard library as character codes: to train on, and to validate on.
 

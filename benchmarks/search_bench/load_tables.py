@@ -1,6 +1,7 @@
 """Where the recorded tables come from: `own/` and `deepobs/` of the shared data, and what `record_table.py` made."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,10 @@ def load_recorded(path: Path) -> Table:
     stored = np.load(path)
     names = ("optimizer", "lr", "schedule", "warmup_fraction")
     rows = [dict(zip(names, row, strict=True)) for row in zip(*(stored[name].tolist() for name in names), strict=True)]
-    return factorial(f"recorded/{path.stem}", rows, stored["eval_steps"], stored["val_loss"], stored["train_loss"])
+    table = factorial(f"recorded/{path.stem}", rows, stored["eval_steps"], stored["val_loss"], stored["train_loss"])
+    if "look_steps" not in stored or not len(stored["look_steps"]):
+        return table
+    return replace(table, look_steps=tuple(stored["look_steps"].tolist()), looks=stored["looks"].astype(float))
 
 
 def factorial(

@@ -80,7 +80,9 @@ def replay_ours(
     with TemporaryDirectory(prefix="opttune-replay-") as folder, quiet_optuna():
         settings = replace(_config(space, table, budget, seed, Path(folder)), **(config or {}))
         store = StudyStore(settings.study_name, InMemoryStorage(), settings.spec)
-        store.study.sampler = OpttuneSampler(settings.space, seed=seed, **(sampler or {}))
+        races = settings.halving_for(table.steps).races
+        mixture = replace((sampler or {}).get("mixture", SamplerSettings()), races=races)
+        store.study.sampler = OpttuneSampler(settings.space, seed=seed, mixture=mixture)
         with DeferredInterrupts() as interrupts:
             search = TrainingLoop(
                 SearchPolicy(settings, _inspection(table)),

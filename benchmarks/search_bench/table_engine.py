@@ -68,7 +68,9 @@ class TableEngine:
 
     def _reached(self, attempt: Attempt, listener: AttemptListener, row: int, end: int) -> Outcome:
         table = self.meter.table
-        value = table.value_at(row, end)
+        look_steps = attempt.look_steps if end < table.steps else 0
+        value = table.look_at(row, end) if look_steps else table.value_at(row, end)
+        self.meter.pay(look_steps)
         if value is None:
             return self._diverged(
                 StopDecision(StopReason.NON_FINITE, end, f"{attempt.monitor} is not finite at step {end}")
@@ -78,7 +80,7 @@ class TableEngine:
             attempt.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             attempt.checkpoint.write_text(str(end))
         if end < table.steps:
-            return Outcome(StopReason("paused"), value, end, table.steps, 0.0)
+            return Outcome(StopReason("paused"), value, end, table.steps, 0.0, look_steps=look_steps)
         self.meter.finish(row)
         return Outcome(StopReason.COMPLETED, value, end, table.steps, 0.0)
 

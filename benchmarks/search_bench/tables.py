@@ -72,6 +72,8 @@ class Table:
         values: The validation loss there, one row a configuration.
         loss_steps: At which steps, counted from 1, the training loss was recorded.
         losses: The training loss there, one row a configuration.
+        look_steps: At which steps, ascending, a copy was looked at whose rate came down (`record_table.py`).
+        looks: Its validation loss, one row a configuration.
     """
 
     name: str
@@ -82,6 +84,8 @@ class Table:
     values: Floats
     loss_steps: NDArray[np.int64]
     losses: Floats
+    look_steps: tuple[int, ...] = ()
+    looks: Floats | None = None
     _verdicts: dict[tuple[int, Guard], StopDecision | None] = field(default_factory=dict, repr=False)
     _places: dict[tuple[Any, ...], list[tuple[float, int]]] = field(default_factory=dict, repr=False)
 
@@ -109,6 +113,14 @@ class Table:
         """Return the last validation loss at or before a step; None where it is not finite or there was none."""
         index = int(np.searchsorted(self.eval_steps, step, side="right")) - 1
         value = float(self.values[row, index]) if index >= 0 else float("nan")
+        return value if isfinite(value) else None
+
+    def look_at(self, row: int, step: int) -> float | None:
+        """Return the value of a copy whose rate came down at a step, or nearby; None where it was not finite."""
+        if self.looks is None:
+            return self.value_at(row, step)
+        nearest = min(range(len(self.look_steps)), key=lambda column: abs(self.look_steps[column] - step))
+        value = float(self.looks[row, nearest])
         return value if isfinite(value) else None
 
     @property

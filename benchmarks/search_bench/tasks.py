@@ -42,7 +42,8 @@ class Task(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=1e-3)
 
 
-def _token_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross entropy of each next character."""
     return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
@@ -170,7 +171,7 @@ TASKS = {
     "mlp": LiveTask(_classifier(_mlp), _digits, 15, 330),
     "lstm": LiveTask(_classifier(LastState), _digits, 15, 330),
     "cnn": LiveTask(_classifier(_cnn), _digits, 15, 330),
-    "transformer": LiveTask(lambda: Task(LanguageModel(), _token_loss), _text, 8, 400),
+    "transformer": LiveTask(lambda: Task(LanguageModel(), token_loss), _text, 8, 400),
     "autoencoder": LiveTask(lambda: Task(_autoencoder(), nn.functional.mse_loss), _digits_to_themselves, 15, 330),
     "vit": LiveTask(_classifier(VisionTransformer), _digits, 15, 330),
 }

@@ -12,15 +12,21 @@ departs from the textbook, and why:
   pi-BO (Hvarfner et al. 2022, https://arxiv.org/abs/2204.11051). Then trials also tell how far all priors are off:
   the improvement is averaged over the posterior of that shift (`prior_shift`), as Snoek, Larochelle and Adams (2012,
   https://arxiv.org/abs/1206.2944) average over kernel parameters.
+- In long trainings, whose first rung is a small share of the length, results of different rungs are kept apart. The
+  best learning rate of a shorter training is mostly higher (Bjorck et al. 2024, https://arxiv.org/abs/2409.19913), so a
+  rate counts, for each rung below the furthest one seen, as one that is lower by a slope; the improvement is averaged
+  over the posterior of that slope too. Scores from lower rungs are noisier. The length as an input of the surrogate is
+  that of multi-fidelity models (Kandasamy et al. 2017, https://arxiv.org/abs/1703.06240).
 - Pending trials lower the variance around them but not the mean, as the hallucinated observations of Desautels, Krause
   and Burdick (2014, "Parallelizing exploration-exploitation tradeoffs in Gaussian process bandit optimization").
 - Scores are noisy, so improvement is measured from the best posterior mean at an observed trial, not the best score.
 
-Shapes: `n` observed trials, `p` pending ones, `m` candidates, `s` shifts, `d` fields besides the learning rate.
+Shapes: `n` observed trials, `p` pending ones, `m` candidates, `s` shifts, `l` slopes, `d` fields besides the learning
+rate.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from math import erf, log10, pi, sqrt
 
 import numpy as np
@@ -42,6 +48,13 @@ _SHARED_DECADES, _OWN_DECADES, _FIELD_LENGTH = 0.7, 0.5, 0.3
 """Length scales of the kernels: of the two learning-rate curves in decades, of other fields as a share of a range."""
 _PRIOR_SLOPE, _PRIOR_MOST = 0.5, 2.0
 """The prior mean is the first times the squared distance from the centre in decades, which counts up to the second."""
+_LOOK_NOISE = 0.1
+"""What each rung below the furthest one adds to the variance of a score. Chosen by hand."""
+_SLOPES: Array = np.array([-0.1, 0.0, 0.1, 0.2, 0.3])
+_LOG_PRIOR_OF_SLOPES: Array = np.log([0.5, 1.0, 1.0, 1.0, 0.5])
+"""By how many decades the best learning rate falls from one rung to the next, shape `(l,)`, and the logarithm of how
+likely that is, up to a constant: from one rung to the next a training is three to five times as long, and exponents
+of the length from -0.6 to 0.3 were measured."""
 _MOST_TRIALS = 150
 """Trials in the model, the best half of them and the latest, so that a decision takes less than 50 ms
 with 1,000 trials (`benchmarks/ask_tell.py`). The number was chosen by hand."""
@@ -58,16 +71,22 @@ class _Points:
         decades: Decades of the learning rate from its prior centre, shape `(n,)`.
         follows: Whether the prior shifts with the others, 1 or 0, shape `(n,)`: a module's own rate does not.
         fields: The other fields, shape `(n, d)`; NaN where a configuration lacks a field.
+        below: How many rungs below the furthest one the score was seen, shape `(n,)`.
     """
 
     optimizer: npt.NDArray[np.int64]
     decades: Array
     follows: Array
     fields: Array
+    below: Array
 
     def first(self, count: int) -> "_Points":
         """Return the first `count` points."""
-        return _Points(self.optimizer[:count], self.decades[:count], self.follows[:count], self.fields[:count])
+        return _Points(*(getattr(self, one.name)[:count] for one in fields(self)))
+
+    def at_full_length(self, slope: float) -> "_Points":
+        """Return the points with the rates of the furthest rung that theirs stand for."""
+        return replace(self, decades=self.decades - slope * self.below)
 
 
 class GaussianProcess:
@@ -77,31 +96,33 @@ class GaussianProcess:
         space: What may vary.
         observations: The results of trials, at least one.
         pending: Parameters of trials without a result yet.
+        by_rung: Whether results of different rungs are kept apart.
 
     Attributes:
         shift_probabilities: The posterior probability of each of `SHIFTS`, shape `(s,)`.
     """
 
     def __init__(
-        self, space: Space, observations: Sequence[Observation], pending: Sequence[Mapping[str, Scalar]] = ()
+        self,
+        space: Space,
+        observations: Sequence[Observation],
+        pending: Sequence[Mapping[str, Scalar]] = (),
+        by_rung: bool = False,
     ) -> None:
         self._encoder = _Encoder(space)
-        scores = _training_scores(observations)
+        scores = _training_scores(observations, by_rung)
         observed = [observations[index].parameters for index in scores]
-        self._known = self._encoder.points([*observed, *pending[-_MOST_TRIALS:]])
-        self._observed = self._known.first(len(observed))
-        all_known = self._kernel(self._known, self._known)
-        covariance = all_known[: len(observed), : len(observed)]
-        precision = _noisy_inverse(covariance)
-        self._precision_of_known = _noisy_inverse(all_known) if pending else precision
-        # a column for each shift
-        residual = np.array(list(scores.values()))[:, None] - _prior_mean(self._observed)
-        # the constant of the mean by generalized least squares, as in Jones et al. 1998
-        self._level = precision.sum(0) @ residual / precision.sum()
-        self._weights = precision @ (residual - self._level)
-        # the determinant of the covariance is the same for all shifts
-        self.shift_probabilities = posterior(-np.sum((residual - self._level) * self._weights, axis=0) / 2)
-        self._best = self._mean(self._observed, covariance).min(0)
+        known = self._encoder.points([*observed, *pending[-_MOST_TRIALS:]])
+        if by_rung:
+            known.below[: len(observed)] = _rungs_below(observations)[list(scores)]
+        is_short = known.below.any()
+        slopes = _SLOPES if is_short else np.zeros(1)
+        targets = np.array(list(scores.values()))
+        self._fits = [_Fit(self._encoder, known.at_full_length(slope), targets) for slope in slopes.tolist()]
+        evidence = np.array([fit.log_evidence for fit in self._fits])
+        # joint over slopes and shifts, shape (l, s)
+        self._weights = posterior(evidence + (_LOG_PRIOR_OF_SLOPES[:, None] if is_short else 0.0))
+        self.shift_probabilities: Array = self._weights.sum(0)
 
     @property
     def shift(self) -> float:
@@ -114,15 +135,52 @@ class GaussianProcess:
         Args:
             candidates: Their parameters.
         """
-        points = self._encoder.points(candidates)
+        points, most = self._encoder.points(candidates), self._weights.max()
+        total = np.zeros(len(candidates))
+        for fit, weights in zip(self._fits, self._weights, strict=True):
+            likely = weights > _LEAST_WEIGHT * most
+            if likely.any():
+                total += fit.expected_improvement(points, likely) @ weights[likely]
+        return total
+
+
+class _Fit:
+    """The process given one slope of the learning rate over the rungs.
+
+    Args:
+        encoder: How configurations are compared.
+        known: The observed trials, then the pending ones.
+        scores: The scores of the observed ones, shape `(n,)`.
+
+    Attributes:
+        log_evidence: The logarithm of how likely the scores are for each shift, shape `(s,)`, up to a constant.
+    """
+
+    def __init__(self, encoder: "_Encoder", known: _Points, scores: Array) -> None:
+        self._encoder, self._known, count = encoder, known, len(scores)
+        observed = known.first(count)
+        all_known = self._kernel(known, known)
+        covariance, noise = all_known[:count, :count], _NOISE + _LOOK_NOISE * known.below
+        precision = _noisy_inverse(covariance, noise[:count])
+        self._precision_of_known = _noisy_inverse(all_known, noise) if len(noise) > count else precision
+        # a column for each shift
+        residual = scores[:, None] - _prior_mean(observed)
+        # the constant of the mean by generalized least squares, as in Jones et al. 1998
+        self._level = precision.sum(0) @ residual / precision.sum()
+        self._weights = precision @ (residual - self._level)
+        determinant = np.linalg.slogdet(precision)[1]
+        self.log_evidence: Array = determinant / 2 - np.sum((residual - self._level) * self._weights, axis=0) / 2
+        self._best = self._mean(observed, covariance).min(0)
+
+    def expected_improvement(self, points: _Points, likely: npt.NDArray[np.bool_]) -> Array:
+        """Return the expected improvement of some points, a column for each of the likely shifts."""
         cross = self._kernel(points, self._known)
         variance = _SHARED + _OWN + _OPTIMIZER + _FIELDS - np.sum(cross @ self._precision_of_known * cross, axis=1)
         deviation = np.sqrt(np.maximum(variance, 1e-9))[:, None]
-        likely = self.shift_probabilities > _LEAST_WEIGHT * self.shift_probabilities.max()
         gain = (self._best - self._mean(points, cross[:, : len(self._weights)]))[:, likely]
         standard = gain / deviation
         density = np.exp(-(standard**2) / 2) / sqrt(2 * pi)
-        expected: Array = (gain * _normal_cdf(standard) + deviation * density) @ self.shift_probabilities[likely]
+        expected: Array = gain * _normal_cdf(standard) + deviation * density
         return expected
 
     def _mean(self, points: _Points, cross: Array) -> Array:
@@ -165,17 +223,18 @@ class _Encoder:
         """Return configurations as numbers."""
         first = next(iter(self._optimizers))
         optimizers = [str(one.get("optimizer", first)) for one in configurations]
-        fields = np.full((len(configurations), len(self._columns)), np.nan)
+        values = np.full((len(configurations), len(self._columns)), np.nan)
         for row, configuration in enumerate(configurations):
             for name, value in configuration.items():
                 if name in self._fields:
                     short = _without_branch(name)
-                    fields[row, self._columns[short]] = self._number(short, self._fields[name], value)
+                    values[row, self._columns[short]] = self._number(short, self._fields[name], value)
         return _Points(
             optimizer=np.array([self._optimizers.get(name, -1) for name in optimizers]),
             decades=np.array([self._decades(*pair) for pair in zip(optimizers, configurations, strict=True)]),
             follows=np.array([float(name not in self._own) for name in optimizers]),
-            fields=fields,
+            fields=values,
+            below=np.zeros(len(configurations)),
         )
 
     def similarity(self, left: Array, right: Array) -> Array:
@@ -220,9 +279,15 @@ def _prior_mean(points: _Points) -> Array:
     return mean
 
 
-def _noisy_inverse(covariance: Array) -> Array:
-    """Return the inverse of a covariance, shape `(n, n)`, with the noise of a seed added."""
-    return np.linalg.inv(covariance + _NOISE * np.eye(len(covariance))).astype(np.float64)
+def _noisy_inverse(covariance: Array, noise: Array) -> Array:
+    """Return the inverse of a covariance, shape `(n, n)`, with the variance of the noise added, shape `(n,)`."""
+    return np.linalg.inv(covariance + np.diag(noise)).astype(np.float64)
+
+
+def _rungs_below(observations: Sequence[Observation]) -> Array:
+    """Return how many rungs below the furthest one each trial was seen last, shape `(n,)`; 0 for one that failed."""
+    reached = np.array([len(one.values) for one in observations], dtype=float)
+    return np.where(reached > 0, reached.max() - reached, 0.0)
 
 
 def _normal_cdf(standard: Array) -> Array:
@@ -231,9 +296,9 @@ def _normal_cdf(standard: Array) -> Array:
     return np.array(shares).reshape(standard.shape)
 
 
-def _training_scores(observations: Sequence[Observation]) -> dict[int, float]:
+def _training_scores(observations: Sequence[Observation], by_rung: bool) -> dict[int, float]:
     """Return the indices of the trials that the model is fitted to, ascending, with their scores."""
-    count, order = len(observations), best_first(observations)
+    count, order = len(observations), best_first(observations, by_rung)
     latest = max(0, count - _MOST_TRIALS // 2)
     is_few = count <= _MOST_TRIALS
     kept = {

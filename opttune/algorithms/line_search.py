@@ -72,13 +72,15 @@ def next_rate(field: Field | None, points: Sequence[LinePoint]) -> float | None:
 
 
 def next_points(space: Space, observations: Sequence[Observation]) -> list[Parameters]:
-    """Return the next configuration of each line search: the optimizer's best, with another learning rate.
+    """Return the next configuration of each line search, that of the best optimizer first.
+
+    It is the optimizer's best, with another learning rate.
 
     Args:
         space: What may vary.
         observations: The results of earlier trials.
     """
-    found: list[Parameters] = []
+    found: list[tuple[float, Parameters]] = []
     for branch in space.optimizers:
         name = f"{branch.name}.{branch.rate_name}"
         own = [one for one in observations if isinstance(one.parameters.get(name), int | float)]
@@ -86,17 +88,18 @@ def next_points(space: Space, observations: Sequence[Observation]) -> list[Param
         points = [LinePoint(float(one.parameters[name] or 0), value) for one, value in zip(own, values, strict=True)]
         rate = next_rate(branch.rate, points)
         if rate is not None:
-            found.append({**own[values.index(min(values))].parameters, name: rate})
-    return found
+            found.append((min(values), {**own[values.index(min(values))].parameters, name: rate}))
+    return [parameters for _, parameters in sorted(found, key=lambda one: one[0])]
 
 
-def is_being_searched(space: Space, progress: Sequence[TrialProgress], optimizer: str) -> bool:
+def is_being_searched(space: Space, progress: Sequence[TrialProgress], optimizer: str, from_points: int = 2) -> bool:
     """Return whether an optimizer's line search has begun and not ended.
 
     Args:
         space: What may vary.
         progress: All trials that have reached a rung or ended.
         optimizer: The optimizer's name.
+        from_points: With how many trials of the optimizer it counts as begun.
     """
     branch = next((branch for branch in space.optimizers if branch.name == optimizer), None)
     if branch is None or (len(branch.names) > 1 and not branch.is_own):
@@ -106,4 +109,4 @@ def is_being_searched(space: Space, progress: Sequence[TrialProgress], optimizer
     own = [one for one in progress if one.optimizer == optimizer and one.rate is not None]
     values = first_telling([one.values for one in own])
     points = [LinePoint(one.rate or 0.0, value) for one, value in zip(own, values, strict=True)]
-    return len(points) > 1 and next_rate(field, points) is not None
+    return len(points) >= from_points and next_rate(field, points) is not None

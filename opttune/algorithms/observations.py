@@ -90,15 +90,49 @@ def scores(observations: Sequence[Observation]) -> list[float]:
     return found
 
 
-def best_first(observations: Sequence[Observation]) -> list[int]:
-    """Return the indices of `observations` from the best trial to the worst, the earlier of equals first."""
+def best_first(observations: Sequence[Observation], by_rung: bool = False) -> list[int]:
+    """Return the indices of `observations` from the best trial to the worst, the earlier of equals first.
+
+    Args:
+        observations: The results of trials.
+        by_rung: Whether values of different rungs are kept apart. Then all trials are ranked by their first rung; those
+            that were promoted are ranked anew by the next one, among the places that they hold together, and so on. A
+            trial that was not promoted keeps its place. Otherwise each counts by its latest value.
+
+    Example:
+        >>> seen = [Observation({}, (0.5, 0.4)), Observation({}, (0.6, 0.2)), Observation({}, (0.1,))]
+        >>> best_first(seen), best_first(seen, by_rung=True)
+        ([2, 1, 0], [2, 1, 0])
+        >>> best_first([*seen, Observation({}, (0.55,))], by_rung=True)
+        [2, 1, 3, 0]
+    """
     alive, failed = {}, {}
     for index, one in enumerate(observations):
         if one.failed_at is None and one.values:
             alive[index] = latest(one.values)
         else:
             failed[index] = -(one.failed_at or 0.0)
-    return sorted(alive, key=alive.__getitem__) + sorted(failed, key=failed.__getitem__)
+    order = sorted(alive, key=alive.__getitem__)
+    if by_rung:
+        # where the metric is not defined yet, nothing speaks for a trial
+        order.sort(key=lambda index: inf if (first := observations[index].values[0]) is None else first)
+        for level in range(1, max((len(one.values) for one in observations), default=0)):
+            order = _ranked_anew(order, [_value_at(one, level) for one in observations])
+    return order + sorted(failed, key=failed.__getitem__)
+
+
+def _ranked_anew(order: list[int], values: Sequence[float | None]) -> list[int]:
+    """Return an order in which those that have a value are ranked by it, among the places that they hold together."""
+    places = [place for place, index in enumerate(order) if values[index] is not None]
+    ranked = sorted((order[place] for place in places), key=lambda index: (values[index] or 0.0, index))
+    found = list(order)
+    for place, index in zip(places, ranked, strict=True):
+        found[place] = index
+    return found
+
+
+def _value_at(one: Observation, level: int) -> float | None:
+    return one.values[level] if len(one.values) > level else None
 
 
 def score_of_rank(rank: int, count: int) -> float:

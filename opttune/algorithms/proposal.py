@@ -33,7 +33,7 @@ from opttune.algorithms.draws import (
 from opttune.algorithms.gaussian_process import GaussianProcess
 from opttune.algorithms.line_search import is_searchable, next_points
 from opttune.algorithms.lr_bounds import cap_learning_rates
-from opttune.algorithms.observations import Observation, latest
+from opttune.algorithms.observations import Observation, best_first
 from opttune.algorithms.prior_shift import SHIFTS, posterior, shift_priors, within_ranges, without_priors
 from opttune.errors import InputError
 from opttune.space.model import Branch, Choice, Range, Scalar, Space
@@ -66,6 +66,8 @@ class SamplerSettings:
         uses_prior: Whether priors count: default recipes first, and draws around them.
         line_search: Whether a best learning rate that is the highest or the lowest of its optimizer is followed by one
             further out; only if priors count.
+        races: Whether trainings are long: the default recipes of all optimizers come before the line searches, and the
+            model keeps the results of different rungs apart.
 
     Raises:
         InputError: A share lies outside [0, 1].
@@ -75,6 +77,7 @@ class SamplerSettings:
     mutation_share: float = 0.5
     uses_prior: bool = True
     line_search: bool = True
+    races: bool = False
 
     def __post_init__(self) -> None:
         for name in ("model_share", "mutation_share"):
@@ -135,14 +138,17 @@ def propose(
         # the model reads learning rates from their prior centres
         space = without_priors(space)
     has_value = any(one.values for one in observations)
-    model = GaussianProcess(space, observations, _pending(observations, others)) if has_value else None
+    pending = _pending(observations, others)
+    model = GaussianProcess(space, observations, pending, by_rung=settings.races) if has_value else None
     seen = SeenConfigurations(others)
     if settings.uses_prior:
         points = next_points(space, observations) if settings.line_search else []
-        if points := [point for point in points if not seen.contains_similar(point)]:
+        points = [point for point in points if not seen.contains_similar(point)]
+        defaults = _untried_defaults(space, model, observations, others)
+        if points and not (defaults and settings.races):
             return points[0]
-        if defaults := _untried_defaults(space, model, observations, others):
-            if settings.line_search and _stays_with_first(space, observations, others):
+        if defaults:
+            if settings.line_search and not settings.races and _stays_with_first(space, observations, others):
                 name, alone, shown, configurations = _first_alone(space, observations, others)
                 return {"optimizer": name, **propose(alone, number, seed, shown, configurations, settings)}
             return defaults[0]
@@ -213,8 +219,7 @@ class _Draws:
         self._space = cap_learning_rates(space, observations)
         self._seen = seen
         with_value = [one for one in observations if one.values]
-        # a trial counts by its latest value, whatever the rung
-        self._best = min(with_value, key=lambda one: latest(one.values), default=None)
+        self._best = observations[best_first(observations, settings.races)[0]] if with_value else None
         self._prior_share = PRIOR_SHARE if settings.uses_prior else 0.0
         self._shift_probabilities = posterior() if model is None else model.shift_probabilities
         self._shifted: dict[float, Space] = {}

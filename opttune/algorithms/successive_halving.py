@@ -38,11 +38,16 @@ import numpy.typing as npt
 
 from opttune.algorithms.observations import Values, is_equal
 from opttune.errors import InputError
+from opttune.space.fit import RACED_FROM_STEPS
 
 _LEAST_STEPS = 8
 """Shorter rungs are left out: so few optimizer steps say nothing. Chosen by hand."""
+_LOOKED_AT_FROM = 0.05
+"""From this share of the length on a look tells trials apart although their warmup may last longer."""
 _LEAST_FINISHED = 2
 """Finished trials from which on a rung is checked for overfitting. Chosen by hand."""
+_RUNNERS_UP = 2
+"""How many besides the best are looked at on the second rung of a race, however small the budget. Chosen by hand."""
 _LEAST_PAIRS = 6
 _LEAST_CORRELATION = 0.5
 """From `_LEAST_PAIRS` finished trials on, a rung whose rank correlation with the end is lower is not informative. Both
@@ -64,6 +69,10 @@ class SuccessiveHalving:
         kept_of_all: The same share among the trials of all optimizers.
         most_paused: The number of trials that stay paused at a rung; worse ones are discarded.
         line_search: Whether an optimizer's trials stay at the first rung while its line search runs.
+        look_share: A trial is compared by a copy whose learning rate comes down from the rung on, within this share of
+            the steps so far; 0 compares the values at the rung itself.
+        races: Whether all optimizers are looked at before the first trial is promoted, and the lowest rung goes first.
+        first_steps: No rung is put below this optimizer step.
 
     Raises:
         InputError: `shares` do not ascend in (0, 1), or another field is out of its range.
@@ -78,6 +87,9 @@ class SuccessiveHalving:
     kept_of_all: tuple[float, ...] = (1.0, 0.35)
     most_paused: int = 5
     line_search: bool = True
+    look_share: float = 0.0
+    races: bool = False
+    first_steps: int = 0
 
     def __post_init__(self) -> None:
         bounds = (0.0, *self.shares, 1.0)
@@ -93,15 +105,47 @@ class SuccessiveHalving:
     def steps(self, total_steps: int, warmup_share: float = 0.0) -> tuple[int, ...]:
         """Return the rungs in optimizer steps, the full length last.
 
-        A rung within the warmup moves to its end: while learning rates rise, slow starters look bad. A rung that is
-        too short to be informative is left out.
+        A rung within the warmup moves to its end: while learning rates rise, slow starters look bad. Where the rate
+        comes down for the comparison, it moves no further than to 5% of the length. A rung that is too short to be
+        informative is left out.
 
         Args:
             total_steps: The full length in optimizer steps.
             warmup_share: The longest warmup of any recipe, as a share of the length.
         """
-        steps = (round(max(share, warmup_share) * total_steps) for share in self.shares)
-        return (*sorted({step for step in steps if _LEAST_STEPS <= step < total_steps}), total_steps)
+        least = min(warmup_share, _LOOKED_AT_FROM) if self.look_share else warmup_share
+        steps = {max(round(max(share, least) * total_steps), self.first_steps) for share in self.shares}
+        return (*sorted(step for step in steps if _LEAST_STEPS <= step < total_steps), total_steps)
+
+    def look_steps(self, rung: int) -> int:
+        """Return the optimizer steps in which the rate of the copy comes down at a rung; 0 for no copy.
+
+        Example:
+            >>> SuccessiveHalving().look_steps(100), FOR_LONG_TRAININGS.look_steps(100)
+            (0, 20)
+        """
+        return max(1, round(self.look_share * rung)) if self.look_share else 0
+
+
+FOR_LONG_TRAININGS = SuccessiveHalving(
+    shares=(0.02, 0.1, 0.35),
+    kept=(0.5, 0.5, 0.35),
+    kept_of_all=(0.3, 0.35, 0.35),
+    look_share=0.2,
+    races=True,
+    first_steps=100,
+)
+"""Chosen on the long tables for development."""
+
+
+def halving_for(total_steps: int) -> SuccessiveHalving:
+    """Return the rungs of trainings of a length.
+
+    Example:
+        >>> halving_for(300).steps(300), halving_for(10_000).steps(10_000)
+        ((30, 105, 300), (200, 1000, 3500, 10000))
+    """
+    return FOR_LONG_TRAININGS if total_steps >= RACED_FROM_STEPS else SuccessiveHalving()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +218,8 @@ def next_action(
     """
     payable = [one for one in progress if one.is_paused and steps_left >= rungs[-1] - max(one.steps, one.stopped_at)]
     peers = {steps: RungPeers(halving, rungs, progress, steps, at_once) for steps in {one.steps for one in payable}}
-    # the highest rung first, and the best trial there
-    payable.sort(key=lambda one: (-one.steps, _last_value(one), one.number))
-    can_start = may_start and steps_left >= rungs[-1] - begun_steps
+    payable.sort(key=lambda one: _turn(halving, rungs, one))
+    can_start = may_start and steps_left >= rungs[-1] - begun_steps + _reserve(halving, rungs, progress)
     for trial in payable:
         seen = peers[trial.steps]
         may_be_held = can_start and trial.steps == rungs[0] and seen.is_informative
@@ -185,6 +228,25 @@ def next_action(
     if can_start:
         return Start()
     return Promote(payable[0].number) if payable and uses_up else None
+
+
+def _turn(halving: SuccessiveHalving, rungs: Sequence[int], trial: TrialProgress) -> tuple[float, float, int]:
+    """Return the sort key of a paused trial.
+
+    The highest rung goes first, and the best trial there. In a race all that deserve it are looked at on the second
+    rung; from there on the best goes first wherever it is: where the rate has come down, what a trial has reached
+    early is what it is worth at least, and one that has become worse since is behind.
+    """
+    if not halving.races:
+        return -trial.steps, _last_value(trial), trial.number
+    return float(trial.steps > rungs[0]), _last_value(trial), trial.number
+
+
+def _reserve(halving: SuccessiveHalving, rungs: Sequence[int], progress: Sequence[TrialProgress]) -> int:
+    """Return the optimizer steps that a race keeps for the runners-up, until a first trial has finished."""
+    if not halving.races or len(rungs) < 3 or any(len(one.values) == len(rungs) for one in progress):
+        return 0
+    return _RUNNERS_UP * (rungs[1] + halving.look_steps(rungs[1]) - rungs[0]) if progress else 0
 
 
 class RungPeers:

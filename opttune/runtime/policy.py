@@ -10,11 +10,12 @@ from math import isinf
 from opttune.algorithms.draws import count_configurations
 from opttune.algorithms.line_search import is_being_searched
 from opttune.algorithms.successive_halving import Promote, Start, TrialProgress, next_action, to_discard
+from opttune.engines.devices import count_processes
 from opttune.job import Role, TrainingJob
 from opttune.outcome import StopReason
 from opttune.space.model import Choice, Field, Range, Scalar, Space
 from opttune.space.sample import default_parameters, default_recipe
-from opttune.study.config import SearchConfig
+from opttune.study.config import LEAST_FOR_BASELINE, SearchConfig
 from opttune.study.guard_rules import repeats, silenced, to_repeat, was_ended
 from opttune.study.selection import baseline_record, best_record, top_candidates
 from opttune.training.inspection import ModelInspection
@@ -109,6 +110,15 @@ class Policy(ABC):
         """Return the optimizer step to which a training goes next."""
         return next(rung for rung in self.rungs if rung > record.steps)
 
+    def look_steps(self, record: TrialRecord, steps_spent: int) -> int:
+        """Return how long a copy of a training is looked at on its next rung; 0 where it is not.
+
+        Args:
+            record: The training.
+            steps_spent: Optimizer steps that were spent so far.
+        """
+        return 0
+
     @abstractmethod
     def next_action(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], spent: Spent) -> Action | None:
         """Return what to train next; None where nothing is left to do or to pay.
@@ -148,7 +158,12 @@ class SearchPolicy(Policy):
         self._known: list[_Known] = []
         self._candidates = config.reevaluation.candidate_count(config.budget)
         self._baseline = TrainingJob(None, config.seed, Role.BASELINE, label=inspection.replaced)
-        self._has_baseline = config.with_baseline and inspection.has_own_optimizer
+        self._halving = config.halving_for(self.total_steps)
+        # a second fit would make the processes anew
+        self._in_ranks = count_processes(config.trainer) > 1
+        # a smaller budget pays for one training: the baseline is one of those that are looked at
+        pays_for_two = config.budget >= LEAST_FOR_BASELINE
+        self._has_baseline = config.with_baseline and inspection.has_own_optimizer and pays_for_two
         self._is_in_space = baseline_parameters(config.space) is not None
         # so that the other workers train on meanwhile
         others = min(config.workers - 1.0, _EARLY_SHARE * config.budget)
@@ -183,6 +198,16 @@ class SearchPolicy(Policy):
             return Promote(baseline.number)
         return action
 
+    def look_steps(self, record: TrialRecord, steps_spent: int) -> int:
+        """Return how long a copy of a training is looked at on its next rung; 0 where it is not."""
+        rung = self.next_rung(record)
+        if record.role is not Role.TRIAL or rung == self.total_steps or self._in_ranks:
+            return 0
+        steps = self._halving.look_steps(rung)
+        left = self.config.budget * self.total_steps - steps_spent - steps
+        # what is trained for a look must not be missing at the end
+        return steps if left >= self.total_steps - record.saved_steps else 0
+
     def _left_of(self, baseline: TrialRecord | None) -> int:
         """Return the optimizer steps of the baseline that are neither done nor promised."""
         if baseline is None:
@@ -211,7 +236,11 @@ class SearchPolicy(Policy):
 
     def _promised(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> int:
         """Return the optimizer steps that the trainings under way, of all processes, will still do."""
-        promised = sum(self.next_rung(one) - one.saved_steps for one in records if one.is_running)
+        promised = sum(
+            self.next_rung(one) - one.saved_steps + self._halving.look_steps(self.next_rung(one))
+            for one in records
+            if one.is_running
+        )
         return promised + sum(self.total_steps - run.saved_steps for run in runs if run.outcome is None)
 
     def _is_time_to_compare(self, records: Sequence[TrialRecord], spent: Spent, share: float) -> bool:
@@ -241,17 +270,17 @@ class SearchPolicy(Policy):
             to_replicate = to_replicate[: max(0, self._candidates - replicated - len(under_way))]
         progress = self._read_progress(records)
         rest = steps_left - self._held_back(records, len(to_replicate))
-        action = None if to_replicate and rest <= self._early else self._halving(records, progress, rest)
+        action = None if to_replicate and rest <= self._early else self._next_by_halving(records, progress, rest)
         if action is None and to_replicate and steps_left >= self.total_steps:
             best = records[to_replicate[0]]
             return Train(TrainingJob(best.recipe, self.config.second_seed, Role.REPLICATE, best.number))
-        return action or self._halving(records, progress, steps_left)
+        return action or self._next_by_halving(records, progress, steps_left)
 
-    def _halving(
+    def _next_by_halving(
         self, records: Sequence[TrialRecord], progress: Sequence[TrialProgress], steps_left: int
     ) -> Promote | Start | None:
         return next_action(
-            self.config.halving,
+            self._halving,
             self.rungs,
             progress,
             steps_left,
@@ -265,7 +294,14 @@ class SearchPolicy(Policy):
         )
 
     def _is_held(self, progress: Sequence[TrialProgress], one: TrialProgress) -> bool:
-        return self.config.halving.line_search and is_being_searched(self.config.space, progress, one.optimizer)
+        if not self._halving.line_search:
+            return False
+        space = self.config.space
+        if self._halving.races and not any(len(each.values) == len(self.rungs) for each in progress):
+            tried = {each.optimizer for each in progress}
+            names = [branch.name for branch in space.optimizers]
+            return any(name not in tried or is_being_searched(space, progress, name, 1) for name in names)
+        return is_being_searched(space, progress, one.optimizer)
 
     def _may_start(self, records: Sequence[TrialRecord]) -> bool:
         has_recipes = isinf(self._recipes) or _count_tried(records) < self._recipes
@@ -294,7 +330,7 @@ class SearchPolicy(Policy):
 
     def to_discard(self, records: Sequence[TrialRecord]) -> list[int]:
         """Return the paused trials that will not be promoted."""
-        found = to_discard(self.config.halving, self.rungs, self._read_progress(records), _at_once(records))
+        found = to_discard(self._halving, self.rungs, self._read_progress(records), _at_once(records))
         return [number for number in found if not (self._has_baseline and records[number].is_baseline)]
 
     def why_ended(self, records: Sequence[TrialRecord]) -> str:

@@ -88,6 +88,7 @@ class TrialRecorder:
             until_step=None if is_last else until,
             resume_from=self._state_of(record),
             stop_checkpoint=self._checkpoints.interrupt_path(record) if self._config.pauses else None,
+            look_steps=self._policy.look_steps(record, self._store.steps_seen),
         )
 
     def _guard_of(self, record: TrialRecord) -> Guard | None:

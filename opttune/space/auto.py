@@ -11,7 +11,7 @@ from functools import cache
 from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.lookup import find_optimizer
 from opttune.recipe import OWN
-from opttune.space.fit import Held, for_budget, for_length, with_room
+from opttune.space.fit import RACED_FROM_STEPS, Held, for_budget, for_length, with_room
 from opttune.space.group_facts import GroupFacts
 from opttune.space.model import Branch, Choice, Field, Fixed, Range, SettledSpace, Space
 from opttune.space.own import EACH_FROM_BUDGET, OwnFacts, own_branch, with_own_values
@@ -30,7 +30,7 @@ HEAD_SHARE = 0.05
 PRETRAINED_SHARE = 0.45
 """Below it what is frozen is taken for pretrained; a frozen copy for targets or of a teacher makes one half."""
 OPTIMIZERS_BELOW = ((5, 1), (10, 2), (25, 3))
-"""Budget -> how many optimizers at most are searched below it: each costs further trainings."""
+"""Budget -> how many optimizers at most are searched below it in short trainings: each costs further trainings."""
 SCHEDULES_BELOW = ((5, 1), (10, 2))
 """Budget -> how many schedules at most are searched below it."""
 _CLIP = "gradient_clip_norm"
@@ -274,7 +274,7 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledS
     if facts.own is not None and facts.own.count > 1:
         return own_alone(facts.own, budget)
     plan = plan_for(facts, total_steps)
-    picks = in_order(plan, _picks(plan, facts, budget), total_steps)
+    picks = in_order(plan, _picks(plan, facts, total_steps, budget), total_steps)
     # one file can hold several of the picks
     load = cache(load_space)
     home = load(plan.home)
@@ -333,8 +333,10 @@ def _why_own(own: OwnFacts) -> str:
     return f"Optimizer own: {own.words} with rates up to 10 times lower or higher; unmoved it is the baseline."
 
 
-def _picks(plan: Plan, facts: ModelFacts, budget: float) -> tuple[Pick, ...]:
+def _picks(plan: Plan, facts: ModelFacts, total_steps: int, budget: float) -> tuple[Pick, ...]:
     fit = _suitable(plan, facts)
+    if total_steps >= RACED_FROM_STEPS:
+        return fit
     return fit[: _at_most(OPTIMIZERS_BELOW, budget, len(fit))]
 
 

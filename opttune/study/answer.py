@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from opttune.outcome import Outcome
 from opttune.recipe import Recipe
-from opttune.study.config import SearchConfig, recipe_call
+from opttune.study.config import LEAST_FOR_BASELINE, SearchConfig, recipe_call
 from opttune.study.diagnostics import edge_warnings, stability
 from opttune.study.frozen_study import FrozenStudy
 from opttune.study.guard_rules import silenced
@@ -124,7 +124,13 @@ def _warnings(study: FrozenStudy, best: TrialRecord) -> list[str]:
             f"{study.origin.replaced}), so that best_recipe.yaml keeps its own optimizer. Give a new search "
             "(--study NAME) a larger budget, which opens more of the space, or a space of your own."
         ]
-    found = edge_warnings(best.recipe, study.space) if best.recipe else []
+    found = []
+    if config.with_baseline and study.baseline is None and config.budget < LEAST_FOR_BASELINE:
+        found.append(
+            f"a budget of {config.budget:g} trainings does not pay for the baseline: whether the recipe beats your own "
+            f"optimizer is not known. Give {LEAST_FOR_BASELINE:g} or more to have both trained."
+        )
+    found += edge_warnings(best.recipe, study.space) if best.recipe else []
     found += filter(None, [luck_warning(study.records, best, config.monitor, config.mode)])
     return found
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from opttune.algorithms.successive_halving import SuccessiveHalving
+from opttune.algorithms.successive_halving import SuccessiveHalving, halving_for
 from opttune.build.schedule import Mode
 from opttune.catalog.lookup import find_schedule
 from opttune.errors import InputError
@@ -17,6 +17,8 @@ from opttune.space.model import Space
 from opttune.study.selection import Reevaluation
 from opttune.tracking.settings import Tracking
 
+LEAST_FOR_BASELINE = 2.0
+"""Budget, in full trainings, from which on the baseline is trained to its end."""
 _BETTER_HIGHER = {"acc", "accuracy", "auc", "auroc", "f1", "iou", "map", "r2", "precision", "recall", "bleu", "dice"}
 _SETTLED_BY_THE_TRAINER = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "precision")
 
@@ -43,7 +45,8 @@ class SearchConfig:
         shipped_space: `auto` or the name of the space, where it ships with opttune and is yet to be settled, or was;
             empty for a space of the user's own.
         space_notes: How it was settled, one sentence each.
-        halving: At which shares of the length trials are compared, and how many are promoted.
+        halving: At which shares of the length trials are compared, and how many are promoted; None for what suits the
+            length.
         references: `model` and `data`, or the `project`, as the command was given them; empty for a search that was
             called from Python.
         tracking: What is written to MLflow beside the usual.
@@ -68,7 +71,7 @@ class SearchConfig:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     shipped_space: str = ""
     space_notes: tuple[str, ...] = ()
-    halving: SuccessiveHalving = field(default_factory=SuccessiveHalving)
+    halving: SuccessiveHalving | None = None
     references: Mapping[str, str] = field(default_factory=dict)
     tracking: Tracking = field(default_factory=Tracking)
     reevaluation: Reevaluation = field(default_factory=Reevaluation)
@@ -90,7 +93,13 @@ class SearchConfig:
 
     def rungs(self, total_steps: int) -> tuple[int, ...]:
         """Return the rungs in optimizer steps, the full length last."""
-        return self.halving.steps(total_steps, longest_warmup(self.space)) if self.pauses else (total_steps,)
+        if not self.pauses:
+            return (total_steps,)
+        return self.halving_for(total_steps).steps(total_steps, longest_warmup(self.space))
+
+    def halving_for(self, total_steps: int) -> SuccessiveHalving:
+        """Return at which shares of that length trials are compared, and how many are promoted."""
+        return self.halving or halving_for(total_steps)
 
     @property
     def second_seed(self) -> int:

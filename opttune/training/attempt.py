@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from opttune.trainer.namespaces import NAMESPACES, AnyCallback, trainer_class
 from opttune.training.attach import RecipeAttacher
 from opttune.training.callbacks import preparations
 from opttune.training.data_order import DataOrder
+from opttune.training.decayed_look import DecayToZero
 from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields, had_diverged
 from opttune.training.errors import raise_if_disk_is_full, reason_of
 from opttune.training.finders import LeaveOutFinders
@@ -81,6 +82,8 @@ class Attempt:
             schedule is always that of the full length.
         resume_from: The checkpoint of a paused attempt with the same recipe and seed.
         stop_checkpoint: Where to save the state when the attempt is stopped before its end; None does not save.
+        look_steps: Optimizer steps, after the pause, in which a copy of the training decays its learning rate to zero;
+            the value at the pause is then the copy's. 0 takes the value at the pause itself.
     """
 
     recipe: Recipe | None
@@ -93,6 +96,7 @@ class Attempt:
     until_step: int | None = None
     resume_from: Path | None = None
     stop_checkpoint: Path | None = None
+    look_steps: int = 0
 
 
 def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener, stop: Stop = NEVER) -> Outcome:
@@ -115,12 +119,14 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
     """
     started = time.monotonic()
     run = TrainingRun(attempt, listener, stop=stop)
-    trace, has_diverged = "", False
+    trace, has_diverged, looked = "", False, 0
     with isolated(attempt.seed):
         try:
             run.fit(workload)
             reason, value, message = run.result()
             has_diverged = reason is StopReason.NON_FINITE and not has_finite_parameters(run.trainer.lightning_module)
+            if reason is StopReason.PAUSED and attempt.look_steps and attempt.checkpoint is not None:
+                value, looked = look_ahead(attempt, value, workload, stop)
         except OpttuneError:
             raise
         except (KeyboardInterrupt, SystemExit):
@@ -145,8 +151,42 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
         replaced=run.replaced,
         groups=run.attacher.groups if run.attacher else "",
         state_bytes=run.state_bytes,
+        look_steps=looked,
         **guarded_fields(run.guard, has_diverged),
     )
+
+
+def look_ahead(attempt: Attempt, value: float | None, workload: Workload, stop: Stop) -> tuple[float | None, int]:
+    """Return the value of a copy of a paused training whose learning rate has come down, and the steps that it took.
+
+    Args:
+        attempt: The paused attempt, with its state at `attempt.checkpoint`.
+        value: The value at the pause, which is returned where the copy gives none.
+        workload: The user's model and data.
+        stop: Checked after each step.
+    """
+    begin = attempt.until_step or 0
+    ahead = replace(
+        attempt,
+        until_step=begin + attempt.look_steps,
+        resume_from=attempt.checkpoint,
+        checkpoint=None,
+        stop_checkpoint=None,
+    )
+    run = TrainingRun(ahead, NullListener(), stop=stop, decay=DecayToZero(begin, attempt.look_steps))
+    reason, found = StopReason.FAILED, None
+    with isolated(attempt.seed):
+        try:
+            run.fit(workload)
+            reason, found, _ = run.result()
+        except (KeyboardInterrupt, SystemExit):
+            # the search ends, and its trial keeps what it has
+            reason = StopReason.INTERRUPTED
+        except Exception as err:
+            raise_if_disk_is_full(err)
+            # what fails here alone is not the recipe's fault
+    looked = max(0, run.steps_done - begin)
+    return (found if reason in (StopReason.PAUSED, StopReason.COMPLETED) and found is not None else value), looked
 
 
 class TrainingRun:
@@ -158,6 +198,7 @@ class TrainingRun:
         stop_at_step: End after this optimizer step, before the first for 0; None runs the full length.
         stop: Checked after each step.
         loads_in_process: Whether loaders use no worker processes, whose random numbers differ after each start.
+        decay: What lets its learning rate come down; None leaves it to the schedule.
     """
 
     def __init__(
@@ -167,6 +208,7 @@ class TrainingRun:
         stop_at_step: int | None = None,
         stop: Stop = NEVER,
         loads_in_process: bool = False,
+        decay: DecayToZero | None = None,
     ) -> None:
         is_inspection = stop_at_step is not None
         self.attempt = attempt
@@ -184,6 +226,7 @@ class TrainingRun:
         self._reporter = MetricsReporter(listener.metrics)
         self._order = DataOrder(loads_in_process)
         self._follows_data = loads_in_process
+        self._decay = decay
         # under a temporary name until it is known that the training pauses
         ends_paused = attempt.until_step is not None and attempt.checkpoint is not None
         path = attempt.checkpoint if ends_paused else attempt.stop_checkpoint
@@ -272,7 +315,8 @@ class TrainingRun:
         # callbacks such as EarlyStopping keep state: each attempt gets its own
         theirs = deepcopy(given.pop("callbacks", None)) or []
         theirs = self.finders.without(theirs if isinstance(theirs, list) else [theirs])
-        ours: list[AnyCallback | None] = [self.attacher, *self._quirks, self.guard, self._finish, self._reporter]
+        reads: tuple[AnyCallback, ...] = (self.guard, self._finish, self._reporter)
+        ours: list[AnyCallback | None] = [self._decay, self.attacher, *self._quirks, *reads]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
         # first: it saves before any other callback acts on the end, and validates while the optimizer can still switch
         begins = (self._pause, self.finders, KeepOwnSigterm(), *preparations())

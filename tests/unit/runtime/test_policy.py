@@ -83,7 +83,7 @@ FIVE = [3.0, 1.0, 2.0, 5.0, 4.0]
 
 def test_the_rungs_follow_from_the_length_and_end_with_it() -> None:
     assert RUNGS[-1] == TOTAL
-    assert len(RUNGS) == len(PLAN.halving.shares) + 1
+    assert len(RUNGS) == len(PLAN.halving_for(TOTAL).shares) + 1
     assert search_policy(replace(INSPECTION, total_steps=7)).rungs == (7,)
 
 
@@ -428,7 +428,7 @@ def test_it_is_begun_once_however_it_ended() -> None:
 
 def test_as_a_trial_it_is_trained_to_its_end_from_half_of_the_budget_on() -> None:
     records = [*MOVED, baseline_trial(3, 9.0)]
-    in_ranks = {"budget": 20.0, "halving": replace(PLAN.halving, line_search=False)}
+    in_ranks = {"budget": 20.0, "halving": replace(PLAN.halving_for(TOTAL), line_search=False)}
 
     # a trial of its rank waits
     assert own_policy(**in_ranks).next_action(records, [], Spent(10 * TOTAL - 1)) == Start()
@@ -472,7 +472,7 @@ def test_the_limit_of_trials_does_not_count_it() -> None:
 
 
 def test_without_a_baseline_the_recipe_is_a_trial_as_any_other() -> None:
-    policy = own_policy(with_baseline=False, budget=20.0, halving=replace(PLAN.halving, line_search=False))
+    policy = own_policy(with_baseline=False, budget=20.0, halving=replace(PLAN.halving_for(TOTAL), line_search=False))
     records = [*MOVED, baseline_trial(3, 9.0)]
 
     assert policy.next_action(THREE[:1], [], Spent(5 * TOTAL)) == Start()
