@@ -156,7 +156,8 @@ def run_plan(
         if inspection.identity is not None:
             store.refuse_another_model(inspection.identity)
         settled = store.settle_space(settle_for(config, inspection, earlier), inspection.total_steps)
-        config = replace(with_settled_space(config, settled), pauses=config.pauses and not inspection.not_paused)
+        config = with_settled_space(config, settled).with_races(store.races)
+        config = replace(config, pauses=config.pauses and not inspection.not_paused)
         StudyMetadata.of(config, inspection, mlflow_uri).keep(store.study, config.out_dir)
         mixture = SamplerSettings(races=config.halving_for(inspection.total_steps).races)
         store.study.sampler = sampler = OpttuneSampler(config.space, seed=config.seed, mixture=mixture)

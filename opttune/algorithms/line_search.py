@@ -5,6 +5,10 @@ section 10.1) over the logarithm of the learning rate. If the best rate of an op
 lowest tried, the minimum may lie beyond it, so the next trial takes ten times as much, or a tenth. It ends when the
 best rate lies between two worse ones, or at the end of the range.
 
+In long trainings the best rate often falls with the length, most of all where a training overfits. So where the best
+trial of a rung is worse there than it was at the one before, the next lower rate follows it to that rung
+(`next_points_below`, `successive_halving.following`).
+
 Where it departs: the step does not grow, since a decade is wide already. Nothing refines the bracket; from there on
 the Gaussian process chooses. A point is the value at the first rung, so that a prior that is off by decades costs a
 tenth of a training for each: meanwhile no trial of the optimizer is promoted from there. Without the line search,
@@ -17,7 +21,7 @@ from math import inf, log10
 from typing import TypeGuard
 
 from opttune.algorithms.draws import Parameters
-from opttune.algorithms.observations import Observation, first_telling
+from opttune.algorithms.observations import Observation, best_that_got_worse, first_telling
 from opttune.algorithms.successive_halving import TrialProgress
 from opttune.space.model import Field, Range, Space
 
@@ -90,6 +94,29 @@ def next_points(space: Space, observations: Sequence[Observation]) -> list[Param
         if rate is not None:
             found.append((min(values), {**own[values.index(min(values))].parameters, name: rate}))
     return [parameters for _, parameters in sorted(found, key=lambda one: one[0])]
+
+
+def next_points_below(space: Space, observations: Sequence[Observation]) -> list[Parameters]:
+    """Return a tenth of the rate of each trial that overfits, where no lower rate of its optimizer was tried.
+
+    Args:
+        space: What may vary.
+        observations: The results of earlier trials.
+    """
+    found: list[Parameters] = []
+    only = space.optimizers[0].name if len(space.optimizers) == 1 else None
+    branches = {branch.name: branch for branch in space.optimizers}
+    for index in best_that_got_worse([one.values for one in observations]):
+        parameters = observations[index].parameters
+        branch = branches.get(str(only or parameters.get("optimizer")))
+        if branch is None or not is_searchable(branch.rate):
+            continue
+        name = f"{branch.name}.{branch.rate_name}"
+        rates = [one.parameters.get(name) for one in observations]
+        lowest = min(float(rate) for rate in rates if isinstance(rate, int | float))
+        if parameters.get(name) == lowest and log10(lowest / branch.rate.low) > _LEAST_ROOM_DECADES:
+            found.append({**parameters, name: branch.rate.rounded(max(branch.rate.low, lowest / _STEP))})
+    return found
 
 
 def is_being_searched(space: Space, progress: Sequence[TrialProgress], optimizer: str, from_points: int = 2) -> bool:

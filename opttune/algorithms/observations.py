@@ -50,6 +50,33 @@ def latest(values: Values) -> float:
     return next((value for value in reversed(values) if value is not None), inf)
 
 
+def has_got_worse(values: Values) -> bool:
+    """Return whether a trial is worse at its last rung than at the one before, as one that overfits.
+
+    Example:
+        >>> has_got_worse((0.5, 0.3, 0.4)), has_got_worse((0.5, 0.3)), has_got_worse((0.5,))
+        (True, False, False)
+    """
+    before, last = values[-2:] if len(values) > 1 else (None, None)
+    return before is not None and last is not None and last > before
+
+
+def best_that_got_worse(trials: Sequence[Values]) -> list[int]:
+    """Return the indices of trials that are the best of a rung, the first excepted, and worse there than before.
+
+    Example:
+        >>> best_that_got_worse([(0.9, 0.3, 0.5), (0.8, 0.4), (0.7,)])
+        [0]
+    """
+    found = []
+    for level in range(1, max(map(len, trials), default=0)):
+        reached = [index for index, one in enumerate(trials) if len(one) > level and one[level] is not None]
+        best = min(reached, key=lambda index: (trials[index][level] or 0.0, index), default=None)
+        if best is not None and has_got_worse(trials[best][: level + 1]):
+            found.append(best)
+    return list(dict.fromkeys(found))
+
+
 def is_equal(values: Sequence[float | None]) -> bool:
     """Return whether values at a rung tell nothing: all are equal, or none is defined. A single one may tell.
 

@@ -31,7 +31,7 @@ from opttune.algorithms.draws import (
     draw_new,
 )
 from opttune.algorithms.gaussian_process import GaussianProcess
-from opttune.algorithms.line_search import is_searchable, next_points
+from opttune.algorithms.line_search import is_searchable, next_points, next_points_below
 from opttune.algorithms.lr_bounds import cap_learning_rates
 from opttune.algorithms.observations import Observation, best_first
 from opttune.algorithms.prior_shift import SHIFTS, posterior, shift_priors, within_ranges, without_priors
@@ -143,6 +143,8 @@ def propose(
     seen = SeenConfigurations(others)
     if settings.uses_prior:
         points = next_points(space, observations) if settings.line_search else []
+        if settings.line_search and settings.races:
+            points = [*next_points_below(space, observations), *points]
         points = [point for point in points if not seen.contains_similar(point)]
         defaults = _untried_defaults(space, model, observations, others)
         if points and not (defaults and settings.races):

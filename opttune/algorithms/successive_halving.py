@@ -32,11 +32,12 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from math import inf, sqrt
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
 
-from opttune.algorithms.observations import Values, is_equal
+from opttune.algorithms.observations import Values, best_that_got_worse, is_equal
 from opttune.errors import InputError
 from opttune.space.fit import RACED_FROM_STEPS
 
@@ -46,6 +47,9 @@ _LOOKED_AT_FROM = 0.05
 """From this share of the length on a look tells trials apart although their warmup may last longer."""
 _LEAST_FINISHED = 2
 """Finished trials from which on a rung is checked for overfitting. Chosen by hand."""
+_MARGIN = 0.1
+"""By how much of the way to the median a trial may be worse at a rung than the best finished one was there. Chosen by
+hand."""
 _RUNNERS_UP = 2
 """How many besides the best are looked at on the second rung of a race, however small the budget. Chosen by hand."""
 _LEAST_PAIRS = 6
@@ -130,7 +134,8 @@ class SuccessiveHalving:
 FOR_LONG_TRAININGS = SuccessiveHalving(
     shares=(0.02, 0.1, 0.35),
     kept=(0.5, 0.5, 0.35),
-    kept_of_all=(0.3, 0.35, 0.35),
+    kept_of_all=(0.3, 0.3, 0.2),
+    most_paused=10,
     look_share=0.2,
     races=True,
     first_steps=100,
@@ -219,6 +224,8 @@ def next_action(
     payable = [one for one in progress if one.is_paused and steps_left >= rungs[-1] - max(one.steps, one.stopped_at)]
     peers = {steps: RungPeers(halving, rungs, progress, steps, at_once) for steps in {one.steps for one in payable}}
     payable.sort(key=lambda one: _turn(halving, rungs, one))
+    if halving.races and (trial := following(payable, progress)) is not None:
+        return Promote(trial.number)
     can_start = may_start and steps_left >= rungs[-1] - begun_steps + _reserve(halving, rungs, progress)
     for trial in payable:
         seen = peers[trial.steps]
@@ -228,6 +235,29 @@ def next_action(
     if can_start:
         return Start()
     return Promote(payable[0].number) if payable and uses_up else None
+
+
+def following(payable: Sequence[TrialProgress], progress: Sequence[TrialProgress]) -> TrialProgress | None:
+    """Return the trial that follows one that overfits: of the same optimizer, with the next lower learning rate.
+
+    Where the best trial of a rung is worse there than at the one before, a lower rate may be better by now, although
+    it was behind on all rungs before.
+
+    Args:
+        payable: The paused trials that can be trained to the end.
+        progress: All trials that have reached a rung or ended.
+    """
+    for index in best_that_got_worse([one.values for one in progress]):
+        worse = progress[index]
+        lower = [
+            one
+            for one in progress
+            if one.optimizer == worse.optimizer and one.values and (one.rate or 0.0) < (worse.rate or 0.0)
+        ]
+        nearest = max(lower, key=lambda one: (one.rate or 0.0, len(one.values)), default=None)
+        if nearest is not None and nearest in payable and len(nearest.values) < len(worse.values):
+            return nearest
+    return None
 
 
 def _turn(halving: SuccessiveHalving, rungs: Sequence[int], trial: TrialProgress) -> tuple[float, float, int]:
@@ -269,6 +299,7 @@ class RungPeers:
         at_once: int,
     ) -> None:
         level = self._level = rungs.index(steps)
+        self._races, self._rungs = halving.races, len(rungs)
         self._progress, self._at_once = progress, at_once
         finished = tuple([one.values for one in progress if len(one.values) == len(rungs)])
         self._gets_worse, self._disagree, self._worst_finished = _compare_with_end(finished, level)
@@ -295,9 +326,23 @@ class RungPeers:
         if not self.is_informative:
             is_good_enough = self._gets_worse or value <= self._worst_finished
             return trial.number in self._latest and is_good_enough
+        if self._races and value <= self._yardstick(trial.optimizer):
+            return True
         return _is_among_best(self._values[trial.optimizer], self._kept, value) and _is_among_best(
             self._values_of_all, self._kept_of_all, value
         )
+
+    def _yardstick(self, optimizer: str) -> float:
+        """Return up to which value here a trial may become better than the best that has finished.
+
+        It is that one's value at this rung, with a margin: what differs in the schedule alone shows late.
+        """
+        finished = [one for one in self._progress if len(one.values) == self._rungs]
+        best = min(finished, key=_last_value, default=None)
+        value = None if best is None or best.optimizer != optimizer else best.values[self._level]
+        if value is None:
+            return -inf
+        return value + _MARGIN * max(0.0, median(self._values_of_all) - value)
 
     # only one of these is needed, and a new object is made for each action
     @cached_property
@@ -310,7 +355,9 @@ class RungPeers:
         values: dict[str, list[float]] = {}
         for one in self._progress:
             if len(one.values) > self._level and (value := one.values[self._level]) is not None:
-                values.setdefault(one.optimizer, []).append(value)
+                # one that has become worse since is no longer what it seemed
+                since = [later for later in one.values[self._level :] if later is not None] if self._races else [value]
+                values.setdefault(one.optimizer, []).append(max(since))
         return {optimizer: sorted(seen) for optimizer, seen in values.items()}
 
     @cached_property

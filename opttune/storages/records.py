@@ -102,3 +102,12 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
         else:
             words.append(f"{key}: {json.dumps(before)} in the study, {json.dumps(now)} asked for")
     return words
+
+
+def races(attributes: Mapping[str, Any]) -> bool:
+    """Return whether a study's trainings are long ones, with rungs for them.
+
+    Args:
+        attributes: What is saved with the study.
+    """
+    return bool(attributes[SPACE].get("races", False))

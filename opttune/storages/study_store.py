@@ -16,12 +16,13 @@ from opttune.errors import StudyError
 from opttune.identity import Identity
 from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome
+from opttune.space.fit import RACED_FROM_STEPS
 from opttune.space.model import SettledSpace
 from opttune.space.parse import settled_from_dict, settled_to_dict
 from opttune.storages.journal import JournalFile
 from opttune.storages.leases import SETTLE_SECONDS, Leases
 from opttune.storages.legacy import legacy_runs, legacy_steps
-from opttune.storages.records import IDENTITY, PARENT_KEY, SPACE, SPEC, auxiliary_study_name, differences
+from opttune.storages.records import IDENTITY, PARENT_KEY, SPACE, SPEC, auxiliary_study_name, differences, races
 from opttune.storages.trial_store import TrialStore
 from opttune.trial_record import TrialRecord
 
@@ -112,7 +113,8 @@ class StudyStore:
         """
         stored = self.attributes.get(SPACE)
         if stored is None:
-            stored = {**settled_to_dict(settled), "full_length_steps": full_length_steps}
+            races = full_length_steps >= RACED_FROM_STEPS
+            stored = {**settled_to_dict(settled), "full_length_steps": full_length_steps, "races": races}
             self.study.set_user_attr(SPACE, stored)
         if stored["full_length_steps"] != full_length_steps:
             raise StudyError(
@@ -125,6 +127,11 @@ class StudyStore:
     def stored_space(self) -> SettledSpace:
         """The space that the study was made with; a search of it has settled one."""
         return settled_from_dict(self.attributes[SPACE])
+
+    @property
+    def races(self) -> bool:
+        """Whether the study was made for long trainings, with rungs for them; before 2026-12 none was."""
+        return races(self.attributes)
 
     @property
     def attributes(self) -> Mapping[str, Any]:

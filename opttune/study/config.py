@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,14 @@ class SearchConfig:
     def halving_for(self, total_steps: int) -> SuccessiveHalving:
         """Return at which shares of that length trials are compared, and how many are promoted."""
         return self.halving or halving_for(total_steps)
+
+    def with_races(self, races: bool) -> "SearchConfig":
+        """Return it with the rungs that a study was made with.
+
+        Args:
+            races: Whether they are those of long trainings.
+        """
+        return self if races else replace(self, halving=self.halving or SuccessiveHalving())
 
     @property
     def second_seed(self) -> int:

@@ -130,7 +130,7 @@ def read_study(found: StudyLocation) -> FrozenStudy:
     total_steps = int(attributes[SPACE]["full_length_steps"])
     origin = StudyMetadata.from_dict(attributes.get(ORIGIN, {}))
     return FrozenStudy(
-        config=_config(found, spec, store.stored_space, origin),
+        config=_config(found, spec, store.stored_space, origin).with_races(store.races),
         store=store,
         total_steps=total_steps,
         records=tuple(store.records()),

@@ -234,3 +234,25 @@ def test_every_shipped_space_has_a_model(name: str) -> None:
     assert len(scores(observations)) == 30
     assert np.isfinite(improvement).all()
     assert (improvement >= -1e-9).all()
+
+
+def test_looks_at_two_lengths_tell_how_far_the_best_rate_falls_until_the_end() -> None:
+    # the best rate is 0.3 at the first rung, and half a decade less at each one above
+    rates = sgd(*np.geomspace(1e-3, 1, 7))
+    short = [
+        Observation(one, tuple(decades_from(0.3 / 10 ** (0.3 * level))(one) - level for level in range(1 + number % 3)))
+        for number, one in enumerate(rates)
+    ]
+    candidates = sgd(*np.geomspace(1e-3, 1, 31))
+    apart = GaussianProcess(ONE, short, by_rung=True).expected_improvement(candidates).argmax()
+    together = GaussianProcess(ONE, [Observation(one.parameters, one.values[:1]) for one in short])
+
+    assert candidates[apart]["sgd.lr"] < candidates[together.expected_improvement(candidates).argmax()]["sgd.lr"]
+
+
+def test_where_all_were_seen_at_one_rung_the_rungs_change_nothing() -> None:
+    observations = seen(sgd(*np.geomspace(1e-4, 1, 5)), decades_from(1e-2))
+    candidates = sgd(*np.geomspace(2e-4, 0.9, 9))
+    apart, together = (GaussianProcess(ONE, observations, by_rung=one) for one in (True, False))
+
+    assert apart.expected_improvement(candidates) == pytest.approx(together.expected_improvement(candidates))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opttune.algorithms.successive_halving import (
+    FOR_LONG_TRAININGS,
     Promote,
     RungPeers,
     Start,
@@ -406,3 +407,53 @@ def test_a_trial_without_a_value_where_others_have_one_waits_until_the_end() -> 
     rungs = (10, 35, 100)
     assert next_action(SuccessiveHalving(), rungs, [undefined, finished], 300) == Start()
     assert next_action(SuccessiveHalving(), rungs, [undefined, finished], 95) == Promote(0)
+
+
+LONG_RUNGS = (5, 10, 35, 100)
+
+
+def looked(number: int, *values: float, optimizer: str = "") -> TrialProgress:
+    return TrialProgress(number, values, LONG_RUNGS[len(values) - 1], is_paused=len(values) < 4, optimizer=optimizer)
+
+
+def next_in_race(progress: list[TrialProgress], left: int = 1000, **more: Any) -> Promote | Start | None:
+    return next_action(FOR_LONG_TRAININGS, LONG_RUNGS, progress, left, **more)
+
+
+def test_the_rungs_of_long_trainings_begin_at_a_hundred_steps_or_where_a_look_can_tell() -> None:
+    assert FOR_LONG_TRAININGS.steps(1_000) == (100, 350, 1_000)
+    assert FOR_LONG_TRAININGS.steps(2_000) == (100, 200, 700, 2_000)
+    assert FOR_LONG_TRAININGS.steps(10_000) == (200, 1_000, 3_500, 10_000)
+    assert FOR_LONG_TRAININGS.steps(10_000, warmup_share=0.03)[0] == 300
+    assert FOR_LONG_TRAININGS.steps(10_000, warmup_share=0.1)[0] == 500
+
+
+def test_in_a_race_all_that_deserve_it_are_looked_at_on_the_second_rung_first() -> None:
+    first = [looked(number, value) for number, value in enumerate((0.5, 0.4, 0.6, 0.7))]
+
+    assert next_in_race([*first, looked(4, 0.45, 0.2)]) == Promote(1)
+    assert next_in_race([first[0], looked(1, 0.4, 0.3), *first[2:], looked(4, 0.45, 0.2)]) == Promote(4)
+
+
+def test_in_a_race_one_that_has_become_worse_is_behind() -> None:
+    further, early = looked(0, 0.4, 0.2, 0.5), looked(1, 0.5, 0.3)
+
+    assert next_in_race([further, early], may_start=False) == Promote(1)
+
+
+def test_a_race_keeps_what_the_runners_up_cost_on_the_second_rung() -> None:
+    reserve = 2 * (10 + 2 - 5)
+    first = [looked(0, 0.4)]
+
+    assert next_in_race(first, 100 + reserve, is_held=lambda trial: True) == Start()
+    assert next_in_race(first, 100 + reserve - 1, is_held=lambda trial: True) == Promote(0)
+    done = looked(1, 0.5, 0.4, 0.3, 0.2)
+    assert next_in_race([looked(0, 0.9), done], 100) == Start()
+
+
+@given(seed=st.integers(0, 50), budget=st.integers(100, 900))
+def test_a_race_never_spends_more_than_its_budget_and_trains_one_to_the_end(seed: int, budget: int) -> None:
+    run = Run(falling(seed), budget, LONG_RUNGS, most=30, halving=FOR_LONG_TRAININGS).run()
+
+    assert run.spent <= budget
+    assert run.finished()

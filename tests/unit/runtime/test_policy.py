@@ -337,8 +337,10 @@ def test_the_baseline_is_trained_once_a_quarter_of_the_budget_is_spent_and_a_tri
 def test_the_training_of_the_baseline_is_held_in_reserve() -> None:
     assert search_policy(OWN, budget=2.0).next_action([], [], Spent(0)) == Start()
     # what is left pays for the baseline alone
-    assert search_policy(OWN, budget=1.9).next_action([], [], Spent(0)) == Train(BASELINE)
-    assert search_policy(OWN, budget=0.9).next_action([], [], Spent(0)) is None
+    assert search_policy(OWN, budget=2.0).next_action([], [], Spent(1)) == Train(BASELINE)
+    assert search_policy(OWN, budget=2.0).next_action([], [], Spent(TOTAL + 1)) is None
+    # a smaller budget pays for one training, which is that of a recipe
+    assert search_policy(OWN, budget=1.9).next_action([], [], Spent(0)) == Start()
     assert search_policy(OWN, budget=1.9, with_baseline=False).next_action([], [], Spent(0)) == Start()
     assert search_policy(budget=1.9).next_action([], [], Spent(0)) == Start()
 
@@ -447,7 +449,7 @@ def test_the_rest_of_its_training_is_held_in_reserve_to_the_last() -> None:
     # what is left pays for the baseline alone
     assert own_policy().next_action([*THREE, paused], [], Spent(8 * TOTAL - left)) == Promote(3)
     assert own_policy().next_action([*THREE, paused], [], Spent(8 * TOTAL - left + 1)) is None
-    assert own_policy(budget=1.9).next_action([], [], Spent(0)) == StartBaseline()
+    assert own_policy(budget=2.0).next_action([], [], Spent(1)) == StartBaseline()
     assert own_policy(budget=0.9).next_action([], [], Spent(0)) is None
 
 
@@ -486,3 +488,51 @@ def test_an_interrupted_one_is_resumed() -> None:
     assert own_policy().next_action([*THREE, interrupted], [], Spent(4 * TOTAL)) == Start()
     # for the last of the budget, too
     assert own_policy().next_action([*THREE, interrupted], [], Spent(7 * TOTAL)) == Start()
+
+
+LONG = replace(INSPECTION, total_steps=2_000)
+RACE = make_space("""
+optimizer:
+  sgd: {lr: {low: 1e-3, high: 1.0, log: true, prior: 0.1, source: test}}
+  adamw: {lr: {low: 1e-5, high: 1e-1, log: true, prior: 1e-3, source: test}}
+schedule: {constant: {}}
+""")
+
+
+def seen_early(number: int, optimizer: str, rate: float, *values: float) -> TrialRecord:
+    steps = search_policy(LONG).rungs
+    pauses = tuple(make_pause(value, rung, 2_000) for value, rung in zip(values, steps, strict=False))
+    record = make_trial(number, None, state="waiting", pauses=pauses)
+    return replace(record, recipe=Recipe(Part(optimizer, {"lr": rate}), Part("constant")))
+
+
+def test_in_long_trainings_every_optimizer_is_looked_at_before_one_is_promoted() -> None:
+    policy = search_policy(LONG, space=RACE)
+    bracket = [seen_early(number, "sgd", rate, 1.0 + abs(number - 1)) for number, rate in enumerate((1.0, 0.1, 0.01))]
+    other = [seen_early(number, "adamw", rate, 3.0 + number) for number, rate in enumerate((1e-3, 1e-2, 1e-4), start=3)]
+
+    assert policy.next_action(bracket, [], Spent(300)) == Start()
+    assert policy.next_action([*bracket, other[0]], [], Spent(400)) == Start()
+    assert policy.next_action([*bracket, *other], [], Spent(600)) == Promote(1)
+
+
+def test_a_look_is_taken_as_long_as_the_training_can_still_be_ended() -> None:
+    policy, begun = search_policy(LONG, budget=2.0), make_trial(0, None, state="running")
+
+    assert policy.look_steps(begun, 0) == 20
+    assert policy.look_steps(begun, 2_000 - 20) == 20
+    assert policy.look_steps(begun, 2_000 - 19) == 0
+    assert search_policy(budget=2.0).look_steps(begun, 0) == 0
+
+
+def test_a_training_of_several_processes_is_not_looked_at() -> None:
+    policy = search_policy(LONG, trainer={"devices": 2, "accelerator": "cpu"})
+
+    assert policy.look_steps(make_trial(0, None, state="running"), 0) == 0
+
+
+def test_a_replicate_and_the_last_rung_are_not_looked_at() -> None:
+    policy = search_policy(LONG)
+
+    assert policy.look_steps(make_run(replicate(0).job, None), 0) == 0
+    assert policy.look_steps(seen_early(0, "sgd", 0.1, 3.0, 2.0, 1.0), 0) == 0
