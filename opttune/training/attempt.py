@@ -26,6 +26,7 @@ from opttune.training.data_order import DataOrder
 from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields, had_diverged
 from opttune.training.errors import raise_if_disk_is_full, reason_of
 from opttune.training.finders import LeaveOutFinders
+from opttune.training.first_batch import WatchFirstBatch
 from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
@@ -155,9 +156,10 @@ class TrainingRun:
     Args:
         attempt: What to train.
         listener: Receives steps and metrics.
-        stop_at_step: End after this optimizer step, before the first for 0; None runs the full length.
+        stop_at_step: End after this optimizer step, for 0 after the first batch; None runs the full length.
         stop: Checked after each step.
         loads_in_process: Whether loaders use no worker processes, whose random numbers differ after each start.
+        first_batch: Watches the first batch; None for no watch.
     """
 
     def __init__(
@@ -167,6 +169,7 @@ class TrainingRun:
         stop_at_step: int | None = None,
         stop: Stop = NEVER,
         loads_in_process: bool = False,
+        first_batch: WatchFirstBatch | None = None,
     ) -> None:
         is_inspection = stop_at_step is not None
         self.attempt = attempt
@@ -184,6 +187,7 @@ class TrainingRun:
         self._reporter = MetricsReporter(listener.metrics)
         self._order = DataOrder(loads_in_process)
         self._follows_data = loads_in_process
+        self._first_batch = first_batch
         # under a temporary name until it is known that the training pauses
         ends_paused = attempt.until_step is not None and attempt.checkpoint is not None
         path = attempt.checkpoint if ends_paused else attempt.stop_checkpoint
@@ -272,7 +276,8 @@ class TrainingRun:
         # callbacks such as EarlyStopping keep state: each attempt gets its own
         theirs = deepcopy(given.pop("callbacks", None)) or []
         theirs = self.finders.without(theirs if isinstance(theirs, list) else [theirs])
-        ours: list[AnyCallback | None] = [self.attacher, *self._quirks, self.guard, self._finish, self._reporter]
+        ours: list[AnyCallback | None] = [self._first_batch, self.attacher, *self._quirks, self.guard]
+        ours += [self._finish, self._reporter]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
         # first: it saves before any other callback acts on the end, and validates while the optimizer can still switch
         begins = (self._pause, self.finders, KeepOwnSigterm(), *preparations())
