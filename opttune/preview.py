@@ -22,7 +22,7 @@ from opttune.training.workload import Workload
 
 
 def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
-    """Say what a search would do, without training anything.
+    """Say what a search would do, after one batch that shows what the module computes.
 
     Args:
         config: What the search is told.

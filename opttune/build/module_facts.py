@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from opttune.build.groups import read_group_facts
+from opttune.build.operations import Operations
 from opttune.build.traits import parameter_traits
 from opttune.space.auto import ModelFacts
 
@@ -53,16 +54,19 @@ def attention_heads(module: nn.Module) -> int:
 
 
 def read_facts(
-    module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None = None, thawed: Container[int] = ()
+    module: nn.Module,
+    own_groups: Sequence[Mapping[str, Any]] | None = None,
+    thawed: Container[int] = (),
+    operations: Operations | None = None,
 ) -> ModelFacts:
     """Read the facts that the choice of a space depends on.
-
-    Layers are recognized by the names of their classes and base classes, so that those of other libraries count too.
 
     Args:
         module: The module before training.
         own_groups: The parameter groups of the optimizer that it came with; what is in none of them is not trained.
         thawed: Ids of parameters that are frozen now and will be trained.
+        operations: What the module computes, as a batch has shown; None tells it by the names of the layers' classes
+            and base classes.
 
     Example:
         >>> facts = read_facts(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3)))
@@ -73,22 +77,33 @@ def read_facts(
     trained = [one for one in named if one[1].requires_grad or id(one[1]) in thawed]
     parameters, trainable = (sum(size for _, _, size in some) for some in (named, trained))
     traits = parameter_traits(module, thawed) if any(parameter.requires_grad for _, parameter, _ in named) else []
-    classes = {kind.__name__ for part in module.modules() for kind in type(part).__mro__}
+    computes = operations or _by_classes(module)
     return ModelFacts(
         parameters=parameters,
         trainable_share=trainable / parameters if parameters else 1.0,
-        has_convolutions=_any(_CONVOLUTION_CLASS, classes),
-        has_attention=_any(_ATTENTION_CLASS, classes),
-        is_recurrent=_any(_RECURRENT_CLASS, classes),
-        has_norms=_any(_NORM_CLASS, classes),
+        has_convolutions=computes.has_convolutions,
+        has_attention=computes.has_attention,
+        is_recurrent=computes.is_recurrent,
+        has_norms=computes.has_norms,
         has_lora=any(_LORA_NAME.search(name) for name, _, _ in trained),
-        has_embeddings=any(isinstance(part, _EMBEDDINGS) for part in module.modules()),
+        has_embeddings=computes.has_embeddings,
         has_hidden_matrices=trainable > 0 and any(trait.is_hidden_matrix for trait in traits),
         looks_pretrained=any(_has_origin(part) for part in module.modules()),
         has_complex=any(size and parameter.is_complex() for _, parameter, size in trained),
         has_sparse=has_sparse_gradients(module) or any(trait.is_sparse for trait in traits),
         is_manual=not getattr(module, "automatic_optimization", True),
         groups=read_group_facts(module, own_groups),
+    )
+
+
+def _by_classes(module: nn.Module) -> Operations:
+    classes = {kind.__name__ for part in module.modules() for kind in type(part).__mro__}
+    return Operations(
+        has_convolutions=_any(_CONVOLUTION_CLASS, classes),
+        has_attention=_any(_ATTENTION_CLASS, classes),
+        is_recurrent=_any(_RECURRENT_CLASS, classes),
+        has_norms=_any(_NORM_CLASS, classes),
+        has_embeddings=any(isinstance(part, _EMBEDDINGS) for part in module.modules()),
     )
 
 

@@ -51,7 +51,7 @@ def add_search(commands: Any) -> None:
     add("--log-data", action="store_true", help="write facts of the loaders to MLflow, as its datasets")
     add("--system-metrics", action="store_true", default=None,
         help="write the load of this machine to MLflow (needs opttune[system])")  # fmt: skip
-    add("--dry-run", action="store_true", help="show what would be done; train nothing")
+    add("--dry-run", action="store_true", help="run one batch and show what would be done")
 
 
 def _run_search(options: argparse.Namespace) -> int:

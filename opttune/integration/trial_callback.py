@@ -21,6 +21,7 @@ from opttune.integration.trial_space import (
     SpaceRequest,
     TrialSpace,
     are_far_apart,
+    has_space,
     settle_early,
     settle_in_fit,
     share_in_study,
@@ -233,8 +234,9 @@ class TrialCallback(CallbackGroup):
         def configure_optimizers(module: Any) -> Any:
             self._stop_asking()
             trainer = module.trainer
-            # every rank counts, since a count may wait for the others'
-            space = settle_in_fit(self._request, trainer, module)
+            # every rank counts and looks, since both may wait for the others'
+            is_first = trainer.world_size > 1 or not has_space(self._trial, self._request)
+            space = settle_in_fit(self._request, trainer, module, is_first)
             needed = self._assemble(_of_first_rank(trainer, lambda: self._sample(space)))
             checkpoint, self._checkpoint = self._checkpoint, None
             for part in needed:

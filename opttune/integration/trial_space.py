@@ -16,6 +16,7 @@ import optuna
 
 from opttune.build.load import require_classes
 from opttune.build.module_facts import read_facts
+from opttune.build.operations import Operations
 from opttune.errors import InputError, shown
 from opttune.space.auto import ModelFacts
 from opttune.space.model import Fixed, SettledSpace, Space
@@ -24,6 +25,7 @@ from opttune.space.sample import default_recipe
 from opttune.space.settle import settle, without_trainer_settings
 from opttune.storages.records import RECIPE
 from opttune.trainer.namespaces import is_module
+from opttune.training.first_batch import try_operations
 from opttune.training.length import count_steps, varies_accumulation
 from opttune.training.own_optimizer import ask_own_optimizers, own_facts
 from opttune.training.random_state import kept_random_state
@@ -142,13 +144,14 @@ def settle_early(request: SpaceRequest, max_steps: int | None, model: Any, where
     return TrialSpace(request.settle(facts, max_steps), max_steps)
 
 
-def settle_in_fit(request: SpaceRequest, trainer: Any, module: Any) -> TrialSpace:
+def settle_in_fit(request: SpaceRequest, trainer: Any, module: Any, is_first: bool = True) -> TrialSpace:
     """Settle a space for a fit that has begun, once its Trainer asks for the optimizer.
 
     Args:
         request: What is asked for.
         trainer: The Trainer; its own clipping and accumulation stay as they are.
         module: The module, with all of its layers.
+        is_first: Whether the study may have no space yet.
 
     Raises:
         OpttuneError: The length is not known, the space varies what only a new Trainer could take, or it does not
@@ -162,7 +165,14 @@ def settle_in_fit(request: SpaceRequest, trainer: Any, module: Any) -> TrialSpac
         )
     settings = _settings_of(trainer)
     total_steps = _count_steps(trainer, without_trainer_settings(request.space, settings))
-    return TrialSpace(request.settle(_read_all(module), total_steps, settings), total_steps)
+    # a batch that is run for nothing costs time
+    operations = try_operations(trainer, module) if is_first and request.shipped == "auto" else None
+    return TrialSpace(request.settle(_read_all(module, operations), total_steps, settings), total_steps)
+
+
+def has_space(trial: optuna.trial.BaseTrial, request: SpaceRequest) -> bool:
+    """Return whether the trial's study has settled its space."""
+    return isinstance(trial, optuna.Trial) and request.key in trial.study.user_attrs
 
 
 def share_in_study(trial: optuna.trial.BaseTrial, request: SpaceRequest, space: TrialSpace) -> TrialSpace:
@@ -225,11 +235,11 @@ def _facts_of(model: Any) -> ModelFacts:
         return _read_all(model if is_module(model) else Workload(model).make_model())
 
 
-def _read_all(module: Any) -> ModelFacts:
+def _read_all(module: Any, operations: Operations | None = None) -> ModelFacts:
     """Return what is known of a module, and of the optimizers that it came with."""
     with kept_random_state():
         own = ask_own_optimizers(module, module.configure_optimizers)
-    return replace(read_facts(module, own.groups), own=own_facts(own))
+    return replace(read_facts(module, own.groups, operations=operations), own=own_facts(own))
 
 
 def _settings_of(trainer: Any) -> dict[str, Any]:

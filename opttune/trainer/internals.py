@@ -8,8 +8,6 @@ Trainer's loops or a private attribute of Lightning: `tests/project/test_lightni
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 
 def limit_steps(trainer: Any, steps: int) -> int:
     """End the fit after a number of optimizer steps, and return the previous limit.
@@ -142,12 +140,12 @@ def set_up_training_data(trainer: Any) -> None:
 
 
 def prepare_batch(trainer: Any, batch: Any) -> Any:
-    """Return a batch as the module gets it, on the CPU, before the fit begins.
+    """Return a batch as the module gets it, on its device, before the fit begins.
 
     The hooks that prepare a batch are public; which of the module's and the data module's apply is not.
     """
     module = trainer.lightning_module
-    moved = module._apply_batch_transfer_handler(module._on_before_batch_transfer(batch), device=torch.device("cpu"))
+    moved = module._apply_batch_transfer_handler(module._on_before_batch_transfer(batch), device=module.device)
     return trainer.precision_plugin.convert_input(moved)
 
 

@@ -173,7 +173,7 @@ def look_ahead(attempt: Attempt, value: float | None, workload: Workload, stop: 
         checkpoint=None,
         stop_checkpoint=None,
     )
-    run = TrainingRun(ahead, NullListener(), stop=stop, decay=DecayToZero(begin, attempt.look_steps))
+    run = TrainingRun(ahead, NullListener(), stop=stop, callback=DecayToZero(begin, attempt.look_steps))
     reason, found = StopReason.FAILED, None
     with isolated(attempt.seed):
         try:
@@ -195,10 +195,10 @@ class TrainingRun:
     Args:
         attempt: What to train.
         listener: Receives steps and metrics.
-        stop_at_step: End after this optimizer step, before the first for 0; None runs the full length.
+        stop_at_step: End after this optimizer step, for 0 after the first batch; None runs the full length.
         stop: Checked after each step.
         loads_in_process: Whether loaders use no worker processes, whose random numbers differ after each start.
-        decay: What lets its learning rate come down; None leaves it to the schedule.
+        callback: A further callback; None for none.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class TrainingRun:
         stop_at_step: int | None = None,
         stop: Stop = NEVER,
         loads_in_process: bool = False,
-        decay: DecayToZero | None = None,
+        callback: AnyCallback | None = None,
     ) -> None:
         is_inspection = stop_at_step is not None
         self.attempt = attempt
@@ -226,7 +226,7 @@ class TrainingRun:
         self._reporter = MetricsReporter(listener.metrics)
         self._order = DataOrder(loads_in_process)
         self._follows_data = loads_in_process
-        self._decay = decay
+        self._callback = callback
         # under a temporary name until it is known that the training pauses
         ends_paused = attempt.until_step is not None and attempt.checkpoint is not None
         path = attempt.checkpoint if ends_paused else attempt.stop_checkpoint
@@ -316,7 +316,7 @@ class TrainingRun:
         theirs = deepcopy(given.pop("callbacks", None)) or []
         theirs = self.finders.without(theirs if isinstance(theirs, list) else [theirs])
         reads: tuple[AnyCallback, ...] = (self.guard, self._finish, self._reporter)
-        ours: list[AnyCallback | None] = [self._decay, self.attacher, *self._quirks, *reads]
+        ours: list[AnyCallback | None] = [self._callback, self.attacher, *self._quirks, *reads]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
         # first: it saves before any other callback acts on the end, and validates while the optimizer can still switch
         begins = (self._pause, self.finders, KeepOwnSigterm(), *preparations())

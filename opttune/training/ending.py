@@ -31,7 +31,8 @@ class FinishWithValidation(AnyCallback):
     A Trainer that reaches `max_steps` in mid-epoch runs none.
 
     Args:
-        stop_at_step: End after this optimizer step, or before the first for 0; None for the full length.
+        stop_at_step: End after this optimizer step; 0 for the first batch, without a validation; None for the full
+            length.
 
     Attributes:
         total_steps: Optimizer steps of the full length, once the training has begun.
@@ -50,13 +51,11 @@ class FinishWithValidation(AnyCallback):
         return self.total_steps if self._stop_at_step is None else min(self._stop_at_step, self.total_steps)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Find the last step; with `stop_at_step=0` end at once."""
+        """Find the last step."""
         # a Trainer that counts in epochs ends them itself
         self.total_steps = count_steps(trainer) if has_known_length(trainer) else sys.maxsize
         # the averaged weights are put in place in the epochs that follow
         self._ends_itself = self._stop_at_step is None and batch_norm_epochs(trainer) > 0
-        if self._last_step == 0:
-            self._early_end.end(trainer, validate=False)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """After the last step, end with a validation; a stop by the guard has none.
@@ -77,7 +76,7 @@ class FinishWithValidation(AnyCallback):
                 f"no optimizer step in {most} batches: training_step gives no loss, as it may where that is not finite"
             )
         if trainer.global_step >= self._last_step and not self._ends_itself:
-            self._early_end.end(trainer, validate=True)
+            self._early_end.end(trainer, validate=self._last_step > 0)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Restore the Trainer's settings."""

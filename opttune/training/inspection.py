@@ -6,6 +6,7 @@ from typing import Any
 from torch.nn.parameter import UninitializedParameter
 
 from opttune.build.module_facts import read_facts
+from opttune.build.operations import Operations
 from opttune.errors import ModelError, OpttuneError
 from opttune.identity import Identity
 from opttune.space.auto import ModelFacts
@@ -15,6 +16,7 @@ from opttune.training.causes import cause_of
 from opttune.training.data_facts import DataFacts, read_data
 from opttune.training.errors import located
 from opttune.training.finders import words_of
+from opttune.training.first_batch import WatchFirstBatch
 from opttune.training.identify import identify
 from opttune.training.isolation import isolated
 from opttune.training.logged_names import may_log
@@ -58,25 +60,30 @@ class ModelInspection:
     notes: tuple[str, ...] = ()
 
 
-def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
+def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: bool = True) -> ModelInspection:
     """Set a model up for a recipe and train a few steps at most, to find errors within seconds.
 
     Args:
         attempt: As in the search.
         workload: The user's model and data.
-        steps: Optimizer steps to train. 0 trains nothing; otherwise a validation follows. It must log the monitored
-            metric, or the module's code must name it: a dear metric may be logged in few validations.
+        steps: Optimizer steps to train. 0 runs the first batch alone; otherwise a validation follows. It must log the
+            monitored metric, or the module's code must name it: a dear metric may be logged in few validations.
+        watches: Whether to see from the first batch what the module computes; else its classes tell.
 
     Raises:
         OpttuneError: The model cannot be tuned, fails in its first steps, or does not log the metric.
     """
-    run = TrainingRun(attempt, NullListener(), stop_at_step=steps)
+    first_batch = WatchFirstBatch() if watches else None
+    run = TrainingRun(attempt, NullListener(), stop_at_step=steps, callback=first_batch)
     with isolated(attempt.seed):
         try:
             run.fit(workload)
         except OpttuneError:
             raise
         except Exception as err:
+            if first_batch is not None and first_batch.has_failed:
+                # it may be the watch that the module's code does not bear
+                return inspect_model(attempt, workload, steps, watches=False)
             words = f"{workload.name} fails when it is set up for training: {located(err)}."
             if run.trainer is None or run.trainer.world_size == 1:
                 fails_alike, optimizer = _own_training(attempt, workload, steps)
@@ -85,6 +92,12 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
                     return inspect_model(attempt, workload, steps=1)
                 words += f" {cause_of(err, fails_alike, optimizer)}"
             raise ModelError(words) from err
+    return _inspection_of(run, workload, steps, None if first_batch is None else first_batch.operations)
+
+
+def _inspection_of(run: TrainingRun, workload: Workload, steps: int, operations: Operations | None) -> ModelInspection:
+    """Return what a fit of a few steps has shown."""
+    attempt = run.attempt
     identity = None
     logged = run.trainer.callback_metrics
     if steps and (attempt.monitor in logged or not may_log(run.trainer, attempt.monitor, logged)):
@@ -100,7 +113,7 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int) -> ModelInsp
         total_steps=run.total_steps,
         replaced=run.replaced,
         has_own_optimizer=bool(own.optimizers),
-        facts=_read_facts(model, own, workload, attempt.seed),
+        facts=_read_facts(model, own, workload, attempt.seed, operations),
         groups="" if run.attacher is None else run.attacher.groups,
         has_own_groups=_has_own_groups(own, model),
         summary=_summary(model),
@@ -161,8 +174,10 @@ def _is_constant(parameter: Any) -> bool:
     return bool((parameter.detach() == parameter.detach().reshape(-1)[:1]).all())
 
 
-def _read_facts(model: Any, own: OwnConfiguration, workload: Workload, seed: int) -> ModelFacts:
-    facts = read_facts(model, own.groups, _frozen_by_chance(own, model, workload, seed))
+def _read_facts(
+    model: Any, own: OwnConfiguration, workload: Workload, seed: int, operations: Operations | None
+) -> ModelFacts:
+    facts = read_facts(model, own.groups, _frozen_by_chance(own, model, workload, seed), operations)
     has_sparse = facts.has_sparse or any(map(_is_sparse, model.parameters()))
     return replace(facts, has_sparse=has_sparse, own=own_facts(own))
 

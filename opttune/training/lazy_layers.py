@@ -4,24 +4,19 @@ The parameters' sizes are read off a copy of the module, which takes one trainin
 its layers, so that nothing else of it changes, and all trainings with one seed begin with the same weights.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
-from inspect import signature
 from types import MethodType
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedBuffer
 
 from opttune.trainer.hooks import ReplacedHook
-from opttune.trainer.internals import prepare_batch, set_up_training_data
 from opttune.trainer.namespaces import AnyCallback
-from opttune.training.data_order import generators_of
+from opttune.training.first_batch import run_training_step
 from opttune.training.random_state import kept_random_state
 
 _HOOK = "configure_model"
@@ -82,31 +77,13 @@ def _first_inputs(trainer: Any, module: Any) -> dict[str, tuple[Any, Any]]:
     # torch cannot copy a buffer that is not made yet
     unmade = [buffer for buffer in module.buffers() if isinstance(buffer, UninitializedBuffer)]
     trial = deepcopy(module, {id(buffer): UninitializedBuffer() for buffer in unmade})
-    trial.trainer = trainer
     inputs: dict[str, tuple[Any, Any]] = {}
     for name, part in trial.named_modules():
         if _is_unmade(part):
             part.register_forward_pre_hook(partial(_note, inputs, name), with_kwargs=True, prepend=True)
-    # nothing is logged before the training
-    trial.log = trial.log_dict = lambda *_, **__: None
-    set_up_training_data(trainer)
-    loaders = trainer.train_dataloader
-    with _kept_generators(loaders), torch.no_grad():
-        batch = prepare_batch(trainer, next(iter(CombinedLoader(loaders)))[0])
-        takes_index = len(signature(trial.training_step).parameters) > 1
-        trial.training_step(batch, *([0] if takes_index else []))
+    with torch.no_grad():
+        run_training_step(trainer, trial)
     return inputs
-
-
-@contextmanager
-def _kept_generators(loaders: Any) -> Iterator[None]:
-    found = [generator for loader in CombinedLoader(loaders).flattened for generator in generators_of(loader)]
-    before = [generator.get_state() for generator in found]
-    try:
-        yield
-    finally:
-        for generator, state in zip(found, before, strict=True):
-            generator.set_state(state)
 
 
 def _note(inputs: dict[str, tuple[Any, Any]], name: str, _: nn.Module, args: Any, kwargs: Any) -> None:

@@ -196,6 +196,61 @@ def test_layers_that_are_made_when_the_fit_begins_are_seen(hook: str) -> None:
     assert callback.outcome.steps == 2 * m.BATCHES
 
 
+class Mixes(m.Net):
+    """Attends by hand, as its classes do not say, and notes what it is trained with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[torch.Tensor] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        x, y = batch
+        self.batches.append(x.clone())
+        tokens = x[:, :, None] * self.net[0].weight[:1]
+        mixed = (tokens @ tokens.mT).softmax(-1) @ tokens
+        return nn.functional.cross_entropy(self.net(mixed[..., 0]), y)
+
+
+def notes_of(study: optuna.Study) -> str:
+    space = shared_space(study.user_attrs, SpaceRequest.of("auto"))
+    assert space is not None
+    return " ".join(space["notes"])
+
+
+def test_what_a_module_computes_is_seen_before_its_first_step_and_changes_nothing_of_the_training() -> None:
+    torch.manual_seed(0)
+    study, model = make_study(), Mixes()
+    recipe = first(study, model=model, steps=6)
+    assert "The module is a transformer." in notes_of(study)
+
+    torch.manual_seed(0)
+    other = Mixes()
+    m.quiet_trainer(opttune.RecipeCallback(recipe), max_steps=6).fit(other, *m.loaders())
+    assert len(model.batches) == len(other.batches) == 6
+    assert all(torch.equal(one, two) for one, two in zip(model.batches, other.batches, strict=True))
+
+
+class OneShot(m.Endless):
+    """A stream whose batches come once."""
+
+    def __init__(self) -> None:
+        self.samples = super().__iter__()
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self.samples)
+
+
+def test_a_batch_that_would_be_missed_is_not_run_ahead() -> None:
+    study, model = make_study(), Mixes()
+    data = torch.utils.data.DataLoader(OneShot(), batch_size=4)
+    fit(TrialCallback(study.ask(), tracking=False, guard=False), model, (data, m.val_loader()), max_steps=3)
+    assert "without convolutions, attention or recurrence" in notes_of(study)
+    assert torch.equal(model.batches[0], m.dataset().tensors[0][:4])
+
+
 class Lazy(m.Net):
     def __init__(self) -> None:
         super().__init__()

@@ -81,9 +81,9 @@ def test_a_run_may_end_at_an_earlier_step(settings):
     assert finish.total_steps == (20 if "max_steps" in settings else 24)
 
 
-def test_a_run_may_end_before_the_first_step():
+def test_a_run_may_end_with_its_first_batch():
     watch, trainer, finish = fit(stop_at_step=0, max_steps=20)
-    assert (watch.validated_at, trainer.global_step, finish.total_steps) == ([], 0, 20)
+    assert (watch.validated_at, trainer.global_step, finish.total_steps) == ([], 1, 20)
     assert trainer.limit_val_batches == 1.0
 
 

@@ -33,7 +33,7 @@ def test_a_look_says_what_a_search_needs_to_know_after_few_steps(steps):
     found = look(Counting, steps=steps)
     assert (found.model_name, found.parameters, found.total_steps) == ("Counting", 58, 20)
     assert (found.replaced, found.has_own_optimizer) == ("SGD(lr=0.0001)", True)
-    assert Counting.batches == steps
+    assert Counting.batches == max(1, steps)
 
 
 def test_a_length_in_epochs_is_counted_in_steps():
@@ -146,3 +146,34 @@ def test_a_failure_comes_with_what_is_known_of_its_cause(model, words):
         inspect_model(attempt, Workload(model, m.loaders), 1)
     assert len(str(caught.value)) < 700
     assert "\n" not in str(caught.value)
+
+
+class Mixes(m.Net):
+    """Attends by hand, as its classes do not say."""
+
+    def loss(self, batch):
+        x, y = batch
+        tokens = x[:, :, None] * self.net[0].weight[:1]
+        shares = (tokens @ tokens.mT).softmax(-1)
+        return nn.functional.cross_entropy(self.net((shares @ tokens)[..., 0]), y)
+
+
+class CannotBeWatched(Mixes):
+    def training_step(self, batch, batch_idx):
+        if torch.overrides._get_current_function_mode() is not None:
+            raise RuntimeError("a compiler that takes no function mode")
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_what_a_module_is_shows_in_its_first_batch(steps):
+    assert plan_for(look(Mixes, steps=steps).facts, 100).words == "a transformer"
+    plain = look(m.Net, steps=steps).facts
+    assert (
+        plan_for(plain, 100).words == "a network of 58 trained parameters without convolutions, attention or recurrence"
+    )
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_module_that_cannot_be_watched_is_told_by_its_classes(steps):
+    assert not look(CannotBeWatched, steps=steps).facts.has_attention
