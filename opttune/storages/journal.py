@@ -105,6 +105,15 @@ class _MendingLock(JournalFileSymlinkLock):
         cut_torn_line(self._path)
         return is_held
 
+    def release(self) -> None:
+        try:
+            super().release()
+        except FileNotFoundError as err:
+            # where Ctrl-C comes at its end, Optuna removes a second time what it has removed
+            if isinstance(err.__context__, KeyboardInterrupt):
+                raise err.__context__ from None
+            raise
+
 
 def cut_torn_line(path: Path) -> None:
     """Shorten a journal to its last whole line; harmless where it ends with one. Its lock must be held."""

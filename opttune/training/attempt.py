@@ -272,6 +272,11 @@ class TrainingRun:
             data = self._order.watch(model, data)
         try:
             self.trainer.fit(model, **data, **how)
+        except SystemExit as err:
+            # Lightning ends the process on Ctrl-C
+            if isinstance(err.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from err
+            raise
         finally:
             self._order.release()
 

@@ -145,6 +145,24 @@ def test_after_an_error_each_line_is_brought_to_disk_again(tmp_path: Path, monke
     assert len(synced) == before + 2
 
 
+def test_ctrl_c_while_the_lock_of_a_journal_is_let_go_stays_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = optuna.create_study(study_name="s", storage=open_storage(None, tmp_path))
+    remove = os.unlink
+
+    def pressed(path: str) -> None:
+        remove(path)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.unlink", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        study.set_user_attr("a", 1)
+    study.set_user_attr("b", 2)
+    assert study.user_attrs == {"a": 1, "b": 2}
+
+
 def test_what_another_process_writes_to_a_journal_counts_once_it_is_read(tmp_path: Path) -> None:
     own, other = (open_storage(None, tmp_path) for _ in range(2))
     assert isinstance(own, JournalFile)

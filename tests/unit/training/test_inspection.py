@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 import torch
 from torch import nn
@@ -111,6 +113,19 @@ def test_a_missing_validation_is_found_in_time():
 def test_what_cannot_be_tuned_is_found_in_time(model, data, trainer, problem, steps):
     with pytest.raises(ModelError, match=problem):
         look(model, data, steps, **trainer)
+
+
+def test_ctrl_c_in_a_look_is_ctrl_c_though_lightning_would_end_the_process():
+    class Pressed(m.Net):
+        def training_step(self, batch, batch_idx):
+            raise KeyboardInterrupt
+
+    usual = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            look(Pressed)
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def test_an_error_of_the_users_own_is_told_with_its_place():
