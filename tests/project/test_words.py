@@ -45,7 +45,7 @@ WORDS = {
 PATTERN = re.compile(rf"\b(?:{'|'.join(f'(?P<w{n}>{words})' for n, words in enumerate(WORDS))})\b", re.IGNORECASE)
 INSTEAD = list(WORDS.values())
 # the value that outside programs read
-STORED = re.compile(r"OUTRANKED = \"outranked\"|StopReason\.OUTRANKED|\"finalists\"")
+STORED = re.compile(r"OUTRANKED = \"outranked\"|StopReason\.OUTRANKED|\"finalists\"|finalists/")
 
 CHECKED = (
     "README.md", "CHANGELOG.md", "docs/*.md", "docs/*.in", "docs/*.py", "opttune/**/*.py", "search_spaces/*.yaml",
