@@ -48,7 +48,8 @@ INSTEAD = list(WORDS.values())
 STORED = re.compile(r"OUTRANKED = \"outranked\"|StopReason\.OUTRANKED|\"finalists\"|finalists/")
 
 CHECKED = (
-    "README.md", "CHANGELOG.md", "docs/*.md", "docs/*.in", "docs/*.py", "opttune/**/*.py", "search_spaces/*.yaml",
+    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "docs/*.in", "docs/*.py", "opttune/**/*.py",
+    "search_spaces/*.yaml",
 )  # fmt: skip
 OLDER_ENTRIES = "<!-- words are checked above this line"
 """The line of CHANGELOG.md below which entries keep their words."""
