@@ -45,10 +45,11 @@ WORDS = {
 PATTERN = re.compile(rf"\b(?:{'|'.join(f'(?P<w{n}>{words})' for n, words in enumerate(WORDS))})\b", re.IGNORECASE)
 INSTEAD = list(WORDS.values())
 # the value that outside programs read
-STORED = re.compile(r"OUTRANKED = \"outranked\"|StopReason\.OUTRANKED|\"finalists\"")
+STORED = re.compile(r"OUTRANKED = \"outranked\"|StopReason\.OUTRANKED|\"finalists\"|finalists/")
 
 CHECKED = (
-    "README.md", "CHANGELOG.md", "docs/*.md", "docs/*.in", "docs/*.py", "opttune/**/*.py", "search_spaces/*.yaml",
+    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "docs/*.in", "docs/*.py", "opttune/**/*.py",
+    "search_spaces/*.yaml",
 )  # fmt: skip
 OLDER_ENTRIES = "<!-- words are checked above this line"
 """The line of CHANGELOG.md below which entries keep their words."""

@@ -1,0 +1,32 @@
+# The commands of CONTRIBUTING.md. They use the virtual environment in .venv, or the one of PYTHON=...
+PYTHON ?= .venv/bin/python
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup lint fast check docs links tables
+
+help:  ## list these targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
+
+setup:  ## make .venv and install opttune for development
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --editable '.[test]'
+
+lint:  ## ruff and mypy
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+fast: lint  ## lint, the rules of the house and the unit tests that take under two seconds each
+	$(PYTHON) -m pytest -q -n 2 -m 'not slow' tests/project tests/unit
+
+check: lint  ## what CI runs: lint and all tests
+	$(PYTHON) -m pytest -n 2 --dist loadfile --reruns 1
+
+docs:  ## build the docs into site/; a warning is an error
+	$(PYTHON) -m sphinx -W --keep-going -q docs site
+
+links:  ## follow the links of the docs to other sites (needs a network)
+	$(PYTHON) -m sphinx -q -b linkcheck docs site/links
+
+tables:  ## write the pages of the docs that come from the catalog and from the tests
+	$(PYTHON) docs/tables.py
