@@ -30,6 +30,7 @@ from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
 from opttune.training.pause import PauseAndResume, resume_arguments
+from opttune.training.step_clock import StepClock
 from opttune.training.stop import NEVER, KeepOwnSigterm, Stop
 from opttune.training.workload import Workload
 
@@ -145,6 +146,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
         replaced=run.replaced,
         groups=run.attacher.groups if run.attacher else "",
         state_bytes=run.state_bytes,
+        step_seconds=run.clock.step_seconds,
         **guarded_fields(run.guard, has_diverged),
     )
 
@@ -181,6 +183,7 @@ class TrainingRun:
         )
         self._finish = FinishWithValidation(stop_at_step)
         self.finders = LeaveOutFinders(warns=False)
+        self.clock = StepClock()
         self._reporter = MetricsReporter(listener.metrics)
         self._order = DataOrder(loads_in_process)
         self._follows_data = loads_in_process
@@ -274,8 +277,8 @@ class TrainingRun:
         theirs = self.finders.without(theirs if isinstance(theirs, list) else [theirs])
         ours: list[AnyCallback | None] = [self.attacher, *self._quirks, self.guard, self._finish, self._reporter]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
-        # first: it saves before any other callback acts on the end, and validates while the optimizer can still switch
-        begins = (self._pause, self.finders, KeepOwnSigterm(), *preparations())
+        # the pause saves before any other callback acts on the end, and validates while the optimizer can still switch
+        begins = (self.clock, self._pause, self.finders, KeepOwnSigterm(), *preparations())
         callbacks = [*begins, *theirs, *(each for each in ours if each is not None)]
         try:
             return trainer_class(model)(**settings, callbacks=callbacks)
