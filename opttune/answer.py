@@ -12,13 +12,13 @@ from opttune.report import write_report
 from opttune.runtime.loop import TrainingLoop
 from opttune.shared_folder import remove_empty
 from opttune.storages.find_study import StudyLocation
-from opttune.study.answer import answer_of
+from opttune.study.answer import answer_of, cost_ratio
 from opttune.study.config import SearchConfig
 from opttune.study.frozen_study import FrozenStudy, is_first_answer, keep_status, read_study
 from opttune.study.note import write_note
 from opttune.study.result import SearchResult, trials_table
 from opttune.tracking.study_run import StudyRun
-from opttune.tracking.training_log import recipe_params
+from opttune.tracking.training_log import BEST_OVER_SECONDS, recipe_params
 from opttune.training.inspection import ModelInspection
 from opttune.training.workload import Workload
 from opttune.trial_record import TrialRecord
@@ -105,10 +105,15 @@ def _write_answer(run: StudyRun, study: FrozenStudy) -> None:
         if study.config.best_recipe_path.exists():
             run.artifact(study.config.best_recipe_path)
         # the curve reaches as far as the search
-        run.metrics([("best/objective", best.value or 0.0, study.steps_spent, time.time_ns() // 1_000_000)])
+        value, now = best.value or 0.0, time.time_ns() // 1_000_000
+        spent = {"best/objective": study.steps_spent, BEST_OVER_SECONDS: round(study.seconds_spent)}
+        run.metrics([(name, value, at, now) for name, at in spent.items()])
     if baseline is not None:
         run.tags({"opttune.baseline_value": baseline.value, "opttune.baseline": study.origin.replaced})
-    run.tags({"opttune.steps_spent": study.steps_spent})
+    run.tags({"opttune.steps_spent": study.steps_spent, "opttune.seconds_spent": round(study.seconds_spent, 1)})
+    ratio = None if best is None else cost_ratio(study, best)
+    if ratio is not None:
+        run.tags({"opttune.best_step_over_baseline": round(ratio, 2)})
     run.note(write_note(study))
 
 
@@ -143,6 +148,7 @@ def _parent_params(config: SearchConfig, inspection: ModelInspection) -> dict[st
         "mode": config.mode,
         **config.length,
         "full_length_steps": inspection.total_steps,
+        **({} if config.budget_unit == "steps" else {"budget_unit": config.budget_unit}),
         "seed": config.seed,
         "model": inspection.model_name,
         "parameters": inspection.parameters,

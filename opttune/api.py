@@ -13,7 +13,7 @@ from opttune.engines.start import remove_stale_engines, start_engine
 from opttune.guard.rules import Guard
 from opttune.integration.sampler import OpttuneSampler
 from opttune.planning import make_plan
-from opttune.preview import inspect_workload, settle_for, with_settled_space
+from opttune.preview import inspect_workload, measure_steps, settle_for, with_settled_space
 from opttune.runtime.checkpoints import make_folder
 from opttune.runtime.display import make_reporter
 from opttune.runtime.loop import TrainingLoop
@@ -25,6 +25,7 @@ from opttune.storages.study_store import StudyStore
 from opttune.study.config import SearchConfig
 from opttune.study.metadata import StudyMetadata
 from opttune.study.result import SearchResult
+from opttune.study.step_costs import StepCosts
 from opttune.study.warm_start import find_earlier
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.machine import check_machine_metrics
@@ -65,6 +66,7 @@ def search(
     tracking: Tracking | None = None,
     ray_address: str | None = None,
     pauses: bool = True,
+    budget_unit: str = "steps",
 ) -> SearchResult:
     """Search the optimizer and the schedule that train a module best.
 
@@ -103,6 +105,8 @@ def search(
         ray_address: Of a running Ray cluster, for the engine `ray`: `host:port`; None for `RAY_ADDRESS`, else a
             cluster on this machine.
         pauses: Whether trials may be paused at rungs and resumed; False trains each in one go.
+        budget_unit: What is equal for all full trainings, and what the budget counts: `steps`, or `time`, where a full
+            training takes as long as the baseline's, so that an optimizer with costly steps does fewer of them.
 
     Returns:
         The best recipe, its value and the module's own, and all trials.
@@ -115,6 +119,7 @@ def search(
         model, data, space=space, monitor=monitor, mode=mode, max_steps=max_steps, max_epochs=max_epochs,
         budget=budget, trials=trials, timeout=timeout, workers=workers, engine=engine, study=study,
         out_dir=out_dir, seed=seed, guard=guard, baseline=baseline, trainer=trainer, pauses=pauses,
+        budget_unit=budget_unit,
     )  # fmt: skip
     config = replace(config, tracking=tracking or Tracking())
     return run_plan(
@@ -158,6 +163,7 @@ def run_plan(
         settled = store.settle_space(settle_for(config, inspection, earlier), inspection.total_steps)
         config = with_settled_space(config, settled).with_races(store.races)
         config = replace(config, pauses=config.pauses and not inspection.not_paused)
+        config = replace(config, step_costs=_step_costs(config, workload, inspection, store))
         StudyMetadata.of(config, inspection, mlflow_uri).keep(store.study, config.out_dir)
         mixture = SamplerSettings(races=config.halving_for(inspection.total_steps).races)
         store.study.sampler = sampler = OpttuneSampler(config.space, seed=config.seed, mixture=mixture)
@@ -168,6 +174,15 @@ def run_plan(
     if result is None:
         raise KeyboardInterrupt
     return result
+
+
+def _step_costs(config: SearchConfig, workload: Workload, inspection: ModelInspection, store: StudyStore) -> StepCosts:
+    """Return what a step of each optimizer costs, where the budget is in time; a study is measured once."""
+    if config.budget_unit != "time":
+        return StepCosts()
+    if not store.step_seconds:
+        store.keep_step_seconds(measure_steps(config, workload, inspection))
+    return StepCosts.of(store.step_seconds)
 
 
 def _run(

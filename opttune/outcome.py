@@ -56,6 +56,16 @@ class StopReason(StrEnum):
         return self.is_divergence or self in (StopReason.STALL, StopReason.OUT_OF_MEMORY)
 
 
+def optimizer_steps(counted: int, share: float) -> int:
+    """Return the steps that an optimizer does for those that are counted; at least one for one.
+
+    Example:
+        >>> optimizer_steps(200, 1.0), optimizer_steps(200, 0.3), optimizer_steps(1, 0.3), optimizer_steps(0, 0.3)
+        (200, 60, 1, 0)
+    """
+    return max(min(1, counted), round(counted * share))
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What one training run gave.
@@ -75,6 +85,9 @@ class Outcome:
         alarms: What the guard noticed without ending the run, one sentence each; empty where it noticed nothing.
         stopped_lr: The learning rate at which the run diverged or stalled; None where it did neither.
         look_steps: Optimizer steps beyond `steps` that a paused run was looked at for, and that it does not keep.
+        step_seconds: Mean wall time of an optimizer step, validations left out; None where fewer than two were done.
+        share: Optimizer steps that it did for each step that is counted: below 1 where all trainings take the same
+            time (`--budget-unit time`) and a step of this one takes longer than the baseline's.
 
     Raises:
         InputError: A field is of the wrong kind, or the reason does not go with the value.
@@ -98,6 +111,8 @@ class Outcome:
     alarms: str = ""
     stopped_lr: float | None = None
     look_steps: int = 0
+    step_seconds: float | None = None
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.reason, StopReason):
@@ -110,13 +125,25 @@ class Outcome:
             count = getattr(self, name)
             if not isinstance(count, int) or isinstance(count, bool) or count < 0:
                 raise InputError(f"outcome: {name} must be a whole number >= 0, got {shown(count)}.")
-        if not is_number(self.seconds) or self.seconds < 0:
-            raise InputError(f"outcome: seconds must be a number >= 0, got {shown(self.seconds)}.")
+        self._check_times()
         if self.stopped_lr is not None and not is_number(self.stopped_lr):
             raise InputError(f"outcome: stopped_lr must be a finite number or None, got {shown(self.stopped_lr)}.")
         for name in ("message", "traceback", "replaced", "groups", "alarms"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"outcome: {name} must be text, got {shown(getattr(self, name))}.")
+
+    def _check_times(self) -> None:
+        if not is_number(self.seconds) or self.seconds < 0:
+            raise InputError(f"outcome: seconds must be a number >= 0, got {shown(self.seconds)}.")
+        if self.step_seconds is not None and not (is_number(self.step_seconds) and self.step_seconds >= 0):
+            raise InputError(f"outcome: step_seconds must be a number >= 0 or None, got {shown(self.step_seconds)}.")
+        if not is_number(self.share) or not 0 < self.share <= 1:
+            raise InputError(f"outcome: share must be a number above 0 and at most 1, got {shown(self.share)}.")
+
+    @property
+    def optimizer_steps(self) -> int:
+        """The steps that its optimizer did, also where another number is counted."""
+        return optimizer_steps(self.steps, self.share)
 
     @property
     def has_diverged(self) -> bool:

@@ -17,6 +17,7 @@ from opttune.training.workload import Workload
 
 _ENGINES = ("inline", "local", "ray")
 _LENGTHS = ("max_steps", "max_epochs")
+_UNITS = ("steps", "time")
 _NOT_FOR_THE_TRAINER = {
     "fast_dev_run": "its length is max_steps or max_epochs",
     "max_time": "its length is max_steps or max_epochs",
@@ -45,6 +46,7 @@ def make_plan(
     baseline: bool,
     trainer: Mapping[str, Any] | None,
     pauses: bool = True,
+    budget_unit: str = "steps",
     ends_at_first: bool = False,
 ) -> tuple[SearchConfig, Workload]:
     """Check the arguments of `opttune.search` and put them together.
@@ -54,21 +56,20 @@ def make_plan(
     Raises:
         OpttuneError: An argument cannot be used.
     """
-    _check_seed(seed)
-    _check_limits(budget, trials, timeout)
+    _check_numbers(seed, budget, trials, timeout)
     length = _length(max_steps, max_epochs, ends_at_first)
     settings = check_trainer({} if trainer is None else trainer)
     workload = _read_workload(model, data)
     searched = without_trainer_settings(space if isinstance(space, Space) else load_space(space), settings)
     shipped = shipped_name(space)
-    _check_accumulation(searched, max_epochs)
+    _check_space(searched, max_epochs, budget_unit)
     name = study or f"{workload.name}-{shipped or searched.name}"
     folder = Path(out_dir) if out_dir is not None else Path("opttune_runs") / folder_name(name)
     config = SearchConfig(
         space=searched, monitor=monitor, mode=read_mode(mode), length=length, study_name=name,
         out_dir=folder, budget=budget, most_trials=trials, timeout_seconds=timeout, seed=seed,
         workers=workers, engine=choose_engine(engine, workers), guard=Guard.of(guard), with_baseline=baseline,
-        trainer=settings, pauses=pauses, shipped_space=shipped,
+        trainer=settings, pauses=pauses, shipped_space=shipped, budget_unit=budget_unit,
     )  # fmt: skip
     return config, workload
 
@@ -108,7 +109,8 @@ def _check_count(name: str, count: int | None) -> None:
         raise InputError(f"{name} must be a whole number >= 1, got {count!r}.")
 
 
-def _check_limits(budget: float, trials: int | None, timeout: float | None) -> None:
+def _check_numbers(seed: int, budget: float, trials: int | None, timeout: float | None) -> None:
+    _check_seed(seed)
     _check_count("trials", trials)
     if not isinstance(budget, int | float) or not isfinite(budget) or budget < 1:
         raise InputError(
@@ -132,12 +134,29 @@ def _length(max_steps: int | None, max_epochs: int | None, ends_at_first: bool) 
     return {name: count for name, count in lengths.items() if count is not None}
 
 
-def _check_accumulation(space: Space, max_epochs: int | None) -> None:
+def _check_space(space: Space, max_epochs: int | None, unit: str) -> None:
+    _check_unit(space, unit)
     varies = any(name == "accumulate_grad_batches" and not isinstance(field, Fixed) for name, field in space.training)
     if varies and max_epochs is not None:
         raise InputError(
             f"the space {space.name} varies accumulate_grad_batches, with which an epoch has another number of steps: "
             "give the length as max_steps, so that all trainings are equally long."
+        )
+
+
+def _check_unit(space: Space, unit: str) -> None:
+    if unit not in _UNITS:
+        raise InputError(f"unknown budget_unit {unit!r}. {one_of(_UNITS, str(unit))}")
+    varied = [
+        name
+        for name, field in space.training
+        if name in ("accumulate_grad_batches", "precision") and not isinstance(field, Fixed)
+    ]
+    if unit == "time" and varied:
+        raise InputError(
+            f"the space {space.name} varies {' and '.join(varied)}, with which a step of one optimizer takes another "
+            "time in each trial: leave it out of the space and set it in trainer (--trainer), or count the budget in "
+            "steps (--budget-unit steps)."
         )
 
 

@@ -1,24 +1,33 @@
 """What a search inspects before it trains: the model, the space that fits it, and what would be done."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from opttune.build.load import require_classes
 from opttune.engines.devices import count_processes
+from opttune.engines.inline import train_here
 from opttune.engines.multi_device import inspect_on_devices
 from opttune.errors import ModelError, SpaceError, UnsuitableOptimizerError
+from opttune.outcome import StopReason
 from opttune.recipe import Part, Recipe
 from opttune.space.group_facts import without_group_fields
 from opttune.space.model import SettledSpace
 from opttune.space.sample import default_recipe
 from opttune.space.settle import EarlierBest, settle
 from opttune.study.config import SearchConfig
+from opttune.study.step_costs import BASELINE
 from opttune.trainer.logger import remove_unused_folder
-from opttune.training.attempt import Attempt
+from opttune.training.attempt import Attempt, NullListener
 from opttune.training.inspection import ModelInspection
 from opttune.training.pause_check import why_not_paused
 from opttune.training.workload import Workload
+
+_LEAST_MEASURED, _MOST_MEASURED = 11, 46
+"""Steps that are trained to measure a step, the first left out: some optimizers do most of their work at every tenth.
+At most a tenth of a longer training."""
+_LEAST_ROUNDS, _MOST_ROUNDS, _ENOUGH_SECONDS = 2, 5, 10.0
 
 
 def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
@@ -120,6 +129,39 @@ def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> Mo
         why = why_not_paused(attempt, workload)
         return replace(inspection, not_paused=why and f"each trial is trained in one go, without pauses: {why}.")
     raise SpaceError(f"the space {config.space.name} holds no optimizer.")
+
+
+def measure_steps(config: SearchConfig, workload: Workload, inspection: ModelInspection) -> dict[str, float]:
+    """Return the seconds of a step of each optimizer of the space, and of the baseline, where it can be trained.
+
+    Each trains its default recipe for some steps, two to five times; the least mean counts, so that what another
+    program takes from the machine meanwhile is left out.
+
+    Args:
+        config: What the search is told, with its settled space.
+        workload: The user's model and data.
+        inspection: What the inspection of the model showed.
+    """
+    recipes = {branch.name: default_recipe(config.space, index) for index, branch in enumerate(config.space.optimizers)}
+    if inspection.has_own_optimizer:
+        recipes = {BASELINE: Recipe.of_baseline(), **recipes}
+    steps = min(_MOST_MEASURED, max(_LEAST_MEASURED, inspection.total_steps // 10), inspection.total_steps - 1)
+    # one batch to validate on, for schedules that follow the metric
+    trainer = {**config.trainer, **config.length, "limit_val_batches": 1}
+    train, measured = train_here(workload), dict[str, float]()
+    began, rounds = time.monotonic(), 0
+    while steps > 1 and (
+        rounds < _LEAST_ROUNDS or (time.monotonic() < began + _ENOUGH_SECONDS and rounds < _MOST_ROUNDS)
+    ):
+        rounds += 1
+        for name, recipe in recipes.items():
+            attempt = Attempt(recipe, config.monitor, config.seed, trainer, mode=config.mode, until_step=steps)
+            outcome = train(attempt, NullListener())
+            if outcome.reason is StopReason.INTERRUPTED:
+                raise KeyboardInterrupt
+            if outcome.step_seconds is not None:
+                measured[name] = min(outcome.step_seconds, measured.get(name, outcome.step_seconds))
+    return measured
 
 
 def _sets_rates(config: SearchConfig, attempt: Attempt, workload: Workload, steps: int) -> bool:

@@ -27,6 +27,8 @@ class TrialRecord:
         lost_steps: Optimizer steps after which it was interrupted without a saved state.
         holder: The process that trains it, or did last.
         auxiliary: The job of an auxiliary run; None for a trial.
+        seconds_spent: Seconds that all trainings of the search had taken when it ended; None before, and in studies of
+            earlier versions.
     """
 
     number: int
@@ -40,6 +42,7 @@ class TrialRecord:
     lost_steps: int = 0
     holder: str = ""
     auxiliary: TrainingJob | None = None
+    seconds_spent: float | None = None
 
     @property
     def role(self) -> Role:
@@ -106,6 +109,17 @@ class TrialRecord:
         ended = self.outcome if self.outcome and self.outcome.reason is not StopReason.OUTRANKED else None
         return sum(pause.seconds for pause in self.pauses) + (ended.seconds if ended else 0.0)
 
+    @property
+    def step_seconds(self) -> float | None:
+        """Mean wall time of one of its optimizer steps; None where it was not measured."""
+        parts = [*self.pauses, *([self.outcome] if self.outcome else [])]
+        done, seconds, weight = 0, 0.0, 0
+        for part in parts:
+            steps, done = part.optimizer_steps - done, part.optimizer_steps
+            if part.step_seconds is not None and steps > 0:
+                seconds, weight = seconds + part.step_seconds * steps, weight + steps
+        return seconds / weight if weight else None
+
     @cached_property
     def last(self) -> Outcome | None:
         """What came of it, or its last pause; None before its first rung."""
@@ -155,8 +169,10 @@ class TrialRecord:
             "state": self.state,
             "reason": str(self.last.reason) if self.last else "",
             "value": self.value,
-            "steps": self.steps,
+            "steps": self.last.optimizer_steps if self.last else 0,
             "steps_spent": self.steps_spent,
             "rung": self.rung,
+            "seconds_spent": self.seconds_spent,
+            "step_seconds": self.step_seconds,
             **(self.recipe.flat() if self.recipe else {}),
         }

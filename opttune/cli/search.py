@@ -29,6 +29,8 @@ def add_search(commands: Any) -> None:
     add("--max-steps", type=int, metavar="N", help="full length of one training in optimizer steps")
     add("--max-epochs", type=int, metavar="N", help="full length of one training in epochs")
     add("--budget", type=float, default=20.0, metavar="B", help="cost in full trainings (default: 20)")
+    add("--budget-unit", choices=("steps", "time"), default="steps",
+        help="what is equal for all trainings: steps (default), or time: costly optimizers do fewer")  # fmt: skip
     add("--trials", type=int, metavar="N", help="trials in all")
     add("--timeout", type=float, metavar="S", help="start no training after S seconds")
     add("--workers", type=int, default=1, metavar="W", help="trainings at a time (default: 1)")
@@ -123,7 +125,7 @@ def _search_arguments(options: argparse.Namespace) -> dict[str, Any]:
     trainer = parse_trainer(options.trainer)
     told = read_project(options) if options.config or options.hydra else _read_references(options)
     same = ("space", "monitor", "mode", "max_steps", "max_epochs", "budget", "trials", "timeout", "workers", "engine")
-    given = {name: getattr(options, name) for name in (*same, "study", "out_dir", "seed")}
+    given = {name: getattr(options, name) for name in (*same, "budget_unit", "study", "out_dir", "seed")}
     # defaults of what the command line leaves open
     unsaid = {"monitor": "val_loss", "mode": "min", "seed": 0}
     return {

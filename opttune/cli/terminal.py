@@ -11,7 +11,7 @@ from rich.text import Text
 from opttune.confirming.verdict import Verdict, plus_minus, study_verdict
 from opttune.report.recipes import field_importances
 from opttune.report.trials import how_it_ended
-from opttune.report.values import equal_cost_rows
+from opttune.report.values import equal_cost_rows, improvement_rows
 from opttune.study.answer import NO_ANSWER, Answer, answer_of
 from opttune.study.frozen_study import FrozenStudy
 from opttune.study.result import SearchResult, plain_rows
@@ -77,6 +77,7 @@ def report_json(study: FrozenStudy, written: Sequence[Path]) -> dict[str, Any]:
         "steps_spent": study.steps_spent,
         "verdict": verdict.to_dict() if verdict else None,
         "equal_cost": equal_cost_rows(study),
+        "best_over_cost": improvement_rows(study),
         "importances": field_importances(study.study, study.config.mode),
         "trials": plain_rows(study.study),
         "warnings": [*answer.warnings, *answer.stability],
@@ -90,10 +91,15 @@ def print_report(study: FrozenStudy, written: Sequence[Path]) -> None:
     rows = equal_cost_rows(study)
     if rows:
         console.print(_table("the optimizers at equal cost", rows))
+    if improvements := improvement_rows(study):
+        console.print(_table("the best so far, over steps and seconds of training", improvements))
     answer = answer_of(study)
     lines = [NO_ANSWER]
     if answer.best is not None:
-        cost = f"{study.steps_spent / study.total_steps:.1f} full trainings of {study.total_steps:,} steps"
+        cost = (
+            f"{study.steps_spent / study.total_steps:.1f} full trainings of {study.total_steps:,} steps, "
+            f"{study.seconds_spent:,.0f} seconds of training"
+        )
         lines = [*_answer_lines(answer), f"cost             {cost}"]
     fields = list(field_importances(study.study, study.config.mode).items())[:_MOST_FIELDS]
     if fields:
@@ -178,7 +184,8 @@ def _trials(study: FrozenStudy) -> Table:
             "optimizer": record.recipe.optimizer.name,
             "lr": _rates(record.recipe.flat()),
             "schedule": record.recipe.schedule.name,
-            "steps": record.steps,
+            "steps": record.last.optimizer_steps if record.last else 0,
+            "ms a step": None if record.step_seconds is None else 1000 * record.step_seconds,
         }
         for record in study.ranked[:_MOST_ROWS_OF_REPORT]
         if record.recipe is not None

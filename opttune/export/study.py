@@ -84,7 +84,7 @@ def _use(study: FrozenStudy, record: TrialRecord, recipe: Recipe) -> Use:
         value=record.value,
         monitor=config.monitor,
         mode=config.mode,
-        length=dict(config.length),
+        length=config.length_of(recipe, study.total_steps),
         seed=config.seed,
         has_own_groups=study.origin.has_own_groups,
         call=recipe_call(config, recipe, config.best_recipe_path.name),

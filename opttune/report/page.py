@@ -137,5 +137,6 @@ def _searched(study: FrozenStudy) -> str:
     return (
         f"{escape(origin.model_name)}, {origin.parameters:,} parameters; space {escape(study.space.name)}; "
         f"{len(study.records)} trials of up to {study.total_steps:,} steps; {study.steps_spent:,} steps spent, "
-        f"{study.steps_spent / study.total_steps:.1f} full trainings; seed {study.config.seed}."
+        f"{study.steps_spent / study.total_steps:.1f} full trainings, {study.seconds_spent:,.0f} seconds; "
+        f"seed {study.config.seed}."
     )

@@ -7,29 +7,53 @@ from opttune.confirming.verdict import study_verdict
 from opttune.report.chart import GREY, INK, RED, Chart, Panel, Rule, Series, Style, is_steep, room_for
 from opttune.report.trials import baseline_value, has_diverged, optimizer_colours, trial_label, trials_of
 from opttune.space.model import Range, Space
+from opttune.study.answer import cost_ratio
 from opttune.study.frozen_study import FrozenStudy
 from opttune.study.selection import is_better
 from opttune.trial_record import TrialRecord
 
 
 def best_over_cost(study: FrozenStudy) -> Chart | None:
-    """Draw the best value so far, and every finished trial, over the cost; None where no trial finished."""
+    """Draw the best value so far, and every finished trial, over steps and over seconds; None where none finished."""
     finished = _by_cost(study.records)
     if not finished:
         return None
-    values = [record.value or 0.0 for record in finished]
-    x, y = _best_so_far([(_cost(study, record), record.value or 0.0) for record in finished], study.config.mode)
-    end = study.steps_spent / study.total_steps
-    series = [Series("best so far", [*x, end], [*y, y[-1]], "steps", INK, width=2.0)]
+    full = study.total_steps
+    unit = f"full trainings of {full:,} steps" if study.config.budget_unit == "steps" else "times of a full training"
+    panels = [_over_cost(study, finished, lambda one: (one.steps_spent or 0) / full, study.steps_spent / full, unit)]
+    # studies of earlier versions do not know the seconds
+    if all(record.seconds_spent is not None for record in finished):
+        panels.append(
+            _over_cost(
+                study, finished, lambda one: one.seconds_spent or 0.0, study.seconds_spent, "seconds of training"
+            )
+        )
+    return Chart(
+        "best_over_cost",
+        "Best value over the cost of the search",
+        "Each dot is a training of the full length; the line is the best of those so far.",
+        panels,
+    )
+
+
+def _over_cost(
+    study: FrozenStudy,
+    finished: Sequence[TrialRecord],
+    cost: Callable[[TrialRecord], float],
+    end: float,
+    unit: str,
+) -> Panel:
+    x, y = _best_so_far([(cost(record), record.value or 0.0) for record in finished], study.config.mode)
+    series = [Series("best so far", [*x, max(end, x[-1])], [*y, y[-1]], "steps", INK, width=2.0)]
     for name, colour in optimizer_colours(study).items():
         own = trials_of(finished, name)
-        costs, reached = [_cost(study, record) for record in own], [record.value or 0.0 for record in own]
+        costs, reached = [cost(record) for record in own], [record.value or 0.0 for record in own]
         series.append(Series(name, costs, reached, "dots", colour, labels=[trial_label(record) for record in own]))
     rules = _baseline_rules(study)
-    known = [*values, *(rule.at for rule in rules)]
+    known = [*(record.value or 0.0 for record in finished), *(rule.at for rule in rules)]
     log = is_steep(known)
-    panel = Panel(
-        f"cost so far, in full trainings of {study.total_steps:,} steps",
+    return Panel(
+        f"cost so far, in {unit}",
         study.config.monitor,
         [each for each in series if each.x],
         rules=rules,
@@ -37,12 +61,26 @@ def best_over_cost(study: FrozenStudy) -> Chart | None:
         y_range=room_for(known, log=log),
         x_from_zero=True,
     )
-    return Chart(
-        "best_over_cost",
-        "Best value over the cost of the search",
-        "Each dot is a training of the full length; the line is the best of those so far.",
-        [panel],
-    )
+
+
+def improvement_rows(study: FrozenStudy) -> list[dict[str, object]]:
+    """Return a row for each time that the best value improved: after how much, in trainings and in seconds."""
+    rows: list[dict[str, object]] = []
+    best: float | None = None
+    for record in _by_cost(study.records):
+        if best is None or is_better(record.value, best, study.config.mode):
+            best = record.value
+            trainings = (record.steps_spent or 0) / study.total_steps
+            rows.append(
+                {
+                    "trainings": trainings,
+                    "seconds": record.seconds_spent,
+                    f"best {study.config.monitor}": best,
+                    "trial": record.number,
+                    "step over the baseline's": cost_ratio(study, record),
+                }
+            )
+    return rows
 
 
 def equal_cost(study: FrozenStudy) -> Chart | None:
@@ -235,10 +273,6 @@ def verdict_chart(study: FrozenStudy) -> Chart | None:
 def _by_cost(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     finished = [record for record in records if record.value is not None and record.steps_spent is not None]
     return sorted(finished, key=lambda record: record.steps_spent or 0)
-
-
-def _cost(study: FrozenStudy, record: TrialRecord) -> float:
-    return (record.steps_spent or 0) / study.total_steps
 
 
 def _baseline_rules(study: FrozenStudy) -> list[Rule]:

@@ -141,7 +141,8 @@ class CheckpointStore:
 
     def _header(self, record: TrialRecord, recipe: Recipe) -> str:
         config = self._config
-        length = ", ".join(f"{name}={value}" for name, value in config.length.items())
+        full = record.outcome.total_steps if record.outcome else 0
+        length = ", ".join(f"{name}={value}" for name, value in config.length_of(recipe, full).items())
         return (
             f"{record.title} of the study {config.study_name}: {config.monitor} {record.value:.6g}\n"
             f"length: {length}; seed: {config.seed}\n"

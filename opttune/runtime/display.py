@@ -109,7 +109,7 @@ class LiveReporter(PlainReporter):
         if recipe is not None:
             number = record.number if record.auxiliary is None else record.auxiliary.trial
             name = f"#{number} {recipe.optimizer.name} {short_rate(recipe, '.2g')}"
-        self._trainings[record.name] = self._progress.add_task(name, total=self._inspection.total_steps, shown="")
+        self._trainings[record.name] = self._progress.add_task(name, total=self._steps_of(record), shown="")
 
     def steps(self, record: TrialRecord, steps: Sequence[StepRecord]) -> None:
         """Move the bars; rich redraws them a few times a second."""
@@ -130,6 +130,9 @@ class LiveReporter(PlainReporter):
     def trial_discarded(self, number: int) -> None:
         """Count it."""
         self._pruned += 1
+
+    def _steps_of(self, record: TrialRecord) -> int:
+        return self._config.step_costs.steps(record.recipe, self._inspection.total_steps)
 
     def _count(self, outcome: Outcome | None) -> None:
         if outcome is not None:

@@ -217,6 +217,7 @@ class TrainingLoop:
         if isinstance(result, OpttuneError):
             self._record_error(record, result)
             raise result
+        result = self._recorder.counted(record, result)
         if result.reason is StopReason.FAILED and self._interrupts.stop_requested:
             # a library in which Ctrl-C came has raised its own error for it
             message = f"interrupted at step {result.steps}"

@@ -20,7 +20,7 @@ from opttune.study.config import SearchConfig
 from opttune.study.guard_rules import repeats, silenced, without
 from opttune.study.selection import baseline_record, best_of
 from opttune.tracking.study_run import StudyRun
-from opttune.tracking.training_log import TrainingLog
+from opttune.tracking.training_log import BEST_OVER_SECONDS, TrainingLog
 from opttune.training.attempt import Attempt
 from opttune.trial_record import TrialRecord
 
@@ -75,20 +75,21 @@ class TrialRecorder:
     def attempt(self, record: TrialRecord) -> Attempt:
         """Return the next part of a training, up to its next rung."""
         job, until = record.job(self._config.seed), self._policy.next_rung(record)
+        looked, costs = self._policy.look_steps(record, self._store.steps_seen), self._config.step_costs
         is_last = until == self._policy.total_steps
         final = self._checkpoints.final_path(record) if job.is_trial or record.is_baseline else None
         return Attempt(
             recipe=job.recipe,
             monitor=self._config.monitor,
             seed=job.seed,
-            trainer={**self._config.trainer, **self._config.length},
+            trainer={**self._config.trainer, **self._config.length_of(job.recipe, self._policy.total_steps)},
             guard=self._guard_of(record),
             mode=self._config.mode,
             checkpoint=final if is_last else self._checkpoints.rung_path(record, until),
-            until_step=None if is_last else until,
+            until_step=None if is_last else costs.steps(job.recipe, until),
             resume_from=self._state_of(record),
             stop_checkpoint=self._checkpoints.interrupt_path(record) if self._config.pauses else None,
-            look_steps=self._policy.look_steps(record, self._store.steps_seen),
+            look_steps=costs.steps(job.recipe, looked) if looked else 0,
         )
 
     def _guard_of(self, record: TrialRecord) -> Guard | None:
@@ -110,6 +111,11 @@ class TrialRecorder:
         if record.saved_steps > record.steps and stopped.exists():
             return stopped
         return paused if record.pauses and paused.exists() else None
+
+    def counted(self, record: TrialRecord, outcome: Outcome) -> Outcome:
+        """Return what a training gave in steps as the search counts them: of optimizer steps, or of time."""
+        until, full = self._policy.next_rung(record), self._policy.total_steps
+        return self._config.step_costs.counted(record.job(self._config.seed).recipe, outcome, until, full)
 
     def take(self, record: TrialRecord, outcome: Outcome) -> None:
         """Record what came of a training.
@@ -231,7 +237,9 @@ class TrialRecorder:
             known = self._store.store_of(ended).record(ended.number)
             spent = self._store.steps_seen - known.steps_done + ended.steps_done
             now = time.time_ns() // 1_000_000
-            self._tracking.metrics([("best/objective", best.value or 0.0, spent, now)])
+            seconds = round(self._store.seconds_seen + ended.seconds - known.seconds)
+            at = {"best/objective": spent, BEST_OVER_SECONDS: seconds}
+            self._tracking.metrics([(name, best.value or 0.0, step, now) for name, step in at.items()])
         # a trial that is running just now may have written its final checkpoint already
         kept = [one for one in records if one.is_running or one.number in self._policy.top_candidates(records)]
         kept += [one for one in (*runs, *records) if one.is_baseline]

@@ -22,6 +22,7 @@ class RecordCache:
 
     Attributes:
         steps_done: Optimizer steps that were done for all of them, as of the last reading.
+        seconds_done: Wall time of their trainings, likewise.
     """
 
     def __init__(self, storage: BaseStorage, study_id: int) -> None:
@@ -29,7 +30,7 @@ class RecordCache:
         self._records: list[TrialRecord] = []
         self._open: dict[int, FrozenTrial] = {}
         self._read: dict[int, _Read] = {}
-        self.steps_done = 0
+        self.steps_done, self.seconds_done = 0, 0.0
         self._lines_read: int | None = None
 
     def all(self) -> list[TrialRecord]:
@@ -64,10 +65,12 @@ class RecordCache:
         written = [number for number, seen in self._open.items() if trials[number] is not seen]
         new = range(len(self._records), len(trials))
         self.steps_done -= sum(self._records[number].steps_done for number in written)
+        self.seconds_done -= sum(self._records[number].seconds for number in written)
         self._records += [self.one(trials[number]) for number in new]
         for number in (*written, *new):
             self._records[number], self._open[number] = self.one(trials[number]), trials[number]
             self.steps_done += self._records[number].steps_done
+            self.seconds_done += self._records[number].seconds
             if trials[number].state.is_finished():
                 del self._open[number]
 

@@ -11,25 +11,25 @@ from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.trial_record import TrialRecord
 
-RECIPE, OUTCOME, STEPS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS, STOPPED_AT, HOLDER, LOST_STEPS, JOB = (
+RECIPE, OUTCOME, STEPS_SPENT, SECONDS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS, STOPPED_AT, HOLDER, LOST_STEPS, JOB = (
     f"opttune.{name}"
     for name in (
-        "recipe", "outcome", "steps_spent", "mlflow_run_key", "rungs", "total_steps", "stopped_at", "holder",
-        "lost_steps", "job",
+        "recipe", "outcome", "steps_spent", "seconds_spent", "mlflow_run_key", "rungs", "total_steps", "stopped_at",
+        "holder", "lost_steps", "job",
     )
 )  # fmt: skip
 """User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused, `job` what an auxiliary
 run trains."""
 
-SPEC, SPACE, IDENTITY, PARENT_KEY, ALIVE = (
-    f"opttune.{name}" for name in ("spec", "space", "identity", "mlflow_run_key", "alive")
+SPEC, SPACE, IDENTITY, PARENT_KEY, ALIVE, STEP_SECONDS = (
+    f"opttune.{name}" for name in ("spec", "space", "identity", "mlflow_run_key", "alive", "step_seconds")
 )
 ORIGIN, OUT_DIR, STATUS, ANSWERED, CONFIRMED = (
     f"opttune.{name}" for name in ("origin", "out_dir", "status", "answered", "confirmed")
 )
 """User attributes of a study; `identity` is its model and data, `alive.<holder>` counts up while a process trains some
-of its trials, `origin` is what the last search of it was told, `confirmed` the candidates and seeds of a verdict,
-`status` how its run in MLflow ended."""
+of its trials, `step_seconds` is what a step of each optimizer takes where the budget is in time, `origin` is what the
+last search of it was told, `confirmed` the candidates and seeds of a verdict, `status` how its run in MLflow ended."""
 
 _AUXILIARY = ":auxiliary-runs-"
 
@@ -60,6 +60,7 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
         recipe=recipe if auxiliary is None else auxiliary.recipe,
         outcome=Outcome.from_dict(attributes[OUTCOME]) if OUTCOME in attributes else None,
         steps_spent=attributes.get(STEPS_SPENT),
+        seconds_spent=attributes.get(SECONDS_SPENT),
         pauses=tuple(Outcome.from_dict(pause) for pause in attributes.get(RUNGS, ())),
         stopped_at=attributes.get(STOPPED_AT, 0),
         lost_steps=attributes.get(LOST_STEPS, 0),

@@ -15,14 +15,23 @@ from optuna.study import StudyDirection
 from opttune.errors import StudyError
 from opttune.identity import Identity
 from opttune.job import Role, TrainingJob
-from opttune.outcome import Outcome
+from opttune.outcome import Outcome, StopReason
 from opttune.space.fit import RACED_FROM_STEPS
 from opttune.space.model import SettledSpace
 from opttune.space.parse import settled_from_dict, settled_to_dict
 from opttune.storages.journal import JournalFile
 from opttune.storages.leases import SETTLE_SECONDS, Leases
 from opttune.storages.legacy import legacy_runs, legacy_steps
-from opttune.storages.records import IDENTITY, PARENT_KEY, SPACE, SPEC, auxiliary_study_name, differences, races
+from opttune.storages.records import (
+    IDENTITY,
+    PARENT_KEY,
+    SPACE,
+    SPEC,
+    STEP_SECONDS,
+    auxiliary_study_name,
+    differences,
+    races,
+)
 from opttune.storages.trial_store import TrialStore
 from opttune.trial_record import TrialRecord
 
@@ -227,7 +236,9 @@ class StudyStore:
         store = self.store_of(record)
         # one that is given up after an interruption may have been saved further on
         undone = max(0, outcome.steps - store.record(record.number).saved_steps)
-        store.save_outcome(record.number, outcome, self.steps_spent + undone)
+        # one that is given up has not trained since its last pause
+        seconds = 0.0 if outcome.reason is StopReason.OUTRANKED else outcome.seconds
+        store.save_outcome(record.number, outcome, self.steps_spent + undone, self.seconds_seen + seconds)
 
     @property
     def steps_spent(self) -> int:
@@ -241,6 +252,23 @@ class StudyStore:
         # a verdict is not the search's to pay
         runs = sum(run.steps_done for run in self.runs() if run.role is not Role.CONFIRMATION)
         return self.trials.steps_done + runs + legacy_steps(self.attributes)
+
+    @property
+    def seconds_seen(self) -> float:
+        """Wall time of all trainings of the search, of the records that were read last."""
+        runs = sum(run.seconds for run in self.runs() if run.role is not Role.CONFIRMATION)
+        return self.trials.seconds_done + runs
+
+    @property
+    def step_seconds(self) -> dict[str, float]:
+        """Seconds a step of each optimizer, and of the baseline; empty where they were not measured."""
+        return dict(self.attributes.get(STEP_SECONDS, {}))
+
+    def keep_step_seconds(self, measured: Mapping[str, float]) -> None:
+        """Keep what a step of each optimizer takes, from which the lengths of all trainings of the study follow."""
+        self.study.set_user_attr(STEP_SECONDS, dict(measured))
+        # of several processes that have measured at once, all use what was written last
+        self.leases.settle()
 
     @property
     def parent_key(self) -> str:

@@ -21,6 +21,7 @@ from opttune.storages.records import (
     RECIPE,
     RUN_KEY,
     RUNGS,
+    SECONDS_SPENT,
     STEPS_SPENT,
     STOPPED_AT,
     optuna_state,
@@ -54,6 +55,11 @@ class TrialStore:
     def steps_done(self) -> int:
         """Optimizer steps that were done for all of them, as of the last reading."""
         return self._cache.steps_done
+
+    @property
+    def seconds_done(self) -> float:
+        """Wall time of all their trainings, as of the last reading."""
+        return self._cache.seconds_done
 
     def records(self) -> list[TrialRecord]:
         """Return all of them, in their order."""
@@ -161,9 +167,10 @@ class TrialStore:
             self._storage.set_trial_intermediate_value(self._trial_id(number), outcome.steps, outcome.value)
         self._save(number, RUNGS, [*pauses, outcome.to_dict()])
 
-    def save_outcome(self, number: int, outcome: Outcome, steps_spent: int) -> None:
+    def save_outcome(self, number: int, outcome: Outcome, steps_spent: int, seconds_spent: float) -> None:
         """Save what came of a training; it is not trained again."""
         self._save(number, STEPS_SPENT, steps_spent)
+        self._save(number, SECONDS_SPENT, round(seconds_spent, 3))
         self._save(number, OUTCOME, outcome.to_dict())
 
     def run_key(self, number: int) -> str | None:

@@ -13,6 +13,8 @@ from opttune.trial_record import TrialRecord
 from opttune.yaml_text import write_yaml
 
 NO_ANSWER = "No trial finished with a value."
+_COSTLY = 1.2
+"""A best recipe whose step takes more than that many times the baseline's is said to be costly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ class Answer:
         """
         if self.recipe is None:
             return ""
-        length = ", ".join(f"{name}={value}" for name, value in self.config.length.items())
+        full = self.best.outcome.total_steps if self.best and self.best.outcome else 0
+        length = ", ".join(f"{name}={value}" for name, value in self.config.length_of(self.recipe, full).items())
         callback = recipe_call(self.config, self.recipe, path or str(self.config.best_recipe_path))
         return f"Trainer({length}, callbacks=[opttune.{callback}])"
 
@@ -131,8 +134,32 @@ def _warnings(study: FrozenStudy, best: TrialRecord) -> list[str]:
             f"optimizer is not known. Give {LEAST_FOR_BASELINE:g} or more to have both trained."
         )
     found += edge_warnings(best.recipe, study.space) if best.recipe else []
-    found += filter(None, [luck_warning(study.records, best, config.monitor, config.mode)])
+    found += filter(None, [luck_warning(study.records, best, config.monitor, config.mode), _cost_warning(study, best)])
     return found
+
+
+def _cost_warning(study: FrozenStudy, best: TrialRecord) -> str:
+    """Return a sentence where a step of the best recipe takes clearly longer than the baseline's; else empty."""
+    ratio = cost_ratio(study, best)
+    if ratio is None or ratio <= _COSTLY:
+        return ""
+    costs = (
+        f"a step of trial {best.number} takes {ratio:.1f} x the baseline's ({1000 * (best.step_seconds or 0):.3g} ms)"
+    )
+    done = best.outcome.optimizer_steps if best.outcome else best.steps
+    if study.config.budget_unit == "time" and done < study.total_steps:
+        return f"{costs}, so that it was trained for {done} of {study.total_steps} steps, in about the baseline's time."
+    if study.config.budget_unit == "time":
+        return f"{costs}; when it was measured before the search, it took about as long as the baseline's."
+    return f"{costs}: values are of equal steps. A search in the unit time (--budget-unit time) compares equal time."
+
+
+def cost_ratio(study: FrozenStudy, record: TrialRecord) -> float | None:
+    """Return how many times the baseline's seconds a step of a training takes; None where either was not measured."""
+    baseline = baseline_record(study.records, study.runs)
+    if baseline is None or not baseline.step_seconds or record.step_seconds is None:
+        return None
+    return record.step_seconds / baseline.step_seconds
 
 
 def _shown(value: float | None) -> str:

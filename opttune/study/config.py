@@ -15,6 +15,7 @@ from opttune.recipe import Recipe
 from opttune.space.fit import longest_warmup
 from opttune.space.model import Space
 from opttune.study.selection import Reevaluation
+from opttune.study.step_costs import StepCosts
 from opttune.tracking.settings import Tracking
 
 LEAST_FOR_BASELINE = 2.0
@@ -54,6 +55,8 @@ class SearchConfig:
         engine: Where trainings run: `inline`, `local` or `ray`.
         workers: Trainings at a time.
         pauses: Whether trials are paused at rungs; otherwise each is trained in one go.
+        budget_unit: `steps`, or `time`: then all full trainings take as long as the baseline's.
+        step_costs: What a step of each optimizer costs, where the unit is `time` and it was measured.
     """
 
     space: Space
@@ -78,6 +81,8 @@ class SearchConfig:
     engine: str = "inline"
     workers: int = 1
     pauses: bool = True
+    budget_unit: str = "steps"
+    step_costs: StepCosts = field(default_factory=StepCosts)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -89,7 +94,18 @@ class SearchConfig:
             "mode": self.mode,
             "length": dict(self.length),
             "seed": self.seed,
+            **({} if self.budget_unit == "steps" else {"budget_unit": self.budget_unit}),
         }
+
+    def length_of(self, recipe: Recipe | None, full: int) -> dict[str, int]:
+        """Return the length of a recipe's training, as arguments of a Trainer.
+
+        Args:
+            recipe: What is trained.
+            full: Optimizer steps of the full length.
+        """
+        steps = self.step_costs.steps(recipe, full)
+        return dict(self.length) if steps == full else {**self.length, "max_steps": steps}
 
     def rungs(self, total_steps: int) -> tuple[int, ...]:
         """Return the rungs in optimizer steps, the full length last."""

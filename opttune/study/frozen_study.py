@@ -8,15 +8,17 @@ from typing import Any
 import optuna
 
 from opttune.errors import InputError
+from opttune.job import Role
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.space.model import SettledSpace, Space
 from opttune.storages.find_study import StudyLocation, find_study
-from opttune.storages.records import ANSWERED, CONFIRMED, ORIGIN, PARENT_KEY, SPACE, SPEC, STATUS
+from opttune.storages.records import ANSWERED, CONFIRMED, ORIGIN, PARENT_KEY, SPACE, SPEC, STATUS, STEP_SECONDS
 from opttune.storages.study_store import StudyStore
 from opttune.study.config import SearchConfig, read_mode
 from opttune.study.metadata import StudyMetadata
 from opttune.study.selection import baseline_record, best_of, expected_values
+from opttune.study.step_costs import StepCosts
 from opttune.trial_record import TrialRecord
 
 
@@ -64,6 +66,12 @@ class FrozenStudy:
     def study(self) -> optuna.Study:
         """Optuna's study."""
         return self.store.study
+
+    @property
+    def seconds_spent(self) -> float:
+        """Wall time of all trainings of the search; a verdict is not the search's to pay."""
+        paid = [run for run in self.runs if run.role is not Role.CONFIRMATION]
+        return sum(record.seconds for record in (*self.records, *paid))
 
     @property
     def baseline(self) -> Outcome | None:
@@ -174,4 +182,6 @@ def _config(
         space_notes=settled.notes,
         references={"model": origin.model, "data": origin.data, "project": origin.project},
         pauses=origin.pauses,
+        budget_unit=spec.get("budget_unit", "steps"),
+        step_costs=StepCosts.of(found.study.user_attrs.get(STEP_SECONDS, {})),
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-from opttune.job import Role
 from opttune.recipe import Recipe
 from opttune.study.answer import NO_ANSWER, Answer, answer_of
 from opttune.study.config import SearchConfig
@@ -81,12 +80,9 @@ def _searched(study: FrozenStudy) -> str:
 
 
 def _cost(study: FrozenStudy) -> str:
-    # a verdict is not the search's to pay
-    paid = [run for run in study.runs if run.role is not Role.CONFIRMATION]
-    seconds = sum(record.seconds for record in (*study.records, *paid))
     return (
         f"{study.steps_spent / study.total_steps:.1f} full trainings of {study.total_steps} steps "
-        f"({study.steps_spent:,} steps), {seconds:,.0f} seconds of training."
+        f"({study.steps_spent:,} steps), {study.seconds_spent:,.0f} seconds of training."
     )
 
 
@@ -114,7 +110,7 @@ def _value(record: TrialRecord) -> str:
 def _reason(record: TrialRecord) -> str:
     if record.outcome is None:
         return record.state
-    return f"{record.outcome.reason} at step {record.outcome.steps}"
+    return f"{record.outcome.reason} at step {record.outcome.optimizer_steps}"
 
 
 def _recipe(recipe: Recipe | None) -> str:

@@ -58,7 +58,9 @@ class TrainingLog:
         """Write that it waits at a rung; its run stays open."""
         self._run.training_ends()
         share = outcome.steps / outcome.total_steps
-        self._run.tags({"opttune.state": "paused", "opttune.steps": outcome.steps, "opttune.rung": f"{share:.2f}"})
+        self._run.tags(
+            {"opttune.state": "paused", "opttune.steps": outcome.optimizer_steps, "opttune.rung": f"{share:.2f}"}
+        )
 
     def leave(self) -> None:
         """Stop writing: another process trains the trial."""
@@ -72,7 +74,7 @@ class TrainingLog:
             seconds: Wall time of all its parts; None if the training did not end.
         """
         if seconds is not None:
-            self._run.log(outcome.steps, cost_metrics(outcome, seconds), always=True)
+            self._run.log(outcome.optimizer_steps, cost_metrics(outcome, seconds), always=True)
         if outcome.reason.counts:
             self._run.tags({"opttune.rung": "1.00"})
         self._run.end(outcome)
@@ -103,6 +105,9 @@ def _params(job: TrainingJob) -> dict[str, object]:
     return what if job.role is Role.TRIAL else {"seed": job.seed, **what}
 
 
+BEST_OVER_SECONDS = "best/objective_over_seconds"
+"""The best value so far; its steps are seconds of training."""
+
 STEP_METRICS = ("train/loss", "optim/lr", "optim/grad_norm")
 """Metrics of every optimizer step."""
 
@@ -128,8 +133,9 @@ def cost_metrics(outcome: Outcome, seconds: float) -> dict[str, float]:
         >>> cost_metrics(Outcome(StopReason.COMPLETED, 0.5, 100, 100, 2.0, state_bytes=80), seconds=4.0)
         {'cost/seconds': 4.0, 'cost/steps_per_second': 25.0, 'cost/optimizer_state_bytes': 80.0}
     """
-    rate = {"cost/steps_per_second": outcome.steps / seconds} if seconds > 0 else {}
-    return {"cost/seconds": seconds, **rate, "cost/optimizer_state_bytes": float(outcome.state_bytes)}
+    rate = {"cost/steps_per_second": outcome.optimizer_steps / seconds} if seconds > 0 else {}
+    step = {} if outcome.step_seconds is None else {"cost/step_seconds": outcome.step_seconds}
+    return {"cost/seconds": seconds, **rate, **step, "cost/optimizer_state_bytes": float(outcome.state_bytes)}
 
 
 def short_rate(recipe: Recipe, style: str = ".1e") -> str:

@@ -115,18 +115,18 @@ class TrialRun:
             self.writer.metrics(self.key, self._passed_over)
             self._passed_over = []
         if outcome.value is not None and outcome.reason.counts:
-            self.log(outcome.steps, {"objective": outcome.value}, always=True)
+            self.log(outcome.optimizer_steps, {"objective": outcome.value}, always=True)
         tags = {
             "opttune.state": state or own_state,
             "opttune.reason": str(outcome.reason),
-            "opttune.steps": str(outcome.steps),
+            "opttune.steps": str(outcome.optimizer_steps),
         }
         if outcome.message:
             tags["opttune.message"] = outcome.message
         if outcome.alarms:
             tags["opttune.alarms"] = outcome.alarms
         if outcome.reason is not StopReason.COMPLETED:
-            tags["opttune.stopped_at_step"] = str(outcome.steps)
+            tags["opttune.stopped_at_step"] = str(outcome.optimizer_steps)
         self.writer.tags(self.key, tags)
         if outcome.groups:
             self.writer.text(self.key, outcome.groups, "groups.md")

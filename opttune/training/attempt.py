@@ -31,6 +31,7 @@ from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
 from opttune.training.pause import PauseAndResume, resume_arguments
+from opttune.training.step_clock import StepClock
 from opttune.training.stop import NEVER, KeepOwnSigterm, Stop
 from opttune.training.workload import Workload
 
@@ -152,6 +153,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
         groups=run.attacher.groups if run.attacher else "",
         state_bytes=run.state_bytes,
         look_steps=looked,
+        step_seconds=run.clock.step_seconds,
         **guarded_fields(run.guard, has_diverged),
     )
 
@@ -223,6 +225,7 @@ class TrainingRun:
         )
         self._finish = FinishWithValidation(stop_at_step)
         self.finders = LeaveOutFinders(warns=False)
+        self.clock = StepClock()
         self._reporter = MetricsReporter(listener.metrics)
         self._order = DataOrder(loads_in_process)
         self._follows_data = loads_in_process
@@ -323,8 +326,8 @@ class TrainingRun:
         reads: tuple[AnyCallback, ...] = (self.guard, self._finish, self._reporter)
         ours: list[AnyCallback | None] = [self._callback, self.attacher, *self._quirks, *reads]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
-        # first: it saves before any other callback acts on the end, and validates while the optimizer can still switch
-        begins = (self._pause, self.finders, KeepOwnSigterm(), *preparations())
+        # the pause saves before any other callback acts on the end, and validates while the optimizer can still switch
+        begins = (self.clock, self._pause, self.finders, KeepOwnSigterm(), *preparations())
         callbacks = [*begins, *theirs, *(each for each in ours if each is not None)]
         try:
             return trainer_class(model)(**settings, callbacks=callbacks)

@@ -45,7 +45,7 @@ _KEY = "opttune.pause"
 
 
 class PauseAndResume(AnyCallback):
-    """Pauses a training, and resumes a paused one. It must be the first of a Trainer's callbacks.
+    """Pauses a training, and resumes a paused one. It must come before all callbacks that act on a training.
 
     Args:
         until_step: Pause after this optimizer step; None, or at least the full length, pauses nowhere.

@@ -45,6 +45,7 @@ def test_a_trial_of_which_nothing_is_known_yet_has_a_row() -> None:
 
     assert row == {
         "number": 0, "state": "running", "reason": "", "value": None, "steps": 0, "steps_spent": None, "rung": None,
+        "seconds_spent": None, "step_seconds": None,
     }  # fmt: skip
 
 

@@ -53,7 +53,9 @@ def test_a_table_without_trials_has_its_columns() -> None:
     table = trials_table([])
 
     assert len(table) == 0
-    assert list(table.columns) == ["number", "state", "reason", "value", "steps", "steps_spent", "rung"]
+    assert list(table.columns) == [
+        "number", "state", "reason", "value", "steps", "steps_spent", "rung", "seconds_spent", "step_seconds",
+    ]  # fmt: skip
 
 
 def test_a_field_that_a_recipe_lacks_is_missing_in_the_table() -> None:

@@ -1,0 +1,77 @@
+"""`StepCosts`: how long each training is where all of them are to take the same time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from opttune.outcome import Outcome, StopReason, optimizer_steps
+from opttune.recipe import Recipe
+
+BASELINE = "baseline"
+"""The key of the baseline among measured seconds."""
+
+_NOISE = 1.1
+"""A step that takes at most that many times the baseline's counts as equal: so far two measures of one optimizer differ
+on a busy machine. Chosen by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepCosts:
+    """What a step of each optimizer costs, in steps of the baseline.
+
+    A search counts steps of the baseline's time: a full training is as long as the baseline's, and an optimizer whose
+    step takes three times as long does a third of the optimizer steps in it, its schedule included. One whose step is
+    cheaper does not do more than the full length. A search whose budget is in steps knows no costs.
+
+    Attributes:
+        costs: Optimizer -> its cost; 1 for those that are not in it.
+
+    Example:
+        >>> costs = StepCosts.of({"baseline": 0.01, "adamw": 0.0105, "soap": 0.03})
+        >>> costs.costs
+        {'soap': 3.0}
+    """
+
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, seconds: Mapping[str, float]) -> "StepCosts":
+        """Take what a step of each optimizer takes; without a baseline, the cheapest optimizer counts as one.
+
+        Args:
+            seconds: Optimizer -> seconds of a step; the baseline's under `baseline`.
+        """
+        least = seconds.get(BASELINE) or min(seconds.values(), default=0.0)
+        if least <= 0:
+            return cls()
+        ratios = {name: round(taken / least, 2) for name, taken in seconds.items() if name != BASELINE}
+        return cls({name: ratio for name, ratio in ratios.items() if ratio > _NOISE})
+
+    def share(self, recipe: Recipe | None) -> float:
+        """Return how many optimizer steps a recipe does for each step that is counted."""
+        return 1.0 if recipe is None else 1.0 / self.costs.get(recipe.optimizer.name, 1.0)
+
+    def steps(self, recipe: Recipe | None, counted: int) -> int:
+        """Return the optimizer steps of a recipe for those that are counted."""
+        return optimizer_steps(counted, self.share(recipe))
+
+    def counted(self, recipe: Recipe | None, outcome: Outcome, until: int, full: int) -> Outcome:
+        """Return what a training gave, in steps as they are counted.
+
+        Args:
+            recipe: What was trained.
+            outcome: The same in optimizer steps.
+            until: The counted step to which it was to be trained.
+            full: The full length in counted steps.
+        """
+        share = self.share(recipe)
+        if share == 1.0:
+            return outcome
+        is_whole = outcome.total_steps == self.steps(recipe, full)
+        total = full if is_whole else round(outcome.total_steps / share)
+        if outcome.reason is StopReason.PAUSED:
+            steps = until
+        else:
+            at_end = is_whole and outcome.steps >= outcome.total_steps
+            steps = total if at_end else min(round(outcome.steps / share), max(total, full))
+        looked = round(outcome.look_steps / share)
+        return replace(outcome, steps=steps, total_steps=total, look_steps=looked, share=share)
