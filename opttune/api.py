@@ -162,11 +162,13 @@ def run_plan(
             store.refuse_another_model(inspection.identity)
         settled = store.settle_space(settle_for(config, inspection, earlier), inspection.total_steps)
         config = with_settled_space(config, settled).with_races(store.races)
-        config = replace(config, pauses=config.pauses and not inspection.not_paused)
-        config = replace(config, step_costs=_step_costs(config, workload, inspection, store))
+        config = replace(
+            config,
+            pauses=config.pauses and not inspection.not_paused,
+            step_costs=_step_costs(config, workload, inspection, store),
+        )
         StudyMetadata.of(config, inspection, mlflow_uri).keep(store.study, config.out_dir)
-        mixture = SamplerSettings(races=config.halving_for(inspection.total_steps).races)
-        store.study.sampler = sampler = OpttuneSampler(config.space, seed=config.seed, mixture=mixture)
+        store.study.sampler = sampler = _make_sampler(config, inspection.total_steps)
         # held to the end of all, where locks are let go
         with interrupts, opened:
             result = _run(config, workload, trains, inspection, store, sampler, interrupts, mlflow_uri, progress)
@@ -183,6 +185,11 @@ def _step_costs(config: SearchConfig, workload: Workload, inspection: ModelInspe
     if not store.step_seconds:
         store.keep_step_seconds(measure_steps(config, workload, inspection))
     return StepCosts.of(store.step_seconds)
+
+
+def _make_sampler(config: SearchConfig, total_steps: int) -> OpttuneSampler:
+    mixture = SamplerSettings(races=config.halving_for(total_steps).races)
+    return OpttuneSampler(config.space, seed=config.seed, mixture=mixture)
 
 
 def _run(

@@ -85,7 +85,7 @@ class _Points:
         return _Points(*(getattr(self, one.name)[:count] for one in fields(self)))
 
     def at_full_length(self, slope: float) -> "_Points":
-        """Return the points with the rates of the furthest rung that theirs stand for."""
+        """Return the points as if they had been seen at the furthest rung."""
         return replace(self, decades=self.decades - slope * self.below)
 
 
@@ -119,9 +119,9 @@ class GaussianProcess:
         slopes = _SLOPES if is_short else np.zeros(1)
         targets = np.array(list(scores.values()))
         self._fits = [_Fit(self._encoder, known.at_full_length(slope), targets) for slope in slopes.tolist()]
-        evidence = np.array([fit.log_evidence for fit in self._fits])
+        likelihood = np.array([fit.log_likelihood for fit in self._fits])
         # joint over slopes and shifts, shape (l, s)
-        self._weights = posterior(evidence + (_LOG_PRIOR_OF_SLOPES[:, None] if is_short else 0.0))
+        self._weights = posterior(likelihood + (_LOG_PRIOR_OF_SLOPES[:, None] if is_short else 0.0))
         self.shift_probabilities: Array = self._weights.sum(0)
 
     @property
@@ -153,7 +153,7 @@ class _Fit:
         scores: The scores of the observed ones, shape `(n,)`.
 
     Attributes:
-        log_evidence: The logarithm of how likely the scores are for each shift, shape `(s,)`, up to a constant.
+        log_likelihood: The logarithm of how likely the scores are for each shift, shape `(s,)`, up to a constant.
     """
 
     def __init__(self, encoder: "_Encoder", known: _Points, scores: Array) -> None:
@@ -169,7 +169,7 @@ class _Fit:
         self._level = precision.sum(0) @ residual / precision.sum()
         self._weights = precision @ (residual - self._level)
         determinant = np.linalg.slogdet(precision)[1]
-        self.log_evidence: Array = determinant / 2 - np.sum((residual - self._level) * self._weights, axis=0) / 2
+        self.log_likelihood: Array = determinant / 2 - np.sum((residual - self._level) * self._weights, axis=0) / 2
         self._best = self._mean(observed, covariance).min(0)
 
     def expected_improvement(self, points: _Points, likely: npt.NDArray[np.bool_]) -> Array:

@@ -39,7 +39,7 @@ import numpy.typing as npt
 
 from opttune.algorithms.observations import Values, best_that_got_worse, is_equal
 from opttune.errors import InputError
-from opttune.space.fit import RACED_FROM_STEPS
+from opttune.space.model import RACED_FROM_STEPS
 
 _LEAST_STEPS = 8
 """Shorter rungs are left out: so few optimizer steps say nothing. Chosen by hand."""

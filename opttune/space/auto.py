@@ -11,9 +11,9 @@ from functools import cache
 from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.lookup import find_optimizer
 from opttune.recipe import OWN
-from opttune.space.fit import RACED_FROM_STEPS, Held, for_budget, for_length, with_room
+from opttune.space.fit import Held, for_budget, for_length, with_room
 from opttune.space.group_facts import GroupFacts
-from opttune.space.model import Branch, Choice, Field, Fixed, Range, SettledSpace, Space
+from opttune.space.model import RACED_FROM_STEPS, Branch, Choice, Field, Fixed, Range, SettledSpace, Space
 from opttune.space.own import EACH_FROM_BUDGET, OwnFacts, own_branch, with_own_values
 from opttune.space.parse import load_space
 

@@ -18,9 +18,6 @@ from opttune.yaml_text import inline_yaml
 HIGHEST_PLACE = 0.8
 """How far up its range, on the range's scale, a centre is moved at most, and as far down: draws must fall on both
 sides."""
-RACED_FROM_STEPS = 1_000
-"""From this length on trainings are long: what a short look costs is a small share of one, so that all optimizers are
-looked at before one is trained (`opttune.algorithms.successive_halving`)."""
 FROM_BUDGET = {
     LR_FACTOR: 0,
     LR_TIMES_WEIGHT_DECAY: 10,

@@ -19,6 +19,9 @@ LR_FACTOR = "lr_factor"
 """The knob on the rates of a module's own optimizer; with several optimizers also the field that moves all of them."""
 
 Scalar = bool | int | float | str | None
+RACED_FROM_STEPS = 1_000
+"""From this length on trainings are long: what a short look costs is a small share of one, so that all optimizers are
+looked at before one is trained (`opttune.algorithms.successive_halving`)."""
 GROUPS = "groups"
 """Fields of the parameter groups bear it in their full names, as those of a branch bear the branch's."""
 

@@ -16,8 +16,7 @@ from opttune.errors import StudyError
 from opttune.identity import Identity
 from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
-from opttune.space.fit import RACED_FROM_STEPS
-from opttune.space.model import SettledSpace
+from opttune.space.model import RACED_FROM_STEPS, SettledSpace
 from opttune.space.parse import settled_from_dict, settled_to_dict
 from opttune.storages.journal import JournalFile
 from opttune.storages.leases import SETTLE_SECONDS, Leases
