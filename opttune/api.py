@@ -145,8 +145,7 @@ def run_plan(
         check_machine_metrics()
     earlier = find_earlier(warm_start, storage) if warm_start is not None else []
     make_folder(config.out_dir)
-    interrupts = DeferredInterrupts()
-    places = (config.out_dir, config.trainer, interrupts, ray_address)
+    places = (config.out_dir, config.trainer, interrupts := DeferredInterrupts(), ray_address)
     with explain_storage_errors(), ExitStack() as opened:
         if not storage:
             opened.enter_context(lock_folder(config.out_dir))
@@ -162,11 +161,8 @@ def run_plan(
             store.refuse_another_model(inspection.identity)
         settled = store.settle_space(settle_for(config, inspection, earlier), inspection.total_steps)
         config = with_settled_space(config, settled).with_races(store.races)
-        config = replace(
-            config,
-            pauses=config.pauses and not inspection.not_paused,
-            step_costs=_step_costs(config, workload, inspection, store),
-        )
+        costs = _step_costs(config, workload, inspection, store)
+        config = replace(config, pauses=config.pauses and not inspection.not_paused, step_costs=costs)
         StudyMetadata.of(config, inspection, mlflow_uri).keep(store.study, config.out_dir)
         store.study.sampler = sampler = _make_sampler(config, inspection.total_steps)
         # held to the end of all, where locks are let go
