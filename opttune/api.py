@@ -8,6 +8,7 @@ from typing import Any
 
 from opttune.algorithms.proposal import SamplerSettings
 from opttune.answer import begin_run, end_run
+from opttune.engines.devices import require_devices
 from opttune.engines.engine import Engine
 from opttune.engines.start import remove_stale_engines, start_engine
 from opttune.guard.rules import Guard
@@ -140,6 +141,7 @@ def run_plan(
 ) -> SearchResult:
     """Search as a config says; the arguments are those of `search`."""
     mlflow_uri = resolve_tracking_uri(tracking_uri)
+    require_devices(config.trainer)
     if config.tracking.reads_machine:
         # what is missing is told before anything is trained
         check_machine_metrics()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from opttune.build.load import require_classes
-from opttune.engines.devices import count_processes
+from opttune.engines.devices import count_processes, require_devices, sharing_words
 from opttune.engines.inline import train_here
 from opttune.engines.multi_device import inspect_on_devices
 from opttune.errors import ModelError, SpaceError, UnsuitableOptimizerError
@@ -40,6 +40,7 @@ def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
     Returns:
         The space, the budget in steps, and what would be replaced.
     """
+    require_devices(config.trainer)
     inspection = inspect_workload(config, workload, steps=0)
     remove_unused_folder(str(config.trainer.get("default_root_dir") or ""))
     config = with_settled_space(config, settle_for(config, inspection))
@@ -124,6 +125,7 @@ def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> Mo
             inspection = replace(inspection, groups=kept.groups)
         if steps and own is not None and _sets_rates(config, attempt, workload, steps):
             inspection = replace(inspection, facts=replace(inspection.facts, own=replace(own, sets_rates=True)))
+        inspection = _with_device_notes(config, inspection)
         if not steps or not config.pauses or count_processes(attempt.trainer) > 1:
             return inspection
         why = why_not_paused(attempt, workload)
@@ -162,6 +164,11 @@ def measure_steps(config: SearchConfig, workload: Workload, inspection: ModelIns
             if outcome.step_seconds is not None:
                 measured[name] = min(outcome.step_seconds, measured.get(name, outcome.step_seconds))
     return measured
+
+
+def _with_device_notes(config: SearchConfig, inspection: ModelInspection) -> ModelInspection:
+    words = sharing_words(config.workers, config.trainer) if config.engine == "local" else ""
+    return replace(inspection, notes=(*inspection.notes, words)) if words else inspection
 
 
 def _sets_rates(config: SearchConfig, attempt: Attempt, workload: Workload, steps: int) -> bool:

@@ -12,6 +12,7 @@ from rich.console import Console
 from opttune.confirming.candidates import choose_candidates
 from opttune.confirming.policy import ConfirmationPolicy, ConfirmationReporter
 from opttune.confirming.verdict import Verdict, study_verdict
+from opttune.engines.devices import require_devices
 from opttune.engines.engine import Engine
 from opttune.engines.multi_device import inspect_on_devices
 from opttune.engines.start import start_engine
@@ -99,6 +100,7 @@ def confirm(
         opened.enter_context(interrupts)
         opened.enter_context(nullcontext() if storage else lock_folder(found.folder))
         opened.enter_context(quiet_optuna())
+        require_devices(config.trainer)
         places = (found.folder, config.trainer, interrupts, ray_address)
         trains = opened.enter_context(closing(start_engine(config.engine, workers, workload, *places)))
         store = StudyStore(loaded.name, found.storage, found.study.user_attrs[SPEC], is_shared=bool(storage))

@@ -11,7 +11,7 @@ from opttune.engines.worker_process import share_threads
 from opttune.errors import InputError
 from opttune.training.isolation import quiet_lightning
 
-_CUDA = "CUDA_VISIBLE_DEVICES"
+_CUDA, _ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 _ON_CUDA = ("auto", "gpu", "cuda")
 _ABOUT_DEVICES = ("accelerator", "devices", "num_nodes", "strategy", "plugins")
 
@@ -28,7 +28,65 @@ def worker_environments(workers: int, trainer: Mapping[str, Any]) -> list[dict[s
     """
     devices = share_devices(workers, devices_per_trial(trainer), visible_devices(trainer))
     threads = share_threads(workers)
-    return [{**threads, **({_CUDA: ",".join(own)} if own else {})} for own in devices]
+    # Lightning sets the order in this process later on: a worker that replaces another must number them alike
+    order = {_ORDER: os.environ.get(_ORDER, "FASTEST_FIRST")}
+    return [{**threads, **({_CUDA: ",".join(own), **order} if own else {})} for own in devices]
+
+
+def sharing_words(workers: int, trainer: Mapping[str, Any]) -> str:
+    """Return a sentence where several workers share a device and its memory; else empty.
+
+    Args:
+        workers: The number of workers.
+        trainer: Arguments of the Trainer.
+    """
+    devices = visible_devices(trainer)
+    places = len(devices) // devices_per_trial(trainer)
+    if not devices or workers <= places:
+        return ""
+    most = -(-workers // places)
+    return (
+        f"{workers} workers share {len(devices)} GPU{'s' if len(devices) > 1 else ''}, up to {most} on one: each of "
+        f"these has about 1/{most} of its memory and speed. A training that runs out of memory ends as out_of_memory; "
+        f"--workers {places} gives each its own."
+    )
+
+
+def require_devices(trainer: Mapping[str, Any]) -> None:
+    """Refuse a Trainer that asks for devices that are not there.
+
+    Raises:
+        InputError: They are not there; the message says what is.
+    """
+    given = {name: trainer[name] for name in _ABOUT_DEVICES if name in trainer}
+    if not {"accelerator", "devices"} & given.keys():
+        return
+    try:
+        _device_trainer(given)
+    except Exception as err:  # of Lightning, or of a plugin of the user's
+        asked = ", ".join(f"{name}={given[name]!r}" for name in ("accelerator", "devices") if name in given)
+        raise InputError(
+            f"trainer: {asked} cannot be had on this machine: {' '.join(str(err).split())} {_what_is_there()}. Use "
+            "what is there, trainer={'accelerator': 'auto', 'devices': 1} (--trainer accelerator=auto devices=1), or "
+            "accelerator=cpu."
+        ) from None
+
+
+def _what_is_there() -> str:
+    count = torch.cuda.device_count()
+    if count:
+        return f"There are {count} CUDA devices, numbered from 0"
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"torch {torch.__version__} is a build without CUDA"
+    hidden = os.environ.get(_CUDA)
+    if hidden is not None:
+        return f"There is no CUDA device among {_CUDA}={hidden!r}"
+    return f"torch {torch.__version__} finds no CUDA device: nvidia-smi shows whether the driver is there"
+
+
+def _device_trainer(given: Mapping[str, Any]) -> Any:
+    with quiet_lightning():
+        return lightning.pytorch.Trainer(**given, logger=False, enable_checkpointing=False)
 
 
 def share_devices(workers: int, per_trial: int, devices: Sequence[str]) -> list[list[str]]:
@@ -96,8 +154,7 @@ def count_processes(arguments: Mapping[str, Any]) -> int:
     if "devices" not in given:
         return 1
     try:
-        with quiet_lightning():
-            trainer = lightning.pytorch.Trainer(**given, logger=False, enable_checkpointing=False)
+        trainer = _device_trainer(given)
     except Exception:  # the Trainer of the training will report the error
         return 1
     return int(trainer.world_size)

@@ -1,16 +1,10 @@
 """The engine `inline`: attempts run one after another in this process."""
 
-import gc
-import os
-import resource
-import sys
 from collections.abc import Callable
-from pathlib import Path
-
-import torch
 
 from opttune.engines.devices import count_processes
 from opttune.engines.engine import Done
+from opttune.engines.memory import GarbageCollector
 from opttune.engines.multi_device import run_on_devices
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome
@@ -19,7 +13,6 @@ from opttune.training.stop import NEVER, Stop
 from opttune.training.workload import Workload
 
 Train = Callable[[Attempt, AttemptListener], Outcome]
-_GROWTH_BYTES = 1 << 25
 
 
 class InlineEngine:
@@ -77,39 +70,3 @@ def train_here(workload: Workload, stop: Stop = NEVER) -> Train:
             collector.collect()
 
     return train
-
-
-def rss_bytes() -> int:
-    """Return the bytes of main memory that this process uses; its peak where the current value is unknown.
-
-    Example:
-        >>> rss_bytes() > 1_000_000
-        True
-    """
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-class GarbageCollector:
-    """Frees the memory of ended trainings: a Trainer and its module form a reference cycle, which Python collects late.
-
-    A collection takes a tenth of a second, so it runs only if memory has grown, or always on a GPU, whose memory is not
-    measured.
-    """
-
-    def __init__(self) -> None:
-        self._least = rss_bytes()
-
-    def collect(self) -> None:
-        """Collect, if memory has grown."""
-        on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        if not on_gpu and rss_bytes() < self._least + _GROWTH_BYTES:
-            return
-        gc.collect()
-        if on_gpu:
-            torch.cuda.empty_cache()
-        self._least = rss_bytes()

@@ -16,6 +16,7 @@ from typing import IO
 
 from opttune.engines.attempt_file import MESSAGES, OUTCOME, load_result, read_result, save_attempt, save_workload
 from opttune.engines.devices import count_processes, without_spawning
+from opttune.engines.memory import GarbageCollector
 from opttune.engines.messages import StepCounter, dispatch
 from opttune.engines.rank_process import INSPECTION, PARENT_PIPE
 from opttune.engines.worker_process import exit_words
@@ -66,11 +67,15 @@ def run_on_devices(attempt: Attempt, workload: Workload, listener: AttemptListen
 def inspect_on_devices(attempt: Attempt, workload: Workload, steps: int) -> ModelInspection:
     """Inspect a model as `inspect_model` does, on the devices of its training."""
     if count_processes(attempt.trainer) == 1:
+        collector = GarbageCollector()
         try:
             return inspect_model(attempt, workload, steps)
         except SystemExit:
             # Lightning turns Ctrl-C into this
             raise KeyboardInterrupt from None
+        finally:
+            # on a GPU the workers need it
+            collector.collect()
     with _folder_of(attempt, workload) as folder, _process("inspect", folder, str(steps)) as process:
         process.wait()
         if (folder / INSPECTION).exists():

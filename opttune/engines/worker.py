@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TextIO
 
 from opttune.engines.attempt_file import load_attempt, load_workload, result_message
-from opttune.engines.inline import Train, rss_bytes, train_here
+from opttune.engines.inline import Train, train_here
+from opttune.engines.memory import rss_bytes
 from opttune.engines.messages import MessageWriter
 from opttune.errors import OpttuneError
 from opttune.outcome import Outcome

@@ -88,7 +88,7 @@ class StepGatherer:
             numbers = [
                 x.reshape(()).float() for _, loss, _, norm in self._waiting for x in (loss, norm) if x is not None
             ]
-            self._sent.append((self._waiting, Transfer(torch.stack(numbers) if numbers else torch.empty(0))))
+            self._sent.append((self._waiting, Transfer(_on_one_device(numbers))))
             self._waiting = []
 
     def take(self, wait: bool = False) -> list[StepRecord]:
@@ -111,6 +111,14 @@ class StepGatherer:
         numbers = [float(x) for _, loss, _, norm in self._waiting for x in (loss, norm) if x is not None]
         steps, self._waiting = self._waiting, []
         return _records(steps, numbers)
+
+
+def _on_one_device(numbers: list[Tensor]) -> Tensor:
+    """Return numbers as one tensor: a module that is spread over devices has loss and norm on different ones."""
+    if not numbers:
+        return torch.empty(0)
+    device = next((number.device for number in numbers if number.device.type != "cpu"), numbers[0].device)
+    return torch.stack([number.to(device, non_blocking=True) for number in numbers])
 
 
 def _records(steps: list[_Step], numbers: list[float]) -> list[StepRecord]:

@@ -18,7 +18,8 @@ class Transfer:
             self._numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
             self._numbers.copy_(numbers, non_blocking=True)
             self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()
+            # the copy is in the stream of the numbers' own device, which need not be the current one
+            self._event.record(torch.cuda.current_stream(numbers.device))
 
     @property
     def has_arrived(self) -> bool:

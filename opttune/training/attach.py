@@ -14,6 +14,7 @@ from functools import partial
 from types import MethodType
 from typing import Any
 
+from opttune.build.fused import use_fused
 from opttune.build.optimizer import describe_optimizers, groups_table, refuse_unless
 from opttune.build.schedule import Mode, warmup_config
 from opttune.catalog.check import check_recipe
@@ -204,7 +205,7 @@ class RecipeAttacher(AnyCallback):
             )
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        """Put groups that were added on the recipe's curve, and look for sparse gradients in the first steps.
+        """Put groups that were added on the recipe's curve; at the first step look for sparse gradients, and fuse it.
 
         Raises:
             UnsuitableOptimizerError: The optimizer does not take them.
@@ -212,6 +213,8 @@ class RecipeAttacher(AnyCallback):
         if id(optimizer) not in self._have_stepped:
             self._have_stepped.add(id(optimizer))
             self._look_for_sparse_gradients(trainer, optimizer)
+            if any(one.optimizer is optimizer and not one.info.is_own for one in self._attached):
+                use_fused(optimizer)
         for attached in self._attached:
             if attached.optimizer is optimizer and self._is_in_charge(trainer, attached):
                 attached.settle_groups()

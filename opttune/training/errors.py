@@ -15,7 +15,13 @@ import torch
 from opttune.errors import DiskFullError
 from opttune.outcome import StopReason
 
-_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 _SQLITE_WORDS = "database or disk is full"
 _NOT_FINITE = re.compile(
     r"(?<![a-z_])(nans?|[+-]?inf(inity|inite)?|non-?finite|not[ -]finite|overflow)(?![a-z_])", re.IGNORECASE

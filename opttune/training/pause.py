@@ -20,6 +20,7 @@ import torch
 
 from opttune.errors import InputError
 from opttune.guard.callback import GuardCallback
+from opttune.trainer.checkpoint_file import saved_locally
 from opttune.trainer.hooks import ReplacedHook
 from opttune.trainer.internals import (
     begin_epoch,
@@ -253,7 +254,7 @@ class PauseAndResume(AnyCallback):
             switch.saves_training_point = True
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._stop.held():
+            with self._stop.held(), saved_locally(trainer):
                 trainer.save_checkpoint(path)
         finally:
             self._is_saving = False

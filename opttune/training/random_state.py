@@ -25,20 +25,35 @@ def read_random_state() -> dict[str, Any]:
         "python": [version, list(python_state), gauss],
         "numpy": [str(name), torch.tensor([int(key) for key in keys]), *rest],
         "torch": torch.get_rng_state(),
-        # a training on the CPU must not start CUDA
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # type: ignore[no-untyped-call]
+        **_cuda_state(),
     }
 
 
+def _cuda_state() -> dict[str, Any]:
+    # a training on the CPU must not start CUDA
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return {"cuda": [], "device": 0}
+    return {"cuda": torch.cuda.get_rng_state_all(), "device": torch.cuda.current_device()}
+
+
 def set_random_state(state: dict[str, Any]) -> None:
-    """Restore the states of `read_random_state`; CUDA's only with the same number of devices."""
+    """Restore the states of `read_random_state`.
+
+    Of another number of CUDA devices that of the current one is restored, from that which was current: workers see one
+    device each, and each calls it the first.
+    """
     version, python_state, gauss = state["python"]
     random.setstate((version, tuple(python_state), gauss))
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
-    if len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    cuda = state["cuda"]
+    if not cuda or not torch.cuda.is_available():
+        return
+    if len(cuda) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(cuda)
+    else:
+        torch.cuda.set_rng_state(cuda[state.get("device", 0)])
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from opttune.engines.inline import rss_bytes
+from opttune.engines.memory import rss_bytes
 from tests.support.search_models import Classifier, loaders
 from tests.support.searches import run_search
 

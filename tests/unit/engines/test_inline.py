@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from opttune.engines.inline import GarbageCollector, InlineEngine, rss_bytes, train_here
+from opttune.engines.inline import InlineEngine, train_here
+from opttune.engines.memory import GarbageCollector, rss_bytes
 from opttune.errors import MonitorError, OpttuneError
 from opttune.outcome import Outcome, StopReason
 from opttune.space.sample import default_recipe
