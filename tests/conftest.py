@@ -17,6 +17,13 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _packages_asked_once() -> None:
+    from tests.support.packages import ask_once
+
+    ask_once()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Lightning's own use of torch; its advice for machines with many cores, and for loggers in short epochs
     config.addinivalue_line("filterwarnings", "ignore:.*LeafSpec.*deprecated:FutureWarning")

@@ -100,8 +100,7 @@ def test_a_loaded_scheduler_continues_where_it_was(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("warmup", [0.0, 0.3])
-@pytest.mark.parametrize("length", [{"max_steps": 20}, {"max_epochs": 3}], ids=str)
+@pytest.mark.parametrize(("length", "warmup"), [({"max_steps": 20}, 0.3), ({"max_epochs": 3}, 0.0)], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_paused_training_follows_it_exactly(name: str, length: dict[str, int], warmup: float, tmp_path: Path) -> None:
     option = find_schedule(name).warmup

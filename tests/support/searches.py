@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
@@ -58,22 +59,27 @@ def write_space(folder: Path, text: str, name: str = "tiny") -> Path:
 
 
 @cache
-def _empty_database() -> Path:
-    # setting one up takes seconds, so one is made and copied
-    folder = Path(tempfile.mkdtemp(prefix="opttune-tests-"))
+def _empty_database() -> bytes:
+    # setting one up takes seconds, so the processes of a test run make one and copy it
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
+    folder = Path(tempfile.gettempdir()) / f"opttune-tests-{run}"
+    folder.mkdir(exist_ok=True)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    logging.disable()
-    with warnings.catch_warnings():
+    # the first process sets it up; every one loads what MLflow maps, of which SQLAlchemy warns
+    with FileLock(folder / "lock"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        logging.disable()
         MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    logging.disable(logging.NOTSET)
-    return folder / "mlflow.db"
+        logging.disable(logging.NOTSET)
+        # the process that ends first removes it
+        return (folder / "mlflow.db").read_bytes()
 
 
 def make_database(folder: Path) -> str:
     """Put an empty database into a folder and return its address."""
     folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{shutil.copy(_empty_database(), folder / 'mlflow.db')}"
+    (folder / "mlflow.db").write_bytes(_empty_database())
+    return f"sqlite:///{folder / 'mlflow.db'}"
 
 
 def run_search(folder: Path, model: Any, **settings: Any) -> SearchResult:

@@ -12,7 +12,7 @@ from opttune.space.model import Branch, Choice, Field, FieldError, Fixed, Range,
 from opttune.space.parse import LR_TIMES_WEIGHT_DECAY
 
 # the same examples each time: a test that fails now and then says nothing
-FAST = settings(max_examples=200, deadline=None, derandomize=True)
+FAST = settings(max_examples=100, deadline=None, derandomize=True)
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 # what the YAML readers of this world take for numbers, dates, booleans or signs of their own

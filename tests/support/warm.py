@@ -2,6 +2,8 @@
 
 One process a session loads it all and does nothing else; each command is a fork of it. That is a separate process like
 any other: with its own id, signals, output and end. What a test says of how a process starts needs a fresh one.
+
+The workers and ranks that a command starts are forks as well: its `sys.executable` is `warm_python`.
 """
 
 import atexit
@@ -11,10 +13,12 @@ import os
 import pkgutil
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import types
@@ -24,7 +28,7 @@ from functools import cache
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 _MOST_BYTES = 1 << 17
 _NEEDED = ("mlflow.store.tracking.sqlalchemy_store", "optuna", "pandas", "scipy.stats", "torch", "lightning.pytorch")
@@ -51,11 +55,12 @@ class WarmProcess:
         terminal: int | None = None,
     ) -> None:
         (out, its_out), (err, its_err), (self._status, its_status) = os.pipe(), os.pipe(), os.pipe()
-        request = json.dumps({"arguments": list(arguments), "cwd": str(cwd), "env": dict(env)}).encode()
-        its_files = [its_out, its_err if stderr is None else stderr.fileno(), its_status]
-        its_files[:2] = its_files[:2] if terminal is None else [terminal] * 2
-        socket.send_fds(_server(), [request], its_files)
-        for file in (its_out, its_err, its_status):
+        its_in = os.open(os.devnull, os.O_RDONLY)
+        request = json.dumps({"arguments": list(arguments), "cwd": str(cwd), "env": dict(env), "apart": False}).encode()
+        its_files = [its_in, its_out, its_err if stderr is None else stderr.fileno(), its_status]
+        its_files[1:3] = its_files[1:3] if terminal is None else [terminal] * 2
+        socket.send_fds(_server().control, [request], its_files)
+        for file in (its_in, its_out, its_err, its_status):
             os.close(file)
         self.stdout, self.stderr = os.fdopen(out), os.fdopen(err)
         self.returncode: int | None = None
@@ -130,33 +135,65 @@ def run_warm(
     return subprocess.CompletedProcess(list(arguments), process.wait(), out, err)
 
 
+def warm_python() -> str:
+    """Return a program that is called as Python, and forks where it is to run a module of opttune's."""
+    return str(_server().python)
+
+
+class _Server(NamedTuple):
+    """The connection to the process that commands are forked from, and the program that asks it for a fork."""
+
+    control: socket.socket
+    python: Path
+
+
 @cache
-def _server() -> socket.socket:
-    """Return the connection to the process that commands are forked from."""
+def _server() -> _Server:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    root = Path(__file__).parents[2]
+    root, folder = Path(__file__).parents[2], Path(tempfile.mkdtemp(prefix="opttune-warm-"))
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(folder / "socket"))
+    listener.listen(64)
+    python = _write_program(folder)
+    numbers = [its.fileno(), listener.fileno()]
     process = subprocess.Popen(
-        [sys.executable, __file__, str(its.fileno())],
-        cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL,
+        [sys.executable, __file__, *map(str, numbers), python],
+        cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, pass_fds=numbers, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     its.close()
+    listener.close()
 
     def end() -> None:
         ours.close()
         process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(end)
-    return ours
+    return _Server(ours, python)
 
 
-def _serve(control: socket.socket) -> None:
+def _write_program(folder: Path) -> Path:
+    program = folder / "python"
+    # isolated and without site-packages it starts in milliseconds
+    first = f"#!{sys.executable} -IS\nPYTHON, SOCKET = {sys.executable!r}, {str(folder / 'socket')!r}\n"
+    program.write_text(first + Path(__file__).with_name("warm_program.py").read_text())
+    program.chmod(0o755)
+    return program
+
+
+def _serve(control: socket.socket, listener: socket.socket) -> None:
     """Fork for each request, until the other end is closed."""
     while True:
-        request, files, *_ = socket.recv_fds(control, _MOST_BYTES, 3)
-        if not request:
+        ready, _, _ = select.select([control, listener], [], [])
+        asks = control if control in ready else listener.accept()[0]
+        request, files, *_ = socket.recv_fds(asks, _MOST_BYTES, 4)
+        if asks is not control:
+            asks.close()
+        elif not request:
             return
-        if os.fork() == 0:
+        if request and os.fork() == 0:
             control.close()
+            listener.close()
             _watch(json.loads(request), *files)
             return
         for file in files:
@@ -166,21 +203,37 @@ def _serve(control: socket.socket) -> None:
                 pass
 
 
-def _watch(request: dict[str, Any], out: int, err: int, status: int) -> None:
-    """Fork the command, and tell its id and how it ended."""
+def _watch(request: dict[str, Any], *files: int) -> None:
+    """Fork the command, and tell its id and how it ended; end it where nobody is left to be told."""
+    *its_files, status = files
     pid = os.fork()
     if pid == 0:
         os.close(status)
-        for file, number in ((out, 1), (err, 2)):
+        if request["apart"]:
+            # ranks and workers end all of their group
+            os.setsid()
+        for number, file in enumerate(its_files):
             os.dup2(file, number)
             os.close(file)
         os._exit(_run(request["arguments"], request["cwd"], request["env"]))
-    os.close(out)
-    os.close(err)
-    os.write(status, f"{pid}\n".encode())
-    _, ended = os.waitpid(pid, 0)
-    os.write(status, f"{os.waitstatus_to_exitcode(ended)}\n".encode())
+    for file in its_files:
+        os.close(file)
+    with suppress(BrokenPipeError):
+        os.write(status, f"{pid}\n".encode())
+        ended = _await_end(pid, status, request["apart"])
+        os.write(status, f"{os.waitstatus_to_exitcode(ended)}\n".encode())
     os._exit(0)
+
+
+def _await_end(pid: int, status: int, is_apart: bool) -> int:
+    awaited = select.poll()
+    awaited.register(os.pidfd_open(pid), select.POLLIN)
+    # that nobody reads is told unasked
+    awaited.register(status, 0)
+    if status in [number for number, _ in awaited.poll()]:
+        with suppress(ProcessLookupError):
+            (os.killpg if is_apart else os.kill)(pid, signal.SIGKILL)
+    return os.waitpid(pid, 0)[1]
 
 
 def _run(arguments: list[str], cwd: str, env: dict[str, str]) -> int:
@@ -190,6 +243,7 @@ def _run(arguments: list[str], cwd: str, env: dict[str, str]) -> int:
     """
     import numpy as np
     import torch
+    from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
 
     # not as in every other command
     np.random.seed()
@@ -199,6 +253,8 @@ def _run(arguments: list[str], cwd: str, env: dict[str, str]) -> int:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    # Lightning reads it from there when it is loaded
+    rank_zero_only.rank = _get_rank() or 0
     is_script = not arguments[0].startswith("-")
     sys.path[0] = str(Path(arguments[0]).parent) if is_script else cwd
     given = env.get("PYTHONPATH", "").split(os.pathsep)
@@ -234,14 +290,17 @@ def _fresh_main() -> dict[str, Any]:
 
 def _load_all() -> None:
     import opttune
+    from tests.support.packages import ask_once
 
     for name in _NEEDED:
         importlib.import_module(name)
     for found in pkgutil.walk_packages(opttune.__path__, "opttune."):
         if found.name not in _UNNEEDED:
             importlib.import_module(found.name)
+    ask_once()
 
 
 if __name__ == "__main__":
     _load_all()
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    sys.executable = sys.argv[3]
+    _serve(*(socket.socket(fileno=int(number)) for number in sys.argv[1:3]))

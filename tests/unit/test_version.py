@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from opttune.version import __version__
 from tests.support.searches import run_command
 
@@ -11,6 +13,7 @@ def test_the_version_is_one_that_packages_may_have() -> None:
     assert re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+((a|b|rc|\.dev)[0-9]+)?", __version__)
 
 
+@pytest.mark.slow
 def test_the_package_runs_as_the_command(tmp_path: Path) -> None:
     done = run_command(tmp_path, "--version")
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -10,13 +11,16 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
 from torch.utils.data import DataLoader
 
 from opttune.errors import DiskFullError
+from opttune.storages.open_storage import open_storage
 from opttune.storages.records import OUTCOME
+from opttune.study.result import SearchResult
 from tests.support.search_models import Classifier, loaders, make_points
 from tests.support.searches import WILD, Tracked, make_database, make_space, run_search
 
@@ -78,18 +82,32 @@ def no_file_larger_than(size: int) -> Iterator[None]:
 SETTINGS: dict[str, Any] = {"data": loaders, "budget": 7, "study": "s", "baseline": False}
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    return run_search(tmp_path_factory.mktemp("undisturbed"), Classifier, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the first trials; its journal is larger than MLflow's file, so that it meets a limit first."""
+    folder = tmp_path_factory.mktemp("begun")
+    run_search(folder, Classifier, **{**SETTINGS, "budget": 3})
+    study = optuna.load_study(study_name="s", storage=open_storage(None, folder / "out"))
+    study.set_user_attr("of_the_user", "x" * 2 * (folder / "mlflow.db").stat().st_size)
+    return folder
+
+
 @pytest.mark.parametrize("more", [10, 700, 2500, 6000])
-def test_a_full_disk_is_said_and_once_there_is_space_the_search_resumes(more: int, tmp_path: Path) -> None:
-    undisturbed = run_search(tmp_path / "undisturbed", Classifier, **SETTINGS)
-    run_search(tmp_path, Classifier, **{**SETTINGS, "budget": 3})
-    journal = tmp_path / "out" / "study.journal"
-    # a server, as sqlite's own file would be cut off as well
+def test_a_full_disk_is_said_and_once_there_is_space_the_search_resumes(
+    more: int, undisturbed: SearchResult, begun: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(begun, tmp_path / "begun"))
     with (
-        no_file_larger_than(journal.stat().st_size + more),
+        no_file_larger_than((folder / "out" / "study.journal").stat().st_size + more),
         pytest.raises(DiskFullError, match=r"the disk is full.*free some space"),
     ):
-        run_search(tmp_path, Classifier, **SETTINGS, tracking_uri="http://127.0.0.1:9")
-    found = run_search(tmp_path, Classifier, **SETTINGS)
+        run_search(folder, Classifier, **SETTINGS)
+    found = run_search(folder, Classifier, **SETTINGS)
 
     assert found.trials[["number", "value", "lr"]].equals(undisturbed.trials[["number", "value", "lr"]])
     assert {trial.state for trial in found.study.trials} == {TrialState.COMPLETE}
@@ -135,32 +153,36 @@ class Terminated(Classifier):
             time.sleep(0.05)
 
 
+OF_TWO: dict[str, Any] = {**SETTINGS, "max_steps": 40, "budget": 2}
+
+
+@pytest.fixture(scope="module")
+def without_a_signal(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    return run_search(tmp_path_factory.mktemp("undisturbed"), Terminated, **OF_TWO)
+
+
 @pytest.mark.parametrize("where", ["fit", "validation", "checkpoint"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_any_place_stops_the_search_soon_and_it_resumes(
-    number: signal.Signals, where: str, tmp_path: Path
+    number: signal.Signals, where: str, without_a_signal: SearchResult, tmp_path: Path
 ) -> None:
-    settings = {**SETTINGS, "max_steps": 100, "budget": 2}
-    Terminated.where = ""
-    undisturbed = run_search(tmp_path / "undisturbed", Terminated, **settings)
     Terminated.where, Terminated.number = where, number
     make_database(tmp_path)
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
-            run_search(tmp_path, Terminated, **settings)
+            run_search(tmp_path, Terminated, **OF_TWO)
     finally:
         signal.signal(signal.SIGINT, usual)
     seconds = time.monotonic() - started
     states = Tracked(tmp_path).states
-    found = run_search(tmp_path, Terminated, **settings)
+    found = run_search(tmp_path, Terminated, **OF_TWO)
 
     assert Terminated.where == ""
     assert seconds < 60
     assert "RUNNING" not in states
-    assert found.trials[["number", "state", "value", "lr"]].equals(
-        undisturbed.trials[["number", "state", "value", "lr"]]
-    )
+    columns = ["number", "state", "value", "lr"]
+    assert found.trials[columns].equals(without_a_signal.trials[columns])
     # its state was saved after the step, so nothing was trained twice
-    assert found.steps_spent == undisturbed.steps_spent
+    assert found.steps_spent == without_a_signal.steps_spent

@@ -29,7 +29,7 @@ optimizer:
 schedule: {constant: {}}
 """
 SETTINGS: dict[str, Any] = {"data": loaders, "space": make_space(FAR_APART), "max_steps": 30, "budget": 8}
-PRESSES = 8
+PRESSES = 5
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import optuna
 import pytest
 
 import opttune
+from opttune.cli import BAD_INPUT, DONE, main
 from opttune.export import export_study
 from opttune.report.recipes import field_importances
 from opttune.report.values import value_over_groups
@@ -15,7 +16,7 @@ from opttune.space.recipe_file import load_recipe
 from opttune.study.frozen_study import load_study
 from opttune.study.result import SearchResult
 from tests.support.search_models import Classifier, loaders
-from tests.support.searches import Tracked, make_space, run_command, run_search, write_space
+from tests.support.searches import Tracked, make_space, run_search, write_space
 
 TEXT = r"""
 optimizer:
@@ -99,15 +100,17 @@ def test_a_study_of_the_users_own_samples_them() -> None:
     assert callback.recipe.groups.rules[0].lr_mult == pytest.approx(0.1)
 
 
-def test_the_command_shows_and_checks_them(tmp_path: Path) -> None:
+def test_the_command_shows_and_checks_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_space(tmp_path, TEXT)
-    shown = run_command(tmp_path, "spaces", "show", path)
-    assert "groups.layer_decay" in shown.stdout
-    assert "0.01 .. 1 log" in shown.stdout
-    as_json = json.loads(run_command(tmp_path, "spaces", "show", path, "--json").stdout)
+    assert main(["spaces", "show", str(path)]) == DONE
+    shown = capsys.readouterr().out
+    assert "groups.layer_decay" in shown
+    assert "0.01 .. 1 log" in shown
+    assert main(["spaces", "show", str(path), "--json"]) == DONE
+    as_json = json.loads(capsys.readouterr().out)
     assert as_json["groups"]["layer_decay"] == {"low": 0.5, "high": 1.0, "prior": 0.9}
     assert as_json["groups"]["rules"][1]["lr_ratio"] == {"low": 0.01, "high": 1, "log": True}
     path.write_text(TEXT.replace("layer_decay", "layer_decy"))
-    wrong = run_command(tmp_path, "spaces", "check", path)
-    assert wrong.returncode == 2
-    assert ":6: unknown key 'layer_decy' in groups. Did you mean 'layer_decay'?" in " ".join(wrong.stderr.split())
+    assert main(["spaces", "check", str(path)]) == BAD_INPUT
+    said = " ".join(capsys.readouterr().err.split())
+    assert ":6: unknown key 'layer_decy' in groups. Did you mean 'layer_decay'?" in said

@@ -29,10 +29,8 @@ ONE_REPLACED = {
     "optimizers": [{"name": "own", "lr_factor": 2.0}, {"name": "nadamw", "lr": 0.003}],
     "schedules": ["own", {"name": "cosine", "warmup_fraction": 0.1}],
 }
-KINDS = {
-    "unmoved": UNMOVED, "moved": MOVED, "own_on_a_curve": OWN_ON_A_CURVE, "replaced": REPLACED,
-    "one_replaced": ONE_REPLACED,
-}  # fmt: skip
+# on the curve the rates are moved as well
+KINDS = {"unmoved": UNMOVED, "own_on_a_curve": OWN_ON_A_CURVE, "replaced": REPLACED, "one_replaced": ONE_REPLACED}
 SEED = 3
 
 each_module = pytest.mark.parametrize("model", EVERY, ids=lambda model: model.__name__)

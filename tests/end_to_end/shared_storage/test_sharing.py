@@ -39,7 +39,7 @@ def start(folder: Path, url: str, study: str, model: str = "SlowNoting", *more: 
     arguments = [
         "search", f"{MODULES}:{model}", f"{MODULES}:loaders", "--space", write_space(folder, TINY), "--study", study,
         "--max-steps", str(LENGTH), "--budget", "12", "--trials", str(TRIALS), "--out-dir", "out", "--json",
-        "--storage", url, "--engine", "inline", *more,
+        "--storage", url, "--engine", "inline", "--no-report", *more,
     ]  # fmt: skip
     return start_command(folder, *arguments)
 

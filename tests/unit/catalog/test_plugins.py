@@ -74,6 +74,7 @@ def test_without_packages_there_are_no_rows() -> None:
     assert list(plugins.plugin_rows("schedule")) == []
 
 
+@pytest.mark.slow
 def test_a_new_process_knows_the_row_by_its_name(installed: Path) -> None:
     env = command_env()
     done = subprocess.run(

@@ -18,7 +18,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         code = main(
             ["search", f"{MODULES}:Classifier", f"{MODULES}:loaders", "--max-steps", "5", "--budget", "4",
-             "--space", str(write_space(folder, TINY)), "--tracking-uri", uri, "--study", "net", "--no-report"]
+             "--space", str(write_space(folder, TINY)), "--tracking-uri", uri, "--study", "net", "--no-report",
+             "--engine", "inline"]
         )  # fmt: skip
     assert code == DONE
     return folder

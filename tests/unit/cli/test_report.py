@@ -6,6 +6,7 @@ import pytest
 from opttune.cli import BAD_INPUT, DONE, main
 
 
+@pytest.mark.slow
 def test_the_report_is_written_beside_the_study_and_printed(
     in_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,6 +53,7 @@ class Waits(m.Net):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_training_that_was_paused_in_mid_epoch_resumes_as_if_it_had_not_been(tmp_path: Path) -> None:
     workload, whole, paused = Workload(pauses.Net, pauses.loaders), tmp_path / "whole.ckpt", tmp_path / "paused.ckpt"
     listeners = RecordingListener(), RecordingListener()
@@ -70,6 +71,7 @@ def test_a_training_that_was_paused_in_mid_epoch_resumes_as_if_it_had_not_been(t
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_rank_that_is_killed_ends_the_trial_as_failed(tmp_path: Path) -> None:
     started = time.monotonic()
     attempt = replace(ATTEMPT, checkpoint=tmp_path / "end.ckpt")
@@ -81,6 +83,7 @@ def test_a_rank_that_is_killed_ends_the_trial_as_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_the_error_of_any_rank_is_told() -> None:
     outcome = run_on_devices(ATTEMPT, Workload(Raises, m.loaders), RecordingListener())
     assert (outcome.reason, outcome.message) == (StopReason.FAILED, "RuntimeError: a bug of the second rank's")
@@ -97,15 +100,17 @@ def test_the_guard_stops_all_ranks() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_stop_does_not_wait_for_its_end() -> None:
     switch = StopSwitch()
-    threading.Timer(8, lambda: setattr(switch, "stop_requested", True)).start()
+    threading.Timer(3, lambda: setattr(switch, "stop_requested", True)).start()
     attempt = replace(ATTEMPT, trainer={**TWO, "max_steps": 10_000})
     outcome = run_on_devices(attempt, Workload(Waits, m.loaders), RecordingListener(), switch)
     assert (outcome.reason, outcome.value) == (StopReason.INTERRUPTED, None)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_look_at_a_model_sees_the_steps_of_both_ranks() -> None:
     attempt = replace(ATTEMPT, trainer={**TWO, "max_steps": -1, "max_epochs": 3})
     looked = inspect_on_devices(attempt, Workload(m.Net, m.loaders), steps=1)
@@ -114,7 +119,7 @@ def test_a_look_at_a_model_sees_the_steps_of_both_ranks() -> None:
 
 @pytest.mark.slow
 def test_the_command_searches_on_two_ranks(tmp_path: Path) -> None:
-    command = ["search", f"{MODULES}:Classifier", f"{MODULES}:loaders", "--json"]
+    command = ["search", f"{MODULES}:Classifier", f"{MODULES}:loaders", "--no-report", "--json"]
     command += ["--space", str(write_space(tmp_path, TINY)), "--max-steps", "100", "--budget", "1", "--no-baseline"]
     command += ["--trainer", "devices=2", "--trainer", "strategy=ddp", "--trainer", "accelerator=cpu"]
     make_database(tmp_path)

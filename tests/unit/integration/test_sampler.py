@@ -158,6 +158,7 @@ def test_every_value_is_what_was_proposed_and_none_a_random_one() -> None:
     assert [trial.params for trial in study.trials] == proposed
 
 
+@pytest.mark.slow
 def test_a_study_taken_up_in_a_new_process_proposes_what_an_undisturbed_one_would(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     study = optuna.create_study(study_name="s", storage=url, sampler=OpttuneSampler(WIDE, seed=5))

@@ -75,6 +75,7 @@ def test_in_a_short_training_the_first_rate_is_no_longer_ten_times_too_low() -> 
     assert long.recipe.optimizer["lr"] == 1e-3
 
 
+@pytest.mark.slow
 def test_a_search_and_a_study_of_ones_own_begin_alike(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = opttune.search(
@@ -295,7 +296,7 @@ def test_what_the_trainer_sets_itself_is_not_sampled() -> None:
     assert set(other.params) == {"gradient_clip_norm", "accumulate_grad_batches"}
 
 
-PRECISE = make_space("optimizer: {adamw: {lr: 1e-3}}\nprecision: {choices: [bf16-true, 64-true], source: test}")
+PRECISE = make_space("optimizer: {adamw: {lr: 1e-2}}\nprecision: {choices: [bf16-true, 64-true], source: test}")
 
 
 def test_a_precision_that_varies_needs_the_recipe_before_the_trainer() -> None:

@@ -1,7 +1,5 @@
 """Where a trial of the user's own study is written; the rest of it is seen through `TrialCallback`."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import optuna
@@ -13,6 +11,7 @@ from opttune.recipe import Part, Recipe
 from opttune.storages.open_storage import quiet_optuna
 from tests.support.records import make_outcome
 from tests.support.searches import Tracked, command_env, make_database
+from tests.support.warm import WarmProcess
 
 RECIPE = Recipe(Part("sgd", {"lr": 0.1}))
 DONE = make_outcome(0.5, total_steps=10)
@@ -36,22 +35,17 @@ def test_processes_that_start_at_once_share_one_parent(uri: str, tmp_path: Path)
     with quiet_optuna():
         optuna.create_study(study_name="shared", storage=storage)
     code = (
-        "import sys, optuna; from tests.unit.integration.test_trial_tracking import track\n"
+        "import os, time, optuna; from tests.unit.integration.test_trial_tracking import track\n"
         f"study = optuna.load_study(study_name='shared', storage={storage!r})\n"
-        "print('ready', flush=True); sys.stdin.readline()\n"
+        "print('ready', flush=True)\n"
+        "while not os.path.exists('go'): time.sleep(0.001)\n"
         f"track(study.ask(), {uri!r})"
     )
-    others = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], cwd=tmp_path, env=command_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        for _ in range(2)
-    ]
+    others = [WarmProcess(["-c", code], tmp_path, command_env()) for _ in range(2)]
+    assert [other.stdout.readline() for other in others] == ["ready\n"] * 2
+    (tmp_path / "go").touch()
     for other in others:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"ready\n"
-    for other in others:
-        other.communicate(b"go\n")
+        other.communicate()
     tracked = Tracked(tmp_path)
 
     assert [other.returncode for other in others] == [0, 0]

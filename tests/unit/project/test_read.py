@@ -131,7 +131,9 @@ def test_the_command_searches_a_project_of_the_other_name(tmp_path: Path) -> Non
     write_project(tmp_path, "pytorch_lightning")
     make_database(tmp_path)
     before = {path.name: path.read_text() for path in tmp_path.glob("*.py")}
-    done = run_command(tmp_path, "search", "--config", "config.yaml", "--space", "adamw", "--budget", "3", "--json")
+    done = run_command(
+        tmp_path, "search", "--config", "config.yaml", "--space", "adamw", "--budget", "3", "--no-report", "--json"
+    )
     assert done.returncode == 0, done.stderr
     assert "The model is Net, from main.py and config.yaml." in done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
@@ -185,6 +187,8 @@ def test_a_project_is_searched_exported_trained_and_confirmed(tmp_path: Path) ->
 def test_a_config_in_subclass_mode_needs_no_script(tmp_path: Path) -> None:
     write_project(tmp_path, config=SUBCLASS_CONFIG, main="")
     make_database(tmp_path)
-    done = run_command(tmp_path, "search", "--config", "config.yaml", "--trials", "1", "--space", "sgd", "--json")
+    done = run_command(
+        tmp_path, "search", "--config", "config.yaml", "--trials", "1", "--space", "sgd", "--no-report", "--json"
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["budget_steps"] == 20 * 12

@@ -1,5 +1,7 @@
 import re
 
+import pytest
+
 from opttune.report.page import write_page
 from opttune.report.write import make_charts
 from opttune.study.frozen_study import FrozenStudy
@@ -25,6 +27,7 @@ def test_the_page_needs_nothing_but_itself_and_is_small_enough() -> None:
     assert html.count("window.vegaEmbed=") == 1
 
 
+@pytest.mark.slow
 def test_the_page_of_many_trials_is_small_enough_too() -> None:
     records = [record(n, 0.1 + (n * 37 % 100) / 50, lr=10 ** (n % 40 / 10 - 5)) for n in range(1000)]
     study = stored(records)

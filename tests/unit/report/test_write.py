@@ -38,6 +38,7 @@ def test_the_curves_come_from_mlflow(study: FrozenStudy) -> None:
         assert curves[record.number]["val_loss"][-1][0] == record.steps
 
 
+@pytest.mark.slow
 def test_without_mlflow_the_report_is_made_without_its_curves(study: FrozenStudy, tmp_path: Path) -> None:
     written = write_report(study, tmp_path, "http://127.0.0.1:9")
 

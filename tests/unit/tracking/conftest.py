@@ -1,14 +1,12 @@
-"""Real MLflow databases and servers; setting up a database takes seconds, so one is made and copied."""
+"""Real MLflow databases and servers."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,20 +15,13 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 import opttune
-
-
-@pytest.fixture(scope="session")
-def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("mlflow") / "fresh.db"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        MlflowClient(f"sqlite:///{path}")
-    return path
+from tests.support.searches import make_database
 
 
 @pytest.fixture
-def database(fresh_database: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(fresh_database, tmp_path / "mlflow.db"))
+def database(tmp_path: Path) -> Path:
+    make_database(tmp_path)
+    return tmp_path / "mlflow.db"
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ def test_without_a_server_the_search_is_done_and_opttune_sync_delivers_later(
     arguments = ["--space", write_space(tmp_path, TINY), "--max-steps", "20", "--budget", "4", "--study", "s"]
     done = run_command(
         tmp_path, "search", f"{MODULES}:Classifier", f"{MODULES}:loaders", *arguments, "--tracking-uri", server.uri,
+        "--no-report",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "warning" in done.stdout

@@ -171,6 +171,7 @@ def test_a_process_that_forgets_to_close_delivers_all_the_same(uri, client, run_
     assert len(steps_of(client, run.info.run_id)) == 300
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_had_given_is_delivered_by_the_next(uri, client, writer_to, run_script):
     done = run_script(NOWHERE, "import time; time.sleep(1); os.kill(os.getpid(), 9)")
     assert done.returncode == -9

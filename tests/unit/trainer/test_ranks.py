@@ -7,6 +7,8 @@ import torch
 from opttune.trainer.ranks import SharedDecision, from_rank_zero, of_all_ranks
 from tests.support import models as m
 from tests.support.ranks import run_ranks
+from tests.support.searches import command_env
+from tests.support.warm import WarmProcess
 
 TIMES = int(os.environ.get("OPTTUNE_RANK_TIMES", "1"))
 """How often two ranks are stopped; by hand 20."""
@@ -29,7 +31,8 @@ def test_two_ranks_stop_at_the_same_step_and_both_know_why(tmp_path: Path, strat
 
 
 def _decide(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    meet = f"file://{folder}/meet"
+    torch.distributed.init_process_group("gloo", init_method=meet, rank=rank, world_size=2)
 
     class Trainer:
         """What a decision asks of one."""
@@ -48,6 +51,9 @@ def _decide(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_of_two_ranks_the_first_decides(tmp_path: Path):
-    torch.multiprocessing.start_processes(_decide, (str(tmp_path),), nprocs=2, start_method="spawn")
+    code = "from tests.unit.trainer.test_ranks import _decide; _decide({}, {!r})"
+    ranks = [WarmProcess(["-c", code.format(rank, str(tmp_path))], tmp_path, command_env()) for rank in (0, 1)]
+    ended = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], ended
     expected = repr(([False, True, False], [0, 1]))
     assert [(tmp_path / f"found{rank}").read_text() for rank in (0, 1)] == [expected] * 2

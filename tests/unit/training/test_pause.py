@@ -38,7 +38,7 @@ def in_one_go(request, tmp_path_factory):
     return request.param, p.train(tmp_path_factory.mktemp("whole") / "whole.ckpt", trainer=request.param)
 
 
-@pytest.mark.parametrize("rungs", [*RUNGS, *slowly((2, 7), (4, 5), (8, 12), (5, 6, 7))], ids=str)
+@pytest.mark.parametrize("rungs", [*RUNGS, *slowly((8, 12), (5, 6, 7))], ids=str)
 def test_a_training_paused_at_rungs_is_the_uninterrupted_one(tmp_path, in_one_go, rungs):
     length, whole = in_one_go
     paused = p.train(tmp_path / "paused.ckpt", rungs, trainer=length)
