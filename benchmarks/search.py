@@ -11,24 +11,35 @@ On real trainings of small tasks (a search takes a minute; finished ones are kep
     python benchmarks/search.py live --tasks mlp cnn --seeds 0,1,2 --jobs 2 --out live.jsonl
     python benchmarks/search.py report --from live.jsonl more.jsonl --plot live.png
 
-`search_bench/tables.py` and `search_bench/tasks.py` fix on which data thresholds are chosen and on which they are
-reported.
+The same on long trainings of modules that bring a good recipe (a search takes up to ten minutes):
+
+    python benchmarks/search.py live --tasks long-develop --out long.jsonl
+    python benchmarks/search.py live --tasks long_table --methods ours --budget 3 --seeds 0, --out long.jsonl
+    python benchmarks/search.py report --from long.jsonl --log
+
+`search_bench/tables.py`, `search_bench/tasks.py` and `search_bench/long_tasks.py` fix on which data thresholds are
+chosen and on which they are reported.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
-from itertools import product
+from dataclasses import replace
 from pathlib import Path
 
-from search_bench import live, live_report, replay_report
+from search_bench import live, live_report, long_report, replay_report
 from search_bench.live_records import BUDGET, LiveRecord, read_records
 from search_bench.load_tables import table_names
+from search_bench.long_tasks import LONG_TASKS
 from search_bench.replay import METHODS, Job, Record, make_jobs, run_all
 from search_bench.tables import group_of
 from search_bench.tasks import TASKS
 
+_BUDGET_HELP = (
+    f"full trainings, several for long tasks (default: {BUDGET:g}; for long tasks "
+    f"{', '.join(f'{budget:g}' for budget in live.LONG_BUDGETS)})"
+)
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 
 
@@ -53,16 +64,18 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--plot", type=Path, help="PNG file")
     replay.set_defaults(run=_replay)
     real = commands.add_parser("live", help="on real trainings")
-    real.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
-    real.add_argument("--methods", nargs="+", default=live.METHODS, choices=live.METHODS)
+    real.add_argument("--tasks", nargs="+", default=["short"], choices=[*live.GROUPS, *live.ALL_TASKS])
+    real.add_argument("--methods", nargs="+", choices=dict.fromkeys((*live.METHODS, *live.LONG_METHODS)))
     real.add_argument("--seeds", type=_seeds, default=range(5), help="a count, or numbers: 0,1,2 (default: 5)")
-    real.add_argument("--budget", type=float, default=BUDGET, help=f"full trainings (default: {BUDGET:g})")
+    real.add_argument("--budget", type=float, nargs="+", help=_BUDGET_HELP)
     real.add_argument("--jobs", type=int, default=1, help="processes")
     real.add_argument("--out", type=Path, required=True, help="JSON lines; what the file holds is not run again")
     real.add_argument("--plot", type=Path, help="PNG file")
     real.set_defaults(run=_live)
     report = commands.add_parser("report", help="on live searches that were run before")
     report.add_argument("--from", dest="files", nargs="+", type=Path, required=True, help="files of `live --out`")
+    report.add_argument("--earlier", nargs="+", type=Path, default=(), help="files whose `ours` is shown as `earlier`")
+    report.add_argument("--log", action="store_true", help="show each training of the long tasks' searches as well")
     report.add_argument("--plot", type=Path, help="PNG file")
     report.set_defaults(run=_report)
     return parser
@@ -102,24 +115,37 @@ def _choose_tables(asked: Sequence[str] | None, there: Sequence[str]) -> list[st
 
 def _live(options: argparse.Namespace) -> None:
     done = {record.key for record in read_records([options.out])}
-    # the longest last would leave processes idle: the tasks go round
-    asked = product(options.seeds, options.methods, options.tasks)
-    keys = [(task, method, seed, options.budget) for seed, method, task in asked]
-    keys = [key for key in keys if key not in done]
+    tasks = dict.fromkeys(task for name in options.tasks for task in live.GROUPS.get(name, (name,)))
+    asked = live.make_keys(list(tasks), options.methods, options.seeds, options.budget)
+    keys = [key for key in asked if key not in done]
+    if not options.methods and not live.NEPS:
+        print("NePS is not installed here, so it is left out (search_bench/with_neps.py)", file=sys.stderr)
     for number, record in enumerate(live.run_all(keys, options.jobs), start=1):
+        words = f"{number} of {len(keys)}: {' '.join(map(str, record.key))}"
+        if isinstance(record, live.Refused):
+            print(f"{words} refused: {record.why}", file=sys.stderr, flush=True)
+            continue
         with options.out.open("a") as file:
             file.write(record.to_json() + "\n")
-        words = f"{number} of {len(keys)}: {' '.join(map(str, record.key))} {record.best():.4g} {record.seconds:.0f} s"
-        print(words, file=sys.stderr, flush=True)
+        print(f"{words} {record.best():.4g} {record.seconds:.0f} s", file=sys.stderr, flush=True)
     _show_live(read_records([options.out]), options.plot)
 
 
 def _report(options: argparse.Namespace) -> None:
-    _show_live(read_records(options.files), options.plot)
+    earlier = [replace(one, method="earlier") for one in read_records(options.earlier) if one.method == "ours"]
+    records = [*read_records(options.files), *earlier]
+    _show_live(records, options.plot)
+    if options.log:
+        print(f"\n{long_report.write_log([record for record in records if record.task in LONG_TASKS])}")
 
 
 def _show_live(records: Sequence[LiveRecord], plot: Path | None) -> None:
-    print(live_report.write_report(records))
+    short = [record for record in records if record.task in TASKS]
+    long = [record for record in records if record.task in LONG_TASKS]
+    if short:
+        print(live_report.write_report(short))
+    if long:
+        print(long_report.write_long_report(long))
     if plot:
         live_report.save_plot(records, plot)
 

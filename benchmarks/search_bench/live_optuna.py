@@ -145,4 +145,5 @@ def quiet_trainer(task: LiveTask, callbacks: list[Callback]) -> lightning.Traine
         enable_model_summary=False,
         num_sanity_val_steps=0,
         callbacks=callbacks,
+        **task.trainer,
     )

@@ -19,10 +19,16 @@ class Trained:
     Attributes:
         spent: Optimizer steps of the whole search at its end.
         value: The validation loss at the full length; None where it was ended before.
+        recipe: What was trained, in one line; empty in older records.
+        reached: Share of the full length that it was trained to; None where that is not recorded.
+        seen: Its last value before the full length; None where there is none.
     """
 
     spent: int
     value: float | None
+    recipe: str = ""
+    reached: float | None = None
+    seen: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class LiveRecord:
         steps: Optimizer steps of a full training.
         trials: Its trials, in the order in which they ended.
         seconds: How long it took.
+        handed: The value of what the search handed out; None where that is the best of its trials.
     """
 
     task: str
@@ -46,6 +53,7 @@ class LiveRecord:
     steps: int
     trials: tuple[Trained, ...]
     seconds: float
+    handed: float | None = None
 
     @property
     def key(self) -> Key:
@@ -65,6 +73,10 @@ class LiveRecord:
         """Return the best value at a cost in full trainings; infinity before any."""
         reached = [t.value for t in self.trials if t.value is not None and t.spent <= cost * self.steps]
         return min(reached, default=float("inf"))
+
+    def handed_at(self, cost: float) -> float:
+        """Return the value that the search's user has at a cost: at its whole budget what it handed out."""
+        return self.handed if self.handed is not None and cost >= self.budget else self.best_at(cost)
 
     def steps_to(self, value: float) -> int | None:
         """Return the optimizer steps spent when a value was reached, or None where it never was."""

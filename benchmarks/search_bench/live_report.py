@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from search_bench.live import METHODS
+from search_bench.live import ALL_TASKS, LONG_METHODS, METHODS
 from search_bench.live_optuna import TRIALS
 from search_bench.live_records import LiveRecord
 from search_bench.statistics import aligned, geometric_mean, in_order, look, shown
-from search_bench.tasks import DEVELOP, TASKS
+from search_bench.tasks import DEVELOP
 
 REFERENCES = ("tpe_median", "expert_median", "expert_hyperband")
 """Whose final best, of 25 trials, the others are to reach: what people write today first."""
@@ -47,12 +47,12 @@ def write_report(records: Sequence[LiveRecord]) -> str:
 
 
 def _methods(records: Iterable[LiveRecord]) -> list[str]:
-    return in_order((record.method for record in records), METHODS)
+    return in_order((record.method for record in records), (*METHODS, *LONG_METHODS))
 
 
 def _tasks(records: Iterable[LiveRecord]) -> list[str]:
     there = {record.task for record in records}
-    return [name for name in TASKS if name in there]
+    return [name for name in ALL_TASKS if name in there]
 
 
 def _pairs(records: Iterable[LiveRecord], method: str, reference: str) -> list[tuple[LiveRecord, LiveRecord]]:
@@ -115,7 +115,7 @@ def save_plot(records: Sequence[LiveRecord], path: Path) -> None:
 
     tasks, methods = _tasks(records), _methods(records)
     figure, panels = pyplot.subplots(-(-len(tasks) // 3), min(3, len(tasks)), figsize=(15, 9), squeeze=False)
-    costs = np.linspace(0.5, 20, 79)
+    costs = np.linspace(0.5, max(record.budget for record in records), 79)
     for panel, task in zip(panels.flat, tasks, strict=False):
         for method in methods:
             own = [record for record in records if record.task == task and record.method == method]

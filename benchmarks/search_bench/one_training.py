@@ -12,7 +12,7 @@ from search_bench.tasks import LiveTask
 
 def final_loss(task: LiveTask, recipe: Recipe, seed: int) -> float:
     """Return the validation loss at the end of the full length; infinite where the training diverged."""
-    attempt = Attempt(recipe, "val_loss", seed, {"max_steps": task.steps, "accelerator": "cpu"})
+    attempt = Attempt(recipe, "val_loss", seed, {"max_steps": task.steps, "accelerator": "cpu", **task.trainer})
     value = run_attempt(attempt, Workload(task.model, task.data), NoListener()).value
     return inf if value is None else value
 

@@ -1,7 +1,7 @@
 """Six small tasks of different kinds, each trained in seconds and each with a poor optimizer."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning
@@ -43,7 +43,7 @@ class Task(lightning.LightningModule):
 
 
 def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the cross entropy of each next character."""
+    """Return the mean cross entropy of the next characters."""
     return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
@@ -129,7 +129,8 @@ def _classifier(network: Callable[[], nn.Module]) -> Callable[[], Task]:
 Loaders = tuple[DataLoader[Any], DataLoader[Any]]
 
 
-def _loaders(inputs: Tensor, targets: Tensor, val_inputs: Tensor, val_targets: Tensor, batch: int) -> Loaders:
+def loaders(inputs: Tensor, targets: Tensor, val_inputs: Tensor, val_targets: Tensor, batch: int) -> Loaders:
+    """Return the loaders: shuffled batches to train on, one batch to validate on."""
     return (
         DataLoader(TensorDataset(inputs, targets), batch_size=batch, shuffle=True, drop_last=True),
         DataLoader(TensorDataset(val_inputs, val_targets), batch_size=len(val_inputs)),
@@ -137,17 +138,17 @@ def _loaders(inputs: Tensor, targets: Tensor, val_inputs: Tensor, val_targets: T
 
 
 def _digits() -> Loaders:
-    return _loaders(*digits(), batch=64)
+    return loaders(*digits(), batch=64)
 
 
 def _digits_to_themselves() -> Loaders:
     images, _, val_images, _ = digits()
-    return _loaders(images, images, val_images, val_images, batch=64)
+    return loaders(images, images, val_images, val_images, batch=64)
 
 
 def _text() -> Loaders:
     train, val = python_text()
-    return _loaders(train[:, :-1], train[:, 1:], val[:, :-1], val[:, 1:], batch=16)
+    return loaders(train[:, :-1], train[:, 1:], val[:, :-1], val[:, 1:], batch=16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +160,14 @@ class LiveTask:
         data: Makes the loaders.
         epochs: The full length: whole epochs, so that it ends with a validation.
         steps: The same in optimizer steps.
+        trainer: Arguments of the Trainer beside the length.
     """
 
-    model: Callable[[], Task]
+    model: Callable[..., Task]
     data: Callable[[], Loaders]
     epochs: int
     steps: int
+    trainer: Mapping[str, Any] = field(default_factory=dict)
 
 
 TASKS = {

@@ -74,7 +74,7 @@ def run_neps(task: LiveTask, space: Space, method: str, seed: int, budget: float
     """
     band, workload = PriorBand(space, _LIVE_LEVELS, seed, method), Workload(task.model, task.data)
     spent, trained, reached = 0, list[Trained](), dict[str, int]()
-    trainer = {"max_steps": task.steps, "accelerator": "cpu"}
+    trainer = {"max_steps": task.steps, "accelerator": "cpu", **task.trainer}
     with TemporaryDirectory(prefix="neps-live-") as folder:
         while spent + task.steps <= budget * task.steps:
             asked = band.ask()
@@ -89,7 +89,8 @@ def run_neps(task: LiveTask, space: Space, method: str, seed: int, budget: float
                 raise SystemExit(outcome.message)  # no divergence, and NePS is not to blame
             spent += max(0, outcome.steps - before)
             reached[asked.configuration] = outcome.steps
-            trained.append(Trained(spent, outcome.value if outcome.steps == task.steps else None))
+            value = outcome.value if outcome.steps == task.steps else None
+            trained.append(Trained(spent, value, str(asked.recipe), outcome.steps / task.steps, outcome.value))
             band.tell(asked, outcome.value)
     return trained
 

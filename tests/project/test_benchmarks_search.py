@@ -3,11 +3,13 @@
 import importlib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import opttune
 from opttune.guard.rules import Guard
@@ -187,6 +189,9 @@ def test_no_table_and_no_task_is_on_both_sides_of_the_split(bench: Any) -> None:
 
     assert not set(tables.DEVELOP) & set(tables.REPORT)
     assert set(tasks.DEVELOP) < set(tasks.TASKS)
+    long = bench("search_bench.long_tasks")
+    assert sorted((*long.LONG_DEVELOP, *long.LONG_REPORT)) == sorted(long.LONG_TASKS)
+    assert not set(long.LONG_TASKS) & set(tasks.TASKS)
 
 
 def test_the_cost_to_the_top_is_the_budget_where_it_is_never_reached(bench: Any) -> None:
@@ -266,3 +271,84 @@ def test_mnist1d_is_what_its_authors_make(bench: Any) -> None:
     assert (signals.shape, val_signals.shape) == ((80, 40), (20, 40))
     assert sorted({*labels.tolist(), *val_labels.tolist()}) == list(range(10))
     assert bool(signals.isfinite().all())
+
+
+def test_a_search_whose_decisions_do_not_depend_on_the_budget_is_run_once(bench: Any) -> None:
+    make_keys = bench("search_bench.live").make_keys
+
+    keys = make_keys(["long_table"], ["own", "enqueued", "ours"], [3], None)
+
+    assert keys[:2] == [("long_table", "own", 3, 1.0), ("long_table", "enqueued", 3, 10.0)]
+    assert [key[3] for key in keys[2:]] == [1.5, 3.0, 5.0, 10.0]
+    assert make_keys(["mlp"], ["ours"], [0], None) == [("mlp", "ours", 0, 20.0)]
+    with pytest.raises(SystemExit, match="mlp brings no good recipe"):
+        make_keys(["mlp"], ["enqueued"], [0], None)
+
+
+def test_long_searches_are_measured_by_the_modules_own_recipe(bench: Any) -> None:
+    records, report = bench("search_bench.live_records"), bench("search_bench.long_report")
+
+    def made(method: str, budget: float, *trials: tuple[int, float | None], handed: float | None = None) -> Any:
+        trained = tuple(records.Trained(spent, value) for spent, value in trials)
+        return records.LiveRecord("long_table", method, 0, budget, 100, trained, 1.0, handed)
+
+    own = made("own", 1.0, (100, 1.0))
+    peer = made("enqueued", 10.0, (100, 1.0), (250, 0.8), (350, None), (1000, 0.5))
+    lucky = made("ours", 3.0, (100, 0.4), (300, 1.0), handed=1.25)
+    large = made("ours", 10.0, (200, 0.5), (900, 0.4), handed=0.4)
+    nothing = made("neps_priorband", 1.5, (30, None))
+    found = {(cell.method, cell.budget): cell for cell in report.cells_of([own, peer, lucky, large, nothing])}
+
+    # the peer's curve is read at 1.5, 3 and 5; what depends on its budget is not
+    assert [found["enqueued", budget].ratio for budget in (1.5, 3.0, 5.0, 10.0)] == [1.0, 0.8, 0.8, 0.5]
+    assert [budget for method, budget in found if method == "ours"] == [3.0, 10.0]
+    # what was handed out counts, whatever was better on the way; who is handed nothing keeps the own recipe
+    assert (found["ours", 3.0].ratio, found["neps_priorband", 1.5].ratio) == (1.25, 1.0)
+    assert report.cost_to(large, peer) == 0.2
+    assert report.mean_ranks(list(found.values()), 3.0) == {"enqueued": (1.0, 1), "ours": (2.0, 1)}
+    shown = report.write_long_report([own, peer, lucky, large, nothing])
+    assert "0 / 1 / 1" in shown
+    assert "0 / 0 + 1 nothing / 1" in shown
+    assert "ours 0.200 [0.200, 0.200] (1 of 1) - 0 of 1 - 1 of 1" in " ".join(shown.split())
+    assert "  2.00" in report.write_log([large])
+
+
+def test_the_pretrained_weights_are_the_same_for_every_seed_and_draw_nothing(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pretrained = bench("search_bench.pretrained")
+    monkeypatch.setattr(pretrained, "STEPS", 3)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    pretrained._weights.cache_clear()
+
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        trunk = pretrained.pretrained_trunk()
+        drawn.append((trunk.state_dict(), torch.rand(1)))
+    pretrained._weights.cache_clear()
+    torch.manual_seed(7)
+
+    assert all(torch.equal(drawn[0][0][name], value) for name, value in drawn[1][0].items())
+    assert drawn[0][1] == drawn[1][1] == torch.rand(1)
+    assert len([*tmp_path.iterdir()]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_good_recipe_is_the_peers_first_trial_and_the_searchs_baseline(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, long = bench("search_bench.live"), bench("search_bench.long_tasks")
+    short = {name: replace(long.LONG_TASKS[name], epochs=1, steps=64) for name in ("long_table",)}
+    monkeypatch.setattr(live, "ALL_TASKS", short)
+
+    own, peer, adamw, ours = (
+        live.run_live(("long_table", method, 0, budget))
+        for method, budget in (("own", 1.0), ("enqueued", 2.0), ("enqueued_adamw", 2.0), ("ours", 3.0))
+    )
+
+    assert own.trials[0].value == peer.trials[0].value == adamw.trials[0].value
+    assert own.trials[0].value in [one.value for one in ours.trials if "own()" in one.recipe]
+    assert adamw.trials[1].recipe == "adamw(lr=0.001, weight_decay=0.01, warmup=0.05)"
+    assert (peer.spent, ours.handed) == (128, min(own.best(), ours.best()))

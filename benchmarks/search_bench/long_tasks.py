@@ -1,0 +1,216 @@
+"""Five tasks of at least 1,500 steps whose modules bring a good recipe of their own.
+
+Each recipe is what its field writes first, with the learning rate chosen by hand among a few (the seed was 0; the
+values beside the rates below are the final validation losses). It is good, not the best there is.
+
+The split: on the two of `LONG_DEVELOP` the search may be developed, the three of `LONG_REPORT` are only reported on.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import cos, pi
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import lr_scheduler
+
+from search_bench.long_data import (
+    SOURCES,
+    has_mnist,
+    images,
+    narma,
+    python_sources,
+    python_topics,
+    table,
+)
+from search_bench.long_networks import GPT, Recurrent, TextClassifier, resnet, tabular_resnet
+from search_bench.pretrained import pretrained_trunk
+from search_bench.tasks import LiveTask, Loaders, Task, loaders, token_loss
+
+
+class WithRecipe(Task):
+    """A module that brings a recipe, whose three knobs its user may turn.
+
+    Args:
+        network: The network.
+        loss: Of its output and the targets.
+        lr: Learning rate.
+        weight_decay: Weight decay.
+        warmup: Share of the training in which the rate rises.
+    """
+
+    def __init__(self, network: nn.Module, loss: Any, lr: float, weight_decay: float, warmup: float) -> None:
+        super().__init__(network, loss)
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return int(self.trainer.estimated_stepping_batches)
+
+    @property
+    def warmup_steps(self) -> int:
+        """Optimizer steps in which the rate rises."""
+        return round(self.warmup * self.total_steps)
+
+    def by_step(self, optimizer: torch.optim.Optimizer, after: Callable[[float], float]) -> dict[str, Any]:
+        """Return what Lightning wants for a rate that rises linearly and then follows a function of the rest's share.
+
+        Args:
+            optimizer: The optimizer.
+            after: Share of the steps after the warmup -> factor of the rate.
+        """
+        warm, total = self.warmup_steps, self.total_steps
+
+        def factor(step: int) -> float:
+            return (step + 1) / (warm + 1) if step < warm else after(min(1.0, (step - warm) / max(1, total - warm)))
+
+        scheduler = lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class Vision(WithRecipe):
+    """A ResNet on images that are shifted at random, with SGD, Nesterov momentum and a cosine."""
+
+    def __init__(self, lr: float = 0.1, weight_decay: float = 5e-4, warmup: float = 0.0) -> None:
+        super().__init__(resnet(), nn.functional.cross_entropy, lr, weight_decay, warmup)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the loss of a batch that is shifted by up to two pixels, or one where images are small."""
+        pixels, labels = batch
+        far = pixels.shape[-1] // 14 + 1
+        moves = torch.randint(-far + 1, far, (2,)).tolist()
+        return super().training_step((pixels.roll(moves, (2, 3)), labels), batch_idx)
+
+    def configure_optimizers(self) -> Any:
+        """Return SGD and its schedule."""
+        optimizer = torch.optim.SGD(
+            self.parameters(), lr=self.lr, momentum=0.9, nesterov=True, weight_decay=self.weight_decay
+        )
+        if self.warmup_steps:
+            return self.by_step(optimizer, lambda share: (1 + cos(pi * share)) / 2)
+        scheduler = lr_scheduler.CosineAnnealingLR(optimizer, self.total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class Text(WithRecipe):
+    """A GPT over characters with nanoGPT's AdamW: matrices decay, the rate falls to a tenth."""
+
+    def __init__(self, lr: float = 3e-3, weight_decay: float = 0.1, warmup: float = 0.05) -> None:
+        super().__init__(GPT(), token_loss, lr, weight_decay, warmup)
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW and its schedule."""
+        groups = [
+            {"params": [p for p in self.parameters() if p.ndim >= 2], "weight_decay": self.weight_decay},
+            {"params": [p for p in self.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.99))
+        return self.by_step(optimizer, lambda share: 0.1 + 0.9 * (1 + cos(pi * share)) / 2)
+
+
+class Table(WithRecipe):
+    """A tabular ResNet with Adam, whose rate falls when the validation loss no longer does."""
+
+    def __init__(self, lr: float = 1e-3, weight_decay: float = 1e-5, warmup: float = 0.0) -> None:
+        super().__init__(tabular_resnet(16), nn.functional.mse_loss, lr, weight_decay, warmup)
+
+    def configure_optimizers(self) -> Any:
+        """Return Adam and its schedules."""
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        plateau = {
+            "scheduler": lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=2),
+            "monitor": "val_loss",
+        }
+        if not self.warmup_steps:
+            return {"optimizer": optimizer, "lr_scheduler": plateau}
+        rise = lr_scheduler.LinearLR(optimizer, 1 / self.warmup_steps, total_iters=self.warmup_steps)
+        return [optimizer], [{"scheduler": rise, "interval": "step"}, plateau]
+
+
+class FineTuning(WithRecipe):
+    """A pretrained transformer that learns to tell texts apart, with AdamW, a linear warmup and a linear fall."""
+
+    def __init__(self, lr: float = 3e-4, weight_decay: float = 0.01, warmup: float = 0.1) -> None:
+        network = TextClassifier(pretrained_trunk(), len(SOURCES))
+        super().__init__(network, nn.functional.cross_entropy, lr, weight_decay, warmup)
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW and its schedule."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        return self.by_step(optimizer, lambda share: 1 - share)
+
+
+class Sequence(WithRecipe):
+    """A GRU that follows a system of order ten, with Adam at a rate that falls by steps."""
+
+    def __init__(self, lr: float = 1e-2, weight_decay: float = 1e-6, warmup: float = 0.0) -> None:
+        super().__init__(Recurrent(), _later_error, lr, weight_decay, warmup)
+
+    def configure_optimizers(self) -> Any:
+        """Return Adam and its schedule."""
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        return self.by_step(optimizer, lambda share: 1.0 if share < 0.5 else 0.3 if share < 0.8 else 0.1)
+
+
+def _later_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    # the first outputs depend on inputs that are not seen
+    return nn.functional.mse_loss(outputs[:, 10:], targets[:, 10:])
+
+
+def _images() -> Loaders:
+    return loaders(*images(), batch=32 if has_mnist() else 12)
+
+
+def _topics() -> Loaders:
+    train, val = python_topics(49, 3_200, 400)
+    return loaders(train[:, :-1], train[:, 1:], val[:, :-1], val[:, 1:], batch=8)
+
+
+def _sources() -> Loaders:
+    return loaders(*python_sources(32, 400, 100), batch=16)
+
+
+@dataclass(frozen=True, slots=True)
+class LongTask(LiveTask):
+    """A task whose module brings a recipe.
+
+    Attributes:
+        own: The recipe's learning rate, weight decay and warmup: the model's arguments.
+        ranges: Where an Optuna user would search each of them.
+    """
+
+    own: Mapping[str, float] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+_ADAM = {"lr": (1e-5, 1e-1), "weight_decay": (1e-6, 1e-1), "warmup": (0.0, 0.2)}
+ADAMW_RANGES = _ADAM
+"""Where an Optuna user searches AdamW."""
+VISION = "long_vision" if has_mnist() else "long_vision_digits"
+"""Where MNIST is absent the task is another one, so it has another name."""
+LONG_TASKS = {
+    VISION: LongTask(
+        Vision, _images, 12, 1_536 if has_mnist() else 1_428,
+        own={"lr": 0.1, "weight_decay": 5e-4, "warmup": 0.0}, ranges={**_ADAM, "lr": (1e-4, 1.0)},
+    ),
+    "long_table": LongTask(
+        Table, lambda: loaders(*table(), batch=128), 25, 1_600,
+        own={"lr": 1e-3, "weight_decay": 1e-5, "warmup": 0.0}, ranges=_ADAM,
+    ),
+    "long_text": LongTask(
+        Text, _topics, 4, 1_600, {"gradient_clip_val": 1.0, "val_check_interval": 100},
+        own={"lr": 3e-3, "weight_decay": 0.1, "warmup": 0.05}, ranges=_ADAM,
+    ),
+    "long_finetuning": LongTask(
+        FineTuning, _sources, 6, 1_500, {"val_check_interval": 125},
+        own={"lr": 3e-4, "weight_decay": 0.01, "warmup": 0.1}, ranges=_ADAM,
+    ),
+    "long_sequence": LongTask(
+        Sequence, lambda: loaders(*narma(), batch=16), 16, 1_600, {"gradient_clip_val": 1.0},
+        own={"lr": 1e-2, "weight_decay": 1e-6, "warmup": 0.0}, ranges=_ADAM,
+    ),
+}  # fmt: skip
+LONG_DEVELOP = (VISION, "long_table")
+LONG_REPORT = ("long_text", "long_finetuning", "long_sequence")
