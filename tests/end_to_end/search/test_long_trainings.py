@@ -1,0 +1,79 @@
+"""Whole searches of long trainings: a race by looks, one training to the end, and what a user reads of it."""
+
+from pathlib import Path
+
+import pytest
+
+from opttune.algorithms.successive_halving import FOR_LONG_TRAININGS
+from opttune.storages.open_storage import open_storage
+from opttune.storages.study_store import StudyStore
+from opttune.study.frozen_study import load_study
+from opttune.study.result import SearchResult
+from tests.support.search_models import Classifier, loaders
+from tests.support.searches import Tracked, make_space, run_search
+
+pytestmark = pytest.mark.slow
+
+LENGTH = 1_200
+RUNGS = FOR_LONG_TRAININGS.steps(LENGTH)
+SPACE = make_space("""
+optimizer:
+  adamw: {lr: {low: 1e-4, high: 1e-1, log: true, prior: 1e-2, source: test}}
+  sgd: {lr: {low: 1e-3, high: 1.0, log: true, prior: 1e-1, source: test}}
+schedule: {constant: {}}
+""")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("long")
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path) -> SearchResult:
+    return run_search(folder, Classifier, data=loaders, space=SPACE, max_steps=LENGTH, budget=1.9, study="long")
+
+
+def test_every_optimizer_is_looked_at_before_one_is_trained(folder: Path, result: SearchResult) -> None:
+    records = load_study(folder / "out").records
+    first = min(record.steps_spent for record in records if record.value is not None)
+
+    assert {record.optimizer for record in records} == {"adamw", "sgd"}
+    assert all(record.pauses[0].steps == RUNGS[0] for record in records if record.pauses)
+    assert all(record.pauses[0].look_steps == RUNGS[0] // 5 for record in records if record.pauses)
+    assert first > sum(record.pauses[0].steps for record in records if record.pauses)
+
+
+def test_the_budget_pays_for_the_looks_too(folder: Path, result: SearchResult) -> None:
+    records = load_study(folder / "out").records
+
+    assert result.steps_spent <= 1.9 * LENGTH
+    assert result.steps_spent == sum(
+        record.steps + sum(pause.look_steps for pause in record.pauses) for record in records
+    )
+
+
+def test_one_is_trained_to_the_end_and_the_baseline_is_said_to_be_missing(result: SearchResult) -> None:
+    assert result.best_value is not None
+    assert result.baseline_value is None
+    assert any("does not pay for the baseline" in warning for warning in result.warnings)
+
+
+def test_curves_hold_no_step_of_a_look(folder: Path, result: SearchResult) -> None:
+    tracked = Tracked(folder)
+
+    for run in tracked.children:
+        steps = [step for step, _ in tracked.curve(run, "train/loss")]
+        assert steps == sorted(set(steps))
+        assert max(steps) <= int(run.data.tags.get("opttune.steps", LENGTH))
+
+
+def test_a_study_of_before_keeps_its_rungs(folder: Path, result: SearchResult) -> None:
+    before = load_study(folder / "out")
+    assert before.config.rungs(LENGTH) == RUNGS
+
+    store = StudyStore("long", open_storage(None, folder / "out"), before.store.study.user_attrs["opttune.spec"])
+    stored = dict(store.attributes["opttune.space"])
+    del stored["races"]
+    store.study.set_user_attr("opttune.space", stored)
+    assert load_study(folder / "out").config.rungs(LENGTH) == (120, 420, LENGTH)
