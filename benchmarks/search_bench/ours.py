@@ -9,7 +9,7 @@ from typing import Any
 from optuna.storages import InMemoryStorage
 
 from opttune.algorithms.proposal import SamplerSettings
-from opttune.algorithms.successive_halving import SuccessiveHalving
+from opttune.algorithms.successive_halving import SuccessiveHalving, halving_for
 from opttune.engines.inline import InlineEngine
 from opttune.guard.rules import Guard
 from opttune.integration.sampler import OpttuneSampler
@@ -26,6 +26,7 @@ from opttune.study.selection import Reevaluation
 from opttune.training.inspection import ModelInspection
 from search_bench.table_engine import Meter, NoTracking, TableEngine
 from search_bench.tables import Table, with_lr_priors
+from search_bench.taskset import NearestUntried, TaskSetTable
 
 OURS: Mapping[str, Mapping[str, Any]] = {
     "ours": {},
@@ -80,9 +81,7 @@ def replay_ours(
     with TemporaryDirectory(prefix="opttune-replay-") as folder, quiet_optuna():
         settings = replace(_config(space, table, budget, seed, Path(folder)), **(config or {}))
         store = StudyStore(settings.study_name, InMemoryStorage(), settings.spec)
-        races = settings.halving_for(table.steps).races
-        mixture = replace((sampler or {}).get("mixture", SamplerSettings()), races=races)
-        store.study.sampler = OpttuneSampler(settings.space, seed=seed, mixture=mixture)
+        store.study.sampler = _sampler(table, settings, seed, (sampler or {}).get("mixture", SamplerSettings()))
         with DeferredInterrupts() as interrupts:
             search = TrainingLoop(
                 SearchPolicy(settings, _inspection(table)),
@@ -97,6 +96,13 @@ def replay_ours(
     return meter
 
 
+def _sampler(table: Table, settings: SearchConfig, seed: int, mixture: SamplerSettings) -> OpttuneSampler:
+    mixture = replace(mixture, races=settings.halving_for(table.steps).races)
+    if isinstance(table, TaskSetTable):
+        return NearestUntried(table, settings.space, seed=seed, mixture=mixture)
+    return OpttuneSampler(settings.space, seed=seed, mixture=mixture)
+
+
 def _config(space: Space, table: Table, budget: float, seed: int, folder: Path) -> SearchConfig:
     return SearchConfig(
         space=space,
@@ -109,6 +115,7 @@ def _config(space: Space, table: Table, budget: float, seed: int, folder: Path) 
         seed=seed,
         guard=Guard(),
         with_baseline=False,
+        halving=None if table.has_looks else replace(halving_for(table.steps), look_share=0.0),
     )
 
 

@@ -21,6 +21,12 @@ DEVELOP = (
     "deepobs/fmnist_2c2d",
     "own/digits_mlp",
     "recorded/teacher_relu",
+    "recorded/long_mlp",
+    "recorded/long_mnist1d",
+    "recorded/long_regression",
+    "taskset/imdb_patch128_LSTM128_avg_bs64",
+    "taskset/imdb_patch32_GRU64_avg_bs128",
+    "taskset/imdb_patch32_IRNN64_relu_avg_bs128",
 )
 """Tables on which thresholds, shares and rungs of the search may be chosen.
 
@@ -40,6 +46,12 @@ REPORT = (
     "own/mnist1d_mlp",
     "recorded/digits_cnn",
     "recorded/mnist1d_mlp",
+    "recorded/long_lstm",
+    "taskset/imdb_patch128_LSTM128_bs64",
+    "taskset/imdb_patch32_IRNN64_relu_last_bs128",
+    "taskset/imdb_patch32_LSTM128_bs128",
+    "taskset/imdb_patch32_VRNN128_tanh_bs128",
+    "taskset/imdb_patch32_VRNN64_tanh_avg_bs128",
 )
 """Tables that are only reported on: no threshold is chosen by them.
 
@@ -114,6 +126,11 @@ class Table:
         index = int(np.searchsorted(self.eval_steps, step, side="right")) - 1
         value = float(self.values[row, index]) if index >= 0 else float("nan")
         return value if isfinite(value) else None
+
+    @property
+    def has_looks(self) -> bool:
+        """Whether its trainings were looked at on the way."""
+        return self.looks is not None
 
     def look_at(self, row: int, step: int) -> float | None:
         """Return the value of a copy whose rate came down at a step, or nearby; None where it was not finite."""

@@ -221,20 +221,33 @@ def next_action(
         is_held: Whether a trial stays at the first rung although it qualifies. Asked only while the rung is
             informative and a new trial can start.
     """
-    payable = [one for one in progress if one.is_paused and steps_left >= rungs[-1] - max(one.steps, one.stopped_at)]
+
+    def is_payable(one: TrialProgress, with_looks: bool = True) -> bool:
+        return one.is_paused and steps_left >= _to_end(halving, rungs, max(one.steps, one.stopped_at), with_looks)
+
+    payable = [one for one in progress if is_payable(one)]
     peers = {steps: RungPeers(halving, rungs, progress, steps, at_once) for steps in {one.steps for one in payable}}
     payable.sort(key=lambda one: _turn(halving, rungs, one))
     if halving.races and (trial := following(payable, progress)) is not None:
         return Promote(trial.number)
-    can_start = may_start and steps_left >= rungs[-1] - begun_steps + _reserve(halving, rungs, progress)
+    can_start = may_start and steps_left >= _to_end(halving, rungs, begun_steps) + _reserve(halving, rungs, progress)
     for trial in payable:
         seen = peers[trial.steps]
         may_be_held = can_start and trial.steps == rungs[0] and seen.is_informative
         if seen.is_promotable(trial) and not (may_be_held and is_held(trial)):
             return Promote(trial.number)
-    if can_start:
+    # without a look the last of a budget may pay for one more
+    last = payable or [one for one in progress if is_payable(one, with_looks=False)]
+    if can_start or (may_start and not progress and steps_left >= rungs[-1] - begun_steps):
         return Start()
-    return Promote(payable[0].number) if payable and uses_up else None
+    last.sort(key=lambda one: _turn(halving, rungs, one))
+    return Promote(last[0].number) if last and uses_up else None
+
+
+def _to_end(halving: SuccessiveHalving, rungs: Sequence[int], done: int, with_looks: bool = True) -> int:
+    """Return the optimizer steps that a training needs to its end, those of its looks included."""
+    ahead = [rung for rung in rungs[:-1] if rung > done]
+    return rungs[-1] - done + (sum(map(halving.look_steps, ahead)) if with_looks else 0)
 
 
 def following(payable: Sequence[TrialProgress], progress: Sequence[TrialProgress]) -> TrialProgress | None:
@@ -326,11 +339,15 @@ class RungPeers:
         if not self.is_informative:
             is_good_enough = self._gets_worse or value <= self._worst_finished
             return trial.number in self._latest and is_good_enough
-        if self._races and value <= self._yardstick(trial.optimizer):
+        if self._races and (value <= self._yardstick(trial.optimizer) or self._is_champion(trial, value)):
             return True
         return _is_among_best(self._values[trial.optimizer], self._kept, value) and _is_among_best(
             self._values_of_all, self._kept_of_all, value
         )
+
+    def _is_champion(self, trial: TrialProgress, value: float) -> bool:
+        """Return whether a trial is its optimizer's best at the first rung: some optimizers begin slowly."""
+        return self._level == 0 and value <= self._values[trial.optimizer][0]
 
     def _yardstick(self, optimizer: str) -> float:
         """Return up to which value here a trial may become better than the best that has finished.

@@ -110,11 +110,15 @@ class Policy(ABC):
         """Return the optimizer step to which a training goes next."""
         return next(rung for rung in self.rungs if rung > record.steps)
 
-    def look_steps(self, record: TrialRecord, steps_spent: int) -> int:
+    def look_steps(
+        self, record: TrialRecord, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], steps_spent: int
+    ) -> int:
         """Return how long a copy of a training is looked at on its next rung; 0 where it is not.
 
         Args:
-            record: The training.
+            record: The training, claimed.
+            records: All trials.
+            runs: All auxiliary runs.
             steps_spent: Optimizer steps that were spent so far.
         """
         return 0
@@ -198,14 +202,19 @@ class SearchPolicy(Policy):
             return Promote(baseline.number)
         return action
 
-    def look_steps(self, record: TrialRecord, steps_spent: int) -> int:
+    def look_steps(
+        self, record: TrialRecord, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], steps_spent: int
+    ) -> int:
         """Return how long a copy of a training is looked at on its next rung; 0 where it is not."""
         rung = self.next_rung(record)
         if record.role is not Role.TRIAL or rung == self.total_steps or self._in_ranks:
             return 0
-        steps = self._halving.look_steps(rung)
-        left = self.config.budget * self.total_steps - steps_spent - steps
+        steps, baseline = self._halving.look_steps(rung), baseline_record(records, runs)
+        others = [one for one in records if one.number != record.number]
+        left = int(self.config.budget * self.total_steps) - steps_spent - self._promised(others, runs)
         # what is trained for a look must not be missing at the end
+        is_other = self._has_baseline and (baseline is None or baseline.name != record.name)
+        left -= steps + (self._left_of(baseline) if is_other else 0)
         return steps if left >= self.total_steps - record.saved_steps else 0
 
     def _left_of(self, baseline: TrialRecord | None) -> int:

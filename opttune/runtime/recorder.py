@@ -75,7 +75,8 @@ class TrialRecorder:
     def attempt(self, record: TrialRecord) -> Attempt:
         """Return the next part of a training, up to its next rung."""
         job, until = record.job(self._config.seed), self._policy.next_rung(record)
-        looked, costs = self._policy.look_steps(record, self._store.steps_seen), self._config.step_costs
+        costs, read = self._config.step_costs, (self._store.records(), self._store.runs(), self._store.steps_seen)
+        looked = self._policy.look_steps(record, *read)
         is_last = until == self._policy.total_steps
         final = self._checkpoints.final_path(record) if job.is_trial or record.is_baseline else None
         return Attempt(

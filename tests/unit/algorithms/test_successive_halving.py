@@ -442,13 +442,19 @@ def test_in_a_race_one_that_has_become_worse_is_behind() -> None:
 
 
 def test_a_race_keeps_what_the_runners_up_cost_on_the_second_rung() -> None:
-    reserve = 2 * (10 + 2 - 5)
+    reserve, looks = 2 * (10 + 2 - 5), 1 + 2 + 7
     first = [looked(0, 0.4)]
 
-    assert next_in_race(first, 100 + reserve, is_held=lambda trial: True) == Start()
-    assert next_in_race(first, 100 + reserve - 1, is_held=lambda trial: True) == Promote(0)
+    assert next_in_race(first, 100 + looks + reserve, is_held=lambda trial: True) == Start()
+    assert next_in_race(first, 100 + looks + reserve - 1, is_held=lambda trial: True) == Promote(0)
     done = looked(1, 0.5, 0.4, 0.3, 0.2)
-    assert next_in_race([looked(0, 0.9), done], 100) == Start()
+    assert next_in_race([looked(0, 0.9), done], 100 + looks) == Start()
+
+
+def test_a_budget_of_one_training_trains_one_without_a_look() -> None:
+    assert next_in_race([], 100) == Start()
+    assert next_in_race([], 99) is None
+    assert next_in_race([looked(0, 0.4)], 95) == Promote(0)
 
 
 @given(seed=st.integers(0, 50), budget=st.integers(100, 900))

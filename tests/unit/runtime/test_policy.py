@@ -519,20 +519,29 @@ def test_in_long_trainings_every_optimizer_is_looked_at_before_one_is_promoted()
 def test_a_look_is_taken_as_long_as_the_training_can_still_be_ended() -> None:
     policy, begun = search_policy(LONG, budget=2.0), make_trial(0, None, state="running")
 
-    assert policy.look_steps(begun, 0) == 20
-    assert policy.look_steps(begun, 2_000 - 20) == 20
-    assert policy.look_steps(begun, 2_000 - 19) == 0
-    assert search_policy(budget=2.0).look_steps(begun, 0) == 0
+    assert policy.look_steps(begun, [begun], [], 0) == 20
+    assert policy.look_steps(begun, [begun], [], 2_000 - 20) == 20
+    assert policy.look_steps(begun, [begun], [], 2_000 - 19) == 0
+    assert search_policy(budget=2.0).look_steps(begun, [begun], [], 0) == 0
+
+
+def test_a_look_does_not_take_what_the_baseline_needs() -> None:
+    with_baseline = replace(LONG, has_own_optimizer=True)
+    policy, begun = search_policy(with_baseline, budget=3.0), make_trial(0, None, state="running")
+
+    assert policy.look_steps(begun, [begun], [], 2_000 - 20) == 20
+    assert policy.look_steps(begun, [begun], [], 2_000 - 19) == 0
+    assert policy.look_steps(begun, [begun], [make_run(BASELINE, DONE)], 2 * 2_000 - 20) == 20
 
 
 def test_a_training_of_several_processes_is_not_looked_at() -> None:
     policy = search_policy(LONG, trainer={"devices": 2, "accelerator": "cpu"})
 
-    assert policy.look_steps(make_trial(0, None, state="running"), 0) == 0
+    assert policy.look_steps(make_trial(0, None, state="running"), [], [], 0) == 0
 
 
 def test_a_replicate_and_the_last_rung_are_not_looked_at() -> None:
     policy = search_policy(LONG)
 
-    assert policy.look_steps(make_run(replicate(0).job, None), 0) == 0
-    assert policy.look_steps(seen_early(0, "sgd", 0.1, 3.0, 2.0, 1.0), 0) == 0
+    assert policy.look_steps(make_run(replicate(0).job, None), [], [], 0) == 0
+    assert policy.look_steps(seen_early(0, "sgd", 0.1, 3.0, 2.0, 1.0), [], [], 0) == 0
