@@ -12,6 +12,7 @@ from opttune.engines.multi_device import inspect_on_devices
 from opttune.errors import ModelError, SpaceError, UnsuitableOptimizerError
 from opttune.outcome import StopReason
 from opttune.recipe import Part, Recipe
+from opttune.space.fit import with_reach
 from opttune.space.group_facts import without_group_fields
 from opttune.space.model import SettledSpace
 from opttune.space.sample import default_recipe
@@ -88,7 +89,7 @@ def settle_for(config: SearchConfig, inspection: ModelInspection, earlier: Seque
         earlier=earlier,
     )
     require_classes(branch.name for branch in settled.space.optimizers)
-    return settled
+    return replace(settled, space=with_reach(settled.space)) if config.shipped_space else settled
 
 
 def with_settled_space(config: SearchConfig, settled: SettledSpace) -> SearchConfig:

@@ -51,7 +51,7 @@ def is_searchable(field: Field | None) -> TypeGuard[Range]:
 
 
 def next_rate(field: Field | None, points: Sequence[LinePoint]) -> float | None:
-    """Return the next learning rate, or None if the best lies between others or at an end of the range.
+    """Return the next learning rate, or None if the best lies between others or at the end of what may be tried.
 
     Args:
         field: What the learning rate may be.
@@ -68,10 +68,11 @@ def next_rate(field: Field | None, points: Sequence[LinePoint]) -> float | None:
     best = min(points, key=lambda one: one.value, default=None)
     if best is None or best.value == inf or best.rate <= 0:
         return None
-    if all(one.rate <= best.rate for one in points) and log10(field.high / best.rate) > _LEAST_ROOM_DECADES:
-        return field.rounded(min(field.high, best.rate * _STEP))
-    if all(one.rate >= best.rate for one in points) and log10(best.rate / field.low) > _LEAST_ROOM_DECADES:
-        return field.rounded(max(field.low, best.rate / _STEP))
+    low, high = field.reach or (field.low, field.high)
+    if all(one.rate <= best.rate for one in points) and log10(high / best.rate) > _LEAST_ROOM_DECADES:
+        return field.rounded(min(high, best.rate * _STEP))
+    if all(one.rate >= best.rate for one in points) and log10(best.rate / low) > _LEAST_ROOM_DECADES:
+        return field.rounded(max(low, best.rate / _STEP))
     return None
 
 
@@ -114,8 +115,9 @@ def next_points_below(space: Space, observations: Sequence[Observation]) -> list
         name = f"{branch.name}.{branch.rate_name}"
         rates = [one.parameters.get(name) for one in observations]
         lowest = min(float(rate) for rate in rates if isinstance(rate, int | float))
-        if parameters.get(name) == lowest and log10(lowest / branch.rate.low) > _LEAST_ROOM_DECADES:
-            found.append({**parameters, name: branch.rate.rounded(max(branch.rate.low, lowest / _STEP))})
+        low = branch.rate.low if branch.rate.reach is None else branch.rate.reach[0]
+        if parameters.get(name) == lowest and log10(lowest / low) > _LEAST_ROOM_DECADES:
+            found.append({**parameters, name: branch.rate.rounded(max(low, lowest / _STEP))})
     return found
 
 

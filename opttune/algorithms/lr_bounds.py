@@ -55,7 +55,7 @@ def _below(field: Field, cap: float) -> Field:
     match field:
         case Range() if field.scale == "log" and not field.integer:
             high = min(field.high, max(_MARGIN * cap, _LEAST_SPAN * field.low))
-            return replace(field, high=high, prior=None if field.prior is None else min(field.prior, high))
+            return replace(field, high=high, prior=None if field.prior is None else min(field.prior, high), reach=None)
         case Choice():
             left = tuple(choice for choice in field.choices if (_number(choice) or 0.0) < cap)
             return replace(field, choices=left, start=min(field.start, len(left) - 1)) if left else field

@@ -33,6 +33,8 @@ RATES_OF_GROUPS = ("layer_decay", "lora_plus_ratio")
 RATES_FROM_BUDGET = 10
 """Least budget for these; the other fields of the groups have `OTHERS_FROM_BUDGET`."""
 _LONGEST_WARMUP = 0.3
+_REACH_OF_FACTORS = (0.01, 100.0)
+"""How far the rates of a module's own optimizers may be moved, where its range ends too soon. Chosen by hand."""
 
 
 def for_length(space: Space, total_steps: int) -> Space:
@@ -78,6 +80,33 @@ def with_room(space: Space, total_steps: int) -> Space:
         [0.2, 0.03]
     """
     return space.map_optimizers(lambda branch: _with_room(branch, total_steps))
+
+
+def with_reach(space: Space) -> Space:
+    """Return a space in which a line search may leave the range of a learning rate, as far as the catalog goes.
+
+    For searches of spaces that ship with opttune, whose ranges are where one begins. What users wrote is a wall.
+
+    Args:
+        space: What may vary.
+
+    Example:
+        >>> from opttune.space.parse import load_space
+        >>> rate = with_reach(load_space("finetune")).optimizers[0].get("lr")
+        >>> rate.low, rate.high, rate.reach
+        (1e-05, 0.0001, (1e-05, 0.1))
+    """
+    return space.map_optimizers(_with_reach)
+
+
+def _with_reach(branch: Branch) -> Branch:
+    field, search = branch.rate, _search(branch.names[0])
+    if not isinstance(field, Range) or field.scale != "log" or field.integer or field.reach is not None:
+        return branch
+    ends = _REACH_OF_FACTORS if branch.is_own else (search.low, search.high) if search else None
+    if ends is None:
+        return branch
+    return branch.with_rate(replace(field, reach=(min(ends[0], field.low), max(ends[1], field.high))))
 
 
 def lr_factor(optimizer: str, total_steps: int) -> float:

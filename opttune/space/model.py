@@ -6,7 +6,7 @@ its branch was chosen. Fields are a `Range`, a `Choice` or `Fixed`; nothing is g
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from math import floor, isfinite, log10
+from math import floor, inf, isfinite, log10
 from typing import Any, get_args
 
 from opttune.catalog.ranges import SCALES, ScaleName
@@ -46,6 +46,8 @@ class Range:
         integer: Whether only whole numbers count.
         prior: The value to start from, where a specialist would; None for the middle of the scale.
         source: Where the range comes from.
+        reach: The least and the largest value to which a line search may go on beyond the ends of the range, where the
+            best value is at one; None stops it there.
 
     Raises:
         FieldError: The range is empty, or its scale cannot hold it.
@@ -65,6 +67,7 @@ class Range:
     integer: bool = False
     prior: float | None = None
     source: str = ""
+    reach: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.scale not in get_args(ScaleName):
@@ -84,8 +87,15 @@ class Range:
             raise FieldError(
                 f"prior must lie in the range, from {self.low!r} to {self.high!r}, got {shown(self.prior)}."
             )
+        self._check_reach()
         if self.integer:
             self._check_whole()
+
+    def _check_reach(self) -> None:
+        if self.reach is not None and not (0 < self.reach[0] <= self.low and self.high <= self.reach[1] < inf):
+            raise FieldError(f"reach must enclose the range {self.low!r} to {self.high!r}, got {self.reach!r}.")
+        if self.reach is not None and (self.scale != "log" or self.integer):
+            raise FieldError("reach is for numbers on a log scale alone, such as learning rates.")
 
     def _check_whole(self) -> None:
         if self.scale == "log_of_one_minus":
@@ -125,6 +135,8 @@ class Range:
         if self.integer:
             return value
         span = self.high - self.low
+        if self.reach is not None and not self.low <= value <= self.high:
+            return min(self.reach[1], max(self.reach[0], _three_digits(value, span)))
         if self.is_encoded:
             return self.clip(1 - _three_digits(1 - value, span))
         return self.clip(_three_digits(value, span))
@@ -142,7 +154,7 @@ class Range:
     @property
     def optuna_bounds(self) -> tuple[float, float]:
         """The ends of what Optuna is asked for, the lower first."""
-        return (1 - self.high, 1 - self.low) if self.is_encoded else (self.low, self.high)
+        return (1 - self.high, 1 - self.low) if self.is_encoded else self.reach or (self.low, self.high)
 
     def optuna_name(self, name: str) -> str:
         """Return the name under which Optuna knows a field that this range holds: `b.x` or `b.one_minus_x`."""
@@ -168,7 +180,8 @@ class Range:
         settings: dict[str, Any] = {"low": low, "high": high}
         if self.scale != "linear":
             settings[self.scale] = True
-        return settings | _given(prior=self.prior, source=self.source)
+        reach = None if self.reach is None else list(self.reach)
+        return settings | _given(prior=self.prior, source=self.source, reach=reach)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from opttune.yaml_text import Document, YamlTextError, inline_yaml, read_yaml, w
 LR_TIMES_WEIGHT_DECAY = "lr_times_weight_decay"
 """A field in place of `weight_decay`: the product of the two, on which they depend on each other least."""
 
-_RANGE_KEYS = ("low", "high", "log", "log_of_one_minus", "prior", "source")
+_RANGE_KEYS = ("low", "high", "log", "log_of_one_minus", "prior", "source", "reach")
 _CHOICE_KEYS = ("choices", "prior", "source")
 _TRAINING = {option.name: option for option in TRAINING_OPTIONS}
 _SECTIONS = (
@@ -324,7 +324,15 @@ class _Parser:
         if len(flags) == 2:
             self.fail(path, f"{name}: log and log_of_one_minus exclude each other.")
         scale: Any = flags[0] if flags else "linear"
-        return Range(data["low"], data["high"], scale, integer, data.get("prior"), self.source(path, data))
+        reach = self.reach(path, data.get("reach"))
+        return Range(data["low"], data["high"], scale, integer, data.get("prior"), self.source(path, data), reach)
+
+    def reach(self, path: tuple[str, ...], data: object) -> tuple[float, float] | None:
+        if data is None:
+            return None
+        if not isinstance(data, list) or len(data) != 2 or not all(map(is_number, data)):
+            self.fail((*path, "reach"), f"{'.'.join(path)}.reach must be two numbers, [low, high], got {shown(data)}.")
+        return float(data[0]), float(data[1])
 
     def scalar(self, path: tuple[str, ...], data: object) -> Scalar:
         try:

@@ -21,6 +21,12 @@ def edge_warnings(best: Recipe, space: Space) -> list[str]:
         if not isinstance(field, Range) or not isinstance(value, int | float):
             continue
         place = field.place(value)
+        if field.reach is not None and not field.low <= value <= field.high:
+            found.append(
+                f"the best {name} {value:.3g} lies beyond the range {field.low:g}..{field.high:g} of the space "
+                f"{space.name}: values still improved at its end, so that the line search went further."
+            )
+            continue
         # 0 is a natural end, and the search did not find a value that is the prior
         if value == field.prior or (place <= _EDGE and field.low == 0):
             continue

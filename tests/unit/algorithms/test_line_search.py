@@ -100,3 +100,13 @@ def test_what_is_not_of_the_space_is_not_searched() -> None:
     others = [trial(2, "lion", 1e-4, 0.5), trial(3, "lion", 1e-3, 0.4)]
 
     assert not any(is_being_searched(TWO, [*own, *others], name) for name in ("", "lion", "sgd"))
+
+
+def test_a_line_search_goes_beyond_the_range_as_far_as_it_reaches() -> None:
+    field = Range(1e-5, 1e-4, "log", prior=3e-5, reach=(1e-6, 1e-2))
+
+    assert next_rate(field, [LinePoint(3e-5, 0.5)]) == 3e-4
+    assert next_rate(field, [LinePoint(3e-5, 0.5), LinePoint(3e-4, 0.4)]) == 3e-3
+    assert next_rate(field, [LinePoint(3e-5, 0.5), LinePoint(3e-4, 0.4), LinePoint(3e-3, 0.3)]) == 1e-2
+    assert next_rate(field, [LinePoint(3e-5, 0.5), LinePoint(3e-4, 0.6)]) == 3e-6
+    assert next_rate(Range(1e-5, 1e-4, "log", prior=3e-5), [LinePoint(1e-4, 0.4), LinePoint(3e-5, 0.5)]) is None

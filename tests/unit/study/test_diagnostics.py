@@ -1,6 +1,8 @@
 import pytest
 
 from opttune.recipe import Part, Recipe
+from opttune.space.fit import with_reach
+from opttune.space.parse import load_space
 from opttune.study.diagnostics import edge_warnings, stability
 from opttune.trial_record import TrialRecord
 from tests.support.records import make_outcome, make_trial
@@ -56,3 +58,11 @@ def test_nothing_is_said_where_nothing_diverged() -> None:
 
 def test_an_optimizer_that_never_stayed_stable_is_told() -> None:
     assert stability([record(5.0, None)])[0].endswith("none stayed stable")
+
+
+def test_a_best_rate_beyond_the_range_is_said_to_lie_there() -> None:
+    space = with_reach(load_space("finetune"))
+    (warning,) = edge_warnings(Recipe(Part("adamw", {"lr": 3e-4}), Part("linear", {"warmup_fraction": 0.06})), space)
+
+    assert "lies beyond the range 1e-05..0.0001" in warning
+    assert "the line search went further" in warning
