@@ -141,10 +141,7 @@ def run_plan(
 ) -> SearchResult:
     """Search as a config says; the arguments are those of `search`."""
     mlflow_uri = resolve_tracking_uri(tracking_uri)
-    require_devices(config.trainer)
-    if config.tracking.reads_machine:
-        # what is missing is told before anything is trained
-        check_machine_metrics()
+    _check_machine(config)
     earlier = find_earlier(warm_start, storage) if warm_start is not None else []
     make_folder(config.out_dir)
     places = (config.out_dir, config.trainer, interrupts := DeferredInterrupts(), ray_address)
@@ -163,8 +160,8 @@ def run_plan(
             store.refuse_another_model(inspection.identity)
         settled = store.settle_space(settle_for(config, inspection, earlier), inspection.total_steps)
         config = with_settled_space(config, settled).with_races(store.races)
-        costs = _step_costs(config, workload, inspection, store)
-        config = replace(config, pauses=config.pauses and not inspection.not_paused, step_costs=costs)
+        config = replace(config, pauses=config.pauses and not inspection.not_paused)
+        config = _with_step_costs(config, workload, inspection, store)
         StudyMetadata.of(config, inspection, mlflow_uri).keep(store.study, config.out_dir)
         store.study.sampler = sampler = _make_sampler(config, inspection.total_steps)
         # held to the end of all, where locks are let go
@@ -176,13 +173,24 @@ def run_plan(
     return result
 
 
-def _step_costs(config: SearchConfig, workload: Workload, inspection: ModelInspection, store: StudyStore) -> StepCosts:
-    """Return what a step of each optimizer costs, where the budget is in time; a study is measured once."""
+def _check_machine(config: SearchConfig) -> None:
+    """Tell what is missing here before anything is trained."""
+    require_devices(config.trainer)
+    if config.tracking.reads_machine:
+        check_machine_metrics()
+
+
+def _with_step_costs(
+    config: SearchConfig, workload: Workload, inspection: ModelInspection, store: StudyStore
+) -> SearchConfig:
+    """Return the config with what a step of each optimizer costs, if the budget is in time; a study measures once."""
     if config.budget_unit != "time":
-        return StepCosts()
+        return config
     if not store.step_seconds:
         store.keep_step_seconds(measure_steps(config, workload, inspection))
-    return StepCosts.of(store.step_seconds)
+    costs = StepCosts.of(store.step_seconds)
+    notes = (*config.space_notes, *costs.sentences(inspection.total_steps))
+    return replace(config, step_costs=costs, space_notes=notes)
 
 
 def _make_sampler(config: SearchConfig, total_steps: int) -> OpttuneSampler:

@@ -3,7 +3,7 @@
 import gc
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from math import isfinite
 from typing import Any
@@ -36,12 +36,11 @@ def _train(place: Place, recipe: Recipe, model: models.Factory, steps: int) -> A
     return train_here(workload)(attempt, NullListener())
 
 
-def optimizers(place: Place, names: Sequence[str] = ()) -> list[Row]:
+def optimizers(place: Place, names: Sequence[str] = ()) -> Iterator[Row]:
     """(e) Every optimizer of the catalog trains; its step and its memory over AdamW's."""
     steps, model = place.size(21, 12), models.maker(models.Small, place.size(2048, 32))
     others = [name for name in names or optimizer_names() if not find_optimizer(name).is_own]
     measured: dict[str, tuple[float, float]] = {}
-    rows = []
     for name in dict.fromkeys(("adamw", *others)):
         if place.is_gpu:
             gc.collect()
@@ -49,7 +48,7 @@ def optimizers(place: Place, names: Sequence[str] = ()) -> list[Row]:
         try:
             outcome = _train(place, Recipe(Part(name)), model, steps)
         except MissingExtraError as err:
-            rows.append(Row("e", name, f"{steps} steps", str(err)[:120], False))
+            yield Row("e", name, f"{steps} steps", str(err)[:120], False)
             continue
         peak = float(torch.cuda.max_memory_allocated()) if place.is_gpu else 0.0
         measured[name] = (outcome.step_seconds or 0.0, peak)
@@ -58,8 +57,8 @@ def optimizers(place: Place, names: Sequence[str] = ()) -> list[Row]:
         seen = f"{outcome.reason}, {ratios['step']:.2f} x AdamW's step ({1000 * seconds:.2f} ms)"
         seen += f", {ratios['memory']:.2f} x its memory" if place.is_gpu else f", memory {NOT_ON_CPU}"
         is_ok = outcome.steps == steps and outcome.value is not None and isfinite(outcome.value)
-        rows.append(Row("e", name, f"{steps} steps, a value", seen + f" {outcome.message[:80]}", is_ok, ratios))
-    return [*rows, _fused(place)]
+        yield Row("e", name, f"{steps} steps, a value", seen + f" {outcome.message[:80]}", is_ok, ratios)
+    yield _fused(place)
 
 
 def _fused(place: Place) -> Row:

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -22,6 +22,7 @@ from opttune.tracking.study_run import open_study_run
 from opttune.tracking.thinning import Thinning
 from opttune.tracking.training_log import step_metrics
 from opttune.training.attempt import Attempt, NullListener, run_attempt
+from opttune.training.step_clock import StepClock
 from opttune.training.workload import Workload
 
 ADAMW = Recipe(Part("adamw", {"lr": 3e-4}))
@@ -57,23 +58,23 @@ def tasks(place: Place) -> list[Task]:
     return [*found, ("compiled transformer", models.maker(models.transformer, width, backend), text, "32-true")]
 
 
-def searches(place: Place, given: Sequence[Task] = ()) -> list[Row]:
+def searches(place: Place, given: Sequence[Task] = ()) -> Iterator[Row]:
     """(a) A search of each model in each precision gives a value, and no training fails."""
-    rows = []
     for number, (name, model, data, precision) in enumerate(given or tasks(place)):
         result = opttune.search(
             model,
             data,
             space="adamw",
             max_steps=place.size(60, 12),
-            budget=place.size(3, 2),
+            budget=2 if "compiled" in name else place.size(3, 2),
             trainer={**place.trainer, "precision": precision},
             study=f"search-{number}",
             out_dir=place.folder / f"search-{number}",
             tracking_uri=place.mlflow,
             tracking=Tracking(report=False),
             progress=False,
-            pauses=place.is_gpu,
+            # each training compiles its model
+            pauses=place.is_gpu and "compiled" not in name,
         )
         reasons = [str(reason) for reason in result.trials["reason"]]
         bad = [reason for reason in reasons if reason in ("failed", "out_of_memory", "non_finite")]
@@ -81,10 +82,9 @@ def searches(place: Place, given: Sequence[Task] = ()) -> list[Row]:
         seconds = [one for one in result.trials["step_seconds"] if one == one and one is not None]
         step = f", {1000 * median(seconds):.1f} ms a step" if seconds else ""
         seen = f"val_loss {result.best_value}, {len(reasons)} trials ({', '.join(sorted(set(reasons)))}){step}"
-        rows.append(Row("a", f"search, {name}, {precision}", "a value, and none fails", seen, is_ok))
+        yield Row("a", f"search, {name}, {precision}", "a value, and none fails", seen, is_ok)
     if not place.is_gpu:
-        rows.append(place.only_gpu("a", "16-mixed with a GradScaler", "skipped steps are no divergence"))
-    return rows
+        yield place.only_gpu("a", "16-mixed with a GradScaler", "skipped steps are no divergence")
 
 
 Train = Callable[..., Any]
@@ -126,7 +126,7 @@ class NoSync(lightning.Callback):
     """Raises where a step makes the host wait for the GPU; the first steps set things up."""
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step == 3:
+        if trainer.global_step >= 3:
             torch.cuda.set_sync_debug_mode("error")
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -165,10 +165,8 @@ def guard(
 
 def _without_sync(place: Place, make: Any, syncs: Any, what: str, expected: str) -> Row:
     records: list[Any] = []
-    model = models.Small(1024)
-    trainer = lightning.Trainer(
-        **QUIET, **place.trainer, max_steps=60, callbacks=[syncs(), make(listener=records.extend)], limit_val_batches=0
-    )
+    model, callbacks = models.Small(1024), [StepClock(), syncs(), make(listener=records.extend)]
+    trainer = lightning.Trainer(**QUIET, **place.trainer, max_steps=60, callbacks=callbacks, limit_val_batches=0)
     problem = ""
     try:
         trainer.fit(model, models.numbers()[0])
@@ -222,11 +220,10 @@ def _tracked(place: Place) -> tuple[list[Any], Callable[[], None]]:
 VARIANTS: dict[str, Any] = {"guard": _guarded, "guard and tracking": _tracked}
 
 
-def overhead(place: Place, variants: dict[str, Any] | None = None) -> list[Row]:
+def overhead(place: Place, variants: dict[str, Any] | None = None) -> Iterator[Row]:
     """(d) What the guard, and guard and tracking, add to a step of plain Lightning."""
     variants = VARIANTS if variants is None else variants
     most = 1.05 if place.is_gpu else 2.0
-    rows = []
     for target in (1, 5, 50) if place.is_gpu else (5,):
         model, steps = _load(place, target / 1000), min(place.size(200, 20), max(20, 1000 // target))
         taken: dict[str, list[float]] = {name: [] for name in ("plain", *variants)}
@@ -244,8 +241,7 @@ def overhead(place: Place, variants: dict[str, Any] | None = None) -> list[Row]:
             ratio = median(taken[name]) / plain
             what, unit = f"{name}, {target} ms a step", "" if place.is_gpu else " of the processor"
             seen = f"{ratio:.3f} x of {1000 * plain:.2f} ms{unit}"
-            rows.append(Row("d", what, f"at most {most:.2f} x plain", seen, ratio <= most, {"ratio": ratio}))
-    return rows
+            yield Row("d", what, f"at most {most:.2f} x plain", seen, ratio <= most, {"ratio": ratio})
 
 
 def _fit(place: Place, model: Any, steps: int, callbacks: list[Any]) -> None:

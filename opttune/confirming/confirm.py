@@ -100,7 +100,6 @@ def confirm(
         opened.enter_context(interrupts)
         opened.enter_context(nullcontext() if storage else lock_folder(found.folder))
         opened.enter_context(quiet_optuna())
-        require_devices(config.trainer)
         places = (found.folder, config.trainer, interrupts, ray_address)
         trains = opened.enter_context(closing(start_engine(config.engine, workers, workload, *places)))
         store = StudyStore(loaded.name, found.storage, found.study.user_attrs[SPEC], is_shared=bool(storage))
@@ -201,7 +200,9 @@ def _check(name: str, count: int, least: int) -> None:
 def _config(study: FrozenStudy, trainer: Mapping[str, Any] | None) -> SearchConfig:
     """Return what the search was told, for trainings that are compared."""
     guard = Guard() if study.origin.is_guarded else None
-    return replace(study.config, trainer=_trainer(study, trainer), guard=guard)
+    settings = _trainer(study, trainer)
+    require_devices(settings)
+    return replace(study.config, trainer=settings, guard=guard)
 
 
 def _trainer(study: FrozenStudy, given: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -54,6 +54,14 @@ class StepCosts:
         """Return the optimizer steps of a recipe for those that are counted."""
         return optimizer_steps(counted, self.share(recipe))
 
+    def sentences(self, full: int) -> list[str]:
+        """Return a sentence for each optimizer that does fewer steps than the full length."""
+        return [
+            f"a step of {name} takes {cost:.3g} x the baseline's: in equal time it trains "
+            f"{optimizer_steps(full, 1 / cost)} of {full} steps."
+            for name, cost in self.costs.items()
+        ]
+
     def counted(self, recipe: Recipe | None, outcome: Outcome, until: int, full: int) -> Outcome:
         """Return what a training gave, in steps as they are counted.
 

@@ -152,3 +152,19 @@ def test_a_projects_config_may_set_both_lengths() -> None:
 
 def test_minimums_are_the_trainers_and_what_is_off_is_left_out() -> None:
     assert plan_with(trainer={"min_epochs": 1, "fast_dev_run": False, "barebones": False}).trainer == {"min_epochs": 1}
+
+
+def test_the_unit_of_the_budget_is_one_that_there_is() -> None:
+    assert plan_with().spec.keys() == plan_with(budget_unit="steps").spec.keys()
+    # a study in steps is not resumed in time
+    assert plan_with(budget_unit="time").spec["budget_unit"] == "time"
+    with pytest.raises(InputError, match=r"unknown budget_unit 'seconds'.*steps, time"):
+        plan_with(budget_unit="seconds")
+
+
+def test_in_time_no_space_varies_what_makes_steps_of_one_optimizer_longer() -> None:
+    space = make_space(TINY + "accumulate_grad_batches: {choices: [1, 2]}")
+    plan_with(space=space)
+    plan_with(space=space, budget_unit="time", trainer={"accumulate_grad_batches": 2})
+    with pytest.raises(InputError, match=r"varies accumulate_grad_batches.*--budget-unit steps"):
+        plan_with(space=space, budget_unit="time")

@@ -6,7 +6,9 @@ import torch
 from opttune.engines.devices import (
     count_processes,
     devices_per_trial,
+    require_devices,
     share_devices,
+    sharing_words,
     visible_devices,
     without_spawning,
     worker_environments,
@@ -96,3 +98,54 @@ def test_other_strategies_stay():
     strategy = object()
     assert without_spawning({"strategy": strategy}) == {"strategy": strategy}
     assert without_spawning({"max_steps": 3}) == {"max_steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("trainer", "words"),
+    [
+        ({"accelerator": "gpu"}, ["accelerator='gpu' cannot be had", "No supported gpu backend", "accelerator=cpu"]),
+        ({"accelerator": "cuda", "devices": 2}, ["accelerator='cuda', devices=2", "not available", "devices=1"]),
+        ({"accelerator": "cpu", "devices": 0}, ["devices=0"]),
+    ],
+)
+def test_devices_that_are_not_there_are_refused_with_what_is(
+    monkeypatch: pytest.MonkeyPatch, trainer: dict[str, Any], words: list[str]
+) -> None:
+    # a machine with a GPU has another answer
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(InputError) as raised:
+        require_devices(trainer)
+
+    assert not [word for word in words if word not in str(raised.value)], str(raised.value)
+
+
+def test_what_is_there_may_be_asked_for() -> None:
+    for trainer in ({}, {"accelerator": "auto"}, {"accelerator": "cpu", "devices": 2}, {"precision": "bf16-mixed"}):
+        require_devices(trainer)
+
+
+@pytest.mark.usefixtures("four_gpus")
+@pytest.mark.parametrize(
+    ("workers", "trainer", "words"),
+    [
+        (4, {}, []),
+        (4, {"accelerator": "cpu"}, []),
+        (9, {}, ["9 workers share 4 GPUs, up to 3 on one", "1/3 of its memory", "--workers 4"]),
+        (3, {"devices": 2}, ["up to 2 on one", "--workers 2"]),
+    ],
+)
+def test_workers_that_share_a_device_are_told_of(workers: int, trainer: dict[str, Any], words: list[str]) -> None:
+    said = sharing_words(workers, trainer)
+
+    assert bool(said) == bool(words)
+    assert all(word in said for word in words)
+
+
+@pytest.mark.usefixtures("four_gpus")
+def test_all_workers_number_the_devices_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    assert worker_environments(2, {})[0]["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+    # as Lightning does in this process when it trains
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    assert worker_environments(2, {})[1]["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert "CUDA_DEVICE_ORDER" not in worker_environments(2, {"accelerator": "cpu"})[0]

@@ -32,7 +32,7 @@ def test_a_full_length_gives_its_value_and_what_was_replaced():
     assert (outcome.reason, outcome.steps, outcome.total_steps) == (StopReason.COMPLETED, 20, 20)
     assert (outcome.message, outcome.traceback, outcome.replaced) == ("", "", "SGD(lr=0.0001)")
     assert 0 < outcome.value < 1
-    assert outcome.seconds > 0
+    assert outcome.seconds > outcome.step_seconds > 0
 
 
 def test_the_listener_receives_every_step_and_every_validation():

@@ -52,3 +52,13 @@ def test_the_generators_of_the_devices_are_set_back():
     first = torch.rand(3, device="cuda")
     set_random_state(state)
     assert torch.equal(torch.rand(3, device="cuda"), first)
+
+
+def test_of_another_number_of_devices_the_current_one_is_set_back(monkeypatch):
+    restored = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", restored.append)
+    state = {**read_random_state(), "cuda": ["first", "second"], "device": 1}
+    set_random_state(state)
+    assert restored == ["second"]
