@@ -108,6 +108,8 @@ def _write_answer(run: StudyRun, study: FrozenStudy) -> None:
         run.metrics([("best/objective", best.value or 0.0, study.steps_spent, time.time_ns() // 1_000_000)])
     if baseline is not None:
         run.tags({"opttune.baseline_value": baseline.value, "opttune.baseline": study.origin.replaced})
+        if study.baseline_source:
+            run.tags({"opttune.baseline_source": study.baseline_source})
     run.tags({"opttune.steps_spent": study.steps_spent})
     run.note(write_note(study))
 

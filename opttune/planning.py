@@ -46,6 +46,7 @@ def make_plan(
     trainer: Mapping[str, Any] | None,
     pauses: bool = True,
     ends_at_first: bool = False,
+    baseline_run: str | Path | None = None,
 ) -> tuple[SearchConfig, Workload]:
     """Check the arguments of `opttune.search` and put them together.
 
@@ -55,15 +56,14 @@ def make_plan(
         OpttuneError: An argument cannot be used.
     """
     _check_seed(seed)
-    _check_limits(budget, trials, timeout, baseline)
+    _check_limits(budget, trials, timeout, baseline, baseline_run)
     length = _length(max_steps, max_epochs, ends_at_first)
-    settings = check_trainer({} if trainer is None else trainer)
-    workload = _read_workload(model, data)
+    settings, workload = check_trainer({} if trainer is None else trainer), _read_workload(model, data)
     searched = without_trainer_settings(space if isinstance(space, Space) else load_space(space), settings)
     shipped = shipped_name(space)
     _check_accumulation(searched, max_epochs)
     name = study or f"{workload.name}-{shipped or searched.name}"
-    folder = Path(out_dir) if out_dir is not None else Path("opttune_runs") / folder_name(name)
+    folder = Path("opttune_runs", folder_name(name)) if out_dir is None else Path(out_dir)
     config = SearchConfig(
         space=searched, monitor=monitor, mode=read_mode(mode), length=length, study_name=name,
         out_dir=folder, budget=budget, most_trials=trials, timeout_seconds=timeout, seed=seed,
@@ -108,9 +108,16 @@ def _check_count(name: str, count: int | None) -> None:
         raise InputError(f"{name} must be a whole number >= 1, got {count!r}.")
 
 
-def _check_limits(budget: float, trials: int | None, timeout: float | None, baseline: bool) -> None:
+def _check_limits(
+    budget: float, trials: int | None, timeout: float | None, baseline: bool, baseline_run: str | Path | None
+) -> None:
+    if baseline_run is not None and not baseline:
+        raise InputError(
+            "baseline_run (--baseline-run) gives the baseline, and baseline=False (--no-baseline) wants none: give one."
+        )
     _check_count("trials", trials)
-    least = 2 if baseline else 1
+    # one that is given costs nothing
+    least = 2 if baseline and baseline_run is None else 1
     if not isinstance(budget, int | float) or not isfinite(budget) or budget < least:
         why = "the baseline and one recipe" if baseline else "one recipe"
         raise InputError(f"budget must be at least {least} full trainings ({why}), got {budget!r}.")

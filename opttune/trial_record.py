@@ -27,6 +27,7 @@ class TrialRecord:
         lost_steps: Optimizer steps after which it was interrupted without a saved state.
         holder: The process that trains it, or did last.
         auxiliary: The job of an auxiliary run; None for a trial.
+        source: Where its values come from, if it was not trained here; it has cost nothing then.
     """
 
     number: int
@@ -40,6 +41,7 @@ class TrialRecord:
     lost_steps: int = 0
     holder: str = ""
     auxiliary: TrainingJob | None = None
+    source: str = ""
 
     @property
     def role(self) -> Role:
@@ -97,7 +99,7 @@ class TrialRecord:
     @cached_property
     def steps_done(self) -> int:
         """Optimizer steps that were done for it, lost ones included."""
-        return self.saved_steps + self.lost_steps
+        return 0 if self.source else self.saved_steps + self.lost_steps
 
     @property
     def seconds(self) -> float:
