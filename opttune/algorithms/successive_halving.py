@@ -175,6 +175,10 @@ class TrialProgress:
     optimizer: str = ""
     rate: float | None = None
 
+    def has_finished(self, rungs: Sequence[int]) -> bool:
+        """Return whether it has passed every rung, the first included: a given baseline was looked at on none."""
+        return len(self.values) == len(rungs) and self.values[0] is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Promote:
@@ -287,7 +291,7 @@ def _turn(halving: SuccessiveHalving, rungs: Sequence[int], trial: TrialProgress
 
 def _reserve(halving: SuccessiveHalving, rungs: Sequence[int], progress: Sequence[TrialProgress]) -> int:
     """Return the optimizer steps that a race keeps for the runners-up, until a first trial has finished."""
-    if not halving.races or len(rungs) < 3 or any(len(one.values) == len(rungs) for one in progress):
+    if not halving.races or len(rungs) < 3 or any(one.has_finished(rungs) for one in progress):
         return 0
     return _RUNNERS_UP * (rungs[1] + halving.look_steps(rungs[1]) - rungs[0]) if progress else 0
 

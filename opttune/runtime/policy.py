@@ -306,7 +306,7 @@ class SearchPolicy(Policy):
         if not self._halving.line_search:
             return False
         space = self.config.space
-        if self._halving.races and not any(len(each.values) == len(self.rungs) for each in progress):
+        if self._halving.races and not any(each.has_finished(self.rungs) for each in progress):
             tried = {each.optimizer for each in progress}
             names = [branch.name for branch in space.optimizers]
             return any(name not in tried or is_being_searched(space, progress, name, 1) for name in names)

@@ -11,15 +11,14 @@ from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.trial_record import TrialRecord
 
-RECIPE, OUTCOME, STEPS_SPENT, SECONDS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS, STOPPED_AT, HOLDER, LOST_STEPS, JOB = (
-    f"opttune.{name}"
-    for name in (
-        "recipe", "outcome", "steps_spent", "seconds_spent", "mlflow_run_key", "rungs", "total_steps", "stopped_at",
-        "holder", "lost_steps", "job",
-    )
-)  # fmt: skip
+RECIPE, OUTCOME, STEPS_SPENT, SECONDS_SPENT, RUN_KEY, RUNGS = (
+    f"opttune.{name}" for name in ("recipe", "outcome", "steps_spent", "seconds_spent", "mlflow_run_key", "rungs")
+)
+TOTAL_STEPS, STOPPED_AT, HOLDER, LOST_STEPS, JOB, SOURCE = (
+    f"opttune.{name}" for name in ("total_steps", "stopped_at", "holder", "lost_steps", "job", "source")
+)
 """User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused, `job` what an auxiliary
-run trains."""
+run trains, `source` where the values of one come from that was not trained here."""
 
 SPEC, SPACE, IDENTITY, PARENT_KEY, ALIVE, STEP_SECONDS = (
     f"opttune.{name}" for name in ("spec", "space", "identity", "mlflow_run_key", "alive", "step_seconds")
@@ -66,6 +65,7 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
         lost_steps=attributes.get(LOST_STEPS, 0),
         holder=attributes.get(HOLDER, ""),
         auxiliary=auxiliary,
+        source=attributes.get(SOURCE, ""),
     )
 
 
