@@ -1,8 +1,9 @@
 """`opttune.search`: the one function, which the command calls as well."""
 
-from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from opttune.runtime.checkpoints import make_folder
 from opttune.runtime.display import make_reporter
 from opttune.runtime.loop import TrainingLoop
 from opttune.runtime.policy import SearchPolicy
+from opttune.runtime.progress import ProgressReporter
 from opttune.runtime.signals import DeferredInterrupts
 from opttune.space.model import Space
 from opttune.storages.open_storage import explain_storage_errors, lock_folder, open_storage, quiet_optuna
@@ -35,6 +37,9 @@ from opttune.tracking.study_run import open_study_run
 from opttune.trainer.logger import remove_unused_folder
 from opttune.training.inspection import ModelInspection
 from opttune.training.workload import Workload
+
+Display = Callable[[], AbstractContextManager[ProgressReporter]]
+"""Opens what shows the progress of a search."""
 
 _INSPECTED_STEPS = 3
 """Steps to train before a search: code that sets the learning rate itself shows in the first ones."""
@@ -68,6 +73,7 @@ def search(
     ray_address: str | None = None,
     pauses: bool = True,
     budget_unit: str = "steps",
+    verbose: bool = False,
 ) -> SearchResult:
     """Search the optimizer and the schedule that train a module best.
 
@@ -108,6 +114,7 @@ def search(
         pauses: Whether trials may be paused at rungs and resumed; False trains each in one go.
         budget_unit: What is equal for all full trainings, and what the budget counts: `steps`, or `time`, where a full
             training takes as long as the baseline's, so that an optimizer with costly steps does fewer of them.
+        verbose: Whether the progress says why the space is as it is; on a terminal it has a line for each training.
 
     Returns:
         The best recipe, its value and the module's own, and all trials.
@@ -124,8 +131,8 @@ def search(
     )  # fmt: skip
     config = replace(config, tracking=tracking or Tracking())
     return run_plan(
-        config, workload, storage=storage, tracking_uri=tracking_uri, warm_start=warm_start, progress=progress,
-        ray_address=ray_address,
+        config, workload, storage=storage, tracking_uri=tracking_uri, warm_start=warm_start,
+        display=partial(make_reporter, progress, verbose), ray_address=ray_address,
     )  # fmt: skip
 
 
@@ -136,10 +143,10 @@ def run_plan(
     storage: str | None,
     tracking_uri: str | None,
     warm_start: str | Path | None,
-    progress: bool,
+    display: Display,
     ray_address: str | None = None,
 ) -> SearchResult:
-    """Search as a config says; the arguments are those of `search`."""
+    """Search as a config says; the arguments are those of `search`, but for the display."""
     mlflow_uri = resolve_tracking_uri(tracking_uri)
     require_devices(config.trainer)
     if config.tracking.reads_machine:
@@ -169,7 +176,7 @@ def run_plan(
         store.study.sampler = sampler = _make_sampler(config, inspection.total_steps)
         # held to the end of all, where locks are let go
         with interrupts, opened:
-            result = _run(config, workload, trains, inspection, store, sampler, interrupts, mlflow_uri, progress)
+            result = _run(config, workload, trains, inspection, store, sampler, interrupts, mlflow_uri, display)
     remove_unused_folder(str(config.trainer.get("default_root_dir") or ""))
     if result is None:
         raise KeyboardInterrupt
@@ -199,7 +206,7 @@ def _run(
     sampler: OpttuneSampler,
     interrupts: DeferredInterrupts,
     tracking_uri: str,
-    progress: bool,
+    display: Display,
 ) -> SearchResult | None:
     """Return what was found; None where the search was interrupted."""
     run = open_study_run(
@@ -212,7 +219,7 @@ def _run(
         trains_here=config.engine != "ray",
     )
     begin_run(run, config, inspection, workload)
-    with make_reporter(progress) as reporter:
+    with display() as reporter:
         policy = SearchPolicy(config, inspection)
         loop = TrainingLoop(policy, store, engine, run, reporter, interrupts, sampler.leave_out)
         reporter.search_started(config, inspection, store.records(), store.steps_seen)

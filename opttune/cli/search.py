@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from opttune.cli.command import DONE, NO_TRIAL, add_command, raise_if_interrupted
@@ -53,6 +54,7 @@ def add_search(commands: Any) -> None:
     add("--log-data", action="store_true", help="write facts of the loaders to MLflow, as its datasets")
     add("--system-metrics", action="store_true", default=None,
         help="write the load of this machine to MLflow (needs opttune[system])")  # fmt: skip
+    add("--verbose", action="store_true", help="say why the space is as it is, and show a line for each training")
     add("--dry-run", action="store_true", help="run one batch and show what would be done")
 
 
@@ -83,6 +85,7 @@ def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tupl
     from opttune.cli.terminal import print_preview, print_result, result_json
     from opttune.planning import make_plan
     from opttune.preview import preview
+    from opttune.runtime.display import make_reporter
 
     raise_if_interrupted()
     config, workload = make_plan(**arguments)
@@ -92,8 +95,9 @@ def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tupl
         return plain, DONE
     config = replace(config, references=_references(options), tracking=_tracking(options))
     same = ("storage", "tracking_uri", "warm_start", "ray_address")
-    result = run_plan(config, workload, **{name: getattr(options, name) for name in same}, progress=True)
-    print_result(result, options.tracking_uri)
+    display = partial(make_reporter, True, options.verbose)
+    result = run_plan(config, workload, **{name: getattr(options, name) for name in same}, display=display)
+    print_result(result, options.tracking_uri, options.storage)
     return result_json(result), DONE if result.best_recipe is not None else NO_TRIAL
 
 
