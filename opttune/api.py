@@ -129,10 +129,9 @@ def search(
         out_dir=out_dir, seed=seed, guard=guard, baseline=baseline, trainer=trainer, pauses=pauses,
         budget_unit=budget_unit,
     )  # fmt: skip
-    config = replace(config, tracking=tracking or Tracking())
     return run_plan(
-        config, workload, storage=storage, tracking_uri=tracking_uri, warm_start=warm_start,
-        display=partial(make_reporter, progress, verbose), ray_address=ray_address,
+        replace(config, tracking=tracking or Tracking()), workload, storage=storage, tracking_uri=tracking_uri,
+        warm_start=warm_start, display=partial(make_reporter, progress, verbose), ray_address=ray_address,
     )  # fmt: skip
 
 
@@ -155,11 +154,10 @@ def run_plan(
     earlier = find_earlier(warm_start, storage) if warm_start is not None else []
     make_folder(config.out_dir)
     places = (config.out_dir, config.trainer, interrupts := DeferredInterrupts(), ray_address)
-    with explain_storage_errors(), ExitStack() as opened:
+    with explain_storage_errors(), quiet_optuna(), ExitStack() as opened:
         if not storage:
             opened.enter_context(lock_folder(config.out_dir))
             remove_stale_engines(config.out_dir)
-        opened.enter_context(quiet_optuna())
         # worker processes start while this one inspects the model
         trains = opened.enter_context(closing(start_engine(config.engine, config.workers, workload, *places)))
         inspection = inspect_workload(config, workload, steps=_INSPECTED_STEPS)

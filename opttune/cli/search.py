@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -48,6 +48,11 @@ def add_search(commands: Any) -> None:
     add("--no-baseline", action="store_true", help="do not train the baseline (your own optimizer)")
     add("--no-guard", action="store_true", help="let diverging trainings run")
     add("--no-pauses", action="store_true", help="train each trial in one go, without pauses at rungs")
+    _add_outputs(add)
+
+
+def _add_outputs(add: Callable[..., Any]) -> None:
+    """Add the options that say what is written and shown."""
     add("--no-report", action="store_true", help="write no report at the end (opttune report writes it later)")
     add("--no-thinning", action="store_true", help="write every step of curves of more than 1,000 steps to MLflow")
     add("--log-model", action="store_true", help="write the best checkpoint to MLflow")
