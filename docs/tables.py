@@ -22,6 +22,8 @@ from tests.compat.published import PUBLISHED
 # each kind of module that `auto` tells apart
 KINDS = [plan for plan in vars(auto).values() if isinstance(plan, auto.Plan)]
 WRITTEN = "<!-- written by docs/tables.py -->\n\n"
+BEGIN = "<!-- figures: written by docs/tables.py from docs/figures/readme.json -->\n"
+END = "<!-- /figures -->\n"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -113,6 +115,15 @@ def examples_page() -> str:
     return WRITTEN + (DOCS / "examples.md.in").read_text() + "\n" + "\n".join(parts)
 
 
+def readme() -> str:
+    """Return README.md with its observations as `figures/readme.json` holds them."""
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    found = json.loads((DOCS / "figures" / "readme.json").read_text(encoding="utf-8"))
+    lines = [f"- {one['claim']} [`{one['command']}`](docs/{one['page']})\n" for one in found]
+    head, begin, rest = text.partition(BEGIN)
+    return head + begin + "".join(lines) + END + rest.partition(END)[2]
+
+
 def _size(source: str) -> str:
     """Return an example's full size: the defaults of its options."""
     options = re.findall(r'"--([a-z-]+)", type=\w+, default=([\d.]+)', source)
@@ -135,3 +146,5 @@ if __name__ == "__main__":
     for name, page in PAGES.items():
         (DOCS / name).write_text(page(), encoding="utf-8")
         print(f"wrote docs/{name}")
+    (DOCS.parent / "README.md").write_text(readme(), encoding="utf-8")
+    print("wrote the figures of README.md")

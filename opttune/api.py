@@ -1,8 +1,9 @@
 """`opttune.search`: the one function, which the command calls as well."""
 
-from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from opttune.runtime.checkpoints import CheckpointStore, make_folder
 from opttune.runtime.display import make_reporter
 from opttune.runtime.loop import TrainingLoop
 from opttune.runtime.policy import SearchPolicy
+from opttune.runtime.progress import ProgressReporter
 from opttune.runtime.signals import DeferredInterrupts
 from opttune.space.model import SettledSpace, Space
 from opttune.storages.open_storage import explain_storage_errors, lock_folder, open_storage, quiet_optuna
@@ -39,6 +41,9 @@ from opttune.tracking.study_run import open_study_run
 from opttune.trainer.logger import remove_unused_folder
 from opttune.training.inspection import ModelInspection
 from opttune.training.workload import Workload
+
+Display = Callable[[], AbstractContextManager[ProgressReporter]]
+"""Opens what shows the progress of a search."""
 
 _INSPECTED_STEPS = 3
 """Steps to train before a search: code that sets the learning rate itself shows in the first ones."""
@@ -74,6 +79,7 @@ def search(
     budget_unit: str = "steps",
     baseline_run: str | Path | None = None,
     learn_from: str | Path | None = None,
+    verbose: bool = False,
 ) -> SearchResult:
     """Search the optimizer and the schedule that train a module best.
 
@@ -118,6 +124,7 @@ def search(
         pauses: Whether trials may be paused at rungs and resumed; False trains each in one go.
         budget_unit: What is equal for all full trainings, and what the budget counts: `steps`, or `time`, where a full
             training takes as long as the baseline's, so that an optimizer with costly steps does fewer of them.
+        verbose: Whether the progress says why the space is as it is; on a terminal it has a line for each training.
 
     Returns:
         The best recipe, its value and the module's own, and all trials.
@@ -134,8 +141,8 @@ def search(
     )  # fmt: skip
     return run_plan(
         replace(config, tracking=tracking or Tracking()), workload, storage=storage, tracking_uri=tracking_uri,
-        warm_start=warm_start, learn_from=learn_from, baseline_run=baseline_run, progress=progress,
-        ray_address=ray_address,
+        warm_start=warm_start, learn_from=learn_from, baseline_run=baseline_run,
+        display=partial(make_reporter, progress, verbose), ray_address=ray_address,
     )  # fmt: skip
 
 
@@ -146,23 +153,22 @@ def run_plan(
     storage: str | None,
     tracking_uri: str | None,
     warm_start: str | Path | None,
-    progress: bool,
+    display: Display,
     ray_address: str | None = None,
     baseline_run: str | Path | None = None,
     learn_from: str | Path | None = None,
 ) -> SearchResult:
-    """Search as a config says; the arguments are those of `search`."""
+    """Search as a config says; the arguments are those of `search`, but for the display."""
     mlflow_uri = resolve_tracking_uri(tracking_uri)
     _check_machine(config)
     given = None if baseline_run is None else read_baseline(baseline_run, config.monitor, mlflow_uri)
     earlier = _read_earlier(config, warm_start, learn_from, storage, mlflow_uri)
     make_folder(config.out_dir)
     places = (config.out_dir, config.trainer, interrupts := DeferredInterrupts(), ray_address)
-    with explain_storage_errors(), ExitStack() as opened:
+    with explain_storage_errors(), quiet_optuna(), ExitStack() as opened:
         if not storage:
             opened.enter_context(lock_folder(config.out_dir))
             remove_stale_engines(config.out_dir)
-        opened.enter_context(quiet_optuna())
         # worker processes start while this one inspects the model
         trains = opened.enter_context(closing(start_engine(config.engine, config.workers, workload, *places)))
         inspection = inspect_workload(config, workload, steps=_INSPECTED_STEPS)
@@ -180,7 +186,7 @@ def run_plan(
         store.study.sampler = sampler = _make_sampler(config, inspection.total_steps)
         # held to the end of all, where locks are let go
         with interrupts, opened:
-            result = _run(config, workload, trains, inspection, store, sampler, interrupts, mlflow_uri, progress, given)
+            result = _run(config, workload, trains, inspection, store, sampler, interrupts, mlflow_uri, display, given)
     return _ended(config, result)
 
 
@@ -246,7 +252,7 @@ def _run(
     sampler: OpttuneSampler,
     interrupts: DeferredInterrupts,
     tracking_uri: str,
-    progress: bool,
+    display: Display,
     given: GivenBaseline | None,
 ) -> SearchResult | None:
     """Return what was found; None where the search was interrupted."""
@@ -262,7 +268,7 @@ def _run(
         trains_here=config.engine != "ray",
     )
     begin_run(run, config, inspection, workload)
-    with make_reporter(progress) as reporter:
+    with display() as reporter:
         policy = SearchPolicy(config, inspection)
         loop = TrainingLoop(policy, store, engine, run, reporter, interrupts, sampler.leave_out)
         reporter.search_started(config, inspection, store.records(), store.steps_seen)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from opttune.cli.command import DONE, NO_TRIAL, add_command, raise_if_interrupted
@@ -52,17 +53,19 @@ def add_search(commands: Any) -> None:
         "step,value; it costs nothing")  # fmt: skip
     add("--no-guard", action="store_true", help="let diverging trainings run")
     add("--no-pauses", action="store_true", help="train each trial in one go, without pauses at rungs")
-    _add_tracking(add)
-    add("--dry-run", action="store_true", help="run one batch and show what would be done")
+    _add_outputs(add)
 
 
-def _add_tracking(add: Callable[..., Any]) -> None:
+def _add_outputs(add: Callable[..., Any]) -> None:
+    """Add the options that say what is written and shown."""
     add("--no-report", action="store_true", help="write no report at the end (opttune report writes it later)")
     add("--no-thinning", action="store_true", help="write every step of curves of more than 1,000 steps to MLflow")
     add("--log-model", action="store_true", help="write the best checkpoint to MLflow")
     add("--log-data", action="store_true", help="write facts of the loaders to MLflow, as its datasets")
     add("--system-metrics", action="store_true", default=None,
         help="write the load of this machine to MLflow (needs opttune[system])")  # fmt: skip
+    add("--verbose", action="store_true", help="say why the space is as it is, and show a line for each training")
+    add("--dry-run", action="store_true", help="run one batch and show what would be done")
 
 
 def _run_search(options: argparse.Namespace) -> int:
@@ -92,6 +95,7 @@ def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tupl
     from opttune.cli.terminal import print_preview, print_result, result_json
     from opttune.planning import make_plan
     from opttune.preview import preview
+    from opttune.runtime.display import make_reporter
 
     raise_if_interrupted()
     config, workload = make_plan(**arguments)
@@ -101,8 +105,9 @@ def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tupl
         return plain, DONE
     config = replace(config, references=_references(options), tracking=_tracking(options))
     same = ("storage", "tracking_uri", "warm_start", "ray_address", "baseline_run", "learn_from")
-    result = run_plan(config, workload, **{name: getattr(options, name) for name in same}, progress=True)
-    print_result(result, options.tracking_uri)
+    display = partial(make_reporter, True, options.verbose)
+    result = run_plan(config, workload, **{name: getattr(options, name) for name in same}, display=display)
+    print_result(result, options.tracking_uri, options.storage)
     return result_json(result), DONE if result.best_recipe is not None else NO_TRIAL
 
 

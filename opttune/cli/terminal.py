@@ -1,5 +1,6 @@
 """What the commands print: the end of a search, a preview, a report, a verdict; and the same as JSON."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from opttune.confirming.verdict import Verdict, plus_minus, study_verdict
 from opttune.report.recipes import field_importances
 from opttune.report.trials import how_it_ended
 from opttune.report.values import equal_cost_rows, improvement_rows
+from opttune.storages.find_study import folder_name
 from opttune.study.answer import NO_ANSWER, Answer, answer_of
 from opttune.study.frozen_study import FrozenStudy
 from opttune.study.result import SearchResult, plain_rows
@@ -35,24 +37,37 @@ def result_json(result: SearchResult) -> dict[str, Any]:
     }
 
 
-def print_result(result: SearchResult, tracking_uri: str | None) -> None:
-    """Print the answer, the best trials, and where to look.
+def print_result(result: SearchResult, tracking_uri: str | None, storage: str | None = None) -> None:
+    """Print the best trials, the answer beside the baseline, what to know of it, and what to do next.
 
     Args:
         result: What the search gave.
         tracking_uri: MLflow's place, where the user named one.
+        storage: The study's storage, where the user named one.
     """
     console = Console(highlight=False, soft_wrap=True)
     answer = result.answer
+    following = []
     if answer.best is None:
         lines = [f"{NO_ANSWER} See the reasons above, and in MLflow."]
     else:
         console.print(_best_trials(result))
-        lines = [*_answer_lines(answer), "", answer.recipe_yaml, "", f"train with it    {answer.trainer_call()}"]
-    lines.append(f"see every trial  {_where(tracking_uri)}")
+        lines = [*_answer_lines(answer), "", answer.recipe_yaml, ""]
+        following.append(f"train with it    {answer.trainer_call()}")
+        if not answer.best.is_baseline:
+            following.append(f"more than luck?  opttune confirm {_study_argument(result, storage)}")
     lines += [f"stability        {sentence}" for sentence in answer.stability]
     lines += [f"warning          {warning}" for warning in result.warnings]
-    console.print("\n".join(lines), markup=False)
+    console.print("\n".join([*lines, *following, f"see every trial  {_where(tracking_uri)}"]), markup=False)
+
+
+def _study_argument(result: SearchResult, storage: str | None) -> str:
+    """Return how a command finds the study of a search."""
+    name, folder = result.config.study_name, result.config.out_dir
+    if storage is not None:
+        return f"{shlex.quote(name)} --storage {shlex.quote(safe_uri(storage))}"
+    is_usual = folder == Path("opttune_runs") / folder_name(name)
+    return shlex.quote(name if is_usual else str(folder))
 
 
 def print_preview(plain: dict[str, Any]) -> None:

@@ -13,9 +13,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import IO, Any
 
 _END_SECONDS = 5.0
+_STDERR = 2
 _THREADS = "OMP_NUM_THREADS"
 _EARLY: list["WorkerProcess"] = []
 
@@ -32,11 +34,15 @@ class WorkerProcess:
             [sys.executable, "-m", "opttune.engines.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # on a terminal by way of this process, which may keep its words off a live display
+            stderr=subprocess.PIPE if os.isatty(_STDERR) else None,
             env={**os.environ, "PYTHONPATH": import_path(), **(environment or {})},
             # Ctrl-C in the terminal does not reach it, and it can be killed with all processes that it has started
             start_new_session=True,
         )
         self._begun = b""
+        if self._process.stderr is not None:
+            Thread(target=_pass_on, args=(self._process.stderr,), daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -99,6 +105,14 @@ class WorkerProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
+
+
+def _pass_on(said: IO[bytes]) -> None:
+    """Write what a worker says to standard error, as soon as it says it."""
+    with said:
+        while data := os.read(said.fileno(), 1 << 16):
+            with suppress(OSError):
+                os.write(_STDERR, data)
 
 
 def start_early(workers: int) -> None:

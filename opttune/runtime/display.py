@@ -1,37 +1,37 @@
-"""What a person sees while a search runs: a live display on a terminal, plain lines elsewhere.
+"""What a person sees while a search runs: a live table on a terminal, plain lines elsewhere.
 
 All of it goes to standard error; standard output belongs to the result.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.text import Text
 
 from opttune.guard.steps import StepRecord
 from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
+from opttune.runtime.capture import captured, is_terminal
+from opttune.runtime.live_table import LiveTable, about
 from opttune.runtime.progress import ProgressReporter
 from opttune.study.config import SearchConfig
 from opttune.study.selection import best_record, is_better
-from opttune.tracking.training_log import short_rate
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
 
 
 class PlainReporter(ProgressReporter):
-    """One line when the search begins and one for each training that ends.
+    """Three lines when the search begins, and one for each training that ends or reaches a rung.
 
     Args:
         console: Where to write.
+        verbose: Whether to give the reasons for what is searched.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, verbose: bool = False) -> None:
+        self._console, self._verbose = console, verbose
         self._best: float | None = None
 
     def search_started(
@@ -41,14 +41,11 @@ class PlainReporter(ProgressReporter):
         self._config, self._inspection = config, inspection
         best = best_record(records, config.mode)
         self._best = best.value if best else None
-        self._line(
-            f"opttune: {inspection.model_name} ({inspection.parameters:,} parameters), "
-            f"replacing {inspection.replaced}; {config.monitor} ({config.mode}), space {config.space.name}, "
-            f"{config.budget:g} trainings of {inspection.total_steps} steps"
-        )
+        for line in _plan(config, inspection, self._verbose):
+            self._line(line)
         for warning in filter(None, (config.mode_warning, inspection.not_paused)):
             self._line(f"  warning: {warning}")
-        for note in (*inspection.notes, *config.space_notes):
+        for note in (*inspection.notes, *(config.space_notes if self._verbose else ())):
             self._line(f"  {note}")
         if records:
             self._line(f"resuming {config.study_name}: {len(records)} trials, {self._cost(steps_spent)} so far")
@@ -75,73 +72,70 @@ class PlainReporter(ProgressReporter):
 
 
 class LiveReporter(PlainReporter):
-    """The plain lines, and below them the budget, the best so far, and each training that is running.
+    """The live table; above it the first lines, and one for each training that failed.
 
     Args:
         console: The terminal.
+        live: Draws the table.
+        verbose: Whether to give the reasons for what is searched, and a line for each training.
     """
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self._progress = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[shown]}"))
-        self._budget = self._progress.add_task("budget", total=1.0, shown="")
-        self._trainings: dict[str, TaskID] = {}
-        self._pruned = self._diverged = self._failed = 0
-
-    def __rich__(self) -> Group:
-        best = "none yet" if self._best is None else f"{self._best:.5g}"
-        failed = f"   failed {self._failed}" if self._failed else ""
-        return Group(self._progress, Text(f"best {best}   pruned {self._pruned}   diverged {self._diverged}{failed}"))
+    def __init__(self, console: Console, live: Live, verbose: bool = False) -> None:
+        super().__init__(console, verbose)
+        self._live = live
 
     def search_started(
         self, config: SearchConfig, inspection: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
     ) -> None:
         """Begin where an earlier part of the search ended."""
         super().search_started(config, inspection, records, steps_spent)
-        self._progress.update(self._budget, total=config.budget * inspection.total_steps)
-        for outcome in (record.outcome for record in records):
-            self._count(outcome)
-        self._spend(steps_spent)
+        full = inspection.total_steps
+        self._table = LiveTable(
+            config.monitor, config.mode, full, config.budget, inspection.replaced,
+            lambda recipe: config.step_costs.steps(recipe, full),
+        )  # fmt: skip
+        self._table.begin(records, steps_spent)
+        self._live.update(self._table)
 
     def training_started(self, record: TrialRecord) -> None:
         """Show that it is trained."""
-        name, recipe = _name(record), record.recipe
-        if recipe is not None:
-            number = record.number if record.auxiliary is None else record.auxiliary.trial
-            name = f"#{number} {recipe.optimizer.name} {short_rate(recipe, '.2g')}"
-        self._trainings[record.name] = self._progress.add_task(name, total=self._steps_of(record), shown="")
+        self._table.start(record)
 
     def steps(self, record: TrialRecord, steps: Sequence[StepRecord]) -> None:
-        """Move the bars; rich redraws them a few times a second."""
-        last = steps[-1]
-        loss = "" if last.loss is None else f"loss {last.loss:.4g}"
-        if record.name in self._trainings:
-            self._progress.update(self._trainings[record.name], completed=last.step, shown=f"step {last.step}  {loss}")
+        """Show the latest; the table is drawn a few times a second."""
+        self._table.step(record, steps[-1])
+
+    def metrics(self, record: TrialRecord, step: int, values: Mapping[str, float]) -> None:
+        """Show the monitored one."""
+        self._table.measure(record, values)
 
     def training_ended(self, record: TrialRecord, outcome: Outcome, steps_spent: int) -> None:
-        """Count it, and say what came of it."""
-        if record.name in self._trainings:
-            self._progress.remove_task(self._trainings.pop(record.name))
-        if record.role is not Role.REPLICATE:
-            self._count(outcome)
-        self._spend(steps_spent)
-        super().training_ended(record, outcome, steps_spent)
+        """Show what came of it; a failure's message has no room in the table."""
+        self._table.end(record, outcome)
+        self._table.spend(steps_spent)
+        if self._verbose or outcome.reason in (StopReason.FAILED, StopReason.OUT_OF_MEMORY):
+            super().training_ended(record, outcome, steps_spent)
 
     def trial_discarded(self, number: int) -> None:
-        """Count it."""
-        self._pruned += 1
+        """Show it."""
+        self._table.discard(number)
 
-    def _steps_of(self, record: TrialRecord) -> int:
-        return self._config.step_costs.steps(record.recipe, self._inspection.total_steps)
 
-    def _count(self, outcome: Outcome | None) -> None:
-        if outcome is not None:
-            self._diverged += outcome.has_diverged
-            self._pruned += outcome.reason in (StopReason.PRUNED, StopReason.OUTRANKED, StopReason.STALL)
-            self._failed += outcome.reason in (StopReason.FAILED, StopReason.OUT_OF_MEMORY)
-
-    def _spend(self, steps_spent: int) -> None:
-        self._progress.update(self._budget, completed=steps_spent, shown=self._cost(steps_spent))
+def _plan(config: SearchConfig, inspection: ModelInspection, verbose: bool) -> tuple[str, str, str]:
+    """Return what is searched in three lines: the module, what is replaced by what, and the cost."""
+    optimizers = ", ".join(branch.name for branch in config.space.optimizers)
+    why = "" if verbose or not config.space_notes else "; --verbose says why"
+    steps, budget = inspection.total_steps, config.budget
+    at_a_time = f", {config.workers} at a time" if config.workers > 1 else ""
+    seconds = None if inspection.seconds is None else budget * inspection.seconds / config.workers
+    expected = "" if seconds is None else f", {about(seconds)}"
+    return (
+        f"opttune: {inspection.model_name} ({inspection.parameters:,} parameters), {config.monitor} ({config.mode}), "
+        f"study {config.study_name}",
+        f"replaces {inspection.replaced} by recipes of {optimizers} (space {config.space.name}{why})",
+        f"plan: {budget:g} trainings of {steps:,} steps, {int(budget * steps):,} in all{at_a_time}{expected}; "
+        f"results in {config.out_dir}",
+    )
 
 
 def _name(record: TrialRecord) -> str:
@@ -155,18 +149,24 @@ def _name(record: TrialRecord) -> str:
 
 
 @contextmanager
-def make_reporter(progress: bool) -> Iterator[ProgressReporter]:
+def make_reporter(progress: bool, verbose: bool = False) -> Iterator[ProgressReporter]:
     """Open the display that fits where standard error goes.
 
     Args:
         progress: Whether to show anything.
+        verbose: Whether to say more.
     """
-    console = Console(file=sys.stderr)
     if not progress:
         yield ProgressReporter()
-    elif console.is_terminal:
-        reporter = LiveReporter(console)
-        with Live(reporter, console=console, refresh_per_second=4, transient=True):
-            yield reporter
-    else:
-        yield PlainReporter(console)
+        return
+    console = Console(file=sys.stderr)
+    if not is_terminal() or console.is_dumb_terminal:
+        yield PlainReporter(console, verbose)
+        return
+    with (
+        captured() as terminal,
+        Live(
+            "", console=terminal, refresh_per_second=4, transient=True, redirect_stdout=False, redirect_stderr=False
+        ) as live,
+    ):
+        yield LiveReporter(terminal, live, verbose)

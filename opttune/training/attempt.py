@@ -30,6 +30,7 @@ from opttune.training.finders import LeaveOutFinders
 from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
 from opttune.training.modes import quirk_callbacks
+from opttune.training.pace import Pace
 from opttune.training.pause import PauseAndResume, resume_arguments
 from opttune.training.step_clock import StepClock
 from opttune.training.stop import NEVER, KeepOwnSigterm, Stop
@@ -227,6 +228,7 @@ class TrainingRun:
         self.finders = LeaveOutFinders(warns=False)
         self.clock = StepClock()
         self._reporter = MetricsReporter(listener.metrics)
+        self.pace = Pace() if is_inspection else None
         self._order = DataOrder(loads_in_process)
         self._follows_data = loads_in_process
         self._callback = callback
@@ -324,7 +326,7 @@ class TrainingRun:
         theirs = deepcopy(given.pop("callbacks", None)) or []
         theirs = self.finders.without(theirs if isinstance(theirs, list) else [theirs])
         reads: tuple[AnyCallback, ...] = (self.guard, self._finish, self._reporter)
-        ours: list[AnyCallback | None] = [self._callback, self.attacher, *self._quirks, *reads]
+        ours: list[AnyCallback | None] = [self._callback, self.attacher, *self._quirks, *reads, self.pace]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
         # the pause saves before any other callback acts on the end, and validates while the optimizer can still switch
         begins = (self.clock, self._pause, self.finders, KeepOwnSigterm(), *preparations())

@@ -43,6 +43,7 @@ class ModelInspection:
         not_paused: A sentence that says why trainings are not paused; empty if they are.
         identity: By which a study knows the model and the data again; None where nothing was trained.
         notes: What a training leaves out, or replaces beside the optimizer; one sentence each.
+        seconds: How long a training of the full length takes, about; None where too few steps were trained to tell.
     """
 
     model_name: str
@@ -58,6 +59,7 @@ class ModelInspection:
     not_paused: str = ""
     identity: Identity | None = None
     notes: tuple[str, ...] = ()
+    seconds: float | None = None
 
 
 def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: bool = True) -> ModelInspection:
@@ -120,7 +122,12 @@ def _inspection_of(run: TrainingRun, workload: Workload, steps: int, operations:
         data=read_data(run.trainer),
         identity=identity,
         notes=_notes(run),
+        seconds=_seconds(run),
     )
+
+
+def _seconds(run: TrainingRun) -> float | None:
+    return None if run.pace is None else run.pace.seconds(run.clock.step_seconds, run.trainer, run.total_steps)
 
 
 def _notes(run: TrainingRun) -> tuple[str, ...]:

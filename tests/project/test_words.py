@@ -51,9 +51,6 @@ CHECKED = (
     "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "docs/*.in", "docs/*.py", "opttune/**/*.py",
     "search_spaces/*.yaml",
 )  # fmt: skip
-OLDER_ENTRIES = "<!-- words are checked above this line"
-"""The line of CHANGELOG.md below which entries keep their words."""
-"""Files that still use such words; the list shrinks to nothing."""
 
 
 def found_in(line: str) -> list[str]:
@@ -68,8 +65,8 @@ def found_in(line: str) -> list[str]:
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the numbered lines of a file: of a notebook those of its cells, of the changelog the new ones."""
-    text = path.read_text(encoding="utf-8").partition(OLDER_ENTRIES)[0]
+    """Yield the numbered lines of a file: of a notebook those of its cells."""
+    text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
         text = "".join(line for cell in json.loads(text)["cells"] for line in [*cell["source"], "\n"])
     yield from enumerate(text.splitlines(), 1)

@@ -179,7 +179,7 @@ def test_a_search_ends_with_the_answer_on_standard_output(folder: Path, capsys: 
     # the database of the working folder, which `mlflow ui` opens by itself
     assert "see every trial  mlflow ui" in shown.out.splitlines()
     assert shown.err.splitlines()[0].startswith("opttune: Classifier")
-    assert len(shown.err.splitlines()) == 4
+    assert len(shown.err.splitlines()) == 6
 
 
 def test_json_is_alone_on_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,17 +65,43 @@ def test_the_answer_is_printed_with_the_gain_the_recipe_and_where_to_look(
     assert f"best val_loss {result.best_value:.5g} with {result.best_recipe} (trial " in shown
     assert f"baseline {result.baseline_value:.5g} with SGD(lr=0.0001) (your own optimizer)" in shown
     assert f"RecipeCallback({str(result.config.best_recipe_path)!r})" in shown
-    assert shown.splitlines()[-1].strip() in (
+    assert shown.splitlines()[-2:] == [
+        f"more than luck?  opttune confirm {result.config.out_dir}",
         "see every trial  mlflow ui",
-        *(f"stability        {sentence}" for sentence in result.stability),
-        *(f"warning          {w}" for w in result.warnings),
-    )
+    ]
+
+
+def test_warnings_come_before_what_to_do_next(result: SearchResult, capsys: pytest.CaptureFixture[str]) -> None:
+    print_result(replace(result, warnings=("be warned",)), None)
+    shown = capsys.readouterr().out.splitlines()
+
+    places = [next(at for at, line in enumerate(shown) if line.startswith(word)) for word in (
+        "best ", "baseline ", "optimizer: {", "warning          be warned", "train with it", "more than luck?",
+    )]  # fmt: skip
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("folder", "storage", "study"),
+    [
+        (Path("opttune_runs/a_b"), None, "'a b'"),
+        (Path("else where"), None, "'else where'"),
+        (Path("anywhere"), "postgresql://me:secret@host/db", "'a b' --storage 'postgresql://***@host/db'"),
+    ],
+)
+def test_the_command_for_a_verdict_finds_the_study(
+    folder: Path, storage: str | None, study: str, result: SearchResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(result.config, study_name="a b", out_dir=folder)
+    print_result(replace(result, config=config), None, storage)
+
+    assert f"more than luck?  opttune confirm {study}" in capsys.readouterr().out.splitlines()
 
 
 def test_the_printed_recipe_is_a_recipe_file(result: SearchResult, capsys: pytest.CaptureFixture[str]) -> None:
     print_result(result, None)
     shown = capsys.readouterr().out
-    text = shown[shown.index("optimizer: {") : shown.index("train with it")]
+    text = shown[shown.index("optimizer: {") :].partition("\n\n")[0]
 
     assert read_yaml(text).data == json.loads(json.dumps(result_json(result)["best_recipe"]))
 
