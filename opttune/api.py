@@ -75,12 +75,9 @@ def search(
     warm_start: str | Path | None = None,
     tracking: Tracking | None = None,
     ray_address: str | None = None,
-    pauses: bool = True,
-    budget_unit: str = "steps",
-    baseline_run: str | Path | None = None,
-    learn_from: str | Path | None = None,
-    verbose: bool = False,
-) -> SearchResult:
+    pauses: bool = True, budget_unit: str = "steps", verbose: bool = False,
+    baseline_run: str | Path | None = None, learn_from: str | Path | None = None,
+) -> SearchResult:  # fmt: skip
     """Search the optimizer and the schedule that train a module best.
 
     Called again with the same study and storage, it resumes: the budget counts in total.
@@ -134,9 +131,9 @@ def search(
         KeyboardInterrupt: Ctrl-C; the study is kept, and the same call resumes it.
     """
     config, workload = make_plan(
-        model, data, space=space, monitor=monitor, mode=mode, max_steps=max_steps, max_epochs=max_epochs,
-        budget=budget, trials=trials, timeout=timeout, workers=workers, engine=engine, study=study, seed=seed,
-        out_dir=out_dir, guard=guard, baseline=baseline, baseline_run=baseline_run, trainer=trainer, pauses=pauses,
+        model, data, space=space, monitor=monitor, mode=mode, max_steps=max_steps, max_epochs=max_epochs, trials=trials,
+        budget=budget, timeout=timeout, workers=workers, engine=engine, study=study, seed=seed, trainer=trainer,
+        out_dir=out_dir, guard=guard, baseline=baseline, baseline_run=baseline_run, pauses=pauses,
         budget_unit=budget_unit,
     )  # fmt: skip
     return run_plan(

@@ -46,7 +46,7 @@ class Range:
         integer: Whether only whole numbers count.
         prior: The value to start from, where a specialist would; None for the middle of the scale.
         source: Where the range comes from.
-        reach: The least and the largest value to which a line search may go on beyond the ends of the range, where the
+        reach: The least and the largest value that a line search may reach beyond the ends of the range, where the
             best value is at one; None stops it there.
 
     Raises:
