@@ -167,7 +167,8 @@ def run_ours(task: LiveTask, space: str | Space, seed: int, budget: float) -> tu
             trainer={"accelerator": "cpu", **task.trainer},
             progress=False,
         )
-    return trials_of(result), result.best_value
+        # the study lies in the folder
+        return trials_of(result), result.best_value
 
 
 def trials_of(result: SearchResult) -> list[Trained]:
