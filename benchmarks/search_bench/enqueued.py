@@ -21,7 +21,7 @@ from opttune.storages.open_storage import quiet_optuna
 from opttune.training.isolation import isolated
 from search_bench.live_optuna import quiet_trainer
 from search_bench.live_records import Trained
-from search_bench.long_tasks import ADAMW_RANGES, LongTask, WithRecipe
+from search_bench.long_tasks import RANGES, LongTask, WithRecipe
 from search_bench.tasks import Task
 
 ENQUEUED = ("enqueued", "enqueued_adamw")
@@ -45,7 +45,7 @@ def run_enqueued(task: LongTask, method: str, seed: int, budget: float) -> list[
     """
     keeps_own = method == "enqueued"
     trained = [] if keeps_own else run_own(task, seed)
-    name, ranges, begin = ("own", task.ranges, task.own) if keeps_own else ("adamw", ADAMW_RANGES, _ADAMW)
+    name, ranges, begin = ("own", task.ranges, task.own) if keeps_own else ("adamw", RANGES, _ADAMW)
     with quiet_optuna():
         study = optuna.create_study(
             sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True), pruner=optuna.pruners.MedianPruner()

@@ -167,6 +167,7 @@ def run_ours(task: LiveTask, space: str | Space, seed: int, budget: float) -> tu
             trainer={"accelerator": "cpu", **task.trainer},
             progress=False,
         )
+        # the study lies in the folder
         return trials_of(result), result.best_value
 
 

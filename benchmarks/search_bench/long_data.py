@@ -1,9 +1,12 @@
 """Data of the long tasks, none of it downloaded: MNIST if it lies beside the project, generated data, Python's text."""
 
 import gzip
+import keyword
 import pydoc_data.topics
 import sysconfig
+import tokenize
 from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,9 @@ VOCABULARY = 96
 SOURCES = (
     "argparse", "datetime", "doctest", "inspect", "pickletools", "pydoc", "tarfile", "turtle", "typing", "zipfile",
 )  # fmt: skip
-"""Modules of Python that a window of text is to be told apart by."""
+"""Modules of Python whose characters are to be told apart."""
+KINDS = ("", "NAME", "KEYWORD", "OP", "STRING", "NUMBER", "COMMENT")
+"""Python's kinds of tokens, white space first."""
 
 
 def has_mnist() -> bool:
@@ -64,18 +69,34 @@ def python_topics(window: int, train: int, val: int) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def python_sources(window: int, train: int, val: int) -> Split:
-    """Return windows of Python's own modules and which module each is of, as many of each module.
+def python_tokens(window: int = 32, train: int = 400, val: int = 40) -> Split:
+    """Return windows of Python's own modules and the kind of token that each character is of, as many of each module.
 
     The last fifth of each file is for validation.
     """
-    folder, trains, vals = Path(sysconfig.get_paths()["stdlib"]), [], []
+    folder, parts = Path(sysconfig.get_paths()["stdlib"]), []
     for name in SOURCES:
-        windows = text_windows((folder / f"{name}.py").read_bytes(), window)
-        cut = len(windows) * 4 // 5
-        trains.append(_some(windows[:cut], train))
-        vals.append(_some(windows[cut:], val))
-    return torch.cat(trains), _numbers(trains), torch.cat(vals), _numbers(vals)
+        text = (folder / f"{name}.py").read_text(encoding="utf-8")
+        both = torch.stack(
+            [_windows(_codes(text.encode("ascii", "replace")), window), _windows(_kinds(text), window)], 1
+        )
+        cut = len(both) * 4 // 5
+        parts.append((_some(both[:cut], train), _some(both[cut:], val)))
+    trains, vals = (torch.cat(some) for some in zip(*parts, strict=True))
+    return trains[:, 0], trains[:, 1], vals[:, 0], vals[:, 1]
+
+
+def _kinds(text: str) -> NDArray[np.int64]:
+    """Return for each character the number of its kind of token; white space is the first."""
+    begins = np.cumsum([0, *(len(line) for line in text.splitlines(keepends=True))])
+    kinds = np.zeros(len(text), np.int64)
+    for token in tokenize.generate_tokens(StringIO(text).readline):
+        word = "KEYWORD" if keyword.iskeyword(token.string) else tokenize.tok_name[token.type].partition("_")[0]
+        kind = "STRING" if word == "FSTRING" else word
+        if kind in KINDS:
+            (row, column), (last_row, last_column) = token.start, token.end
+            kinds[begins[row - 1] + column : begins[last_row - 1] + last_column] = KINDS.index(kind)
+    return kinds
 
 
 def text_windows(text: bytes, window: int) -> Tensor:
@@ -96,10 +117,6 @@ def _some(windows: Tensor, count: int) -> Tensor:
     if len(windows) < count:
         raise SystemExit(f"this Python's text has {len(windows)} windows where {count} are asked for")
     return windows[torch.randperm(len(windows), generator=torch.Generator().manual_seed(0))[:count]]
-
-
-def _numbers(parts: list[Tensor]) -> Tensor:
-    return torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)])
 
 
 @cache

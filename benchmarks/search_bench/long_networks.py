@@ -99,8 +99,8 @@ class GPT(nn.Module):
         return self.lm_head(self.trunk(codes))
 
 
-class TextClassifier(nn.Module):
-    """A linear layer over the mean of a trunk's states."""
+class Tagger(nn.Module):
+    """A linear layer over each of a trunk's states."""
 
     def __init__(self, trunk: Trunk, classes: int) -> None:
         super().__init__()
@@ -109,8 +109,8 @@ class TextClassifier(nn.Module):
         self.head = nn.Linear(trunk.wte.embedding_dim, classes)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Return logits."""
-        return self.head(self.dropout(self.trunk(codes).mean(1)))
+        """Return the logits of each character's kind."""
+        return self.head(self.dropout(self.trunk(codes)))
 
 
 class TabularBlock(nn.Module):

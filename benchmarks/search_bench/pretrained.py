@@ -18,12 +18,12 @@ from search_bench.long_data import text_windows
 from search_bench.long_networks import GPT, Trunk
 from search_bench.tasks import token_loss
 
-STEPS, BATCH, WINDOW = 3_000, 16, 33
+STEPS, BATCH, WINDOW = 2_000, 16, 33
 SHAPE = {"width": 48, "layers": 2, "heads": 4, "window": 32}
 READ = (
     "configparser", "difflib", "enum", "ipaddress", "locale", "mailbox", "optparse", "pathlib", "pickle", "subprocess",
 )  # fmt: skip
-"""Modules of Python that it has read: none of those that it is to tell apart later."""
+"""Modules of Python that it has read: none of those that it is fine-tuned on."""
 
 
 def pretrained_trunk() -> Trunk:
