@@ -110,6 +110,8 @@ def _write_answer(run: StudyRun, study: FrozenStudy) -> None:
         run.metrics([(name, value, at, now) for name, at in spent.items()])
     if baseline is not None:
         run.tags({"opttune.baseline_value": baseline.value, "opttune.baseline": study.origin.replaced})
+        if study.baseline_source:
+            run.tags({"opttune.baseline_source": study.baseline_source})
     run.tags({"opttune.steps_spent": study.steps_spent, "opttune.seconds_spent": round(study.seconds_spent, 1)})
     ratio = None if best is None else cost_ratio(study, best)
     if ratio is not None:

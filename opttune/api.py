@@ -11,19 +11,23 @@ from opttune.answer import begin_run, end_run
 from opttune.engines.devices import require_devices
 from opttune.engines.engine import Engine
 from opttune.engines.start import remove_stale_engines, start_engine
+from opttune.errors import InputError
 from opttune.guard.rules import Guard
 from opttune.integration.sampler import OpttuneSampler
 from opttune.planning import make_plan
 from opttune.preview import inspect_workload, measure_steps, settle_for, with_settled_space
-from opttune.runtime.checkpoints import make_folder
+from opttune.runtime.baseline import place_baseline
+from opttune.runtime.checkpoints import CheckpointStore, make_folder
 from opttune.runtime.display import make_reporter
 from opttune.runtime.loop import TrainingLoop
 from opttune.runtime.policy import SearchPolicy
 from opttune.runtime.signals import DeferredInterrupts
-from opttune.space.model import Space
+from opttune.space.model import SettledSpace, Space
 from opttune.storages.open_storage import explain_storage_errors, lock_folder, open_storage, quiet_optuna
 from opttune.storages.study_store import StudyStore
 from opttune.study.config import SearchConfig
+from opttune.study.given_baseline import GivenBaseline, read_baseline
+from opttune.study.learn_from import EarlierRun, EarlierRuns, read_earlier_runs
 from opttune.study.metadata import StudyMetadata
 from opttune.study.result import SearchResult
 from opttune.study.step_costs import StepCosts
@@ -68,6 +72,8 @@ def search(
     ray_address: str | None = None,
     pauses: bool = True,
     budget_unit: str = "steps",
+    baseline_run: str | Path | None = None,
+    learn_from: str | Path | None = None,
 ) -> SearchResult:
     """Search the optimizer and the schedule that train a module best.
 
@@ -105,6 +111,10 @@ def search(
         tracking: What is written to MLflow beside the usual; None for `Tracking()`.
         ray_address: Of a running Ray cluster, for the engine `ray`: `host:port`; None for `RAY_ADDRESS`, else a
             cluster on this machine.
+        baseline_run: The baseline's curve, where you have it: `RUN_ID` or `RUN_ID:METRIC` of MLflow, or a CSV file with
+            the columns `step` and `value`, up to the full length. It costs nothing of the budget.
+        learn_from: Earlier trainings, whose best of each optimizer is tried first and becomes the prior: the name of an
+            MLflow experiment, or a CSV file with a row for each (`optimizer`, `lr`, ..., and the monitor or `value`).
         pauses: Whether trials may be paused at rungs and resumed; False trains each in one go.
         budget_unit: What is equal for all full trainings, and what the budget counts: `steps`, or `time`, where a full
             training takes as long as the baseline's, so that an optimizer with costly steps does fewer of them.
@@ -118,15 +128,13 @@ def search(
     """
     config, workload = make_plan(
         model, data, space=space, monitor=monitor, mode=mode, max_steps=max_steps, max_epochs=max_epochs,
-        budget=budget, trials=trials, timeout=timeout, workers=workers, engine=engine, study=study,
-        out_dir=out_dir, seed=seed, guard=guard, baseline=baseline, trainer=trainer, pauses=pauses,
-        budget_unit=budget_unit,
-    )  # fmt: skip
-    config = replace(config, tracking=tracking or Tracking())
+        budget=budget, trials=trials, timeout=timeout, workers=workers, engine=engine, study=study, seed=seed,
+        out_dir=out_dir, guard=guard, baseline=baseline, baseline_run=baseline_run, trainer=trainer, pauses=pauses,
+        budget_unit=budget_unit)  # fmt: skip
     return run_plan(
-        config, workload, storage=storage, tracking_uri=tracking_uri, warm_start=warm_start, progress=progress,
-        ray_address=ray_address,
-    )  # fmt: skip
+        replace(config, tracking=tracking or Tracking()), workload, storage=storage, tracking_uri=tracking_uri,
+        warm_start=warm_start, learn_from=learn_from, baseline_run=baseline_run, progress=progress,
+        ray_address=ray_address)  # fmt: skip
 
 
 def run_plan(
@@ -138,14 +146,14 @@ def run_plan(
     warm_start: str | Path | None,
     progress: bool,
     ray_address: str | None = None,
+    baseline_run: str | Path | None = None,
+    learn_from: str | Path | None = None,
 ) -> SearchResult:
     """Search as a config says; the arguments are those of `search`."""
     mlflow_uri = resolve_tracking_uri(tracking_uri)
-    require_devices(config.trainer)
-    if config.tracking.reads_machine:
-        # what is missing is told before anything is trained
-        check_machine_metrics()
-    earlier = find_earlier(warm_start, storage) if warm_start is not None else []
+    _check_first(config)
+    given = None if baseline_run is None else read_baseline(baseline_run, config.monitor, mlflow_uri)
+    earlier = _read_earlier(config, warm_start, learn_from, storage, mlflow_uri)
     make_folder(config.out_dir)
     places = (config.out_dir, config.trainer, interrupts := DeferredInterrupts(), ray_address)
     with explain_storage_errors(), ExitStack() as opened:
@@ -156,12 +164,13 @@ def run_plan(
         # worker processes start while this one inspects the model
         trains = opened.enter_context(closing(start_engine(config.engine, config.workers, workload, *places)))
         inspection = inspect_workload(config, workload, steps=_INSPECTED_STEPS)
+        given = given and given.of_length(inspection.total_steps)
         store = StudyStore(
             config.study_name, open_storage(storage, config.out_dir), config.spec, is_shared=bool(storage)
         )
         if inspection.identity is not None:
             store.refuse_another_model(inspection.identity)
-        settled = store.settle_space(settle_for(config, inspection, earlier), inspection.total_steps)
+        settled = store.settle_space(_settle(config, inspection, earlier), inspection.total_steps)
         config = with_settled_space(config, settled).with_races(store.races)
         costs = _step_costs(config, workload, inspection, store)
         config = replace(config, pauses=config.pauses and not inspection.not_paused, step_costs=costs)
@@ -169,7 +178,39 @@ def run_plan(
         store.study.sampler = sampler = _make_sampler(config, inspection.total_steps)
         # held to the end of all, where locks are let go
         with interrupts, opened:
-            result = _run(config, workload, trains, inspection, store, sampler, interrupts, mlflow_uri, progress)
+            result = _run(config, workload, trains, inspection, store, sampler, interrupts, mlflow_uri, progress, given)
+    return _ended(config, result)
+
+
+def _check_first(config: SearchConfig) -> None:
+    """Refuse what is missing before anything is trained."""
+    require_devices(config.trainer)
+    if config.tracking.reads_machine:
+        check_machine_metrics()
+
+
+def _read_earlier(
+    config: SearchConfig,
+    warm_start: str | Path | None,
+    learn_from: str | Path | None,
+    storage: str | None,
+    tracking_uri: str,
+) -> EarlierRuns:
+    """Return what is known before the search: of an earlier study, or of trainings of the user's own."""
+    if warm_start is not None and learn_from is not None:
+        raise InputError("warm_start (--warm-start) and learn_from (--learn-from) both give the priors: give one.")
+    if learn_from is not None:
+        return read_earlier_runs(learn_from, config.monitor, tracking_uri)
+    found = find_earlier(warm_start, storage) if warm_start is not None else []
+    return EarlierRuns(tuple(map(EarlierRun, found)), ())
+
+
+def _settle(config: SearchConfig, inspection: ModelInspection, earlier: EarlierRuns) -> SettledSpace:
+    settled = settle_for(config, inspection, earlier.best(inspection.total_steps, config.mode))
+    return replace(settled, notes=(*settled.notes, *earlier.notes))
+
+
+def _ended(config: SearchConfig, result: SearchResult | None) -> SearchResult:
     remove_unused_folder(str(config.trainer.get("default_root_dir") or ""))
     if result is None:
         raise KeyboardInterrupt
@@ -200,8 +241,11 @@ def _run(
     interrupts: DeferredInterrupts,
     tracking_uri: str,
     progress: bool,
+    given: GivenBaseline | None,
 ) -> SearchResult | None:
     """Return what was found; None where the search was interrupted."""
+    if given is not None:
+        place_baseline(given, config, inspection, store, CheckpointStore(config, store.leases.is_shared))
     run = open_study_run(
         tracking_uri=tracking_uri,
         study_name=config.study_name,

@@ -48,6 +48,7 @@ def make_plan(
     pauses: bool = True,
     budget_unit: str = "steps",
     ends_at_first: bool = False,
+    baseline_run: str | Path | None = None,
 ) -> tuple[SearchConfig, Workload]:
     """Check the arguments of `opttune.search` and put them together.
 
@@ -58,19 +59,18 @@ def make_plan(
     """
     _check_numbers(seed, budget, trials, timeout)
     length = _length(max_steps, max_epochs, ends_at_first)
-    settings = check_trainer({} if trainer is None else trainer)
-    workload = _read_workload(model, data)
+    settings, workload = check_trainer({} if trainer is None else trainer), _read_workload(model, data)
     searched = without_trainer_settings(space if isinstance(space, Space) else load_space(space), settings)
     shipped = shipped_name(space)
     _check_space(searched, max_epochs, budget_unit)
+    _check_baseline(baseline, baseline_run)
     name = study or f"{workload.name}-{shipped or searched.name}"
-    folder = Path(out_dir) if out_dir is not None else Path("opttune_runs") / folder_name(name)
+    folder = Path("opttune_runs", folder_name(name)) if out_dir is None else Path(out_dir)
     config = SearchConfig(
         space=searched, monitor=monitor, mode=read_mode(mode), length=length, study_name=name,
         out_dir=folder, budget=budget, most_trials=trials, timeout_seconds=timeout, seed=seed,
         workers=workers, engine=choose_engine(engine, workers), guard=Guard.of(guard), with_baseline=baseline,
-        trainer=settings, pauses=pauses, shipped_space=shipped, budget_unit=budget_unit,
-    )  # fmt: skip
+        trainer=settings, pauses=pauses, shipped_space=shipped, budget_unit=budget_unit)  # fmt: skip
     return config, workload
 
 
@@ -107,6 +107,13 @@ def _check_seed(seed: int) -> None:
 def _check_count(name: str, count: int | None) -> None:
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
         raise InputError(f"{name} must be a whole number >= 1, got {count!r}.")
+
+
+def _check_baseline(baseline: bool, baseline_run: str | Path | None) -> None:
+    if baseline_run is not None and not baseline:
+        raise InputError(
+            "baseline_run (--baseline-run) gives the baseline, and baseline=False (--no-baseline) wants none: give one."
+        )
 
 
 def _check_numbers(seed: int, budget: float, trials: int | None, timeout: float | None) -> None:

@@ -29,6 +29,7 @@ class TrialRecord:
         auxiliary: The job of an auxiliary run; None for a trial.
         seconds_spent: Seconds that all trainings of the search had taken when it ended; None before, and in studies of
             earlier versions.
+        source: Where its values come from, if it was not trained here; it has cost nothing then.
     """
 
     number: int
@@ -43,6 +44,7 @@ class TrialRecord:
     holder: str = ""
     auxiliary: TrainingJob | None = None
     seconds_spent: float | None = None
+    source: str = ""
 
     @property
     def role(self) -> Role:
@@ -100,6 +102,8 @@ class TrialRecord:
     @cached_property
     def steps_done(self) -> int:
         """Optimizer steps that were done for it, lost ones and those of looks included."""
+        if self.source:
+            return 0
         return self.saved_steps + self.lost_steps + sum(pause.look_steps for pause in self.pauses)
 
     @property

@@ -41,7 +41,7 @@ from opttune.space.sample import default_parameters
 
 _LEAST_FOR_MODEL = 2
 """Trials with a value that the model needs; with fewer it knows no more than the priors. Chosen by hand."""
-_TRIALS_OF_FIRST = 4
+TRIALS_OF_FIRST = 4
 """Trials of the first optimizer before the second one's turn: mostly the default, two of its line search, and one that
 the model chooses. It costs a little with right priors (0.268 of TPE's cost, 0.247 without it, when that was measured)
 and saves with ones too high (0.45, 0.51 without: docs/the_search.md)."""
@@ -176,7 +176,7 @@ def _stays_with_first(space: Space, observations: Sequence[Observation], others:
     configurations = [one for one in others if one]
     names = {one.get("optimizer") for one in configurations}
     # while trials are pending, several workers try several optimizers
-    if len(names) != 1 or len(configurations) >= _TRIALS_OF_FIRST or _pending(observations, others):
+    if len(names) != 1 or len(configurations) >= TRIALS_OF_FIRST or _pending(observations, others):
         return False
     # a lower rate does not help if memory is too small
     if not all(one.values or one.diverged_lr is not None for one in observations):

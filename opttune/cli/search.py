@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from typing import Any
@@ -44,16 +44,25 @@ def add_search(commands: Any) -> None:
     add("--seed", type=int, metavar="S", help="for the sampler, weights and data order (default: 0)")
     add("--trainer", nargs="+", action="extend", default=[], metavar="key=value", help="arguments of the Trainer")
     add("--warm-start", metavar="STUDY", help="begin with the best recipes of an earlier study: its name or folder")
+    add("--learn-from", metavar="EXPERIMENT|CSV",
+        help="begin with the best of earlier trainings: an MLflow experiment, or a CSV of them")  # fmt: skip
     add("--no-baseline", action="store_true", help="do not train the baseline (your own optimizer)")
+    add("--baseline-run", metavar="RUN_ID|CSV",
+        help="the baseline's curve, where you have it: an MLflow run (RUN_ID or RUN_ID:METRIC), or a CSV of "
+        "step,value; it costs nothing")  # fmt: skip
     add("--no-guard", action="store_true", help="let diverging trainings run")
     add("--no-pauses", action="store_true", help="train each trial in one go, without pauses at rungs")
+    _add_tracking(add)
+    add("--dry-run", action="store_true", help="run one batch and show what would be done")
+
+
+def _add_tracking(add: Callable[..., Any]) -> None:
     add("--no-report", action="store_true", help="write no report at the end (opttune report writes it later)")
     add("--no-thinning", action="store_true", help="write every step of curves of more than 1,000 steps to MLflow")
     add("--log-model", action="store_true", help="write the best checkpoint to MLflow")
     add("--log-data", action="store_true", help="write facts of the loaders to MLflow, as its datasets")
     add("--system-metrics", action="store_true", default=None,
         help="write the load of this machine to MLflow (needs opttune[system])")  # fmt: skip
-    add("--dry-run", action="store_true", help="run one batch and show what would be done")
 
 
 def _run_search(options: argparse.Namespace) -> int:
@@ -91,7 +100,7 @@ def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tupl
         print_preview(plain)
         return plain, DONE
     config = replace(config, references=_references(options), tracking=_tracking(options))
-    same = ("storage", "tracking_uri", "warm_start", "ray_address")
+    same = ("storage", "tracking_uri", "warm_start", "ray_address", "baseline_run", "learn_from")
     result = run_plan(config, workload, **{name: getattr(options, name) for name in same}, progress=True)
     print_result(result, options.tracking_uri)
     return result_json(result), DONE if result.best_recipe is not None else NO_TRIAL
@@ -133,6 +142,7 @@ def _search_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "guard": False if options.no_guard else None,
         "baseline": not options.no_baseline,
         "pauses": not options.no_pauses,
+        "baseline_run": options.baseline_run,
         **told,
         "trainer": {**told.get("trainer", {}), **trainer},
     }

@@ -17,11 +17,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from opttune.algorithms.draws import Configuration, Parameters
 from opttune.algorithms.observations import Observation
-from opttune.algorithms.proposal import SamplerSettings, propose_without
+from opttune.algorithms.proposal import TRIALS_OF_FIRST, SamplerSettings, propose_without
 from opttune.integration.observations import read_observation
 from opttune.integration.trial_space import DEFAULT_BUDGET, SpaceRequest, TrialSpace, settle_early, shared_space
 from opttune.space.model import Space
-from opttune.storages.records import OUTCOME, read_trial
+from opttune.storages.records import OUTCOME, SOURCE, read_trial
 from opttune.study.guard_rules import silenced
 
 _ONE_AT_A_TIME = Lock()
@@ -135,8 +135,9 @@ class OpttuneSampler(BaseSampler):
                 if one.observation is not None and not (off and _reason(one.trial) in off)
             ]
             tried = [one.configuration for one in others]
+            left_out = self._left_out | _too_early(study, tried)
             configuration = propose_without(
-                self._left_out, self._space, trial.number, self._seed, observations, tried, self._settings
+                left_out, self._space, trial.number, self._seed, observations, tried, self._settings
             )
             self._configurations[trial.number] = configuration
         return configuration
@@ -178,6 +179,13 @@ class _SeenTrial:
     trial: FrozenTrial
     observation: Observation | None
     configuration: Configuration
+
+
+def _too_early(study: optuna.Study, tried: Sequence[Parameters]) -> set[str]:
+    """Return the optimizer of a baseline that was given, until the first optimizer has had its turn."""
+    given = {str(one.params.get("optimizer")) for one in study.get_trials(deepcopy=False) if SOURCE in one.user_attrs}
+    others = [one for one in tried if one and one.get("optimizer") not in given]
+    return given if given and len(others) < TRIALS_OF_FIRST else set()
 
 
 def _reason(trial: FrozenTrial) -> str:

@@ -101,7 +101,7 @@ class TrialRecorder:
             off.add(ended.outcome.reason)
         # a training that learns nothing is still to be compared; and as long as none has come to its end, nothing says
         # that the loss of this module falls so soon
-        is_known = any(one.value is not None for one in (*records, *runs))
+        is_known = any(one.value is not None and not one.source for one in (*records, *runs))
         if record.is_baseline or record.role is Role.CONFIRMATION or not is_known:
             off.add(StopReason.STALL)
         return without(self._config.guard, off)

@@ -25,7 +25,7 @@ class EarlierBest:
     Attributes:
         optimizer: The optimizer's name.
         schedule: The schedule's name.
-        parameters: The trial's Optuna parameters.
+        parameters: The trial's Optuna parameters; a field may be there under its own name, with its own value.
         value: Its value.
     """
 
@@ -171,7 +171,12 @@ def _suited(settled: SettledSpace, facts: ModelFacts) -> SettledSpace:
 
 
 def _warm(name: str, field: Field, parameters: Mapping[str, Scalar]) -> Field:
-    if isinstance(field, Fixed) or field.optuna_name(name) not in parameters:
+    if isinstance(field, Fixed):
+        return field
+    if name in parameters and field.optuna_name(name) != name and isinstance(field, Range):
+        # as a recipe holds it, not as a study does
+        return replace(field, prior=field.clip(float(parameters[name] or 0)))
+    if field.optuna_name(name) not in parameters:
         return field
     value = parameters[field.optuna_name(name)]
     if isinstance(field, Choice):

@@ -20,6 +20,8 @@ RECIPE, OUTCOME, STEPS_SPENT, SECONDS_SPENT, RUN_KEY, RUNGS, TOTAL_STEPS, STOPPE
 )  # fmt: skip
 """User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused, `job` what an auxiliary
 run trains."""
+SOURCE = "opttune.source"
+"""Where the values of a trial or run come from that was not trained here."""
 
 SPEC, SPACE, IDENTITY, PARENT_KEY, ALIVE, STEP_SECONDS = (
     f"opttune.{name}" for name in ("spec", "space", "identity", "mlflow_run_key", "alive", "step_seconds")
@@ -66,6 +68,7 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
         lost_steps=attributes.get(LOST_STEPS, 0),
         holder=attributes.get(HOLDER, ""),
         auxiliary=auxiliary,
+        source=attributes.get(SOURCE, ""),
     )
 
 

@@ -22,6 +22,7 @@ from opttune.storages.records import (
     RUN_KEY,
     RUNGS,
     SECONDS_SPENT,
+    SOURCE,
     STEPS_SPENT,
     STOPPED_AT,
     optuna_state,
@@ -151,6 +152,18 @@ class TrialStore:
         if recipe is not None:
             self._save(number, RECIPE, recipe.to_dict())
         self._save(number, RUN_KEY, run_key)
+
+    def save_source(self, number: int, recipe: Recipe | None, source: str) -> None:
+        """Save that what follows was not trained here.
+
+        Args:
+            number: The training.
+            recipe: Its recipe.
+            source: Where its values come from, in words.
+        """
+        self._save(number, SOURCE, source)
+        if recipe is not None:
+            self._save(number, RECIPE, recipe.to_dict())
 
     def save_lost_steps(self, number: int, steps: int) -> None:
         """Count the optimizer steps that were interrupted without a saved state."""

@@ -26,6 +26,7 @@ class Answer:
         best: The best trial, or the baseline where none beats it; None where no trial finished with a value.
         baseline: The outcome of the user's own optimizer; None where it was not trained.
         replaced: That optimizer, in words.
+        source: Where the baseline's value comes from, if it was not trained here; else empty.
         warnings: What to know before the recipe is used, one sentence each.
         stability: For each optimizer of which trials diverged, how many did and up to which learning rate it stayed
             stable, one sentence each.
@@ -37,6 +38,7 @@ class Answer:
     replaced: str
     warnings: tuple[str, ...]
     stability: tuple[str, ...]
+    source: str = ""
 
     @property
     def recipe(self) -> Recipe | None:
@@ -68,7 +70,8 @@ class Answer:
     @property
     def baseline_words(self) -> str:
         """The baseline's value and optimizer, in words; empty where it was not trained."""
-        return f"{_shown(self.baseline_value)} with {self.replaced}" if self.baseline else ""
+        given = f", not trained here: {self.source}" if self.source else ""
+        return f"{_shown(self.baseline_value)} with {self.replaced}{given}" if self.baseline else ""
 
     @property
     def recipe_yaml(self) -> str:
@@ -99,6 +102,7 @@ def answer_of(study: FrozenStudy) -> Answer:
         replaced=study.origin.replaced,
         warnings=(*_interrupted(study), *_guard_warnings(study), *(_warnings(study, best) if best is not None else ())),
         stability=tuple(stability(study.records)),
+        source=study.baseline_source,
     )
 
 
@@ -122,10 +126,11 @@ def _guard_warnings(study: FrozenStudy) -> list[str]:
 def _warnings(study: FrozenStudy, best: TrialRecord) -> list[str]:
     config = study.config
     if best.is_baseline:
+        given = f" Its value is that of {best.source}; it was not trained here." if best.source else ""
         return [
             f"no recipe beats the baseline ({config.monitor} {_shown(best.value)} with "
             f"{study.origin.replaced}), so that best_recipe.yaml keeps its own optimizer. Give a new search "
-            "(--study NAME) a larger budget, which opens more of the space, or a space of your own."
+            f"(--study NAME) a larger budget, which opens more of the space, or a space of your own.{given}"
         ]
     found = []
     if config.with_baseline and study.baseline is None and config.budget < LEAST_FOR_BASELINE:

@@ -81,6 +81,12 @@ class FrozenStudy:
         return None if outcome is None or outcome.reason is StopReason.OUTRANKED else outcome
 
     @property
+    def baseline_source(self) -> str:
+        """Where the baseline's value comes from, if it was not trained here; else empty."""
+        found = baseline_record(self.records, self.runs)
+        return "" if found is None else found.source
+
+    @property
     def best(self) -> TrialRecord | None:
         """The best trial, or the baseline where none beats it; None where no trial finished with a value."""
         return best_of(self.records, baseline_record(self.records, self.runs), self.config.mode)

@@ -1,0 +1,93 @@
+"""A baseline that was trained elsewhere: it takes the baseline's place in the study, at no cost."""
+
+from collections.abc import Sequence
+
+from opttune.errors import InputError, StudyError
+from opttune.job import Role, TrainingJob
+from opttune.outcome import Outcome, StopReason
+from opttune.recipe import Recipe
+from opttune.runtime.checkpoints import CheckpointStore
+from opttune.runtime.policy import baseline_parameters
+from opttune.space.sample import sample_recipe
+from opttune.storages.study_store import StudyStore
+from opttune.study.config import SearchConfig
+from opttune.study.given_baseline import GivenBaseline
+from opttune.study.selection import baseline_record, best_of
+from opttune.training.inspection import ModelInspection
+
+
+def place_baseline(
+    given: GivenBaseline,
+    config: SearchConfig,
+    inspection: ModelInspection,
+    store: StudyStore,
+    checkpoints: CheckpointStore,
+) -> None:
+    """Put a given curve where the baseline's training would be: a trial of `own`, or an auxiliary run.
+
+    Args:
+        given: The curve, of the full length.
+        config: What the search is told, with its settled space.
+        inspection: What the inspection of the model showed.
+        store: The study; one that has this baseline already stays as it is.
+        checkpoints: Where the best recipe is kept.
+
+    Raises:
+        InputError: The module has no optimizer that works, which could be handed out.
+        StudyError: The study has another baseline.
+    """
+    if not inspection.has_own_optimizer:
+        raise InputError(
+            f"baseline_run (--baseline-run): {inspection.model_name} has no optimizer that works "
+            f"({inspection.replaced}), so that no curve can be that of its training."
+        )
+    known = baseline_record(store.records(), store.runs())
+    if known is not None:
+        if known.source == given.source:
+            return
+        what = f"one that was given ({known.source})" if known.source else "one that it trains itself"
+        raise StudyError(
+            f"the study {config.study_name!r} has a baseline, {what}: a study compares with one alone. Leave "
+            "--baseline-run out, or start a new one: --study NAME."
+        )
+    pauses, outcome = _outcomes(given, config.rungs(inspection.total_steps), inspection.replaced)
+    with store.batch():
+        _save(config, inspection, store, given.source, pauses, outcome)
+    records = store.records()
+    baseline = baseline_record(records, store.runs())
+    best = best_of(records, baseline, config.mode)
+    if best is not None and best.is_baseline:
+        checkpoints.keep_best(best, None)
+
+
+def _outcomes(given: GivenBaseline, rungs: Sequence[int], replaced: str) -> tuple[list[Outcome], Outcome]:
+    """Return what a training with this curve would have given at each rung, and at its end."""
+    end = rungs[-1]
+    pauses = [Outcome(StopReason.PAUSED, given.value_at(rung), rung, end, 0.0) for rung in rungs[:-1]]
+    return pauses, Outcome(StopReason.COMPLETED, given.value, end, end, 0.0, replaced=replaced)
+
+
+def _save(
+    config: SearchConfig,
+    inspection: ModelInspection,
+    store: StudyStore,
+    source: str,
+    pauses: Sequence[Outcome],
+    outcome: Outcome,
+) -> None:
+    parameters = baseline_parameters(config.space)
+    recipe: Recipe | None = None
+    if parameters is None:
+        claimed = store.claim_run(TrainingJob(None, config.seed, Role.BASELINE, label=inspection.replaced))
+        if claimed is None:
+            return
+        kept, number = store.store_of(claimed), claimed.number
+    else:
+        trial = store.trials.begin(parameters)
+        kept, number, recipe = store.trials, trial.number, sample_recipe(config.space, trial)
+    # first of all: what is given costs nothing
+    kept.save_source(number, recipe, source)
+    for pause in pauses:
+        kept.save_pause(number, pause)
+    kept.save_outcome(number, outcome, store.steps_spent, store.seconds_seen)
+    kept.tell(number, outcome)

@@ -1,0 +1,127 @@
+"""The baseline as a curve that the user has already: a run of MLflow, or a CSV file."""
+
+import csv
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+
+from opttune.errors import InputError
+from opttune.tracking.reading import Curve, read_run_curve
+
+_WHERE = "baseline_run (--baseline-run)"
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBaseline:
+    """The curve of a training with the module's own optimizer that was trained elsewhere.
+
+    Attributes:
+        source: Where it comes from, in words.
+        curve: Optimizer steps and values, the first step first.
+
+    Example:
+        >>> given = GivenBaseline("curve.csv", ((10, 0.8), (20, 0.4)))
+        >>> given.value_at(5), given.value_at(15), given.value_at(20)
+        (None, 0.6000000000000001, 0.4)
+    """
+
+    source: str
+    curve: tuple[tuple[int, float], ...]
+
+    @property
+    def value(self) -> float:
+        """The value at the end."""
+        return self.curve[-1][1]
+
+    def value_at(self, step: int) -> float | None:
+        """Return the value at a step, on the line between those beside it; None before the first."""
+        before = [point for point in self.curve if point[0] <= step]
+        after = [point for point in self.curve if point[0] >= step]
+        if not before or not after:
+            return None
+        (left, low), (right, high) = before[-1], after[0]
+        return low if left == right else low + (high - low) * (step - left) / (right - left)
+
+    def of_length(self, total_steps: int) -> "GivenBaseline":
+        """Return the curve of a training of the full length.
+
+        Args:
+            total_steps: Optimizer steps of the full length.
+
+        Raises:
+            InputError: It is of another length.
+        """
+        last = self.curve[-1][0]
+        if last == total_steps:
+            return self
+        if last == total_steps - 1:
+            # Lightning's loggers count steps from 0
+            return replace(self, curve=tuple((step + 1, value) for step, value in self.curve))
+        raise InputError(
+            f"{_WHERE}: {self.source} ends at step {last}, and a full training has {total_steps}: a schedule follows "
+            f"the length, so that a curve of another length says nothing of this one. Give one whose last step is "
+            f"{total_steps}, or let the search train the baseline itself."
+        )
+
+
+def read_baseline(text: str | Path, monitor: str, tracking_uri: str) -> GivenBaseline:
+    """Read the curve of the user's own recipe.
+
+    Args:
+        text: `RUN_ID` or `RUN_ID:METRIC` of MLflow, or the path of a CSV file with the columns `step` and `value`.
+        monitor: The metric that is searched, which a run must have logged where no other is named.
+        tracking_uri: Address of MLflow.
+
+    Raises:
+        InputError: There is no such run, metric or file, or the curve cannot be used.
+    """
+    path = Path(text)
+    if path.suffix.lower() == ".csv" or path.is_file():
+        return GivenBaseline(f"the file {path}", _checked(_read_csv(path, monitor), str(path)))
+    run_id, _, metric = str(text).partition(":")
+    try:
+        curve = read_run_curve(tracking_uri, run_id, metric or monitor)
+    except LookupError as err:
+        raise InputError(
+            f"{_WHERE}: {err.args[0]} Give RUN_ID, RUN_ID:METRIC, or a CSV file with the columns step,value."
+        ) from None
+    return GivenBaseline(f"{metric or monitor} of the MLflow run {run_id}", _checked(curve, f"run {run_id}"))
+
+
+def _read_csv(path: Path, monitor: str) -> Curve:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError) as err:
+        raise InputError(f"{_WHERE}: the file {path} cannot be read: {err}.") from None
+    if not rows:
+        raise InputError(f"{_WHERE}: the file {path} holds no row. It needs the columns step,value.")
+    columns = [name for name in rows[0] if name]
+    column = next((name for name in (monitor, "value") if name in columns), None)
+    if "step" not in columns or column is None:
+        raise InputError(
+            f"{_WHERE}: the file {path} has the columns {', '.join(columns)}, and needs step and value (or {monitor})."
+        )
+    # a logger leaves the field empty where a row is of other metrics
+    return [_point(path, line, row["step"], row[column]) for line, row in enumerate(rows, 2) if row[column]]
+
+
+def _point(path: Path, line: int, step: str, value: str) -> tuple[int, float]:
+    try:
+        return int(step), float(value)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{_WHERE}: line {line} of {path} holds step {step!r} and value {value!r}, which must be a whole number "
+            "and a number."
+        ) from None
+
+
+def _checked(curve: Curve, name: str) -> tuple[tuple[int, float], ...]:
+    """Return the points in the order of their steps, the last of equals."""
+    points = sorted(dict(curve).items())
+    if not points:
+        raise InputError(f"{_WHERE}: {name} holds no value.")
+    for step, value in points:
+        if not isfinite(value) or step < 0:
+            raise InputError(f"{_WHERE}: {name} has the value {value} at step {step}; all must be finite numbers.")
+    return tuple(points)

@@ -1,0 +1,192 @@
+"""Earlier trainings of the user's own, with their settings and values: the best of each optimizer become priors.
+
+They are rows of a CSV file or runs of an MLflow experiment. Columns are matched with the fields of a recipe by their
+names; what is made of them is what a warm start takes from an earlier study (`EarlierBest`).
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+from opttune.catalog.info import Info
+from opttune.catalog.lookup import find_optimizer, find_schedule, optimizer_names, schedule_names
+from opttune.errors import InputError
+from opttune.space.model import Scalar
+from opttune.space.settle import EarlierBest
+from opttune.tracking.reading import read_experiment
+
+_WHERE = "learn_from (--learn-from)"
+_ALIASES = {
+    "learning_rate": "lr",
+    "base_lr": "lr",
+    "wd": "weight_decay",
+    "gradient_clip_val": "gradient_clip_norm",
+    "warmup_ratio": "warmup_fraction",
+    "scheduler": "schedule",
+    "lr_scheduler": "schedule",
+    "steps": "max_steps",
+}
+_OF_THE_TRAINING = ("gradient_clip_norm", "accumulate_grad_batches")
+Row = Mapping[str, str | float]
+"""The columns of one training, by the names that the user gave them."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRun:
+    """One earlier training that can be used.
+
+    Attributes:
+        found: Its settings and value.
+        steps: Its optimizer steps; None where no column says it, for the full length.
+    """
+
+    found: EarlierBest
+    steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRuns:
+    """What was read of earlier trainings.
+
+    Attributes:
+        runs: Those that can be used.
+        notes: Which are used and which are not, and why, one sentence each.
+    """
+
+    runs: tuple[EarlierRun, ...]
+    notes: tuple[str, ...]
+
+    def best(self, total_steps: int, mode: str) -> list[EarlierBest]:
+        """Return each optimizer's best, of the trainings that are nearest to the full length; the best first.
+
+        Args:
+            total_steps: Optimizer steps of the full length.
+            mode: `min` or `max`.
+        """
+        sign = 1.0 if mode == "min" else -1.0
+        # values of other lengths cannot be compared with one another
+        ranked = sorted(self.runs, key=lambda one: (_apart(one.steps, total_steps), sign * one.found.value))
+        best: dict[str, EarlierBest] = {}
+        for one in ranked:
+            best.setdefault(one.found.optimizer, one.found)
+        return list(best.values())
+
+
+def read_earlier_runs(text: str | Path, monitor: str, tracking_uri: str) -> EarlierRuns:
+    """Read earlier trainings.
+
+    Args:
+        text: The name of an MLflow experiment, or the path of a CSV file with a row for each training.
+        monitor: The column, or the metric, whose value at the end counts; in a file `value` is as good.
+        tracking_uri: Address of MLflow.
+
+    Raises:
+        InputError: There is no such file or experiment, or none of its trainings can be used.
+    """
+    path = Path(text)
+    if path.suffix.lower() == ".csv" or path.is_file():
+        name, rows = f"the file {path}", _read_csv(path)
+    else:
+        try:
+            name, rows = f"the experiment {text!r}", [*read_experiment(tracking_uri, str(text))]
+        except LookupError as err:
+            raise InputError(f"{_WHERE}: {err.args[0]} Give the name of an experiment, or a CSV file.") from None
+    runs, unused = _usable(rows, monitor)
+    notes = [f"Not used of {name}: {count} trainings, {why}." for why, count in unused.items()]
+    if not runs:
+        raise InputError(
+            f"{_WHERE}: {name} holds no training that can be used. {' '.join(notes) or 'It is empty.'} A training "
+            f"needs an optimizer, a learning rate (lr) and a value ({monitor})."
+        )
+    known = _known_fields(monitor)
+    if ignored := sorted({column for row in rows for column in row if _field(column) not in known}):
+        notes.append(f"Not used of {name}: the columns {', '.join(ignored)}, which are no fields of a recipe.")
+    return EarlierRuns(tuple(runs), (f"Learned from {len(runs)} trainings of {name}.", *notes))
+
+
+def _usable(rows: Iterable[Row], monitor: str) -> tuple[list[EarlierRun], Counter[str]]:
+    runs: list[EarlierRun] = []
+    unused: Counter[str] = Counter()
+    for row in rows:
+        read = _run_of(row, monitor)
+        if isinstance(read, str):
+            unused[read] += 1
+        else:
+            runs.append(read)
+    return runs, unused
+
+
+def _run_of(row: Row, monitor: str) -> EarlierRun | str:
+    """Return what a row says, or why it is not used."""
+    value = _number(row.get(monitor, row.get("value")))
+    if value is None:
+        return f"which have no finite {monitor}"
+    fields = {_field(column): cell for column, cell in row.items() if cell != ""}
+    optimizer = _name(fields.get("optimizer"), optimizer_names())
+    if optimizer is None:
+        return f"whose optimizer is not in the catalog ({fields.get('optimizer') or 'none named'})"
+    if _number(fields.get("lr")) is None and "lr" in _options(find_optimizer(optimizer)):
+        return "which have no learning rate (lr)"
+    schedule = _name(fields.get("schedule"), schedule_names()) or ""
+    parameters = _parameters(fields, optimizer, _options(find_optimizer(optimizer)))
+    if schedule:
+        parameters |= _parameters(fields, schedule, _options(find_schedule(schedule)))
+    parameters |= {name: number for name in _OF_THE_TRAINING if (number := _number(fields.get(name))) is not None}
+    steps = _number(fields.get("max_steps"))
+    return EarlierRun(EarlierBest(optimizer, schedule, parameters, value), None if steps is None else int(steps))
+
+
+def _parameters(fields: Row, branch: str, names: Iterable[str]) -> dict[str, Scalar]:
+    return {f"{branch}.{name}": number for name in names if (number := _number(fields.get(name))) is not None}
+
+
+def _options(row: Info) -> list[str]:
+    return [name for option in row.options for name in option.fields]
+
+
+def _known_fields(monitor: str) -> set[str]:
+    rows: list[Info] = [*map(find_optimizer, optimizer_names()), *map(find_schedule, schedule_names())]
+    of_recipes = {name for row in rows for name in _options(row)}
+    return {*of_recipes, *_OF_THE_TRAINING, "optimizer", "schedule", "max_steps", "value", _field(monitor)}
+
+
+def _field(column: str) -> str:
+    """Return the field of a recipe that a column names.
+
+    Example:
+        >>> _field("optimizer.lr"), _field("Learning_Rate"), _field("optimizer.name")
+        ('lr', 'lr', 'optimizer')
+    """
+    parts = column.strip().lower().replace("/", ".").split(".")
+    last = parts[-2] if parts[-1] in ("name", "_target_", "class_path") and len(parts) > 1 else parts[-1]
+    return _ALIASES.get(last, last)
+
+
+def _name(cell: str | float | None, names: Sequence[str]) -> str | None:
+    """Return the name in the catalog; a class is named without its package."""
+    plain = str(cell or "").rpartition(".")[2].lower().replace("-", "_")
+    return next((name for name in names if plain in (name, name.replace("_", ""))), None)
+
+
+def _number(cell: str | float | None) -> float | None:
+    try:
+        number = float(cell) if cell is not None else float("nan")
+    except ValueError:
+        return None
+    return number if isfinite(number) else None
+
+
+def _apart(steps: int | None, total_steps: int) -> float:
+    return 1.0 if steps is None else max(steps, total_steps) / max(1, min(steps, total_steps))
+
+
+def _read_csv(path: Path) -> list[Row]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError) as err:
+        raise InputError(f"{_WHERE}: the file {path} cannot be read: {err}.") from None
+    return [{name: cell for name, cell in row.items() if name and isinstance(cell, str)} for row in rows]
