@@ -133,8 +133,7 @@ def search(
     config, workload = make_plan(
         model, data, space=space, monitor=monitor, mode=mode, max_steps=max_steps, max_epochs=max_epochs, trials=trials,
         budget=budget, timeout=timeout, workers=workers, engine=engine, study=study, seed=seed, trainer=trainer,
-        out_dir=out_dir, guard=guard, baseline=baseline, baseline_run=baseline_run, pauses=pauses,
-        budget_unit=budget_unit,
+        out_dir=out_dir, guard=guard, baseline=baseline, pauses=pauses, budget_unit=budget_unit,
     )  # fmt: skip
     return run_plan(
         replace(config, tracking=tracking or Tracking()), workload, storage=storage, tracking_uri=tracking_uri,
@@ -158,7 +157,7 @@ def run_plan(
     """Search as a config says; the arguments are those of `search`, but for the display."""
     mlflow_uri = resolve_tracking_uri(tracking_uri)
     _check_machine(config)
-    given = None if baseline_run is None else read_baseline(baseline_run, config.monitor, mlflow_uri)
+    given = _read_given(config, baseline_run, mlflow_uri)
     earlier = _read_earlier(config, warm_start, learn_from, storage, mlflow_uri)
     make_folder(config.out_dir)
     places = (config.out_dir, config.trainer, interrupts := DeferredInterrupts(), ray_address)
@@ -185,6 +184,16 @@ def run_plan(
         with interrupts, opened:
             result = _run(config, workload, trains, inspection, store, sampler, interrupts, mlflow_uri, display, given)
     return _ended(config, result)
+
+
+def _read_given(config: SearchConfig, baseline_run: str | Path | None, tracking_uri: str) -> GivenBaseline | None:
+    if baseline_run is None:
+        return None
+    if not config.with_baseline:
+        raise InputError(
+            "baseline_run (--baseline-run) gives the baseline, and baseline=False (--no-baseline) wants none: give one."
+        )
+    return read_baseline(baseline_run, config.monitor, tracking_uri)
 
 
 def _read_earlier(

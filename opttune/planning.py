@@ -48,7 +48,6 @@ def make_plan(
     pauses: bool = True,
     budget_unit: str = "steps",
     ends_at_first: bool = False,
-    baseline_run: str | Path | None = None,
 ) -> tuple[SearchConfig, Workload]:
     """Check the arguments of `opttune.search` and put them together.
 
@@ -58,7 +57,6 @@ def make_plan(
         OpttuneError: An argument cannot be used.
     """
     _check_numbers(seed, budget, trials, timeout)
-    _check_baseline(baseline, baseline_run)
     length = _length(max_steps, max_epochs, ends_at_first)
     settings, workload = check_trainer({} if trainer is None else trainer), _read_workload(model, data)
     searched = without_trainer_settings(space if isinstance(space, Space) else load_space(space), settings)
@@ -108,13 +106,6 @@ def _check_seed(seed: int) -> None:
 def _check_count(name: str, count: int | None) -> None:
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
         raise InputError(f"{name} must be a whole number >= 1, got {count!r}.")
-
-
-def _check_baseline(baseline: bool, baseline_run: str | Path | None) -> None:
-    if baseline_run is not None and not baseline:
-        raise InputError(
-            "baseline_run (--baseline-run) gives the baseline, and baseline=False (--no-baseline) wants none: give one."
-        )
 
 
 def _check_numbers(seed: int, budget: float, trials: int | None, timeout: float | None) -> None:

@@ -147,7 +147,6 @@ def _search_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "guard": False if options.no_guard else None,
         "baseline": not options.no_baseline,
         "pauses": not options.no_pauses,
-        "baseline_run": options.baseline_run,
         **told,
         "trainer": {**told.get("trainer", {}), **trainer},
     }

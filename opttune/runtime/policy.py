@@ -319,7 +319,7 @@ class SearchPolicy(Policy):
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
         most = self.config.most_trials
         # the baseline is not one of the trials that a user has asked for
-        counted = [one for one in records if not (self._has_baseline and one.is_baseline)]
+        counted = [one for one in records if not (one.source or (self._has_baseline and one.is_baseline))]
         return most is not None and _count_tried(counted) >= most
 
     def _to_replicate(self, records: Sequence[TrialRecord]) -> list[int]:
