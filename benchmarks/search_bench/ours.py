@@ -35,6 +35,7 @@ OURS: Mapping[str, Mapping[str, Any]] = {
     "ours:no_prior": {"prior": False, "sampler": {"mixture": SamplerSettings(uses_prior=False)}},
     "ours:no_guard": {"config": {"guard": None}},
     "ours:no_pause": {"config": {"halving": SuccessiveHalving(shares=(), kept=(), kept_of_all=())}},
+    "ours:no_race": {"config": {"halving": SuccessiveHalving()}},
     "ours:own_optimizer": {"config": {"halving": SuccessiveHalving(kept_of_all=(1.0, 1.0))}},
     "ours:no_line": {
         "config": {"halving": SuccessiveHalving(line_search=False)},
