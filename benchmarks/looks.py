@@ -1,0 +1,50 @@
+"""Which early value predicts the end of a long training: that at a rung, or that of a copy whose rate comes down there.
+
+    python benchmarks/record_table.py long_mlp long_regression long_mnist1d
+    python benchmarks/looks.py
+
+For each table of `record_table.py` that holds looks, and each share of the length: Spearman's rank correlation of the
+value there with the final one, among the better 60% of the trainings, for the two values.
+"""
+
+import numpy as np
+from scipy.stats import spearmanr
+from search_bench.load_tables import CACHE, load_recorded
+from search_bench.tables import Floats, Table, group_of
+
+BETTER = 0.6
+
+
+def correlations(table: Table) -> list[tuple[float, float, float]]:
+    """Return for each look its share of the length, and the correlations of the raw value and of the look."""
+    final = np.array(table.final_values)
+    best = np.argsort(final)[: round(BETTER * len(final))]
+    found = []
+    for column, step in enumerate(table.look_steps):
+        raw = np.array([table.value_at(row, step) or np.nan for row in range(len(table.rows))])
+        looked = np.array(table.looks)[:, column]
+        found.append((step / table.steps, _correlation(raw, final, best), _correlation(looked, final, best)))
+    return found
+
+
+def _correlation(early: Floats, final: Floats, best: np.ndarray) -> float:
+    if not np.isfinite(early).any():
+        # the curves have a value at every twentieth of the length alone
+        return float("nan")
+    early = np.where(np.isfinite(early), early, np.inf)
+    return float(spearmanr(early[best], final[best]).statistic)
+
+
+def main() -> None:
+    """Print a table."""
+    tables = [load_recorded(path) for path in sorted(CACHE.glob("long_*.npz"))]
+    if not tables:
+        raise SystemExit("no long table is recorded: python benchmarks/record_table.py long_mlp long_regression")
+    for table in tables:
+        print(f"{table.name} ({group_of(table.name)}): {len(table.rows)} trainings of {table.steps} steps")
+        for share, raw, looked in correlations(table):
+            print(f"  {share:4.0%}  at the rung {raw:5.2f}  rate comes down {looked:5.2f}")
+
+
+if __name__ == "__main__":
+    main()
