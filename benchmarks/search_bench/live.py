@@ -57,7 +57,7 @@ OURS: Mapping[str, Callable[[LiveTask, float], str | Space]] = {
 METHODS = (*OPTUNA, *NEPS, *OURS)
 OWN = "own"
 """The method that trains the module's recipe once."""
-LONG_METHODS = (OWN, *ENQUEUED, *NEPS, "ours")
+LONG_METHODS = (OWN, *ENQUEUED, *(name for name in ("neps_priorband", "neps_first") if name in NEPS), "ours")
 LONG_BUDGETS = (1.5, 3.0, 5.0, 10.0)
 ALL_TASKS: Mapping[str, LiveTask] = {**TASKS, **LONG_TASKS}
 GROUPS: Mapping[str, Sequence[str]] = {

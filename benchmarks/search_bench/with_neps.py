@@ -8,6 +8,8 @@ development tools. It runs from a side environment that takes torch, optuna and 
     neps/bin/pip install --no-deps neural-pipeline-search "pandas<3" gpytorch==1.13.0 "botorch<0.13" \
         linear_operator==0.5.3 jaxtyping==0.2.19  # and, likewise, what it then says is missing
 
+Leave out torchvision: one that was not built for the usual environment's torch breaks Lightning.
+
 `search.py` has the methods only where NePS is installed.
 """
 
