@@ -40,6 +40,7 @@ class OptionInfo:
         help: One line on what it does.
         rises: What raises a schedule's rate for that share of the steps: a linear `warmup` in front of the shape, or
             the `shape` itself; `""` where the option is no such share.
+        decoupled: Whether it is a weight decay by which a step shrinks the weights, times the learning rate.
     """
 
     name: str
@@ -55,6 +56,7 @@ class OptionInfo:
     search: tuple[Search | None, ...] = ()
     help: str = ""
     rises: Rise = ""
+    decoupled: bool = False
 
     @property
     def fields(self) -> tuple[str, ...]:

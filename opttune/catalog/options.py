@@ -65,7 +65,8 @@ def coupled_decay(
 
 def _decay(default: float, low: float, high: float, centre: float, source: str, help: str) -> OptionInfo:
     search = SearchRange(low, high, centre, "log", source, from_budget=10, also=(0.0,))
-    return OptionInfo("weight_decay", default, low=0, search=(search,), help=help)
+    is_decoupled = help == DECOUPLED
+    return OptionInfo("weight_decay", default, low=0, search=(search,), help=help, decoupled=is_decoupled)
 
 
 def eps(default: float, search: bool = True) -> OptionInfo:

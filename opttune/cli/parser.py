@@ -14,6 +14,7 @@ from opttune.cli.project import split_arguments
 from opttune.cli.report import add_report
 from opttune.cli.search import add_search
 from opttune.cli.sync import add_sync
+from opttune.cli.transfer import add_transfer
 from opttune.errors import OpttuneError
 from opttune.version import __version__
 
@@ -62,6 +63,6 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"opttune {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (add_search, add_report, add_confirm, add_export, add_sync, add_catalog):
+    for add in (add_search, add_report, add_confirm, add_export, add_transfer, add_sync, add_catalog):
         add(commands)
     return parser

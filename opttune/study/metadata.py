@@ -34,6 +34,7 @@ class StudyMetadata:
         has_own_groups: Whether that optimizer has several groups, or leaves some parameters alone.
         groups: Table of the parameter groups of the space's first recipe, in Markdown.
         pauses: Whether its trials were paused at rungs.
+        batches: Batches of an epoch; None if unknown, as for an IterableDataset, and in studies of earlier versions.
     """
 
     model: str = ""
@@ -51,6 +52,7 @@ class StudyMetadata:
     has_own_groups: bool = False
     groups: str = ""
     pauses: bool = True
+    batches: int | None = None
 
     @classmethod
     def of(cls, config: SearchConfig, inspection: ModelInspection, tracking_uri: str) -> "StudyMetadata":
@@ -72,6 +74,7 @@ class StudyMetadata:
             has_own_groups=inspection.has_own_groups,
             groups=inspection.groups,
             pauses=config.pauses,
+            batches=next((facts.batches for facts in inspection.data if facts.purpose == "training"), None),
         )
 
     @classmethod

@@ -95,7 +95,7 @@ def test_a_command_of_the_docs_is_one_that_there_is(line: str) -> None:
 
 def test_the_docs_show_every_command() -> None:
     shown = {line.split()[0] for line in commands()}
-    assert shown >= {"search", "report", "confirm", "export", "sync", "spaces", "optimizers", "schedules"}
+    assert shown >= {"search", "report", "confirm", "export", "transfer", "sync", "spaces", "optimizers", "schedules"}
 
 
 @pytest.mark.slow

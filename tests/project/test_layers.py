@@ -30,7 +30,7 @@ LAYERS = (
     {"study"},  # what a search is told, and what it gave
     {"runtime", "integration"},  # the loop of a search; a user's own Optuna study
     {"project"},  # a LightningCLI or Hydra project
-    {"planning", "preview", "provenance", "confirming", "report", "export"},
+    {"planning", "preview", "provenance", "confirming", "report", "export", "length_transfer"},
     {"api", "answer"},
     {"cli"},
     {"__init__", "__main__"},

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from opttune.algorithms.successive_halving import FOR_LONG_TRAININGS
+from opttune.length_transfer import transfer_study
 from opttune.storages.open_storage import open_storage
 from opttune.storages.study_store import StudyStore
 from opttune.study.frozen_study import load_study
@@ -66,6 +67,19 @@ def test_curves_hold_no_step_of_a_look(folder: Path, result: SearchResult) -> No
         steps = [step for step, _ in tracked.curve(run, "train/loss")]
         assert steps == sorted(set(steps))
         assert max(steps) <= int(run.data.tags.get("opttune.steps", LENGTH))
+
+
+def test_its_recipe_is_moved_to_another_length(folder: Path, result: SearchResult) -> None:
+    found = transfer_study(str(folder / "out"), "4x")
+    (best,) = (record for record in load_study(folder / "out").records if record.value is not None)
+
+    assert (found.trained_steps, found.steps, found.value) == (LENGTH, 4 * LENGTH, result.best_value)
+    assert found.recipe.optimizer.rate < result.best_recipe.optimizer.rate
+    # each look counts as a training of its own length, decay included; this one overfits
+    assert found.expected is None
+    assert "val_loss does not fall with the length" in found.basis[0]
+    assert all(f"{pause.value:.5g} at {pause.steps + pause.look_steps}" in found.basis[0] for pause in best.pauses)
+    assert "passed over 150 times at that length, 600 at the new one" in found.basis[1]
 
 
 def test_a_study_of_before_keeps_its_rungs(folder: Path, result: SearchResult) -> None:

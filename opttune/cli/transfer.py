@@ -1,0 +1,44 @@
+"""`opttune transfer`: the recipe of a search for a longer or shorter training, and the loss to expect there."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from opttune.cli.command import DONE, add_command, add_study
+from opttune.errors import InputError
+
+
+def add_transfer(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(commands, "transfer", "write the recipe for a longer or shorter training", _run)
+    add_study(command)
+    add = command.add_argument
+    add("--max-steps", required=True, metavar="N", help="optimizer steps of that training, or a multiple such as 10x")
+    add("--trial", type=int, metavar="N", help="the recipe of this trial (default: the best)")
+    add("--out", metavar="FILE", help="where to write it (default: recipe_<N>_steps.yaml in the folder of the search)")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from opttune.length_transfer import settings_of, transfer_study
+    from opttune.space.recipe_file import save_recipe
+    from opttune.storages.open_storage import quiet_optuna
+
+    with quiet_optuna():
+        found = transfer_study(options.study, options.max_steps, storage=options.storage, trial=options.trial)
+    path = found.default_path if options.out is None else Path(options.out)
+    try:
+        save_recipe(found.recipe, path, "\n".join(found.comments(path.name)))
+    except OSError as err:
+        why = err.strerror or err
+        raise InputError(
+            f"--out: cannot write {path}: {why}. Give a file in a folder that can be written to."
+        ) from None
+    words = "\n".join([*found.words, f"wrote {path}"])
+    if options.json:
+        print(words, file=sys.stderr)
+        print(json.dumps({**settings_of(found), "recipe": found.recipe.to_dict(), "out": str(path)}, allow_nan=False))
+    else:
+        print(words)
+    return DONE

@@ -1,0 +1,401 @@
+"""The recipe of a search for a longer or shorter training: what moves, why, and which value to expect.
+
+- The learning rate moves by `(N / T)^-e` (`algorithms.length_law`), by a factor of `MOST_MOVE` at most, within the
+  range of the catalog, and stays below rates that diverged.
+- Decoupled weight decay: learning rate and decay set over how many steps AdamW averages its updates, `1 / (lr wd)`. In
+  one pass over the data the best product falls as `T^-0.473` for a given model: `1 / (lr wd T)` falls with the power
+  0.527 of tokens per parameter (Bergsma et al. 2025, "Power Lines", https://arxiv.org/abs/2505.13738). In several
+  passes the best timescale, counted in epochs, is constant, and so is the product (Wang and Aitchison 2024,
+  https://arxiv.org/abs/2405.13698). Both were measured on AdamW; for other decoupled decays they are an analogy. Where
+  the passes are not known, the two disagree and the decay stays.
+- Warmup and all else of a schedule are shares of the length and stay shares. Momenta, groups and clipping stay.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import inf, isfinite
+from pathlib import Path
+
+from opttune.algorithms.length_law import (
+    COVERAGE,
+    LEAST_POINTS,
+    Forecast,
+    RateComparison,
+    RateTrial,
+    compare_rates,
+    forecast,
+    shrunk_exponent,
+)
+from opttune.catalog.info import OptimizerInfo
+from opttune.catalog.lookup import find_optimizer, find_schedule
+from opttune.catalog.ranges import SearchRange
+from opttune.errors import InputError
+from opttune.outcome import StopReason, optimizer_steps
+from opttune.recipe import Part, Recipe
+from opttune.space.model import RACED_FROM_STEPS
+from opttune.study.frozen_study import FrozenStudy, load_study
+from opttune.trial_record import TrialRecord
+from opttune.yaml_text import write_yaml
+
+MOST_MOVE = 3.0
+"""The learning rate moves by this factor at most. Chosen by hand."""
+MOST_STRETCH = 100.0
+"""Lengths beyond this times what was searched, or below that part of it, are refused."""
+ONE_PASS_EXPONENT = 0.473
+"""Of the product of learning rate and weight decay over the length, in one pass over the data."""
+_DIVERGED_MARGIN = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """A recipe for another length.
+
+    Attributes:
+        recipe: The recipe.
+        source: Where it comes from, in words.
+        steps: Optimizer steps of the new length.
+        trained_steps: Optimizer steps of the length that was searched.
+        moved: What moved and why, and what did not, one sentence each.
+        monitor: The metric.
+        value: Its value at the length that was searched.
+        expected: What to expect of it at the new length; None where that cannot be said.
+        basis: What that rests on, or why it cannot be said, one sentence each.
+        default_path: Where a recipe of the search for that length belongs.
+    """
+
+    recipe: Recipe
+    source: str
+    steps: int
+    trained_steps: int
+    moved: tuple[str, ...]
+    monitor: str
+    value: float
+    expected: Forecast | None
+    basis: tuple[str, ...]
+    default_path: Path
+
+    @property
+    def ratio(self) -> float:
+        """The new length over the one that was searched."""
+        return self.steps / self.trained_steps
+
+    @property
+    def words(self) -> list[str]:
+        """The lines to show of it."""
+        expected = "no forecast can be made"
+        if (found := self.expected) is not None:
+            expected = f"{found.value:.5g}, {COVERAGE:.0%} interval {found.low:.5g} to {found.high:.5g}"
+        return [
+            f"{self.source}, searched for {self.trained_steps} steps, for {self.steps} ({self.ratio:.3g} times):",
+            "",
+            write_yaml(self.recipe.to_dict()).rstrip(),
+            "",
+            "moved:",
+            *(f"  {sentence}" for sentence in self.moved),
+            f"expected {self.monitor}: {expected} (it was {self.value:.5g})",
+            "which rests on:" if found is not None else "since:",
+            *(f"  {sentence}" for sentence in self.basis),
+        ]
+
+    def comments(self, file_name: str) -> list[str]:
+        """Return the comment lines above the recipe in a file of that name."""
+        lines = [
+            f"{self.source}, searched for {self.trained_steps} steps and moved to {self.steps}; not trained yet",
+            f"length: max_steps={self.steps}",
+            f"to train with it: RecipeCallback({file_name!r})",
+        ]
+        if self.expected is not None:
+            low, high = self.expected.low, self.expected.high
+            lines.insert(1, f"expected {self.monitor}: {self.expected.value:.5g}, from {low:.5g} to {high:.5g}")
+        return lines
+
+
+def transfer_study(
+    study: str, max_steps: int | str, *, storage: str | None = None, trial: int | None = None
+) -> Transferred:
+    """Return the best recipe of a search for a training of another length.
+
+    Args:
+        study: Name of a study, or folder of a search.
+        max_steps: Optimizer steps of that training, or a multiple of the length that was searched, such as `10x`.
+        storage: Optuna storage URL.
+        trial: Number of the trial whose recipe to take; None for the best.
+
+    Raises:
+        OpttuneError: There is no such study or trial, it has not finished, or its recipe cannot be moved.
+    """
+    return transfer_recipe(load_study(study, storage), max_steps, trial)
+
+
+def transfer_recipe(found: FrozenStudy, max_steps: int | str, trial: int | None = None) -> Transferred:
+    """Return the recipe of a search that was read, as `transfer_study` does."""
+    record, recipe = found.recipe_of(trial)
+    outcome = record.outcome
+    if outcome is None or record.value is None:
+        raise InputError(
+            f"--trial: trial {record.number} of {found.name} was not trained to the end. Give one that was."
+        )
+    if any(find_schedule(part.name).follows_monitor for part in recipe.schedule.split()):
+        raise InputError(
+            f"STUDY: {found.name}: the schedule {recipe.schedule.name} of {record.title} follows "
+            f"{found.config.monitor}, so its rate at another length cannot be foreseen. Give --trial N with a schedule "
+            "that is a curve over the length."
+        )
+    trained = optimizer_steps(outcome.total_steps, outcome.share)
+    steps = _read_steps(max_steps, trained)
+    comparisons = compare_rates(list(_rate_trials(found)))
+    passes = _passes(found, recipe, trained)
+    exponent = shrunk_exponent(comparisons).mean
+    moved, reasons = move_recipe(recipe, steps / trained, exponent, passes, _ceilings(found))
+    expected, basis = _expected(found, record, trained, steps)
+    return Transferred(
+        recipe=moved,
+        source=f"{record.title} of the study {found.name}",
+        steps=steps,
+        trained_steps=trained,
+        moved=(*reasons, *_words_of_exponent(comparisons)),
+        monitor=found.config.monitor,
+        value=record.value,
+        expected=expected,
+        basis=(*basis, *_words_of_passes(passes, steps / trained, expected)),
+        default_path=found.config.out_dir / f"recipe_{steps}_steps.yaml",
+    )
+
+
+def _read_steps(given: int | str, trained: int) -> int:
+    """Return a number of optimizer steps that was given as one, or as a multiple of those that were trained.
+
+    Example:
+        >>> _read_steps("5000", 2_000), _read_steps("2.5x", 2_000)
+        (5000, 5000)
+    """
+    text = str(given).strip()
+    found = re.fullmatch(r"(\d{1,15})|(\d{1,9}(?:\.\d{1,9})?)x", text)
+    steps = 0 if found is None else int(found[1]) if found[1] else round(float(found[2]) * trained)
+    if steps < 1:
+        raise InputError(
+            f"--max-steps must be a whole number of optimizer steps > 0, or a multiple of the {trained} steps that "
+            f"were searched such as 10x, got {text!r}."
+        )
+    if not trained / MOST_STRETCH <= steps <= trained * MOST_STRETCH:
+        raise InputError(
+            f"--max-steps: {steps} is {steps / trained:.3g} times the {trained} steps that were searched. Nothing is "
+            f"known of lengths beyond {MOST_STRETCH:.0f} times or below 1/{MOST_STRETCH:.0f} of it: search at a length "
+            "in between (--warm-start takes this study's recipes)."
+        )
+    return steps
+
+
+def _values_by_length(study: FrozenStudy, record: TrialRecord) -> dict[int, float]:
+    """Return the length of each training that a trial is known as -> its metric, the rate having come down in each."""
+    halving = study.config.halving_for(study.total_steps)
+    # a look that was stopped left the value at the rung itself
+    looks = [
+        pause
+        for pause in record.pauses
+        if 0 < optimizer_steps(halving.look_steps(pause.steps), pause.share) <= pause.look_steps
+    ]
+    values = {one.optimizer_steps + one.look_steps: one.value for one in looks}
+    if record.outcome is not None and record.outcome.reason is StopReason.COMPLETED:
+        values[record.outcome.optimizer_steps] = record.outcome.value
+    return {length: value for length, value in values.items() if value is not None}
+
+
+def _rate_trials(study: FrozenStudy) -> Iterator[RateTrial]:
+    sign = 1.0 if study.config.mode == "min" else -1.0
+    for record in study.records:
+        if record.recipe is not None and record.rate is not None and len(record.recipe.optimizer.split()) == 1:
+            values = {length: sign * value for length, value in _values_by_length(study, record).items()}
+            yield RateTrial(record.optimizer, record.rate, values)
+
+
+def _passes(study: FrozenStudy, recipe: Recipe, steps: int) -> float | None:
+    """Return how many times a training passes over the data; None where that is not known."""
+    if set(study.config.length) == {"max_epochs"}:
+        return float(study.config.length["max_epochs"])
+    accumulated = study.config.trainer.get("accumulate_grad_batches", 1)
+    batches = study.origin.batches
+    if not batches or not isinstance(accumulated, int):
+        return None
+    return steps * max(recipe.accumulate_grad_batches, accumulated) / batches
+
+
+def product_factor(ratio: float, passes: float | None) -> float | None:
+    """Return by which factor the product of learning rate and weight decay moves; None where that is not known.
+
+    Args:
+        ratio: The new length over the one that was searched.
+        passes: How many times the latter passes over the data.
+
+    Example:
+        >>> round(product_factor(10, 0.1), 3), product_factor(10, 3.0), product_factor(10, None)
+        (0.337, 1.0, None)
+    """
+    if passes is None:
+        return None
+    within_one_pass = min(1.0, passes * ratio) / min(1.0, passes)
+    return float(within_one_pass**-ONE_PASS_EXPONENT)
+
+
+def rate_factor(ratio: float, exponent: float) -> float:
+    """Return by which factor the learning rate moves.
+
+    Args:
+        ratio: The new length over the one that was searched.
+        exponent: By which power of the length the rate falls.
+
+    Example:
+        >>> round(rate_factor(10, 0.15), 3), rate_factor(100, 1.0), rate_factor(100, -1.0)
+        (0.708, 0.3333333333333333, 3.0)
+    """
+    return float(min(MOST_MOVE, max(1 / MOST_MOVE, ratio**-exponent)))
+
+
+def move_recipe(
+    recipe: Recipe, ratio: float, exponent: float, passes: float | None, ceilings: Mapping[str, float]
+) -> tuple[Recipe, list[str]]:
+    """Return a recipe for another length, and what moved and why.
+
+    Args:
+        recipe: The recipe.
+        ratio: The new length over the one that was searched.
+        exponent: By which power of the length the learning rate falls.
+        passes: How many times the searched length passes over the data; None where that is not known.
+        ceilings: Optimizer -> rate above which its rate is not raised.
+    """
+    parts, reasons = [], []
+    for part in recipe.optimizer.split():
+        row = find_optimizer(part.name)
+        if row.is_own:
+            reasons.append("own: your module's optimizer and the factors on it stay; what it should be is not known.")
+        elif row.fixed_lr:
+            reasons.append(f"{part.name}.lr stays: this optimizer finds its step size itself.")
+        else:
+            moved = _with_rate(part, row, rate_factor(ratio, exponent), ceilings.get(part.name, inf))
+            why = f"times (N/T)^-{exponent:.3g}" if exponent >= 0 else f"times (N/T)^{-exponent:.3g}"
+            reasons.append(_change(part, moved, "lr", why) + _bounded(moved, part, ratio, exponent))
+            part, why_decay = _with_decay(part, moved, row, product_factor(ratio, passes))
+            reasons += why_decay
+        parts.append(part)
+    if any(find_schedule(part.name).is_own for part in recipe.schedule.split()):
+        reasons.append("schedule: own, your module's; see that it knows of the new length.")
+    else:
+        reasons.append("schedule: warmup and all else are shares of the length and stay so; momenta and groups stay.")
+    return replace(recipe, optimizer=Part.join(parts)), reasons
+
+
+def _bounded(moved: Part, part: Part, ratio: float, exponent: float) -> str:
+    if part.rate is None or moved.rate is None:
+        return ""
+    wanted = part.rate * ratio**-exponent
+    return "" if abs(moved.rate / wanted - 1) < 1e-3 else f" That would be {wanted:.3g}: a move is bounded."
+
+
+def _with_rate(part: Part, row: OptimizerInfo, factor: float, ceiling: float) -> Part:
+    rate = part.rate
+    if rate is None:
+        return part
+    field = next((option for option in row.options if option.name == "lr"), None)
+    search = field.searchable.get("lr") if field else None
+    low, high = (search.low, search.high) if isinstance(search, SearchRange) else (0.0, inf)
+    # a rate that already lies outside moves no further
+    moved = min(max(rate * factor, min(low, rate)), max(min(high, ceiling), rate))
+    return part.replaced(lr=float(f"{moved:.4g}")) if moved != rate else part
+
+
+def _ceilings(study: FrozenStudy) -> dict[str, float]:
+    """Return for each optimizer with a trial that diverged the rate to stay below."""
+    found: dict[str, float] = {}
+    for record in study.records:
+        if record.outcome is not None and record.outcome.has_diverged and record.rate is not None:
+            below = _DIVERGED_MARGIN * record.rate
+            found[record.optimizer] = min(below, found.get(record.optimizer, inf))
+    return found
+
+
+def _with_decay(part: Part, moved: Part, row: OptimizerInfo, product: float | None) -> tuple[Part, list[str]]:
+    option = next((option for option in row.options if option.decoupled), None)
+    if option is None:
+        return moved, []
+    decay = part.get(option.name, option.default)
+    if not isinstance(decay, int | float) or decay == 0 or part.rate is None or moved.rate is None:
+        return moved, []
+    if product is None:
+        return moved, [f"{part.name}.{option.name} stays: it is not known how often the data are passed over."]
+    wanted = decay * product * part.rate / moved.rate
+    search = option.searchable.get(option.name)
+    if isinstance(search, SearchRange):
+        wanted = min(max(wanted, min(search.low, decay)), max(search.high, decay))
+    changed = moved.replaced(**{option.name: float(f"{wanted:.4g}")})
+    return changed, [_change(part, changed, option.name, f"lr times weight decay moves by {product:.3g}")]
+
+
+def _change(before: Part, after: Part, option: str, why: str) -> str:
+    old, new = before.get(option), after.get(option)
+    if old == new:
+        return f"{before.name}.{option} stays {_number(old)}."
+    return f"{before.name}.{option} {_number(old)} -> {_number(new)}: {why}."
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else "at its default"
+
+
+def _words_of_exponent(comparisons: list[RateComparison]) -> list[str]:
+    exponent = shrunk_exponent(comparisons)
+    prior = shrunk_exponent([])
+    words = [f"exponent of the rate: {exponent.mean:.2g} +- {exponent.stdev:.2g}; "
+             f"before this study {prior.mean:.2g} +- {prior.stdev:.2g}."]  # fmt: skip
+    words += [
+        f"{one.optimizer}: of {one.rates} rates the best was {one.best_at_short:.3g} at {one.short} steps and "
+        f"{one.best_at_long:.3g} at {one.long}: exponent {one.exponent.mean:.2g} +- {one.exponent.stdev:.2g}."
+        for one in comparisons
+    ]
+    return words if comparisons else [*words, "This study does not show how its best rate depends on the length."]
+
+
+def _expected(study: FrozenStudy, record: TrialRecord, trained: int, steps: int) -> tuple[Forecast | None, list[str]]:
+    monitor = study.config.monitor
+    if study.config.mode == "max":
+        return None, [f"{monitor} is to be as high as possible: the law behind a forecast is one of losses that fall."]
+    points = _values_by_length(study, record)
+    if trained not in points:
+        return None, [f"{record.title} ended before its full length."]
+    if len(points) < LEAST_POINTS:
+        return None, [
+            f"a forecast needs {LEAST_POINTS} lengths at which the rate has come down, and {record.title} has "
+            f"{len(points)}. A search looks at trials so from {RACED_FROM_STEPS} steps on, and not at all of them."
+        ]
+    shown = ", ".join(f"{value:.5g} at {length}" for length, value in sorted(points.items()))
+    expected = forecast(points, steps)
+    if expected is None or not all(map(isfinite, (expected.value, expected.low, expected.high))):
+        return None, [f"{monitor} does not fall with the length: {shown}."]
+    return expected, [
+        f"{monitor} of {record.title}, its rate come down: {shown}.",
+        "It is assumed to follow E + A t^-a, for the recipe as it was; what the moves change is not in it.",
+    ]
+
+
+def _words_of_passes(passes: float | None, ratio: float, expected: Forecast | None) -> Iterator[str]:
+    if passes is None:
+        yield "It is not known how often the data are passed over."
+    else:
+        yield f"The data are passed over {passes:.3g} times at that length, {passes * ratio:.3g} at the new one."
+    if expected is not None and (passes is None or passes * ratio > 1):
+        yield "A metric that turns up, as by overfitting in many passes, is not foreseen: the interval leaves it out."
+
+
+def settings_of(transferred: Transferred) -> Mapping[str, object]:
+    """Return everything but the recipe as plain values, for JSON."""
+    expected = transferred.expected
+    return {
+        "source": transferred.source,
+        "max_steps": transferred.steps,
+        "searched_steps": transferred.trained_steps,
+        "moved": list(transferred.moved),
+        "monitor": transferred.monitor,
+        "value": transferred.value,
+        "expected": None if expected is None else {"value": expected.value, "low": expected.low, "high": expected.high},
+        "basis": list(transferred.basis),
+    }
