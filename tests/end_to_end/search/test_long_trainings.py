@@ -78,7 +78,9 @@ def test_its_recipe_is_moved_to_another_length(folder: Path, result: SearchResul
     # each look counts as a training of its own length, decay included; this one overfits
     assert found.expected is None
     assert "val_loss does not fall with the length" in found.basis[0]
-    assert all(f"{pause.value:.5g} at {pause.optimizer_steps + pause.look_steps}" in found.basis[0] for pause in best.pauses)
+    assert all(
+        f"{pause.value:.5g} at {pause.optimizer_steps + pause.look_steps}" in found.basis[0] for pause in best.pauses
+    )
     assert "passed over 150 times at that length, 600 at the new one" in found.basis[1]
 
 
