@@ -138,7 +138,7 @@ def _check_space(space: Space, max_epochs: int | None, unit: str) -> None:
     varies = any(name == "accumulate_grad_batches" and not isinstance(field, Fixed) for name, field in space.training)
     if varies and max_epochs is not None:
         raise InputError(
-            f"the space {space.name} varies accumulate_grad_batches, with which an epoch has another number of steps: "
+            f"the space {space.name} varies accumulate_grad_batches, which changes the number of steps in an epoch: "
             "give the length as max_steps, so that all trainings are equally long."
         )
 

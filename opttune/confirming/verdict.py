@@ -129,7 +129,7 @@ def _sentences(results: Sequence[CandidateResult], mode: str) -> list[str]:
         if result.failures
     ]
     notes += [
-        f"trials {', '.join(map(str, result.candidate.numbers))} are one and the same recipe "
+        f"trials {', '.join(map(str, result.candidate.numbers))} have the same recipe "
         f"({result.candidate.label}): they are not distinguishable"
         for result in results
         if len(result.candidate.numbers) > 1

@@ -196,7 +196,7 @@ def _hooks_code(recipe: Recipe, info: OptimizerInfo, use: Use) -> list[str]:
     hooks = ["\n".join([f"def {hook}:", *(f"    {line}" for line in body)]) for hook, body in lines.items()]
     if not hooks:
         return []
-    return [f"# {'; '.join(comments)}: these hooks of a LightningModule see to it.\n{hooks[0]}", *hooks[1:]]
+    return [f"# {'; '.join(comments)}: these hooks of a LightningModule do so.\n{hooks[0]}", *hooks[1:]]
 
 
 def _docstring(recipe: Recipe, use: Use, names: str) -> str:

@@ -57,7 +57,7 @@ def importances(study: FrozenStudy) -> Chart | None:
         "Which fields mattered",
         f"Importance for being among the best tenth (PED-ANOVA) of {count} finished trainings. The search itself went "
         "where it was good, so this says what separated the best from the rest, not what would matter elsewhere. "
-        f"{'With so few trainings it is a hint at most.' if count < 20 else ''}".strip(),
+        f"{'With this few trainings it is only a hint.' if count < 20 else ''}".strip(),
         [panel],
     )
 

@@ -188,12 +188,12 @@ PLAIN = Plan(
     (WIDE_ADAMW, WIDE_MUON, WIDE_SGD, WIDE_NADAMW, WIDE_LION),
 )
 UNKNOWN = Plan(
-    "a network whose layers are only made once it trains, so that nothing is known of it",
+    "a network whose layers are made only when it trains, so that nothing is known about it",
     "wide",
     (WIDE_ADAMW, WIDE_SGD, WIDE_NADAMW, WIDE_LION),
 )
 MAYBE_PRETRAINED = (
-    "Whether the weights are pretrained does not show; if they are, search space 'finetune', whose rates are lower."
+    "Whether the weights are pretrained cannot be seen; if they are, search space 'finetune', whose rates are lower."
 )
 
 

@@ -352,7 +352,7 @@ class Space:
         seen: set[str] = set()
         for name in names:
             if name in seen:
-                raise SpaceError(f"space {self.name}: {name!r} is there twice as {what}.")
+                raise SpaceError(f"space {self.name}: {name!r} is given twice as {what}.")
             seen.add(name)
 
     @property

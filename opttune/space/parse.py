@@ -395,7 +395,7 @@ class _Parser:
             if match in matches[:index]:
                 self.fail(
                     (GROUPS, "rules", str(index), "match"),
-                    f"groups.rules: {match!r} is there twice, and only the first rule that matches applies.",
+                    f"groups.rules: {match!r} is given twice, and only the first rule that matches applies.",
                 )
 
     def mapping(self, path: tuple[str, ...], data: object, what: str, allowed: Iterable[str]) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def _suited(settled: SettledSpace, facts: ModelFacts) -> SettledSpace:
     given = [name for name, field in training if name in _MANUAL and field != _MANUAL[name]]
     if facts.is_manual and given:
         training = tuple((name, field) for name, field in training if name not in given)
-        notes += (f"Left out, as the module's training_step sees to it itself: {', '.join(given)}.",)
+        notes += (f"Left out, as the module's training_step does this itself: {', '.join(given)}.",)
     return SettledSpace(replace(space, optimizers=suitable, training=training), (*settled.notes, *notes))
 
 

@@ -94,5 +94,5 @@ def _only_study(name: str, storage: BaseStorage, where: str) -> optuna.Study:
     if name in names:
         return optuna.load_study(study_name=name, storage=storage)
     if len(names) != 1:
-        raise InputError(f"{where}: {name} holds {len(names)} studies. {one_of(names)} Give the one's name.")
+        raise InputError(f"{where}: {name} holds {len(names)} studies. {one_of(names)} Give the name of one.")
     return optuna.load_study(study_name=names[0], storage=storage)

@@ -76,8 +76,8 @@ def explain_storage_errors() -> Iterator[None]:
             raise
         problem = safe_uri(" ".join(f"{type(err.__cause__ or err).__name__}: {err.__cause__ or err}".split())[:300])
         raise StudyError(
-            f"the storage of the study fails ({problem}). Nothing finished is lost: once it is there again, the same "
-            "command resumes it."
+            f"the storage of the study fails ({problem}). Nothing finished is lost: once it can be reached again, "
+            "the same command resumes it."
         ) from err
 
 

@@ -38,7 +38,7 @@ def edge_warnings(best: Recipe, space: Space) -> list[str]:
             branch = GROUPS if name in of_groups else best.optimizer.name
             found.append(
                 f"the best {name} {value:.3g} lies at the {end} edge of its range {field.low:g}..{field.high:g} in "
-                f"the space {space.name}: better may lie beyond. {_next_step(space, branch, name)}"
+                f"the space {space.name}: better values may lie beyond. {_next_step(space, branch, name)}"
             )
     return found
 

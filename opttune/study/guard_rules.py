@@ -62,8 +62,8 @@ def _why(rule: StopReason, ended: Sequence[TrialRecord], baseline: TrialRecord |
     also = ", and the baseline" if is_baseline else ""
     design = "rises" if rule is StopReason.BLOW_UP else "stays level"
     return (
-        f"the guard's rule {rule} ended {count}{where}{also}: it says nothing of the rate and is off for this study. "
-        f"If the loss {design} by design, search with guard=opttune.Guard.finite_only()."
+        f"the guard's rule {rule} ended {count}{where}{also}: it says nothing about the rate and is off for this "
+        f"study. If the loss {design} by design, search with guard=opttune.Guard.finite_only()."
     )
 
 

@@ -32,7 +32,7 @@ def find_earlier(study: str | Path, storage: str | None = None) -> list[EarlierB
         if found is not None and is_better(found.value, known.value if known else None, mode):
             best[found.optimizer] = found
     if not best:
-        raise InputError(f"warm start: no trial of the study {loaded.study_name!r} came to its end.")
+        raise InputError(f"warm start: no trial of the study {loaded.study_name!r} has finished.")
     return sorted(best.values(), key=lambda one: one.value, reverse=mode == "max")
 
 

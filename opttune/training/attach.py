@@ -124,7 +124,7 @@ class RecipeAttacher(AnyCallback):
         def lr_schedulers(module: Any) -> Any:
             if module.automatic_optimization:
                 found = own_schedulers()
-                # with a warmup before a plateau the scheduler is there twice
+                # with a warmup before a plateau the scheduler is given twice
                 ours = found[0] if isinstance(found, list) and found else found
                 return _ReadOnly(ours) if self._attached_of(ours) is not None else found
             # as many as the module itself has made, each in its place

@@ -193,7 +193,7 @@ def state_problem(
         return ""
     if not saved:
         return f"the module's own optimizer ({own}) saved it, and the recipe trains with {words}"
-    return f"its parameter groups were split in another way, and the recipe's {words} has others"
+    return f"its parameter groups were split differently, and the recipe's {words} has others"
 
 
 def _shapes(groups: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:

@@ -3,11 +3,14 @@
 _CAUSES = (
     ("does not require grad", "the loss depends on no trainable parameter: training_step must return it undetached"),
     ("on the same device", "the module makes a tensor elsewhere: use register_buffer, or device=self.device"),
-    ("mat1 and mat2 shapes", "the data have another width than the module expects"),
+    ("mat1 and mat2 shapes", "the data are wider or narrower than the module expects"),
     ("DataLoader worker", "a process of the loader died: num_workers=0 shows why"),
-    ("No supported gpu backend", "the Trainer asks for a GPU that is not here: --trainer accelerator=cpu"),
+    (
+        "No supported gpu backend",
+        "the Trainer asks for a GPU that this machine does not have: --trainer accelerator=cpu",
+    ),
     ("default_collate", "the samples cannot be put into one batch: give the loader a collate_fn"),
-    ("Float did not match", "a tensor has another type than the loss expects: convert it, as with .float() or .long()"),
+    ("Float did not match", "the loss expects a tensor of another type: convert it, as with .float() or .long()"),
 )
 
 

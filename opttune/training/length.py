@@ -6,8 +6,8 @@ from opttune.errors import ModelError
 from opttune.trainer.internals import batch_norm_epochs
 
 _MANUAL = (
-    "{} uses manual optimization, where the number of steps in an epoch is its own affair: trainer.global_step counts "
-    "the steps of all its optimizers. Give the length as max_steps (--max-steps N), and no epochs."
+    "{} uses manual optimization, where the module decides how many steps an epoch has: trainer.global_step counts the "
+    "steps of all its optimizers. Give the length as max_steps (--max-steps N), and no epochs."
 )
 
 

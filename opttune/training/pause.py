@@ -283,7 +283,7 @@ def resume_arguments(trainer: Any, path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     if not path.is_file():
-        raise InputError(f"the checkpoint to resume from is not there: {path}.")
+        raise InputError(f"the checkpoint to resume from is missing: {path}.")
     # before 2.6 Lightning had no such argument
     if "weights_only" not in inspect.signature(trainer.fit).parameters:
         return {"ckpt_path": path}

@@ -58,7 +58,7 @@ def why_not_paused(attempt: Attempt, workload: Workload) -> str:
     again, _ = _train(attempt, workload, stop_at_step=last)
     if isinstance(again, str) or _difference(uninterrupted, again):
         return ""
-    return f"a training that is resumed is another one than without a break: {different} differs"
+    return f"a resumed training differs from one without a break: {different}"
 
 
 def _train(

@@ -52,7 +52,7 @@ class Workload:
             )
         model = _call(self.model, "model")
         if not is_module(model):
-            raise ModelError(f"{self.name} is no LightningModule: it gives {type(model).__name__}.")
+            raise ModelError(f"{self.name} is not a LightningModule: it gives {type(model).__name__}.")
         return model
 
     def make_data(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Workload:
             return {"datamodule": data}
         if isinstance(data, tuple):
             if len(data) != 2:
-                raise ModelError(f"data must be a pair (train, val) of loaders, got {len(data)} things.")
+                raise ModelError(f"data must be a pair (train, val) of loaders, got {len(data)} objects.")
             return {"train_dataloaders": data[0], "val_dataloaders": data[1]}
         return {"train_dataloaders": data}
 

@@ -105,9 +105,7 @@ def test_two_trials_of_one_recipe_are_not_distinguishable() -> None:
     verdict = study_verdict(stored(RECORDS, confirmed=confirmed, runs=[run(candidate, 1, 0.3)]))
 
     assert verdict is not None
-    assert verdict.sentences == (
-        "trials 0, 4 are one and the same recipe (adamw 3.1e-4): they are not distinguishable",
-    )
+    assert verdict.sentences == ("trials 0, 4 have the same recipe (adamw 3.1e-4): they are not distinguishable",)
 
 
 def test_before_any_training_there_is_no_verdict() -> None:

@@ -30,7 +30,7 @@ def test_importances_are_bars_the_longest_on_top() -> None:
     lengths = [series.x[0] for series in panel.series]
     assert lengths == sorted(lengths, reverse=True)
     assert sum(lengths) == pytest.approx(1, abs=0.02)
-    assert "a hint at most" in chart.says
+    assert "only a hint" in chart.says
 
 
 def test_of_few_trials_nothing_is_said() -> None:

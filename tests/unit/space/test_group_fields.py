@@ -70,7 +70,7 @@ def test_groups_without_ranges_are_written_as_recipes_write_them() -> None:
         ("lr_ratio", "lr_ration", "10: unknown key 'lr_ration' in a rule of groups. Did you mean 'lr_ratio'?"),
         ("high: 1,", "hig: 1,", "10: unknown key 'hig' in groups.rules.0.lr_ratio. Did you mean 'high'?"),
         ("match: head", "match: '('", "11: groups.rules: match '(' is not a regular expression: missing )"),
-        ("match: head", "match: ^backbone\\.", "11: groups.rules: '^backbone\\\\.' is there twice, and only the first"),
+        ("match: head", "match: ^backbone\\.", "11: groups.rules: '^backbone\\\\.' is given twice, and only the first"),
         ("match: head", "lr_ratio: 2", "11: a rule of groups is {match: REGEX, lr_ratio: {low: 0.01, "),
         (
             "head\n",

@@ -184,9 +184,9 @@ def test_a_space_needs_an_optimizer_and_a_schedule() -> None:
 
 
 def test_a_name_is_once_in_a_space() -> None:
-    with pytest.raises(SpaceError, match=r"^space mine: 'adamw' is there twice as an optimizer.$"):
+    with pytest.raises(SpaceError, match=r"^space mine: 'adamw' is given twice as an optimizer.$"):
         Space("mine", (ADAMW, ADAMW))
-    with pytest.raises(SpaceError, match=r"^space mine: 'lr' is there twice as a field of adamw.$"):
+    with pytest.raises(SpaceError, match=r"^space mine: 'lr' is given twice as a field of adamw.$"):
         Space("mine", (Branch("adamw", (("lr", Fixed(1)), ("lr", Fixed(2)))),))
 
 

@@ -238,7 +238,7 @@ def test_a_module_that_steps_its_optimizers_itself_clips_and_accumulates_itself(
 
     assert settled.space.training == ()
     assert settled.notes == (
-        "Left out, as the module's training_step sees to it itself: gradient_clip_norm, accumulate_grad_batches.",
+        "Left out, as the module's training_step does this itself: gradient_clip_norm, accumulate_grad_batches.",
     )
     assert settle(mine, "", trainer={}, facts=FACTS, total_steps=300, budget=20).space == mine
     assert "gradient_clip_norm" in varying(settled_as("wide", 30).space)

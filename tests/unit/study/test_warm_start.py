@@ -163,7 +163,7 @@ def test_a_study_of_another_tool_is_refused(tmp_path: Path) -> None:
 def test_a_study_without_a_finished_trial_is_refused(tmp_path: Path) -> None:
     add(make_study(journal(tmp_path / "old")), ADAMW, None)
 
-    with pytest.raises(InputError, match=r"warm start: no trial of the study 'earlier' came to its end\."):
+    with pytest.raises(InputError, match=r"warm start: no trial of the study 'earlier' has finished\."):
         find_earlier(tmp_path / "old")
 
 

@@ -270,7 +270,7 @@ class OwnGroups(m.Net):
         (OwnGroups, None, r"own optimizer \(AdamW\(lr=0.001\)\) saved it"),
         (m.Net, Recipe(Part("lion", {"lr": 1e-3})), "saved by a training with lion, and the recipe trains with adamw"),
         (m.Net, Recipe(Part("adamw", {"lr": 1e-3}), groups=Recipe.from_dict(
-            {"optimizer": "adamw", "groups": {"no_decay_norm_bias": False}}).groups), "split in another way"),
+            {"optimizer": "adamw", "groups": {"no_decay_norm_bias": False}}).groups), "split differently"),
     ],
 )  # fmt: skip
 def test_the_checkpoint_of_another_optimizer_is_refused_in_one_sentence(tmp_path, model, recipe, said):

@@ -247,7 +247,7 @@ def test_a_rung_that_lies_behind_is_refused(tmp_path, until_step):
 
 
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"the checkpoint to resume from is not there: .*none\.ckpt"):
+    with pytest.raises(InputError, match=r"the checkpoint to resume from is missing: .*none\.ckpt"):
         p.run(tmp_path / "end.ckpt", resume_from=tmp_path / "none.ckpt")
 
 

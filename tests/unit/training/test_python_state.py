@@ -301,7 +301,7 @@ OUTSIDE: list[int] = []
     [
         (DrawsFromAnIterator, "DrawsFromAnIterator.factors cannot be stored with a pause (TypeError"),
         (FailsWhenItIsResumed, "a training that is resumed fails: KeyError: 'ema'"),
-        (ForgetsByItself, "a training that is resumed is another one than without a break: net.0.weight differs"),
+        (ForgetsByItself, "a resumed training differs from one without a break: net.0.weight"),
     ],
 )
 def test_what_cannot_be_paused_is_found_before_and_said(model: Any, word: str) -> None:

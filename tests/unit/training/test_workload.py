@@ -53,8 +53,8 @@ def test_it_is_called_by_the_name_of_its_model(model, name):
         (Wide, r"the model Wide cannot be made without arguments .*'width'.*def make\(\): return Wide\(\.\.\.\)"),
         (3, "a model must be a LightningModule, its class, or a factory, got int"),
         (nn.Linear(2, 2), "a model must be a LightningModule, its class, or a factory, got Linear"),
-        (nn.Identity, "Identity is no LightningModule: it gives Identity"),
-        (dict, "dict is no LightningModule: it gives dict"),
+        (nn.Identity, "Identity is not a LightningModule: it gives Identity"),
+        (dict, "dict is not a LightningModule: it gives dict"),
     ],
 )
 def test_what_gives_no_module_is_refused(model, problem):
@@ -84,7 +84,7 @@ def test_data_may_come_in_each_form_that_a_trainer_takes():
 
 
 def test_data_that_cannot_be_used_are_refused():
-    with pytest.raises(ModelError, match=r"data must be a pair \(train, val\) of loaders, got 3 things"):
+    with pytest.raises(ModelError, match=r"data must be a pair \(train, val\) of loaders, got 3 objects"):
         Workload(m.Net, (1, 2, 3)).make_data()
     with pytest.raises(ModelError, match=r"the data WideData cannot be made without arguments .*'folder'"):
         Workload(m.Net, WideData).make_data()
