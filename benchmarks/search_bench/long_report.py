@@ -81,7 +81,7 @@ def write_long_report(records: Sequence[LiveRecord]) -> str:
     """Return all tables."""
     cells, groups = cells_of(records), _groups(records)
     if not cells:
-        return "The long tasks: no search yet whose own recipe was trained (live --methods own)."
+        return "The long tasks: no search yet beside a training of the own recipe (live --methods own)."
     parts = []
     for name, own in groups.items():
         chosen = [cell for cell in cells if cell.task in own]
