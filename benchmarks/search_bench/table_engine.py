@@ -68,7 +68,7 @@ class TableEngine:
 
     def _reached(self, attempt: Attempt, listener: AttemptListener, row: int, end: int) -> Outcome:
         table = self.meter.table
-        look_steps = attempt.look_steps if end < table.steps else 0
+        look_steps = getattr(attempt, "look_steps", 0) if end < table.steps else 0
         value = table.look_at(row, end) if look_steps else table.value_at(row, end)
         self.meter.pay(look_steps)
         if value is None:
