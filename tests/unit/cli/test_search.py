@@ -61,7 +61,7 @@ BAD: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("out dir", {"args": ("--out-dir", "file/below")}, ("cannot write to the folder file/below", "--out-dir")),
     ("fails", {"model": "FailsAtOnce"}, (r"FailsAtOnce fails .* RuntimeError: never any step \(.*search_models.py:",)),
     ("no length", {"length": ()}, ("--max-steps N or --max-epochs N",)),
-    ("budget", {"args": ("--budget", "1")}, ("budget must be at least 2",)),
+    ("budget", {"args": ("--budget", "0.5")}, ("budget must be at least 1 full training",)),
     ("engine", {"args": ("--engine", "locl")}, ("unknown engine 'locl'. Did you mean 'local'",)),
     ("workers", {"args": ("--workers", "2")}, ("workers must be 1, got 2.*--engine local",)),
     ("trainer pair", {"args": ("--trainer", "accelerator")}, ("--trainer takes key=value",)),
