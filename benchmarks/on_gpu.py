@@ -98,6 +98,9 @@ def run_check(name: str, device: str, checks: dict[str, Check] | None = None) ->
 def server() -> Any:
     """Return what starts the processes: a server that has imported all modules, and never touches the GPU."""
     context = multiprocessing.get_context("forkserver")
+    # the server knows no other path when it imports them
+    places = (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, places))
     context.set_forkserver_preload(["gpu_bench.resources", "gpu_bench.training"])
     # importing takes seconds, which are no check's
     first = context.Process(target=time.monotonic)
