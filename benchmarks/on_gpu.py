@@ -34,7 +34,9 @@ from typing import Any
 # before torch: kernels that give the same numbers each time, and a count of GPUs that does not start CUDA
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+# each check takes over this process's path
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
 
 from gpu_bench.rows import Place, Row, table_of
 
