@@ -34,7 +34,9 @@ from typing import Any
 # before torch: kernels that give the same numbers each time, and a count of GPUs that does not start CUDA
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+# each check takes over this process's path
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
 
 from gpu_bench.rows import Place, Row, table_of
 
@@ -98,6 +100,9 @@ def run_check(name: str, device: str, checks: dict[str, Check] | None = None) ->
 def server() -> Any:
     """Return what starts the processes: a server that has imported all modules, and never touches the GPU."""
     context = multiprocessing.get_context("forkserver")
+    # the server knows no other path when it imports them
+    places = (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, places))
     context.set_forkserver_preload(["gpu_bench.resources", "gpu_bench.training"])
     # importing takes seconds, which are no check's
     first = context.Process(target=time.monotonic)
