@@ -131,6 +131,7 @@ class Busy(lightning.Callback):
             pass
 
 
+@pytest.mark.slow
 def test_a_costly_callback_is_seen(bench: Any, place: Any) -> None:
     variants = {"busy": lambda place: ([Busy()], lambda: None)}
 
