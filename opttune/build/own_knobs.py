@@ -46,7 +46,7 @@ class OwnKnobs:
         >>> knobs = OwnKnobs(optimizer, Part("own", {"lr_factor": 2.0}))
         >>> weight.sum().backward()
         >>> optimizer.step()
-        >>> round(float(weight), 3), optimizer.param_groups[0]["lr"], largest_rate(optimizer)
+        >>> round(float(weight.detach()), 3), optimizer.param_groups[0]["lr"], largest_rate(optimizer)
         (0.8, 0.1, 0.2)
         >>> knobs.remove()
     """
