@@ -11,6 +11,7 @@ import pandas as pd
 from opttune.catalog.lookup import find_optimizer
 from opttune.catalog.ranges import SearchRange
 from opttune.space.model import Branch, Choice, Field, Range, Space
+from search_bench.lm_schedules import load_lm_schedules
 from search_bench.tables import DEVELOP, REPORT, Table
 from search_bench.taskset import load_taskset
 
@@ -48,6 +49,8 @@ def load_table(name: str, data: Path) -> Table:
     folder, problem = name.split("/")
     if folder == "recorded":
         return load_recorded(CACHE / f"{problem}.npz")
+    if folder == "lm_schedules":
+        return load_lm_schedules(data / folder)
     if folder == "taskset":
         return load_taskset(data / folder / f"{problem}.parquet")
     return load_own(data / folder, problem) if folder == "own" else load_deepobs(data / folder, problem)

@@ -36,6 +36,8 @@ OURS: Mapping[str, Mapping[str, Any]] = {
     "ours:no_guard": {"config": {"guard": None}},
     "ours:no_pause": {"config": {"halving": SuccessiveHalving(shares=(), kept=(), kept_of_all=())}},
     "ours:no_race": {"config": {"halving": SuccessiveHalving()}},
+    "ours:no_trend": {"halving": {"trend": 0.0}},
+    "ours:no_look": {"halving": {"look_share": 0.0}},
     "ours:own_optimizer": {"config": {"halving": SuccessiveHalving(kept_of_all=(1.0, 1.0))}},
     "ours:no_line": {
         "config": {"halving": SuccessiveHalving(line_search=False)},
@@ -63,6 +65,7 @@ def replay_ours(
     *,
     shift: float = 0.0,
     prior: bool = True,
+    halving: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
     sampler: Mapping[str, Any] | None = None,
 ) -> Meter:
@@ -74,13 +77,16 @@ def replay_ours(
         seed: Of the search.
         shift: By how many decades the prior of each learning rate is wrong.
         prior: Whether learning rates have a prior at all.
+        halving: Fields of the table's `SuccessiveHalving` to change, for ablations.
         config: Fields of the `SearchConfig` to change, for ablations.
         sampler: Arguments of `OpttuneSampler` beside the space and the seed, for ablations.
     """
     space = with_lr_priors(table.space, shift if prior else None)
     meter = Meter(table)
     with TemporaryDirectory(prefix="opttune-replay-") as folder, quiet_optuna():
-        settings = replace(_config(space, table, budget, seed, Path(folder)), **(config or {}))
+        settings = _config(space, table, budget, seed, Path(folder))
+        rungs = replace(settings.halving_for(table.steps), **(halving or {}))
+        settings = replace(settings, **{"halving": rungs, **(config or {})})
         store = StudyStore(settings.study_name, InMemoryStorage(), settings.spec)
         store.study.sampler = _sampler(table, settings, seed, (sampler or {}).get("mixture", SamplerSettings()))
         with DeferredInterrupts() as interrupts:
@@ -114,10 +120,19 @@ def _config(space: Space, table: Table, budget: float, seed: int, folder: Path) 
         out_dir=folder,
         budget=budget,
         seed=seed,
-        guard=Guard(),
+        # without training losses it has nothing to judge
+        guard=Guard() if len(table.loss_steps) else None,
         with_baseline=False,
-        halving=None if table.has_looks else replace(halving_for(table.steps), look_share=0.0),
+        halving=_halving(table),
     )
+
+
+def _halving(table: Table) -> SuccessiveHalving | None:
+    """Return the rungs that a table's data allow; None for the search's own."""
+    own, count = halving_for(table.steps), len(table.shares)
+    if count:
+        return replace(own, shares=table.shares, kept=own.kept[-count:], kept_of_all=own.kept_of_all[-count:])
+    return None if table.has_looks else replace(own, look_share=0.0)
 
 
 def _inspection(table: Table) -> ModelInspection:

@@ -47,6 +47,7 @@ REPORT = (
     "recorded/digits_cnn",
     "recorded/mnist1d_mlp",
     "recorded/long_lstm",
+    "lm_schedules/124m",
     "taskset/imdb_patch128_LSTM128_bs64",
     "taskset/imdb_patch32_IRNN64_relu_last_bs128",
     "taskset/imdb_patch32_LSTM128_bs128",
@@ -86,6 +87,8 @@ class Table:
         losses: The training loss there, one row a configuration.
         look_steps: At which steps, ascending, a copy was looked at whose rate came down (`record_table.py`).
         looks: Its validation loss, one row a configuration.
+        shares: The only rungs at which there are looks, as shares of the length; empty if there are enough of them for
+            the search's own rungs.
     """
 
     name: str
@@ -98,6 +101,7 @@ class Table:
     losses: Floats
     look_steps: tuple[int, ...] = ()
     looks: Floats | None = None
+    shares: tuple[float, ...] = ()
     _verdicts: dict[tuple[int, Guard], StopDecision | None] = field(default_factory=dict, repr=False)
     _places: dict[tuple[Any, ...], list[tuple[float, int]]] = field(default_factory=dict, repr=False)
 

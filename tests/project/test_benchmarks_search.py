@@ -352,3 +352,16 @@ def test_a_good_recipe_is_the_peers_first_trial_and_the_searchs_baseline(
     assert own.trials[0].value in [one.value for one in ours.trials if "own()" in one.recipe]
     assert adamw.trials[1].recipe == "adamw(lr=0.001, weight_decay=0.01, warmup=0.05)"
     assert (peer.spent, ours.handed) == (128, min(own.best(), ours.best()))
+
+
+def test_language_models_are_looked_at_in_their_shorter_trainings(bench: Any) -> None:
+    folder = BENCHMARKS.parents[1] / "shared" / "data" / "lm_schedules"
+    if not folder.is_dir():
+        pytest.skip("the recorded language models are not here")
+    table = bench("search_bench.lm_schedules").load_lm_schedules(folder)
+    row = table.find({"optimizer": "adamw", "lr": 1e-3, "schedule": "wsd", "cooldown_fraction": 0.2})
+
+    # of the data's own file: ann124-0.2, linear, lr 0.001, at 15,000 and 50,000 steps
+    assert table.look_at(row, 12_500) == pytest.approx(3.071903, abs=1e-6)
+    assert table.final_values[row] == pytest.approx(2.930310, abs=1e-6)
+    assert len(table.rows) == 18

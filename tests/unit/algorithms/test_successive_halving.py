@@ -16,6 +16,7 @@ from opttune.algorithms.successive_halving import (
     Start,
     SuccessiveHalving,
     TrialProgress,
+    expected_value,
     gets_worse,
     next_action,
     ranks_disagree,
@@ -463,3 +464,25 @@ def test_a_race_never_spends_more_than_its_budget_and_trains_one_to_the_end(seed
 
     assert run.spent <= budget
     assert run.finished()
+
+
+def test_of_two_that_are_close_at_a_rung_of_a_race_the_one_that_falls_faster_is_promoted() -> None:
+    rungs = FOR_LONG_TRAININGS.steps(10_000)
+    both = [
+        TrialProgress(number, values, rungs[1], is_paused=True)
+        for number, values in enumerate(((0.9, 0.55), (0.6, 0.54)))
+    ]
+
+    assert next_action(FOR_LONG_TRAININGS, rungs, both, 20_000, may_start=False) == Promote(0)
+    level = replace(FOR_LONG_TRAININGS, trend=0.0)
+    assert next_action(level, rungs, both, 20_000, may_start=False) == Promote(1)
+
+
+def test_the_trend_is_the_slope_over_the_logarithm_of_the_steps() -> None:
+    # from 10 to 100 steps it fell by 1; half of that slope lasts for the two decades that are left
+    whole = replace(FOR_LONG_TRAININGS, trend=0.5)
+    assert expected_value(whole, (10, 100, 10_000), (3.0, 2.0)) == pytest.approx(1.0)
+    assert expected_value(whole, (10, 100, 10_000), (2.0, 3.0)) == pytest.approx(4.0)
+    for reached in [(3.0,), (3.0, 2.0, 1.5), (None, 2.0), (3.0, None)]:
+        assert expected_value(whole, (10, 100, 10_000), reached) == reached[-1]
+    assert expected_value(SuccessiveHalving(), (10, 100, 10_000), (3.0, 2.0)) == 2.0

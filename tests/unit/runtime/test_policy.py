@@ -516,6 +516,17 @@ def test_in_long_trainings_every_optimizer_is_looked_at_before_one_is_promoted()
     assert policy.next_action([*bracket, *other], [], Spent(600)) == Promote(1)
 
 
+def test_a_budget_for_one_training_spends_half_of_the_rest_on_first_looks() -> None:
+    trials = [seen_early(number, "sgd", rate, 1.0 + abs(number - 1)) for number, rate in enumerate((1.0, 0.1, 0.01))]
+    trials += [seen_early(number, "adamw", rate, 3.0 + number) for number, rate in enumerate((1e-3, 1e-2, 1e-4), 3)]
+    looked_steps = 6 * 120
+
+    # looks of six trials cost 720 steps: more than 0.3 of a training, less than half of what 0.9 of one leaves
+    for budget, first in ((1.5, Promote(1)), (1.9, Start()), (3.0, Promote(1))):
+        policy = search_policy(LONG, space=RACE, budget=budget)
+        assert policy.next_action(trials, [], Spent(looked_steps)) == first, budget
+
+
 def test_a_look_is_taken_as_long_as_the_training_can_still_be_ended() -> None:
     policy, begun = search_policy(LONG, budget=2.0), make_trial(0, None, state="running")
 
