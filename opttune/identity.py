@@ -32,7 +32,7 @@ class Identity:
         return asdict(self)
 
     def differences(self, now: "Identity") -> tuple[str, list[str]]:
-        """Return what differs now, `another model` or `other data`, and how; empty where both are the same.
+        """Return what differs now, `another model` or `other data`, and how; empty if both are the same.
 
         Example:
             >>> Identity({"class": "Net", "out.bias": "2"}).differences(Identity({"class": "Net", "out.bias": "3"}))

@@ -29,7 +29,7 @@ class TrainingJob:
         recipe: What to train with; None leaves the module its own optimizer.
         seed: For initial weights and data order.
         role: What the training is for.
-        trial: Number of the trial that is trained, or whose recipe is; None where there is none.
+        trial: Number of the trial that is trained, or whose recipe is; None if there is none.
         label: What to call the candidate.
 
     Example:

@@ -59,7 +59,7 @@ class Transferred:
         moved: What moved and why, and what did not, one sentence each.
         monitor: The metric.
         value: Its value at the length that was searched.
-        expected: What to expect of it at the new length; None where that cannot be said.
+        expected: What to expect of it at the new length; None if that cannot be said.
         basis: What that rests on, or why it cannot be said, one sentence each.
         default_path: Where a recipe of the search for that length belongs.
     """
@@ -211,7 +211,7 @@ def _rate_trials(study: FrozenStudy) -> Iterator[RateTrial]:
 
 
 def _passes(study: FrozenStudy, recipe: Recipe, steps: int) -> float | None:
-    """Return how many times a training passes over the data; None where that is not known."""
+    """Return how many times a training passes over the data; None if that is not known."""
     if set(study.config.length) == {"max_epochs"}:
         return float(study.config.length["max_epochs"])
     accumulated = study.config.trainer.get("accumulate_grad_batches", 1)
@@ -222,7 +222,7 @@ def _passes(study: FrozenStudy, recipe: Recipe, steps: int) -> float | None:
 
 
 def product_factor(ratio: float, passes: float | None) -> float | None:
-    """Return by which factor the product of learning rate and weight decay moves; None where that is not known.
+    """Return by which factor the product of learning rate and weight decay moves; None if that is not known.
 
     Args:
         ratio: The new length over the one that was searched.
@@ -261,7 +261,7 @@ def move_recipe(
         recipe: The recipe.
         ratio: The new length over the one that was searched.
         exponent: By which power of the length the learning rate falls.
-        passes: How many times the searched length passes over the data; None where that is not known.
+        passes: How many times the searched length passes over the data; None if that is not known.
         ceilings: Optimizer -> rate above which its rate is not raised.
     """
     parts, reasons = [], []

@@ -35,7 +35,7 @@ def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
     """Say what a search would do, after one batch that shows what the module computes.
 
     Args:
-        config: What the search is told.
+        config: The configuration of the search.
         workload: The user's model and data.
 
     Returns:
@@ -72,7 +72,7 @@ def settle_for(config: SearchConfig, inspection: ModelInspection, earlier: Seque
     """Return the space to search, whose optimizers are all installed.
 
     Args:
-        config: What the search is told.
+        config: The configuration of the search.
         inspection: What the inspection of the model showed.
         earlier: An earlier study's best, which become its priors.
 
@@ -141,7 +141,7 @@ def measure_steps(config: SearchConfig, workload: Workload, inspection: ModelIns
     program takes from the machine meanwhile is left out.
 
     Args:
-        config: What the search is told, with its settled space.
+        config: The configuration of the search, with its settled space.
         workload: The user's model and data.
         inspection: What the inspection of the model showed.
     """

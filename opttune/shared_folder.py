@@ -40,7 +40,7 @@ def write_whole(path: Path, data: str | bytes) -> None:
 def files_in(folder: Path) -> list[os.DirEntry[str]]:
     """Return the entries of a folder, sorted by name.
 
-    The list is empty where the folder cannot be read, or was removed meanwhile; `Path.glob` may raise for the latter.
+    The list is empty if the folder cannot be read, or was removed meanwhile; `Path.glob` may raise for the latter.
 
     Example:
         >>> files_in(Path("never/made"))

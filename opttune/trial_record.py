@@ -115,7 +115,7 @@ class TrialRecord:
 
     @property
     def step_seconds(self) -> float | None:
-        """Mean wall time of one of its optimizer steps; None where it was not measured."""
+        """Mean wall time of one of its optimizer steps; None if it was not measured."""
         parts = [*self.pauses, *([self.outcome] if self.outcome else [])]
         done, seconds, weight = 0, 0.0, 0
         for part in parts:
@@ -136,7 +136,7 @@ class TrialRecord:
 
     @cached_property
     def waits_to_begin(self) -> bool:
-        """Whether it was begun and has passed no rung: it is trained before a new trial is made."""
+        """Whether it was started and has passed no rung: it is trained before a new trial is made."""
         return self.state == "waiting" and not self.pauses
 
     @cached_property

@@ -94,7 +94,7 @@ def groups_of_one(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | N
 
     Args:
         module: The module.
-        own_groups: The parameter groups of that optimizer; None where there is one for all.
+        own_groups: The parameter groups of that optimizer; None if there is one for all.
         groups: How to split.
     """
     if own_groups is None:

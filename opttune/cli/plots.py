@@ -11,7 +11,7 @@ from opttune.report.draw import SUFFIXES, save_chart
 
 DEFAULT_STEPS = 1000
 WARMUP = 0.1
-"""Share of the training in the second curve of a picture of one schedule."""
+"""Share of the training in the second curve of an image of one schedule."""
 
 
 def plot_schedule(name: str, path: str | Path, steps: int = DEFAULT_STEPS) -> None:

@@ -123,7 +123,7 @@ def print_report(study: FrozenStudy, written: Sequence[Path]) -> None:
     lines += [f"verdict          {sentence}" for sentence in (verdict.sentences if verdict else ())]
     lines += [f"stability        {sentence}" for sentence in answer.stability]
     lines += [f"warning          {warning}" for warning in answer.warnings]
-    lines.append(f"the report       {written[0]}, and {len(written) - 1} pictures beside it")
+    lines.append(f"the report       {written[0]}, and {len(written) - 1} images beside it")
     console.print("\n".join(lines), markup=False)
 
 

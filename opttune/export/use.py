@@ -12,11 +12,11 @@ class Use:
 
     Attributes:
         source: Where the recipe comes from, in words: a trial or a file.
-        value: The value that it reached; None where that is not known.
+        value: The value that it reached; None if that is not known.
         monitor: The metric of that value, and of a schedule that follows it.
         mode: Whether to minimize or maximize that metric.
-        length: The full length of its training; empty where that is not known.
-        seed: The seed of its training; None where that is not known.
+        length: The full length of its training; empty if that is not known.
+        seed: The seed of its training; None if that is not known.
         has_own_groups: Whether the module's own optimizer had several parameter groups, whose ratios were kept.
         call: Python text that trains with the recipe file.
     """

@@ -109,7 +109,7 @@ class OpenHydra:
 
     @property
     def seed(self) -> int | None:
-        """The config's seed; None where it is no integer."""
+        """The config's seed; None if it is no integer."""
         seed = self._config.get("seed")
         return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
 
@@ -121,7 +121,7 @@ class OpenHydra:
         given = [name for name in names if name != "logger" and not name.startswith("_")]
         self.trainer = {name: self._instantiate("trainer", name, _convert_="all") for name in given}
         self.trainer["callbacks"] = [*_as_list(self.trainer.get("callbacks")), *self._callbacks()]
-        # not made: some begin a run as soon as they are
+        # not made: some start a run as soon as they are
         self.trainer["logger"] = bool(self._config.get("logger") or ("logger" in names and self._config.trainer.logger))
         return model
 

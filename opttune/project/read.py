@@ -44,12 +44,12 @@ class Project:
 
     Attributes:
         model: Factory of the model.
-        data: Factory of the data of the latest model; returns None where the model has its own data.
+        data: Factory of the data of the latest model; returns None if the model has its own data.
         trainer: Arguments of the Trainer, without those that opttune sets itself.
         length: `{"max_steps": n}` or `{"max_epochs": n}`; both where the config sets
-            both, for Lightning ends a training at the first of them; empty where it sets neither.
-        watched: The metric and mode that its callbacks watch; None where they watch none or several.
-        seed: Its `seed_everything`; None where that is not an integer.
+            both, for Lightning ends a training at the first of them; empty if it sets neither.
+        watched: The metric and mode that its callbacks watch; None if they watch none or several.
+        seed: Its `seed_everything`; None if that is not an integer.
         notes: What was found and what is left out, one sentence each.
     """
 

@@ -29,7 +29,7 @@ class CliSource:
         configs: Its config files; a later one overrides an earlier one.
         script: Its script, or `path/file.py:name` of a function or class that makes the CLI when it is called;
             empty for a plain LightningCLI.
-        model: Reference of the model's class, for a plain LightningCLI; empty where the config names it.
+        model: Reference of the model's class, for a plain LightningCLI; empty if the config names it.
         data: Reference of the LightningDataModule's class, likewise.
         arguments: Further arguments of the project's CLI, such as `--model.width=8`.
     """
@@ -85,7 +85,7 @@ def find_script(configs: tuple[str, ...], folder: Path | None = None) -> str:
         folder: The working folder.
 
     Returns:
-        Its path; empty where there is none.
+        Its path; empty if there is none.
 
     Raises:
         InputError: There are several, and none is `main.py`.

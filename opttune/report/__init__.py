@@ -1,4 +1,4 @@
-"""What a search found, to look at: an HTML page, pictures, and the same in short on the terminal."""
+"""What a search found, to look at: an HTML page, images, and the same in short on the terminal."""
 
 from opttune.report.write import write_report
 

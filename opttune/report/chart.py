@@ -25,7 +25,7 @@ class Series:
         labels: A text for each point, or one for the whole line; shown on hover.
         width: Thickness of a line or a span, in pixels.
         opacity: In (0, 1].
-        x_from: Where spans begin; empty for 0.
+        x_from: Where spans start; empty for 0.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Panel:
         y_log: Whether the y axis is.
         y_range: Least and largest y; None for what the points need.
         rows: Names of the rows from above, where the y of all series are such names.
-        x_from_zero: Whether the x axis begins at 0.
+        x_from_zero: Whether the x axis starts at 0.
     """
 
     x_label: str
@@ -88,7 +88,7 @@ class Chart:
     """One figure.
 
     Attributes:
-        name: Name of its picture file, without suffix.
+        name: Name of its image file, without suffix.
         title: What it shows.
         says: How to read it, in a sentence or two.
         panels: One or more.

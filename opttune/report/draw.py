@@ -1,6 +1,6 @@
-"""Draw charts with Vega-Lite: one figure for the page and the picture, without a browser and without a network.
+"""Draw charts with Vega-Lite: one figure for the page and the image, without a browser and without a network.
 
-vl-convert contains Vega-Lite: it draws the pictures and holds the page's JavaScript. A figure is a specification in
+vl-convert contains Vega-Lite: it draws the images and holds the page's JavaScript. A figure is a specification in
 the sense of https://vega.github.io/vega-lite/docs.
 """
 
@@ -47,7 +47,7 @@ _CONVERT: dict[str, Callable[[Spec], bytes]] = {
     ".svg": lambda figure: vl_convert.vegalite_to_svg(figure).encode(),
 }
 SUFFIXES = tuple(_CONVERT)
-"""The formats of pictures."""
+"""The formats of images."""
 _CONFIG = {
     "view": {"stroke": None},
     "axis": {"gridOpacity": 0.6, "labelLimit": 260, "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": 400},

@@ -23,7 +23,7 @@ _LEAST_SHARE = 0.005
 
 
 def schedules(study: FrozenStudy) -> Chart | None:
-    """Draw the learning rates of the best recipes over the steps; None where all follow the metric."""
+    """Draw the learning rates of the best recipes over the steps; None if all follow the metric."""
     best = [record for record in study.ranked if record.recipe and _has_curve(record)][:_TOP]
     series = [_curve(study, record, colour) for record, colour in zip(best, PALETTE, strict=False)]
     if not series:
@@ -39,7 +39,7 @@ def schedules(study: FrozenStudy) -> Chart | None:
 
 
 def importances(study: FrozenStudy) -> Chart | None:
-    """Draw how much each field mattered; None where too few trials finished to tell."""
+    """Draw how much each field mattered; None if too few trials finished to tell."""
     found = list(field_importances(study.study, study.config.mode).items())[:_MOST_FIELDS]
     if not found:
         return None
@@ -74,7 +74,7 @@ def field_importances(study: optuna.Study, mode: str) -> dict[str, float]:
         mode: `min` or `max`.
 
     Returns:
-        Name of a sampled field -> its share; empty where too few trials finished, or nothing varied.
+        Name of a sampled field -> its share; empty if too few trials finished, or nothing varied.
 
     References:
         [1] Watanabe, Bansal, Hutter. PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary

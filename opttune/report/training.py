@@ -28,7 +28,7 @@ _ENDS = {
 
 
 def learning_curves(study: FrozenStudy, curves: Curves) -> Chart | None:
-    """Draw the monitored metric and the training loss over the steps; None where neither was recorded.
+    """Draw the monitored metric and the training loss over the steps; None if neither was recorded.
 
     Args:
         study: The search.
@@ -55,7 +55,7 @@ def learning_curves(study: FrozenStudy, curves: Curves) -> Chart | None:
 
 
 def halving(study: FrozenStudy) -> Chart | None:
-    """Draw how far each trial was trained; None where none has begun."""
+    """Draw how far each trial was trained; None if none has started."""
     begun = [record for record in study.records if record.last is not None]
     if not begun:
         return None

@@ -52,5 +52,5 @@ def has_diverged(record: TrialRecord) -> bool:
 
 
 def baseline_value(study: FrozenStudy) -> float | None:
-    """Return the baseline's value; None where it was not trained or has no value."""
+    """Return the baseline's value; None if it was not trained or has no value."""
     return study.baseline.value if study.baseline is not None else None

@@ -14,7 +14,7 @@ from opttune.trial_record import TrialRecord
 
 
 def best_over_cost(study: FrozenStudy) -> Chart | None:
-    """Draw the best value so far, and every finished trial, over steps and over seconds; None where none finished."""
+    """Draw the best value so far, and every finished trial, over steps and over seconds; None if none finished."""
     finished = _by_cost(study.records)
     if not finished:
         return None
@@ -84,7 +84,7 @@ def improvement_rows(study: FrozenStudy) -> list[dict[str, object]]:
 
 
 def equal_cost(study: FrozenStudy) -> Chart | None:
-    """Draw the best value of each optimizer over its cost; None where fewer than two finished a training."""
+    """Draw the best value of each optimizer over its cost; None if fewer than two finished a training."""
     lines: dict[str, tuple[list[float], list[float]]] = {}
     costs: dict[str, float] = {}
     for name in optimizer_colours(study):
@@ -146,7 +146,7 @@ def equal_cost_rows(study: FrozenStudy) -> list[dict[str, object]]:
 
 
 def value_over_lr(study: FrozenStudy) -> Chart | None:
-    """Draw each optimizer's values over its learning rates; None where no trial has a value."""
+    """Draw each optimizer's values over its learning rates; None if no trial has a value."""
     rules = _baseline_rules(study)
     known = [*(record.value for record in study.records if record.value is not None), *(rule.at for rule in rules)]
     if len(known) == len(rules):
@@ -176,7 +176,7 @@ def value_over_lr(study: FrozenStudy) -> Chart | None:
 
 
 def value_over_groups(study: FrozenStudy) -> Chart | None:
-    """Draw the values over each number that varied in the parameter groups; None where none did."""
+    """Draw the values over each number that varied in the parameter groups; None if none did."""
     varied = [(name, field) for name, field in study.space.group_fields if isinstance(field, Range)]
     points = {name: _over_group(study, name) for name, _ in varied}
     known = [value for series in points.values() for each in series for value in each.y if not isinstance(value, str)]
@@ -233,7 +233,7 @@ def _axis_words(space: Space, name: str) -> str:
 
 
 def verdict_chart(study: FrozenStudy) -> Chart | None:
-    """Draw the values of each candidate on the seeds of the verdict; None where there is none."""
+    """Draw the values of each candidate on the seeds of the verdict; None if there is none."""
     verdict = study_verdict(study)
     if verdict is None:
         return None

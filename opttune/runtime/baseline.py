@@ -27,7 +27,7 @@ def place_baseline(
 
     Args:
         given: The curve, of the full length.
-        config: What the search is told, with its settled space.
+        config: The configuration of the search, with its settled space.
         inspection: What the inspection of the model showed.
         store: The study; one that has this baseline already stays as it is.
         checkpoints: Where the best recipe is kept.

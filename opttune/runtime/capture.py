@@ -1,6 +1,6 @@
 """Keep what other code writes to the terminal from breaking a live display.
 
-It acts on file descriptors, since no other place sees all: loggers keep the stream that they began with, and worker
+It acts on file descriptors, since no other place sees all: loggers keep the stream that they started with, and worker
 processes and C libraries know nothing of `sys.stderr`.
 """
 

@@ -35,14 +35,14 @@ def make_folder(out_dir: Path) -> None:
 
 
 _PREFIXES = tuple(f"{role}_" for role in Role)
-"""How the names of checkpoints begin."""
+"""How the names of checkpoints start."""
 
 
 class CheckpointStore:
     """What a search keeps in its folder.
 
     Args:
-        config: What the search is told.
+        config: The configuration of the search.
         is_shared: Whether other processes may keep their states in the same folder.
 
     Attributes:

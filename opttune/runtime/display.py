@@ -23,7 +23,7 @@ from opttune.trial_record import TrialRecord
 
 
 class PlainReporter(ProgressReporter):
-    """Three lines when the search begins, and one for each training that ends or reaches a rung.
+    """Three lines when the search starts, and one for each training that ends or reaches a rung.
 
     Args:
         console: Where to write.
@@ -87,7 +87,7 @@ class LiveReporter(PlainReporter):
     def search_started(
         self, config: SearchConfig, inspection: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
     ) -> None:
-        """Begin where an earlier part of the search ended."""
+        """Start where an earlier part of the search ended."""
         super().search_started(config, inspection, records, steps_spent)
         full = inspection.total_steps
         self._table = LiveTable(

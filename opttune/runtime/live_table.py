@@ -42,7 +42,7 @@ class _Row:
     """A training.
 
     Attributes:
-        record: The training as it was when it began, or was resumed last.
+        record: The training as it was when it started, or was resumed last.
         last: What came of it, or its last pause.
         running: The numbers of its latest step while it is trained.
         measured: The metric at its latest validation while it is trained.
@@ -83,7 +83,7 @@ class LiveTable:
         budget: Cost of the search in full trainings.
         replaced: The module's own optimizer, in words.
         steps_of: Returns the optimizer steps of a full training with a recipe, where equal time and not equal steps
-            are compared; None where all have the full length.
+            are compared; None if all have the full length.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class LiveTable:
         self.spend(steps_spent)
 
     def start(self, record: TrialRecord) -> None:
-        """Show that a training is begun, or resumed."""
+        """Show that a training is started, or resumed."""
         self._rows[record.name] = _Row(record, record.last, is_running=True)
 
     def step(self, record: TrialRecord, latest: StepRecord) -> None:

@@ -41,7 +41,7 @@ class TrainingLoop:
 
     Attributes:
         interrupted: Whether it was stopped by Ctrl-C or SIGTERM.
-        stopped_because: Why it ended before its limits, in a sentence; empty where it did not.
+        stopped_because: Why it ended before its limits, in a sentence; empty if it did not.
         checkpoints: What it keeps in the search's folder.
     """
 
@@ -102,7 +102,7 @@ class TrainingLoop:
         self.store.leases.end()
 
     def _advance(self) -> bool:
-        """Begin what there is to begin, and take what has ended; return whether to continue."""
+        """Start what there is to start, and take what has ended; return whether to continue."""
         while not self._is_over() and len(self._training) < self._engine.slots and self._begin_next():
             pass
         if self._training:
@@ -140,7 +140,7 @@ class TrainingLoop:
         return self._others_train()
 
     def _begin_next(self) -> bool:
-        """Begin the next training; return whether there was one."""
+        """Start the next training; return whether there was one."""
         with self.store.batch():
             action = self._next_action()
             return action is not None and self._begin(action)

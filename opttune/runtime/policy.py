@@ -44,7 +44,7 @@ _UNTOUCHED: dict[str, Scalar] = {"accumulate_grad_batches": 1}
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """The action that begins an auxiliary run, or resumes it.
+    """The action that starts an auxiliary run, or resumes it.
 
     Attributes:
         job: What to train.
@@ -66,7 +66,7 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class StartBaseline:
-    """The action that begins the trial of the baseline, the space's recipe `own` with nothing moved."""
+    """The action that starts the trial of the baseline, the space's recipe `own` with nothing moved."""
 
 
 Action = Start | StartBaseline | Promote | Train | Repeat
@@ -79,7 +79,7 @@ class Spent:
     Attributes:
         steps: Optimizer steps.
         seconds: Wall time of this process.
-        is_late: Whether its time is over: what was begun is still finished where it was promised to be.
+        is_late: Whether its time is over: what was started is still finished where it was promised to be.
     """
 
     steps: int
@@ -91,7 +91,7 @@ class Policy(ABC):
     """What to train next, and how far.
 
     Args:
-        config: What the search is told.
+        config: The configuration of the search.
         total_steps: Optimizer steps of the full length.
 
     Attributes:
@@ -117,7 +117,7 @@ class Policy(ABC):
     def look_steps(
         self, record: TrialRecord, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], steps_spent: int
     ) -> int:
-        """Return how long a copy of a training is looked at on its next rung; 0 where it is not.
+        """Return how long a copy of a training is looked at on its next rung; 0 if it is not.
 
         Args:
             record: The training, claimed.
@@ -129,7 +129,7 @@ class Policy(ABC):
 
     @abstractmethod
     def next_action(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], spent: Spent) -> Action | None:
-        """Return what to train next; None where nothing is left to do or to pay.
+        """Return what to train next; None if nothing is left to do or to pay.
 
         Args:
             records: All trials.
@@ -154,7 +154,7 @@ class SearchPolicy(Policy):
     """A search: trials by successive halving, the baseline once, and in the end replicates of the top candidates.
 
     Args:
-        config: What the search is told.
+        config: The configuration of the search.
         inspection: What the inspection of the model showed.
     """
 
@@ -179,9 +179,9 @@ class SearchPolicy(Policy):
         self._early = int(self.total_steps * others) if self._candidates else 0
 
     def next_action(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], spent: Spent) -> Action | None:
-        """Return what to train next; None where nothing is left to do or to pay."""
+        """Return what to train next; None if nothing is left to do or to pay."""
         runs = [run for run in runs if run.role in self.roles]
-        # an auxiliary run that was begun is finished before anything else, at each rung and after an interruption
+        # an auxiliary run that was started is finished before anything else, at each rung and after an interruption
         waiting = next((run for run in runs if run.state == "waiting"), None)
         if waiting is not None and waiting.auxiliary is not None:
             return Train(waiting.auxiliary)
@@ -209,7 +209,7 @@ class SearchPolicy(Policy):
     def look_steps(
         self, record: TrialRecord, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], steps_spent: int
     ) -> int:
-        """Return how long a copy of a training is looked at on its next rung; 0 where it is not."""
+        """Return how long a copy of a training is looked at on its next rung; 0 if it is not."""
         rung = self.next_rung(record)
         if record.role is not Role.TRIAL or rung == self.total_steps or self._in_ranks:
             return 0
@@ -233,7 +233,7 @@ class SearchPolicy(Policy):
     def _repeat(
         self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], action: Action | None
     ) -> Action | None:
-        """Return which trial is trained again after a rule of the guard has ended all there are; None where none is."""
+        """Return which trial is trained again after a rule of the guard has ended all there are; None if none is."""
         if any(not was_ended(one) and one.last is not None and one.last.reason.has_value for one in records):
             return None
         if any(one.is_running or one.waits_to_begin for one in records):
@@ -374,14 +374,14 @@ class _Known:
 
 
 def baseline_parameters(space: Space) -> dict[str, Scalar] | None:
-    """Return the Optuna parameters of the baseline; None where the space does not hold it.
+    """Return the Optuna parameters of the baseline; None if the space does not hold it.
 
     Example:
         >>> from opttune.space.parse import parse_space
         >>> baseline_parameters(parse_space("optimizer: {own: {lr_factor: {low: 0.1, high: 10, log: true}}}", "mine"))
         {'own.lr_factor': 1.0}
     """
-    # a space that an earlier study taught begins elsewhere, and may still hold it
+    # a space that an earlier study taught starts elsewhere, and may still hold it
     unmoved = _begun_unmoved(space)
     for index, branch in enumerate(unmoved.optimizers):
         if branch.is_own and default_recipe(unmoved, index).is_baseline:
@@ -390,7 +390,7 @@ def baseline_parameters(space: Space) -> dict[str, Scalar] | None:
 
 
 def _begun_unmoved(space: Space) -> Space:
-    """Return a space whose own optimizers begin where the module has them, as far as it holds that."""
+    """Return a space whose own optimizers start where the module has them, as far as it holds that."""
     training = tuple((name, _begun_at(field, _UNTOUCHED.get(name))) for name, field in space.training)
     schedules = tuple(sorted(space.schedules, key=lambda branch: not branch.is_own))
     begun = replace(space, schedules=schedules, training=training if space.is_own else space.training)

@@ -20,7 +20,7 @@ class ProgressReporter:
         """Take what is searched, and what an earlier part of the search has done."""
 
     def training_started(self, record: TrialRecord) -> None:
-        """Take that a training is begun, or resumed."""
+        """Take that a training is started, or resumed."""
 
     def steps(self, record: TrialRecord, steps: Sequence[StepRecord]) -> None:
         """Take the numbers of some optimizer steps of a training."""

@@ -29,7 +29,7 @@ class TrialRecorder:
     """Records the trainings of one search, all in the same way: trials, the baseline, replicates, confirmations.
 
     Args:
-        config: What the search is told.
+        config: The configuration of the search.
         store: The study.
         policy: How far each training goes, and which paused trials are given up.
         checkpoints: What the search keeps in its folder.
@@ -51,7 +51,7 @@ class TrialRecorder:
         self._logs: dict[str, TrainingLog] = {}
 
     def begin(self, record: TrialRecord) -> TrainingLog:
-        """Return the log of a training that is about to begin, or to be resumed."""
+        """Return the log of a training that is about to start, or to be resumed."""
         store = self._store.store_of(record)
         if store.run_key(record.number) is None:
             # before the run is made: a kill in between must not leave a run that no study knows
@@ -122,7 +122,7 @@ class TrialRecorder:
         """Record what came of a training.
 
         Args:
-            record: The training as it was when it began, or was resumed.
+            record: The training as it was when it started, or was resumed.
             outcome: What came of it.
         """
         if not self._store.store_of(record).is_own(record.number):

@@ -56,7 +56,7 @@ class FailureStopper:
 
     @property
     def verdict(self) -> str:
-        """Why the search should end, in a sentence; empty where it should not."""
+        """Why the search should end, in a sentence; empty if it should not."""
         if not self._failed:
             return ""
         cause = _cause(self._failed[-1][1])

@@ -49,7 +49,7 @@ def for_length(space: Space, total_steps: int) -> Space:
     higher; choices start from the nearest. The ranges stay, and so do the centres of an optimizer whose learning
     rates end below the customary one: it is for fine-tuning or for large models, where this law was not seen.
 
-    The search calls it for a space that ships with opttune; a user's space file keeps its priors.
+    The search calls it for a space shipped with opttune; a user's space file keeps its priors.
 
     Args:
         space: What may vary.
@@ -85,7 +85,7 @@ def with_room(space: Space, total_steps: int) -> Space:
 def with_reach(space: Space) -> Space:
     """Return a space in which a line search may leave the range of a learning rate, as far as the catalog goes.
 
-    For searches of spaces that ship with opttune, whose ranges are where one begins. What users wrote is a wall.
+    For searches of spaces that ship with opttune, whose ranges are where one starts. What users wrote is a wall.
 
     Args:
         space: What may vary.
@@ -224,7 +224,7 @@ def for_budget(space: Space, budget: float) -> tuple[Space, tuple[Held, ...]]:
     schedule), from 10 on warmup, weight decay and beta1 are worth it, from 25 on the rest. A held field stays
     at its centre.
 
-    The search calls it for a space that ships with opttune and for `auto`, not for a user's space file.
+    The search calls it for a space shipped with opttune and for `auto`, not for a user's space file.
 
     Args:
         space: What may vary.

@@ -47,7 +47,7 @@ def with_fitting_groups(settled: SettledSpace, facts: GroupFacts | None) -> Sett
 
     Args:
         settled: The space.
-        facts: What the module's parameters are; None where that is not known, so that nothing is left out.
+        facts: What the module's parameters are; None if that is not known, so that nothing is left out.
 
     Raises:
         SpaceError: A rule of which nothing varies holds for no parameter, since the others take them.
@@ -108,7 +108,7 @@ def _idle_rules(space: Space, facts: GroupFacts) -> dict[int, str]:
 
 
 def _why_idle(space: Space, name: str, facts: GroupFacts | None) -> str:
-    """Return why a field means nothing; empty where it means something."""
+    """Return why a field means nothing; empty if it means something."""
     unasked = [why_unasked(name, branch) for branch in space.optimizers]
     if all(unasked):
         names = ", ".join(branch.name for branch in space.optimizers)

@@ -292,7 +292,7 @@ class Branch:
 
     @property
     def rate(self) -> Field | None:
-        """The field along which the learning rate varies; None where it does not."""
+        """The field along which the learning rate varies; None if it does not."""
         return self.get(self.rate_name)
 
     def with_rate(self, field: Field) -> "Branch":

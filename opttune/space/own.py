@@ -1,4 +1,4 @@
-"""The module's own optimizer in a space: what of it can be moved, and where it tells other branches to begin."""
+"""The module's own optimizer in a space: what of it can be moved, and where it tells other branches to start."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ class OwnFacts:
         words: All of them in words.
         names: The name of each: an attribute of the module, or its number.
         knobs: The knobs that any of them has.
-        row: The name of the catalog's row of the same class; empty where there is none, or there are several.
+        row: The name of the catalog's row of the same class; empty if there is none, or there are several.
         values: What that row's fields are set to: `lr`, `beta1`, `weight_decay`.
         sets_rates: Whether the module's code sets the learning rate in each step, which no other schedule survives.
     """
@@ -67,7 +67,7 @@ def fit_own(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[str, ...
 
     Args:
         space: What may vary.
-        facts: What is known of the module's own optimizers; None where it has none that works.
+        facts: What is known of the module's own optimizers; None if it has none that works.
 
     Raises:
         ModelError: There is nothing to move, or the space is for another number of optimizers.
@@ -105,7 +105,7 @@ def fit_own(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[str, ...
 
 
 def with_own_values(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[str, ...]]:
-    """Return a space in which the optimizer that the module came with begins where its authors have put it.
+    """Return a space in which the optimizer that the module came with starts where its authors have put it.
 
     A value outside of the range is left out: what a module was written with first is often no more than a placeholder.
 
@@ -121,11 +121,11 @@ def with_own_values(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[
         return branch.map_fields(lambda name, each: _begun(each, facts.values.get(name), name, moved))
 
     space = space.map_optimizers(lambda branch: begun(branch) if branch.name == facts.row else branch)
-    return space, ((f"{facts.row} begins where the module's own has it: {', '.join(moved)}.",) if moved else ())
+    return space, ((f"{facts.row} starts where the module's own has it: {', '.join(moved)}.",) if moved else ())
 
 
 def _from_unmoved(name: str, each: Field) -> Field:
-    """Let a factor on what the module has begin where it changes nothing, unless its file says otherwise."""
+    """Let a factor on what the module has start where it changes nothing, unless its file says otherwise."""
     is_factor = name.rpartition(".")[2] in searched_fields(find_optimizer(OWN))
     if is_factor and isinstance(each, Range) and each.prior is None and each.low <= 1 <= each.high:
         return replace(each, prior=1.0)

@@ -45,7 +45,7 @@ _FOLDERS = (Path(__file__).parents[1] / "search_spaces", Path(__file__).parents[
 
 
 def load_space(name_or_path: str | Path) -> Space:
-    """Load a space that ships with opttune, or one of your own.
+    """Load a space shipped with opttune, or one of your own.
 
     Args:
         name_or_path: A name as `opttune spaces list` shows it, `"auto"`, or the path of a YAML file.
@@ -82,7 +82,7 @@ def space_names() -> tuple[str, ...]:
 
 
 def shipped_name(space: str | Path | Space) -> str:
-    """Return `auto`, or the name of a space that ships with opttune; empty for a user's own.
+    """Return `auto`, or the name of a space shipped with opttune; empty for a user's own.
 
     Example:
         >>> shipped_name("adamw"), shipped_name("mine.yaml")

@@ -98,7 +98,7 @@ def group_fields(space: Space, optimizer: Branch) -> tuple[tuple[str, Range | Ch
 
 
 def why_unasked(name: str, optimizer: Branch) -> str:
-    """Return why a field of the parameter groups means nothing for an optimizer; empty where it means something.
+    """Return why a field of the parameter groups means nothing for an optimizer; empty if it means something.
 
     Example:
         >>> why_unasked("layer_decay", Branch("prodigy"))

@@ -47,14 +47,14 @@ def settle(
 ) -> SettledSpace:
     """Return the space to search.
 
-    A space that ships with opttune is fitted. `auto` is chosen for the model. A named space gets priors that suit
+    A space shipped with opttune is fitted. `auto` is chosen for the model. A named space gets priors that suit
     the length of the training, and only the fields that the budget pays for vary. A user's own space is not
     fitted. Of either, what means nothing for the model's parameter groups is left out, and the best trials of an
     earlier study become the priors.
 
     Args:
         requested: The requested space, without the fields that the Trainer settles.
-        shipped: `auto`, or the name of a space that ships with opttune; empty for a user's own.
+        shipped: `auto`, or the name of a space shipped with opttune; empty for a user's own.
         trainer: The user's arguments of the Trainer.
         facts: What is known of the model.
         total_steps: Optimizer steps of one training.

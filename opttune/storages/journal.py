@@ -141,7 +141,7 @@ def _ends_a_line(file: BinaryIO, end: int) -> bool:
 
 
 def _last_newline(file: BinaryIO, end: int) -> int:
-    """Return the place behind the last newline before `end`; 0 where there is none."""
+    """Return the place behind the last newline before `end`; 0 if there is none."""
     while end > 0:
         start = max(0, end - _BLOCK_BYTES)
         file.seek(start)

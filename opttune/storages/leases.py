@@ -73,7 +73,7 @@ class Leases:
         """Return whether the process that holds a trial has died.
 
         Args:
-            holder: The name that the trial holds; empty where a process died before it wrote one.
+            holder: The name that the trial holds; empty if a process died before it wrote one.
         """
         if holder == self.holder:
             return False

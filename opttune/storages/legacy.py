@@ -31,7 +31,7 @@ def legacy_runs(attributes: Mapping[str, Any], seed: int) -> list[TrialRecord]:
 
 
 def legacy_steps(attributes: Mapping[str, Any]) -> int:
-    """Return the optimizer steps of auxiliary runs that were interrupted and begun anew."""
+    """Return the optimizer steps of auxiliary runs that were interrupted and started anew."""
     return int(attributes.get(LOST_STEPS, 0))
 
 

@@ -52,7 +52,7 @@ class RecordCache:
         self._lines_read = lines_read
 
     def _count_lines(self) -> int | None:
-        """Return how many lines a journal has; None where the study is not in one."""
+        """Return how many lines a journal has; None if the study is not in one."""
         if not isinstance(self._storage, JournalFile):
             return None
         # this reads what others have written

@@ -162,7 +162,7 @@ class StudyStore:
     def runs(self) -> list[TrialRecord]:
         """Return all auxiliary runs: the baseline, replicates and confirmations, in their order.
 
-        Two processes that begin a job at the same moment may both add it; only the first one counts.
+        Two processes that start a job at the same moment may both add it; only the first one counts.
         """
         store = self._run_store()
         first: dict[TrainingJob | None, TrialRecord] = {}
@@ -176,7 +176,7 @@ class StudyStore:
         return legacy_runs(self.attributes, self._seed)
 
     def _run_store(self) -> TrialStore | None:
-        """Return the store of the auxiliary runs; None where none was begun yet."""
+        """Return the store of the auxiliary runs; None if none was started yet."""
         if self._runs is None and self._may_have_runs:
             # where no other process works on the study, this one alone can make it
             self._may_have_runs = self.leases.is_shared
@@ -202,10 +202,10 @@ class StudyStore:
         return self.trials if record.auxiliary is None else self._make_run_store()
 
     def claim_run(self, job: TrainingJob) -> TrialRecord | None:
-        """Begin an auxiliary run, or resume it: make it this process's own.
+        """Start an auxiliary run, or resume it: make it this process's own.
 
         Returns:
-            Its record; None where it has ended, or another process trains it.
+            Its record; None if it has ended, or another process trains it.
         """
         store = self._make_run_store()
         if self._find_run(job) is None:
@@ -260,7 +260,7 @@ class StudyStore:
 
     @property
     def step_seconds(self) -> dict[str, float]:
-        """Seconds a step of each optimizer, and of the baseline; empty where they were not measured."""
+        """Seconds a step of each optimizer, and of the baseline; empty if they were not measured."""
         return dict(self.attributes.get(STEP_SECONDS, {}))
 
     def keep_step_seconds(self, measured: Mapping[str, float]) -> None:

@@ -101,7 +101,7 @@ class TrialStore:
         return [record for record in self._cache.open() if record.state == "running"]
 
     def ask(self) -> optuna.Trial:
-        """Return the next trial: one that was begun and has passed no rung, else a new one."""
+        """Return the next trial: one that was started and has passed no rung, else a new one."""
         for record in self._cache.open():
             if record.waits_to_begin and self.claim(record.number):
                 return optuna.Trial(self._study, self._trial_id(record.number))

@@ -1,1 +1,1 @@
-"""What a search is told, and what it gave."""
+"""The configuration of the search, and what it gave."""

@@ -22,9 +22,9 @@ class Answer:
     """How a search ended.
 
     Attributes:
-        config: What the search was told.
-        best: The best trial, or the baseline where none beats it; None where no trial finished with a value.
-        baseline: The outcome of the user's own optimizer; None where it was not trained.
+        config: The configuration of the search.
+        best: The best trial, or the baseline where none beats it; None if no trial finished with a value.
+        baseline: The outcome of the user's own optimizer; None if it was not trained.
         replaced: That optimizer, in words.
         source: Where the baseline's value comes from, if it was not trained here; else empty.
         warnings: What to know before the recipe is used, one sentence each.
@@ -52,7 +52,7 @@ class Answer:
 
     @property
     def baseline_value(self) -> float | None:
-        """The value of the user's own optimizer; None where it was not trained, or gave none."""
+        """The value of the user's own optimizer; None if it was not trained, or gave none."""
         return self.baseline.value if self.baseline else None
 
     @property
@@ -69,7 +69,7 @@ class Answer:
 
     @property
     def baseline_words(self) -> str:
-        """The baseline's value and optimizer, in words; empty where it was not trained."""
+        """The baseline's value and optimizer, in words; empty if it was not trained."""
         given = f", not trained here: {self.source}" if self.source else ""
         return f"{_shown(self.baseline_value)} with {self.replaced}{given}" if self.baseline else ""
 
@@ -160,7 +160,7 @@ def _cost_warning(study: FrozenStudy, best: TrialRecord) -> str:
 
 
 def cost_ratio(study: FrozenStudy, record: TrialRecord) -> float | None:
-    """Return how many times the baseline's seconds a step of a training takes; None where either was not measured."""
+    """Return how many times the baseline's seconds a step of a training takes; None if either was not measured."""
     baseline = baseline_record(study.records, study.runs)
     if baseline is None or not baseline.step_seconds or record.step_seconds is None:
         return None

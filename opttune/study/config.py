@@ -26,7 +26,7 @@ _SETTLED_BY_THE_TRAINER = ("accumulate_grad_batches", "gradient_clip_val", "grad
 
 @dataclass(frozen=True, slots=True)
 class SearchConfig:
-    """What a search is told.
+    """The configuration of the search.
 
     Attributes:
         space: What may vary.

@@ -33,7 +33,7 @@ class FrozenStudy:
         records: All trials, in their order.
         runs: All auxiliary runs: the baseline, replicates and confirmations.
         steps_spent: Optimizer steps of the whole search.
-        origin: What the search was told beside, and saw of the model.
+        origin: Further arguments of the search, and facts about the model.
         run_keys: Number of a trial -> the key under which tracking knows its run.
         parent_key: The key under which tracking knows the search; None for one that wrote nothing.
         status: How the search's run in MLflow ended.
@@ -75,7 +75,7 @@ class FrozenStudy:
 
     @property
     def baseline(self) -> Outcome | None:
-        """What the module reached with its own optimizer; None where it was not tried, or has not ended."""
+        """What the module reached with its own optimizer; None if it was not tried, or has not ended."""
         found = baseline_record(self.records, self.runs)
         outcome = None if found is None else found.outcome
         return None if outcome is None or outcome.reason is StopReason.OUTRANKED else outcome
@@ -88,7 +88,7 @@ class FrozenStudy:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The best trial, or the baseline where none beats it; None where no trial finished with a value."""
+        """The best trial, or the baseline where none beats it; None if no trial finished with a value."""
         return best_of(self.records, baseline_record(self.records, self.runs), self.config.mode)
 
     @property
@@ -125,7 +125,7 @@ def load_study(study: str | Path, storage: str | None = None) -> FrozenStudy:
         storage: Optuna storage URL.
 
     Raises:
-        InputError: There is no such study, it is not one of opttune's, or it has begun nothing yet.
+        InputError: There is no such study, it is not one of opttune's, or it has started nothing yet.
     """
     return read_study(find_study(study, storage))
 
@@ -134,7 +134,7 @@ def read_study(found: StudyLocation) -> FrozenStudy:
     """Read a search.
 
     Raises:
-        InputError: It has begun nothing yet.
+        InputError: It has started nothing yet.
     """
     spec = found.study.user_attrs[SPEC]
     if SPACE not in found.study.user_attrs:

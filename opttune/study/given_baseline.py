@@ -102,7 +102,7 @@ def _read_csv(path: Path, monitor: str) -> Curve:
         raise InputError(
             f"{_WHERE}: the file {path} has the columns {', '.join(columns)}, and needs step and value (or {monitor})."
         )
-    # a logger leaves the field empty where a row is of other metrics
+    # a logger leaves the field empty if a row is of other metrics
     return [_point(path, line, row["step"], row[column]) for line, row in enumerate(rows, 2) if row[column]]
 
 

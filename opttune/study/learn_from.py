@@ -40,7 +40,7 @@ class EarlierRun:
 
     Attributes:
         found: Its settings and value.
-        steps: Its optimizer steps; None where no column says it, for the full length.
+        steps: Its optimizer steps; None if no column says it, for the full length.
     """
 
     found: EarlierBest

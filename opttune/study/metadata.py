@@ -21,12 +21,12 @@ class StudyMetadata:
     Attributes:
         model: The command's reference of the model; empty for a search that was called from Python.
         data: The command's reference of the data.
-        project: The LightningCLI project that was searched, as text; empty where it was none.
+        project: The LightningCLI project that was searched, as text; empty if it was none.
         trainer: Arguments of the Trainer, those that JSON can hold.
         left_out: Names of those that it cannot.
         is_guarded: Whether the guard may stop a training.
         budget: Cost of the search in full trainings.
-        tracking_uri: Where MLflow is; empty where the address holds a password.
+        tracking_uri: Where MLflow is; empty if the address holds a password.
         model_name: The class of the model.
         parameters: Its trainable parameters.
         replaced: The optimizer that it came with, in words.

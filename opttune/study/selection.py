@@ -110,7 +110,7 @@ def best_record(records: Sequence[TrialRecord], mode: str) -> TrialRecord | None
 
 
 def baseline_record(records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> TrialRecord | None:
-    """Return the training of the baseline: its own run, or one of the trials; None before it has begun.
+    """Return the training of the baseline: its own run, or one of the trials; None before it has started.
 
     Args:
         records: All trials.
@@ -127,7 +127,7 @@ def best_of(records: Sequence[TrialRecord], baseline: TrialRecord | None, mode: 
 
     Args:
         records: All trials.
-        baseline: The training of the baseline; None where there is none.
+        baseline: The training of the baseline; None if there is none.
         mode: `min` or `max`.
 
     Returns:

@@ -24,7 +24,7 @@ class SyncResult:
         folder: The folder of the search.
         delivered: Entries that are in MLflow now.
         waiting: Entries that wait still.
-        problem: What went wrong, in a line; empty where all is well.
+        problem: What went wrong, in a line; empty if all is well.
     """
 
     folder: str

@@ -135,12 +135,12 @@ def set_reload_epochs(trainer: Any, epochs: Sequence[Any]) -> None:
 
 
 def set_up_training_data(trainer: Any) -> None:
-    """Make the training loaders before the fit begins; `Trainer.train_dataloader` holds none till then."""
+    """Make the training loaders before the fit starts; `Trainer.train_dataloader` holds none till then."""
     trainer.fit_loop.setup_data()
 
 
 def prepare_batch(trainer: Any, batch: Any) -> Any:
-    """Return a batch as the module gets it, on its device, before the fit begins.
+    """Return a batch as the module gets it, on its device, before the fit starts.
 
     The hooks that prepare a batch are public; which of the module's and the data module's apply is not.
     """

@@ -44,8 +44,8 @@ class RecipeAttacher(AnyCallback):
         is_strict: Whether to refuse a module that sets the learning rate itself; else it gives a warning.
 
     Attributes:
-        own: What the module came with, once the fit has begun.
-        groups: Table of the optimizers' parameter groups in Markdown, once the fit has begun.
+        own: What the module came with, once the fit has started.
+        groups: Table of the optimizers' parameter groups in Markdown, once the fit has started.
         module_notes: What of the module is replaced beside its optimizer; one sentence each.
     """
 
@@ -151,7 +151,7 @@ class RecipeAttacher(AnyCallback):
         self.bind(pl_module)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Note the optimizers, where their curves began, and whether validations step them."""
+        """Note the optimizers, where their curves started, and whether validations step them."""
         checkpoint[_KEY] = {
             "optimizer": self.recipe.optimizer.name,
             "optimizers": recorded(self._attached),

@@ -25,7 +25,7 @@ class AttachedOptimizer:
     Args:
         recipe: Its settings.
         module: The module.
-        own: The module's own optimizer of the same parameters; None where the module has none.
+        own: The module's own optimizer of the same parameters; None if the module has none.
         own_schedulers: Torch's schedulers of that optimizer.
         curve_steps: Optimizer steps of the schedule's curve.
         monitor: Metric for a schedule that follows one.
@@ -35,7 +35,7 @@ class AttachedOptimizer:
 
     Attributes:
         optimizer: The optimizer that trains.
-        scheduler: The recipe's scheduler; None where the module's own stays.
+        scheduler: The recipe's scheduler; None if the module's own stays.
         config: What Lightning is told of the scheduler.
     """
 
@@ -99,7 +99,7 @@ class AttachedOptimizer:
         return self._schedule.follows_monitor
 
     def begin(self, is_resumed: bool) -> None:
-        """Begin the training; in a resumed one apply this fit's recipe and length from the current step on."""
+        """Start the training; in a resumed one apply this fit's recipe and length from the current step on."""
         if self.scheduler is None:
             return
         if is_resumed and not self.follows_monitor:

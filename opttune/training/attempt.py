@@ -248,7 +248,7 @@ class TrainingRun:
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the full length, once the training has begun."""
+        """Optimizer steps of the full length, once the training has started."""
         return self._finish.total_steps
 
     @property

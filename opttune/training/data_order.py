@@ -1,7 +1,7 @@
 """The position of a training in its data: resumed in mid-epoch, it continues with the batches that remain.
 
 Lightning starts a loader from its beginning. A DataLoader is therefore replaced by a copy that keeps the random state
-with which its epoch began. It skips the batches already seen by drawing only their indices. The order is then exact,
+with which its epoch started. It skips the batches already seen by drawing only their indices. The order is then exact,
 and with `num_workers=0` so are the batches. The batches of a stream, and of a subclass that iterates in its own way,
 are drawn and thrown away. A CombinedLoader, or what is no DataLoader, is left as it is and starts from its beginning,
 as always with Lightning.
@@ -75,7 +75,7 @@ class DataOrder:
         return [place.state(is_mid_epoch) for place in self._places]
 
     def resume(self, states: list[dict[str, Any]]) -> None:
-        """Make every iteration that begins before `settle` continue from these positions."""
+        """Make every iteration that starts before `settle` continue from these positions."""
         self._resumed = states
         for number, place in enumerate(self._places):
             place.resumed = self._resumed_at(number)
@@ -86,7 +86,7 @@ class DataOrder:
             _set_states(place.generators, state["generators"])
 
     def settle(self) -> None:
-        """Let later iterations start from their beginning: the resumed one has begun."""
+        """Let later iterations start from their beginning: the resumed one has started."""
         self.resume([])
 
     def _resumed_at(self, number: int) -> dict[str, Any] | None:
@@ -118,16 +118,16 @@ class _Place:
 
     Attributes:
         batches: Batches that its iteration has given.
-        start: The random states with which that iteration began.
+        start: The random states with which that iteration started.
         resumed: The state of the paused training; None if there is none.
         generators: The loader's own random generators.
         samplers: Its samplers, whose attributes may change while it trains.
-        samplers_at_start: Those attributes when the iteration began.
+        samplers_at_start: Those attributes when the iteration started.
         is_ahead: Whether Lightning draws a batch before the step of the one before it, as it does where it does not
             know the length.
         before_last: The random states before the last batch was drawn, where that is so.
         containers: What a stream draws from, as the training may fill it.
-        held_at_start: What they held when the iteration began.
+        held_at_start: What they held when the iteration started.
     """
 
     def __init__(self, loader: Any) -> None:
@@ -156,7 +156,7 @@ class _Place:
         }  # fmt: skip
 
     def begin(self) -> None:
-        """Put the samplers where they were when the resumed iteration began, and note where they are."""
+        """Put the samplers where they were when the resumed iteration started, and note where they are."""
         if self.resumed and (stored := self.resumed.get("samplers")) is not None:
             restore_attributes(self.samplers, stored)
         self.samplers_at_start = read_attributes(self.samplers, (self.dataset, *self.generators))
@@ -165,7 +165,7 @@ class _Place:
 
     @contextmanager
     def as_at_start(self) -> Iterator[None]:
-        """Let the stream draw from what it held when the iteration began."""
+        """Let the stream draw from what it held when the iteration started."""
         now = contents_of(self.containers)
         put_contents(self.containers, self.held_at_start or now)
         try:
@@ -174,7 +174,7 @@ class _Place:
             put_contents(self.containers, now)
 
     def indices(self, sampler: Iterable[Any]) -> Iterator[Any]:
-        """Begin an iteration over a sampler, or continue the paused one."""
+        """Start an iteration over a sampler, or continue the paused one."""
         self.begin()
         self.start = self.resumed["start"] if self.resumed else None
         self.batches = self.resumed["batches"] if self.resumed else 0
@@ -193,7 +193,7 @@ class _Place:
 
 
 class _Indices:
-    """A sampler whose iteration begins at a place; the place is read with the first index."""
+    """A sampler whose iteration starts at a place; the place is read with the first index."""
 
     def __init__(self, sampler: Any, place: _Place) -> None:
         self._sampler, self._place = sampler, place
@@ -203,7 +203,7 @@ class _Indices:
 
     def __iter__(self) -> Iterator[Any]:
         yield from self._place.indices(self._sampler)
-        # a loader that is shorter than another begins again in the same epoch
+        # a loader that is shorter than another starts again in the same epoch
         self._place.resumed = None
 
 

@@ -20,7 +20,7 @@ class DecayToZero(AnyCallback):
     Step `i` of `n`, counted from 0, is made with `(n - i) / n` of its rate.
 
     Args:
-        begin: Optimizer steps done before.
+        start: Optimizer steps done before.
         steps: Over how many optimizer steps they fall, >= 1.
     """
 

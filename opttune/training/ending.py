@@ -35,7 +35,7 @@ class FinishWithValidation(AnyCallback):
             length.
 
     Attributes:
-        total_steps: Optimizer steps of the full length, once the training has begun.
+        total_steps: Optimizer steps of the full length, once the training has started.
     """
 
     def __init__(self, stop_at_step: int | None = None) -> None:

@@ -24,7 +24,7 @@ class EpochCount(AnyCallback):
         self._class: type | None = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Begin to count."""
+        """Start to count."""
         is_in_steps = trainer.max_epochs == -1 and trainer.max_steps > 0
         if stage == "fit" and is_in_steps and not varies_accumulation(trainer):
             self._class = type(trainer)

@@ -1,4 +1,4 @@
-"""The first batch of a training, watched to see what the module computes, or run on a copy before the fit begins."""
+"""The first batch of a training, watched to see what the module computes, or run on a copy before the fit starts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,7 +67,7 @@ class WatchFirstBatch(AnyCallback):
 
 
 def try_operations(trainer: Any, module: Any) -> Operations | None:
-    """Return what a module computes before its fit begins; None if the first batch cannot be run on a copy of it.
+    """Return what a module computes before its fit starts; None if the first batch cannot be run on a copy of it.
 
     Args:
         trainer: The Trainer, while it sets the fit up.
@@ -89,10 +89,10 @@ def try_operations(trainer: Any, module: Any) -> Operations | None:
 
 
 def run_training_step(trainer: Any, copy: Any) -> None:
-    """Run the training step of a copy of the module on the first batch; the data begins anew for the training.
+    """Run the training step of a copy of the module on the first batch; the data starts anew for the training.
 
     Args:
-        trainer: The Trainer, before its fit begins.
+        trainer: The Trainer, before its fit starts.
         copy: The copy.
     """
     copy.trainer = trainer

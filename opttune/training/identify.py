@@ -54,7 +54,7 @@ def _identify_loader(facts: DataFacts, loader: Any) -> dict[str, Any]:
 
 
 def _contents(loader: Any) -> list[list[float]] | None:
-    """Return numbers of some samples; None where they are not the same whenever they are read."""
+    """Return numbers of some samples; None if they are not the same whenever they are read."""
     dataset = getattr(loader, "dataset", loader)
     # a random split chooses other samples each time
     while isinstance(dataset, Subset):

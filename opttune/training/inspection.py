@@ -41,9 +41,9 @@ class ModelInspection:
         summary: Table of the model's layers, as Lightning draws it.
         data: What the loaders hold.
         not_paused: A sentence that says why trainings are not paused; empty if they are.
-        identity: By which a study knows the model and the data again; None where nothing was trained.
+        identity: By which a study knows the model and the data again; None if nothing was trained.
         notes: What a training leaves out, or replaces beside the optimizer; one sentence each.
-        seconds: How long a training of the full length takes, about; None where too few steps were trained to tell.
+        seconds: How long a training of the full length takes, about; None if too few steps were trained to tell.
     """
 
     model_name: str

@@ -60,7 +60,7 @@ def make_lazy_layers(trainer: Any, module: Any) -> None:
     """Make the lazy layers of a module from the first batch of its training data.
 
     Args:
-        trainer: The Trainer, before its fit begins.
+        trainer: The Trainer, before its fit starts.
         module: The module.
     """
     with kept_random_state():

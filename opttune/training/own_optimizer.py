@@ -47,7 +47,7 @@ class OwnConfiguration:
     Attributes:
         optimizers: Its optimizers, in their order; none where it has none that works.
         schedulers: Its schedulers, in their order, each as the mapping that Lightning takes.
-        problem: Why there is no optimizer; empty where there is one.
+        problem: Why there is no optimizer; empty if there is one.
     """
 
     optimizers: tuple[OwnOptimizer, ...] = ()
@@ -63,7 +63,7 @@ class OwnConfiguration:
 
     @property
     def groups(self) -> list[dict[str, Any]] | None:
-        """The parameter groups of all its optimizers; None where it has none that works."""
+        """The parameter groups of all its optimizers; None if it has none that works."""
         return [group for one in self.optimizers for group in one.groups] if self.optimizers else None
 
     def schedulers_of(self, optimizer: Optimizer) -> list[Any]:
@@ -94,7 +94,7 @@ def ask_own_optimizers(module: Any, configure: Callable[[], Any]) -> OwnConfigur
 
 
 def own_facts(own: OwnConfiguration) -> OwnFacts | None:
-    """Return what a space depends on of a module's own optimizers; None where there is none that works."""
+    """Return what a space depends on of a module's own optimizers; None if there is none that works."""
     if not own.optimizers:
         return None
     knobs = {knob for one in own.optimizers for knob in knobs_of(one.optimizer)}

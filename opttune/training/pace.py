@@ -28,7 +28,7 @@ class Pace(AnyCallback):
         self._validation_seconds = monotonic() - self._validation_began
 
     def seconds(self, step_seconds: float | None, trainer: Any, total_steps: int) -> float | None:
-        """Return how long a training of the full length takes, about; None where too few steps were done.
+        """Return how long a training of the full length takes, about; None if too few steps were done.
 
         Args:
             step_seconds: Seconds of a step, where they are known.

@@ -141,7 +141,7 @@ class PauseAndResume(AnyCallback):
             begin_epoch(trainer)
         own = pl_module.on_train_start
 
-        # the last hook before the training begins: every other one may draw random numbers
+        # the last hook before the training starts: every other one may draw random numbers
         @wraps(own)
         def on_train_start() -> None:
             replaced.restore()

@@ -356,7 +356,7 @@ class _Merge:
 
 
 def _padded(own: Any, stored: Any) -> list[Any]:
-    """Return the items of an own sequence, as many as a stored one has; None where there is none."""
+    """Return the items of an own sequence, as many as a stored one has; None if there is none."""
     items = [] if own is stored else list(own)[: len(stored)]
     return items + [None] * (len(stored) - len(items))
 

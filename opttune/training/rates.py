@@ -21,7 +21,7 @@ class WatchedGroup(dict[str, Any]):
     """A parameter group that notes which code last set its learning rate.
 
     Attributes:
-        place: The code beyond torch, opttune and Lightning's loops that did; empty where none has.
+        place: The code beyond torch, opttune and Lightning's loops that did; empty if none has.
         is_set_by_optimizer: Whether the optimizer itself sets its rates.
     """
 

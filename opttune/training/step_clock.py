@@ -31,7 +31,7 @@ class StepClock(AnyCallback):
         return self._seconds / self._steps if self._steps and self._since is None else None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Begin at the step that a resumed fit has reached."""
+        """Start at the step that a resumed fit has reached."""
         self._begin_at(trainer.global_step)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -48,7 +48,7 @@ class StepClock(AnyCallback):
         self._stop(trainer)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Start it again, unless the training is yet to begin, or is over."""
+        """Start it again, unless the training is yet to start, or is over."""
         if self._has_begun and not self._has_ended:
             self._start(trainer)
 

@@ -1,6 +1,6 @@
 """What a stream draws from while the training fills it, such as a replay buffer.
 
-An epoch over such a stream may have sampled it as it was when the epoch began. Its containers are noted then, by
+An epoch over such a stream may have sampled it as it was when the epoch started. Its containers are noted then, by
 reference; a resumed training draws the batches already seen from them again.
 """
 
@@ -62,7 +62,7 @@ def put_contents(containers: list[Container], contents: list[Container]) -> None
 
 
 def to_bytes(contents: list[Container] | None) -> torch.Tensor | None:
-    """Return contents as bytes in a tensor; None where there are none, or they cannot be pickled."""
+    """Return contents as bytes in a tensor; None if there are none, or they cannot be pickled."""
     if not contents:
         return None
     try:
