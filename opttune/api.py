@@ -95,7 +95,7 @@ def search(
         max_epochs: The full length in epochs.
         budget: Cost of the whole search in full trainings, counted in optimizer steps. The search ends at the first
             limit that it reaches: `budget`, `trials` or `timeout`.
-        trials: Most trials of the study; None for no limit.
+        trials: Total number of trials of the study; None for no limit.
         timeout: Seconds after which no new training starts; None for no limit.
         workers: Trainings at a time.
         engine: Where trainings run: `inline` in this process, `local` in worker processes, `ray` on a Ray cluster.

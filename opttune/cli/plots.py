@@ -1,4 +1,4 @@
-"""Pictures of schedules."""
+"""Plots of schedules."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ WARMUP = 0.1
 
 
 def plot_schedule(name: str, path: str | Path, steps: int = DEFAULT_STEPS) -> None:
-    """Draw a schedule with its default options; with and without warmup if it takes one.
+    """Draw a schedule with its default options, with and without warmup if it takes one.
 
     Args:
         name: Name in the catalog.
