@@ -1,1 +1,1 @@
-"""The configuration of the search, and what it gave."""
+"""The configuration and the results of a search."""

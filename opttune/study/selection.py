@@ -1,6 +1,6 @@
-"""Which recipe a search hands out: the best trials are trained on a second seed, and their mean values decide.
+"""The choice of the returned recipe: the best trials are trained on a second seed, and their mean values decide.
 
-The best of many noisy values is in part the luckiest: its value is too good to be expected again. This is the
+The best of many noisy values is partly the luckiest: its value will probably not be reached again. This is the
 optimizer's curse (Smith and Winkler 2006, "The optimizer's curse: skepticism and postdecision surprise in decision
 analysis"), the winner's curse of auctions. Smith and Winkler shrink each value by a Bayesian prior. Here the top
 candidates are re-evaluated on a second seed instead and compared by the mean over both; all others are shifted by the

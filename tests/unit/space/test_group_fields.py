@@ -236,7 +236,7 @@ def test_a_factor_of_one_is_no_edge_and_another_end_is() -> None:
     assert warn(1.0) == []
     (warning,) = warn(0.5)
     assert "the best layer_decay 0.5 lies at the lower edge of its range 0.5..1" in warning
-    assert warning.endswith("a space file of your own with a wider groups.layer_decay.")
+    assert warning.endswith("write a space file with a wider groups.layer_decay.")
 
 
 def test_the_facts_are_those_of_what_is_trained() -> None:
