@@ -1,4 +1,4 @@
-"""The arguments of a search -> a checked `SearchConfig` and `Workload`."""
+"""Check the arguments of a search, and turn them into a `SearchConfig` and a `Workload`."""
 
 from collections.abc import Mapping
 from math import isfinite

@@ -1,4 +1,4 @@
-"""Where a search's result comes from: the commit of the user's code, the package versions, and the data."""
+"""The origin of a search's result: the commit of the user's code, the package versions, and the data."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""Settle a search's space: the requested space -> the space that is searched."""
+"""Settle the space of a search: fit the requested space to the module, the length and the budget."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
