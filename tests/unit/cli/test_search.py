@@ -47,7 +47,7 @@ BAD: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     (
         "monitor",
         {"args": ("--monitor", "val_los")},
-        ("'val_los' was never logged", "val_loss", "Logged were: .*val_acc"),
+        ("'val_los' was never logged", "val_loss", "Logged: .*val_acc"),
     ),
     ("logs nothing", {"model": "LogsNothing"}, ("'val_loss' was never logged", "val_error")),
     ("manual", {"model": "Manual"}, ("no optimizer step in 1000 batches", r"self.optimizers\(\)")),
