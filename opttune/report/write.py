@@ -46,7 +46,7 @@ def write_report(study: FrozenStudy, path: str | Path, tracking_uri: str | None 
 
 
 def curves_of(study: FrozenStudy, tracking_uri: str | None = None) -> Curves:
-    """Return the learning curves of a search's trials, as MLflow holds them; empty if it cannot be reached."""
+    """Return the learning curves of a search's trials from MLflow; empty if MLflow cannot be reached."""
     key = study.parent_key
     if key is None:
         return {}
@@ -55,7 +55,7 @@ def curves_of(study: FrozenStudy, tracking_uri: str | None = None) -> Curves:
 
 
 def make_charts(study: FrozenStudy, curves: Curves) -> list[Chart]:
-    """Return the figures of a search, without those for which there is no data.
+    """Return the charts of a search, without charts that have no data.
 
     Args:
         study: The search.
