@@ -268,7 +268,7 @@ def move_recipe(
     for part in recipe.optimizer.split():
         row = find_optimizer(part.name)
         if row.is_own:
-            reasons.append("own: your module's optimizer and the factors on it stay; what it should be is not known.")
+            reasons.append("own: your module's optimizer and the factors on it stay; the right change is unknown.")
         elif row.fixed_lr:
             reasons.append(f"{part.name}.lr stays: this optimizer finds its step size itself.")
         else:
@@ -279,9 +279,9 @@ def move_recipe(
             reasons += why_decay
         parts.append(part)
     if any(find_schedule(part.name).is_own for part in recipe.schedule.split()):
-        reasons.append("schedule: own, your module's; see that it knows of the new length.")
+        reasons.append("schedule: own, your module's; make sure that it uses the new length.")
     else:
-        reasons.append("schedule: warmup and all else are shares of the length and stay so; momenta and groups stay.")
+        reasons.append("schedule: all its parts are shares of the length and stay so; momenta and groups stay.")
     return replace(recipe, optimizer=Part.join(parts)), reasons
 
 

@@ -143,7 +143,7 @@ def measure_steps(config: SearchConfig, workload: Workload, inspection: ModelIns
     Args:
         config: The configuration of the search, with its settled space.
         workload: The user's model and data.
-        inspection: What the inspection of the model showed.
+        inspection: The inspection of the model.
     """
     recipes = {branch.name: default_recipe(config.space, index) for index, branch in enumerate(config.space.optimizers)}
     if inspection.has_own_optimizer:

@@ -71,7 +71,7 @@ def plan_groups(
         [('decay', ['weight']), ('no decay', ['bias'])]
     """
     own = _OwnGroups(own_groups)
-    # frozen ones too: a hook may thaw what the module's own optimizer holds
+    # including frozen ones: a hook may thaw parameters of the module's own optimizer
     among = own.of if own.given else None
     traits = [trait for trait in parameter_traits(module, own.of, among) if own.holds(trait)]
     if not any(trait.parameter.requires_grad for trait in traits):

@@ -79,7 +79,7 @@ class LateGroups:
         unseen = [group for group in groups if "initial_lr" not in group]
         groups[:] = [group for group in groups if "initial_lr" in group]
         for group in unseen:
-            # torch has filled in what was not given
+            # torch has filled in the missing options
             is_default = group["lr"] == self._optimizer.defaults["lr"]
             self._add({name: value for name, value in group.items() if name != "lr" or not is_default})
 

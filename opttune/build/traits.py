@@ -93,7 +93,7 @@ def _trait(name: str, parameter: Parameter, owners: list[nn.Module], last: nn.Mo
 
 
 def _is_flat(parameter: Parameter, leaf: str, owners: list[nn.Module]) -> bool:
-    # FSDP flattens matrices: the layer, not the number of dimensions, tells that a weight is a matrix
+    # FSDP flattens matrices: the layer, not the number of dimensions, shows that a weight is a matrix
     is_weight = "weight" in leaf and any(isinstance(owner, _WEIGHT_OWNERS) for owner in owners)
     return parameter.ndim <= 1 and not is_weight
 

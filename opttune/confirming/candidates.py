@@ -31,12 +31,12 @@ class Candidate:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Candidate":
-        """Read back what `to_dict` gave."""
+        """Read back the result of `to_dict`."""
         recipe = None if stored["recipe"] is None else Recipe.from_dict(stored["recipe"])
         return cls(stored["kind"], recipe, tuple(stored["numbers"]), stored["label"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON holds them."""
+        """Return the fields as plain values for JSON."""
         recipe = None if self.recipe is None else self.recipe.to_dict()
         return {"kind": self.kind, "recipe": recipe, "numbers": list(self.numbers), "label": self.label}
 

@@ -346,10 +346,10 @@ def has_improved(validations: Sequence[float], mode: str, guard: Guard) -> bool:
 
 
 def telling(validations: Sequence[float], losses: Sequence[float]) -> list[float]:
-    """Return the validations that tell something of the training.
+    """Return the validations that say something about the training.
 
-    A metric may be undefined at first. Exactly equal ones while the loss varies are not of what is trained: averaged
-    weights may be validated before the average starts, and a metric may be logged less often.
+    A metric may be undefined at first. Exactly equal values while the loss varies do not belong to the trained weights:
+    averaged weights may be validated before the average starts, or a metric may be logged less often.
 
     Args:
         validations: The monitored metric at each validation so far.

@@ -36,8 +36,9 @@ DEFAULT_BUDGET = 20.0
 _PREFIX = "opttune.trial_space."
 """Prefix of a study's user attributes; the name of the requested space follows."""
 _MOST_APART = 2.0
-"""A trial may be longer or shorter by this factor than what the space was settled for. The priors of learning rates
-move at most as the root of the length, here by 1.4, which is less than one recipe of a study differs from the next."""
+"""A trial may be longer or shorter by this factor than the length for which the space was settled. The priors of
+learning rates move at most with the root of the length, here by 1.4, which is less than the difference between two
+recipes of a study."""
 _SETTLING = Lock()
 
 
@@ -148,7 +149,7 @@ def settle_in_fit(request: SpaceRequest, trainer: Any, module: Any, is_first: bo
     """Settle a space for a fit that has started, once its Trainer asks for the optimizer.
 
     Args:
-        request: What is asked for.
+        request: The requested space.
         trainer: The Trainer; its own clipping and accumulation stay as they are.
         module: The module, with all of its layers.
         is_first: Whether the study may have no space yet.
@@ -180,7 +181,7 @@ def share_in_study(trial: optuna.trial.BaseTrial, request: SpaceRequest, space: 
 
     Args:
         trial: The trial; a trial without a study has the space for itself.
-        request: What is asked for.
+        request: The requested space.
         space: The space for this trial's module and length.
 
     Raises:
@@ -211,7 +212,7 @@ def shared_space(attributes: Mapping[str, Any], request: SpaceRequest) -> Mappin
 
     Args:
         attributes: The study's user attributes.
-        request: What is asked for.
+        request: The requested space.
     """
     found = attributes.get(request.key)
     if found is None:

@@ -31,7 +31,7 @@ _OURS = {
     "callbacks", "logger", "max_epochs", "max_steps", "enable_checkpointing", "enable_progress_bar",
     "enable_model_summary", "num_sanity_val_steps",
 }  # fmt: skip
-# what is not used in a search, beside callbacks
+# other settings that a search does not use
 _DROPPED = ("max_time", "logger")
 
 
@@ -67,7 +67,7 @@ class ProjectModel:
     """Makes a new model of the project, and its data; each process starts the project's CLI itself.
 
     Attributes:
-        source: Where the project is.
+        source: The source of the project.
         __name__: The name of the model's class.
     """
 
@@ -91,7 +91,7 @@ class ProjectData:
     """Returns the data of the latest model.
 
     Attributes:
-        source: Where the project is.
+        source: The source of the project.
     """
 
     source: Source

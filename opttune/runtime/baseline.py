@@ -39,7 +39,7 @@ def place_baseline(
     if not inspection.has_own_optimizer:
         raise InputError(
             f"baseline_run (--baseline-run): {inspection.model_name} has no optimizer that works "
-            f"({inspection.replaced}), so that no curve can be that of its training."
+            f"({inspection.replaced}), so no curve can belong to its training."
         )
     known = baseline_record(store.records(), store.runs())
     if known is not None:
@@ -47,8 +47,8 @@ def place_baseline(
             return
         what = f"one that was given ({known.source})" if known.source else "one that it trains itself"
         raise StudyError(
-            f"the study {config.study_name!r} has a baseline, {what}: a study compares with one alone. Leave "
-            "--baseline-run out, or start a new one: --study NAME."
+            f"the study {config.study_name!r} has a baseline, {what}: a study compares with only one. Leave out "
+            "--baseline-run, or start a new study: --study NAME."
         )
     pauses, outcome = _outcomes(given, config, inspection)
     with store.batch():

@@ -190,7 +190,7 @@ def _pack(fields: dict[str, Value], info: Info) -> dict[str, Value]:
         elif given:
             packed[option.name] = fields[option.name]
     if info.is_own:
-        # a recipe says what it moves, and always where it puts the rate
+        # a recipe names its changes, and always the rate
         return {name: value for name, value in packed.items() if value != 1 or name == info.options[0].name}
     return packed
 

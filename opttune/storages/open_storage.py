@@ -41,7 +41,7 @@ def open_storage(url: str | None, out_dir: Path) -> BaseStorage:
         if url.startswith(_JOURNAL):
             return open_journal(Path(url.removeprefix(_JOURNAL)))
         return _open_database(url)
-    except Exception as err:  # drivers of databases raise what they like
+    except Exception as err:  # database drivers may raise anything
         problem = safe_uri(f"the storage {url or out_dir} cannot be opened: {type(err).__name__}: {err}")
         raise InputError(problem) from None
 

@@ -130,7 +130,7 @@ class TrialStore:
         self._storage.create_new_trial(self._study_id, template_trial=waiting)
 
     def claim(self, number: int) -> bool:
-        """Make a waiting training this process's own; return whether no other process was quicker."""
+        """Claim a waiting training for this process; return whether no other process was faster."""
         trial_id = self._trial_id(number)
         try:
             is_claimed = self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
@@ -148,18 +148,18 @@ class TrialStore:
         self._storage.set_trial_user_attr(trial_id, HOLDER, self._leases.holder)
 
     def save_start(self, number: int, recipe: Recipe | None, run_key: str) -> None:
-        """Save what is about to be trained, and the key under which tracking knows its run."""
+        """Save the recipe of a starting training, and the key of its run in tracking."""
         if recipe is not None:
             self._save(number, RECIPE, recipe.to_dict())
         self._save(number, RUN_KEY, run_key)
 
     def save_source(self, number: int, recipe: Recipe | None, source: str) -> None:
-        """Save that what follows was not trained here.
+        """Save that the following values were not trained here.
 
         Args:
             number: The training.
             recipe: Its recipe.
-            source: Where its values come from, in words.
+            source: The source of its values, in words.
         """
         self._save(number, SOURCE, source)
         if recipe is not None:
@@ -181,27 +181,27 @@ class TrialStore:
         self._save(number, RUNGS, [*pauses, outcome.to_dict()])
 
     def save_outcome(self, number: int, outcome: Outcome, steps_spent: int, seconds_spent: float) -> None:
-        """Save what came of a training; it is not trained again."""
+        """Save the outcome of a training, which is then not repeated."""
         self._save(number, STEPS_SPENT, steps_spent)
         self._save(number, SECONDS_SPENT, round(seconds_spent, 3))
         self._save(number, OUTCOME, outcome.to_dict())
 
     def run_key(self, number: int) -> str | None:
-        """Return the key under which tracking knows the run of a training; None before it has one."""
+        """Return the key of a training's run in tracking; None before it has one."""
         key = self._storage.get_trial(self._trial_id(number)).user_attrs.get(RUN_KEY)
         return None if key is None else str(key)
 
     def run_keys(self) -> dict[int, str]:
-        """Return the keys under which tracking knows the runs, by number."""
+        """Return the keys of the runs in tracking, by number."""
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
         keys = {trial.number: trial.user_attrs.get(RUN_KEY) for trial in trials}
         return {number: str(key) for number, key in keys.items() if key is not None}
 
     def tell(self, number: int, outcome: Outcome) -> None:
-        """Tell Optuna what came of a training."""
+        """Report the outcome of a training to Optuna."""
         state = optuna_state(outcome)
         if outcome.reason.is_infeasible:
-            # Optuna takes the last reported value for a pruned trial's own
+            # Optuna uses the last reported value as a pruned trial's own
             values = [record.value for record in self.records() if record.value is not None]
             penalty = penalty_value(outcome, self._mode, values)
             self._storage.set_trial_intermediate_value(self._trial_id(number), outcome.steps, penalty)

@@ -150,7 +150,7 @@ def open_study_run(
     Args:
         tracking_uri: Address of MLflow.
         study_name: The study's name, and the run's.
-        spool_dir: Folder of the spool; what an earlier search left there is delivered first.
+        spool_dir: Folder of the spool; entries of an earlier search are delivered first.
         run_id: Id or key (`StudyRun.key`) of the study's earlier run, which is set running again; a deleted one is
             created again.
         experiment: The experiment's name; None takes `MLFLOW_EXPERIMENT_NAME`, else `opttune`.

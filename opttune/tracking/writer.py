@@ -2,7 +2,7 @@
 
     training thread --give--> deque --gather thread--> Spool (disk) --sender thread--> Delivery --> MLflow
 
-There are two threads because a call to MLflow may hang for minutes; meanwhile the other thread keeps writing to disk.
+There are two threads because a call to MLflow may hang for minutes, while the other thread keeps writing to disk.
 """
 
 import atexit
@@ -34,8 +34,8 @@ class TrackingWriter:
 
     Args:
         tracking_uri: Address of MLflow.
-        spool_dir: Folder of the spool; what an earlier writer left there is delivered first. None keeps everything
-            in memory.
+        spool_dir: Folder of the spool; entries of an earlier writer are delivered first. None keeps everything in
+            memory.
         client: Client to write with; None makes one.
         flush_seconds: Longest time for which points are gathered before they are sent.
         flush_points: Number of gathered points after which they are sent.

@@ -174,7 +174,7 @@ class RecipeAttacher(AnyCallback):
             self._take_own(trainer, pl_module)
         is_loaded_later = trainer.strategy.restore_checkpoint_after_setup
         if self._loaded is None and trainer.ckpt_path is not None and not is_loaded_later:
-            # no hook is called for a checkpoint of weights alone
+            # no hook is called for a checkpoint with only weights
             self._loaded = {}
         if self._loaded is not None:
             self._refuse_other_checkpoint(self._loaded)
@@ -358,7 +358,7 @@ class RecipeAttacher(AnyCallback):
             return
         if problem := state_problem(states, saved, self._attached, self.replaced):
             raise InputError(
-                f"the checkpoint cannot be resumed with this recipe: {problem}. To start from its weights alone, load "
+                f"the checkpoint cannot be resumed with this recipe: {problem}. To start only from its weights, load "
                 'them before the fit, model.load_state_dict(torch.load(path)["state_dict"]), and leave out ckpt_path.'
             )
 

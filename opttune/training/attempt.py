@@ -49,7 +49,7 @@ _CONTRADICTED = (("enable_checkpointing", "Checkpoint"), ("enable_progress_bar",
 
 
 class AttemptListener(Protocol):
-    """Receives what a training reports while it runs; its methods must not block."""
+    """Receives the reports of a running training; its methods must not block."""
 
     def steps(self, records: list[StepRecord]) -> None:
         """Receive the numbers of some optimizer steps."""

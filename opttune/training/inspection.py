@@ -90,7 +90,7 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: boo
             if run.trainer is None or run.trainer.world_size == 1:
                 fails_alike, optimizer = _own_training(attempt, workload, steps)
                 if not fails_alike and steps > 1 and run.steps_done >= 1:
-                    # it can be set up; what the rate of one recipe does to it is for its trial to show
+                    # it can be set up; its trial will show the effect of one recipe's rate
                     return inspect_model(attempt, workload, steps=1)
                 words += f" {cause_of(err, fails_alike, optimizer)}"
             raise ModelError(words) from err
@@ -204,5 +204,5 @@ def _summary(model: Any) -> str:
     namespace = next(each for each in NAMESPACES if isinstance(model, each.LightningModule))
     try:
         return str(namespace.utilities.model_summary.ModelSummary(model, max_depth=2))
-    except Exception as err:  # it runs an example input through the model, where there is one
+    except Exception as err:  # it runs an example input through the model, if there is one
         return f"no summary: {type(err).__name__}: {err}"

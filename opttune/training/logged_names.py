@@ -17,7 +17,7 @@ def may_log(trainer: Any, monitor: str, logged: Collection[str]) -> bool:
     Args:
         trainer: The Trainer, after a fit with one validation.
         monitor: The metric.
-        logged: What was logged until then.
+        logged: The metrics logged until then.
     """
     validates = sum(number for number in trainer.num_val_batches if number) > 0
     module = trainer.lightning_module

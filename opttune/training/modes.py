@@ -56,7 +56,7 @@ class EvalModeSwitch(AnyCallback):
         self._train(trainer)
         own = pl_module.on_save_checkpoint
 
-        # a hook of the module: for a checkpoint of the weights alone Lightning calls no callback
+        # a hook of the module, because for a checkpoint with only weights Lightning calls no callback
         def on_save_checkpoint(module: Any, checkpoint: dict[str, Any]) -> None:
             if self._is_training and not self.saves_training_point:
                 self._put_usable_weights(trainer, checkpoint)

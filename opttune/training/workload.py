@@ -1,4 +1,4 @@
-"""The user's model and data, created anew for each attempt."""
+"""The user's model and data, created again for each attempt."""
 
 from collections.abc import Callable
 from copy import deepcopy

@@ -53,7 +53,7 @@ def test_your_own_optimizer_stays(in_folder: Path, capsys: pytest.CaptureFixture
 
     assert found["recipe"]["optimizer"] == {"name": "own"}
     assert any("your module's optimizer and the factors on it stay" in sentence for sentence in found["moved"])
-    assert any("see that it knows of the new length" in sentence for sentence in found["moved"])
+    assert any("make sure that it uses the new length" in sentence for sentence in found["moved"])
 
 
 @pytest.mark.parametrize(
