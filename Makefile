@@ -1,4 +1,4 @@
-# The commands of CONTRIBUTING.md. They use the virtual environment in .venv, or the one of PYTHON=...
+# The commands of CONTRIBUTING.md. They use the Python of .venv, or the one that PYTHON=... names
 PYTHON ?= .venv/bin/python
 export OMP_NUM_THREADS ?= 1
 
@@ -16,7 +16,7 @@ lint:  ## ruff and mypy
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 
-fast: lint  ## lint, the rules of the house and the unit tests that take under two seconds each
+fast: lint  ## lint, the project rules and the unit tests that take under two seconds each
 	$(PYTHON) -m pytest -q -n 2 -m 'not slow' tests/project tests/unit
 
 check: lint  ## what CI runs: lint and all tests
@@ -28,5 +28,5 @@ docs:  ## build the docs into site/; a warning is an error
 links:  ## follow the links of the docs to other sites (needs a network)
 	$(PYTHON) -m sphinx -q -b linkcheck docs site/links
 
-tables:  ## write the pages of the docs that come from the catalog and from the tests
+tables:  ## write the docs pages that come from the catalog and the tests
 	$(PYTHON) docs/tables.py

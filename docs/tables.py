@@ -48,18 +48,18 @@ def optimizers_page() -> str:
     return (
         WRITTEN
         + (DOCS / "optimizers.md.in").read_text()
-        + table(("the module", "the optimizers, the surest first", "the schedules of"), _kinds())
+        + table(("module", "optimizers, the safest first", "schedules of the space"), _kinds())
         + "\n"
-        + table(("optimizer", "as in the space", "why"), _reasons())
-        + "\n## All optimizers\n\nThe state is in bytes a parameter, measured in float32.\n\n"
-        + table(("optimizer", "what it is", "state", "in the spaces", "what to know"), rows)
+        + table(("optimizer", "ranges of the space", "reason"), _reasons())
+        + "\n## All optimizers\n\nThe state is in bytes per parameter, measured in float32.\n\n"
+        + table(("optimizer", "description", "state", "in the spaces", "notes"), rows)
         + "\n## Schedules\n\n![The schedules, as shares of the peak learning rate](images/schedules.png)\n\n"
-        + table(("schedule", "what it is", "what to know", "source"), schedules)
+        + table(("schedule", "description", "notes", "source"), schedules)
     )
 
 
 def _kinds() -> Iterable[Sequence[str]]:
-    """Yield what `auto` chooses for each kind of module."""
+    """Yield the choices of `auto` for each kind of module."""
     for plan in KINDS:
         picks = [f"[`{pick.optimizer}`](spaces.md#{pick.space})" for pick in plan.picks]
         words = plan.words.replace("of {trainable:,} trained parameters ", "")
@@ -67,13 +67,13 @@ def _kinds() -> Iterable[Sequence[str]]:
 
 
 def _reasons() -> Iterable[Sequence[str]]:
-    """Yield why `auto` chooses an optimizer of a space, each once."""
+    """Yield each optimizer and space that `auto` may choose, once, with the reason."""
     for pick in sorted({pick for plan in KINDS for pick in plan.picks}, key=lambda pick: (pick.optimizer, pick.space)):
         yield f"`{pick.optimizer}`", f"[{pick.space}](spaces.md#{pick.space})", pick.why
 
 
 def spaces_page() -> str:
-    """Return the page on spaces: how to write one, and the shipped ones with their sources."""
+    """Return the page on spaces: their syntax, and the shipped spaces with their sources."""
     parts = []
     for name in space_names():
         space = load_space(name)
@@ -86,7 +86,7 @@ def spaces_page() -> str:
 
 
 def compatibility_page() -> str:
-    """Return the page on what was tested."""
+    """Return the page on the tested modules and features."""
     published = [
         (f"`{row.module}`", row.package, row.field, f"`{row.namespace}`", _verdict(row.refused), row.note)
         for row in PUBLISHED
@@ -94,29 +94,30 @@ def compatibility_page() -> str:
     features = [(row.words, _verdict(row.refused), row.note) for row in FEATURES]
     return (
         WRITTEN
-        + "# What works\n\nEach row is a test that runs with every change: it searches with the module, or trains it "
+        + "# What works\n\nEach row is a test that runs with every change. It searches with the module, or trains it "
         + "with a recipe, in the real Trainer. For a refusal, it compares the message with the text here.\n\n"
-        + "## Published modules\n\nModules of packages on PyPI, unchanged, with their own data modules or loaders.\n\n"
+        + "## Published modules\n\nThese modules of packages on PyPI run unchanged, with their own data modules or "
+        + "loaders.\n\n"
         + table(("module", "package", "field", "written for", "searched", "note"), published)
-        + "\n## What a module or its Trainer may use\n\n"
-        + table(("used", "works", "note"), features)
+        + "\n## Features of a module and its Trainer\n\n"
+        + table(("feature", "works", "note"), features)
     )
 
 
 def examples_page() -> str:
-    """Return the page on the examples, with the output of their full size."""
+    """Return the page of examples, with the output of their full size."""
     figures = json.loads((DOCS / "figures" / "examples.json").read_text())
     parts = []
     for name, figure in figures.items():
         source = (DOCS.parent / "examples" / name).read_text()
         words = source.split('"""')[1].strip().split("\n\n")[0].replace("\n", " ")
-        said = f"```text\n{figure['printed']}\n```\n" if figure["printed"] else "Its full size was not run here.\n"
+        said = f"```text\n{figure['printed']}\n```\n" if figure["printed"] else "Its full size has not been run.\n"
         parts.append(f"## {name}\n\n{words}\n\n```bash\n{figure['command']}\n```\n\n{_size(source)}{said}")
     return WRITTEN + (DOCS / "examples.md.in").read_text() + "\n" + "\n".join(parts)
 
 
 def readme() -> str:
-    """Return README.md with its observations as `figures/readme.json` holds them."""
+    """Return README.md with the figures of `figures/readme.json`."""
     text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     found = json.loads((DOCS / "figures" / "readme.json").read_text(encoding="utf-8"))
     lines = [f"- {one['claim']} [`{one['command']}`](docs/{one['page']})\n" for one in found]

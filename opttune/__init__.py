@@ -1,7 +1,7 @@
 """opttune: tune the optimizer and the learning-rate schedule of any PyTorch Lightning module.
 
-Users import from here. Names are loaded when they are first asked for, so that `import opttune` and
-`opttune --help` load neither torch nor mlflow.
+Users import from here. Each name is loaded at its first use, so `import opttune` and `opttune --help` load neither
+torch nor mlflow.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What a search says at its two ends: to MLflow what it is for, and its answer to MLflow, its folder and its caller."""
+"""The start and the end of a search's MLflow run, and its answer in MLflow, in its folder and for its caller."""
 
 import time
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ from opttune.training.workload import Workload
 from opttune.trial_record import TrialRecord
 
 _DELIVERY_SECONDS = 15.0
-"""So long the report waits for the curves that it draws to be in MLflow."""
+"""How long the report waits until its curves are in MLflow."""
 
 
 def begin_run(run: StudyRun, config: SearchConfig, inspection: ModelInspection, workload: Workload) -> None:
-    """Write what a search is for, where its code comes from, and what it ran with."""
+    """Write the purpose of a search, the origin of its code, and the versions that it uses."""
     run.params(_parent_params(config, inspection))
     run.tags({f"opttune.{name}": version for name, version in versions().items()})
     # a larger budget continues the same run, whose params cannot be changed
@@ -45,11 +45,11 @@ def end_run(
     """Write the answer to the folder and to MLflow, and return it.
 
     Args:
-        config: What the search was told.
-        inspection: What the inspection of the model showed.
-        loop: The search, at its end.
-        run: Its run in MLflow, which is ended and closed.
-        status: How it ended, in MLflow's words.
+        config: The configuration of the search.
+        inspection: The inspection of the model.
+        loop: The loop of the search, at its end.
+        run: The search's MLflow run; it is ended and closed here.
+        status: MLflow's status of the run.
     """
     keep_status(loop.store.study, status)
     found = StudyLocation(loop.store.study, loop.store.storage, config.out_dir)
@@ -83,9 +83,9 @@ def end_run(
 
 
 def write_best(run: StudyRun, study: FrozenStudy) -> None:
-    """Write the best trial as tags, which follow the search, and once as params, which MLflow never lets change.
+    """Write the best trial as tags, which follow the search, and once as params, which MLflow never changes.
 
-    Params say which trial they are of, and after how many steps it was the best.
+    The params include the number of the trial, and the steps after which it was the best.
     """
     best = study.best
     if best is None or best.recipe is None:
@@ -104,7 +104,7 @@ def _write_answer(run: StudyRun, study: FrozenStudy) -> None:
     if best is not None:
         if study.config.best_recipe_path.exists():
             run.artifact(study.config.best_recipe_path)
-        # the curve reaches as far as the search
+        # the curve extends to the end of the search
         value, now = best.value or 0.0, time.time_ns() // 1_000_000
         spent = {"best/objective": study.steps_spent, BEST_OVER_SECONDS: round(study.seconds_spent)}
         run.metrics([(name, value, at, now) for name, at in spent.items()])
@@ -120,7 +120,7 @@ def _write_answer(run: StudyRun, study: FrozenStudy) -> None:
 
 
 def _write_report(run: StudyRun, study: FrozenStudy) -> list[str]:
-    """Write the report and its pictures to the folder and to MLflow; an answer is not lost to a full disk."""
+    """Write the report and its images to the folder and to MLflow. A full disk does not lose the answer."""
     run.flush(_DELIVERY_SECONDS)
     try:
         written = write_report(study, study.config.out_dir, run.writer.tracking_uri)
@@ -136,7 +136,7 @@ def _report_of(found: StudyLocation, tracking_uri: str, path: str | Path | None)
 
 
 def _best_tags(best: Recipe, records: Sequence[TrialRecord]) -> dict[str, object]:
-    """Return a tag for each field; those of an earlier best that this one lacks are emptied."""
+    """Return a tag for each field; fields of an earlier best that this recipe lacks become empty."""
     names = {name for record in records if record.recipe for name in record.recipe.flat()}
     return {f"opttune.best.{name}": best.flat().get(name, "") for name in names}
 

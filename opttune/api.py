@@ -1,4 +1,4 @@
-"""`opttune.search`: the one function, which the command calls as well."""
+"""`opttune.search`, which the command also uses."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
@@ -43,10 +43,10 @@ from opttune.training.inspection import ModelInspection
 from opttune.training.workload import Workload
 
 Display = Callable[[], AbstractContextManager[ProgressReporter]]
-"""Opens what shows the progress of a search."""
+"""Opens the display of a search's progress."""
 
 _INSPECTED_STEPS = 3
-"""Steps to train before a search: code that sets the learning rate itself shows in the first ones."""
+"""Steps to train before a search. They reveal code that sets the learning rate itself."""
 
 
 def search(
@@ -78,56 +78,58 @@ def search(
     pauses: bool = True, budget_unit: str = "steps", verbose: bool = False,
     baseline_run: str | Path | None = None, learn_from: str | Path | None = None,
 ) -> SearchResult:  # fmt: skip
-    """Search the optimizer and the schedule that train a module best.
+    """Search for the best optimizer and learning-rate schedule of a module.
 
-    Called again with the same study and storage, it resumes: the budget counts in total.
+    A second call with the same study and storage resumes the search. The budget counts both calls.
 
     Args:
         model: A LightningModule class, a factory without arguments, or an instance (copied for each trial); or the
             text `path/file.py:name` that names one.
-        data: A LightningDataModule, a factory, or what `Trainer.fit` takes as loaders: `(train, val)`. None
-            where the model has its own. Or the text that names one.
-        space: What may vary: the name of a space, a file, or a `Space`; `auto` chooses.
-        monitor: The metric whose value at the end of the full length counts, as the module logs it.
+        data: A LightningDataModule, a factory, or loaders for `Trainer.fit`: `(train, val)`; or the text that names
+            one. None if the model has its own data.
+        space: The space to search: a name, a file, or a `Space`. `auto` chooses one for the module.
+        monitor: The metric to optimize, under the name in the module's log. Its value at the end of the full length
+            counts.
         mode: `min` or `max`.
         max_steps: The full length of one training in optimizer steps; give this or `max_epochs`.
         max_epochs: The full length in epochs.
-        budget: Cost of the whole search in full trainings, counted in optimizer steps; the first of `budget`,
-            `trials` and `timeout` that is reached ends the search.
-        trials: Trials in all; None for no limit.
-        timeout: Seconds after which no training is begun; None for no limit.
+        budget: Cost of the whole search in full trainings, counted in optimizer steps. The search ends at the first
+            limit that it reaches: `budget`, `trials` or `timeout`.
+        trials: Total number of trials of the study; None for no limit.
+        timeout: Seconds after which no new training starts; None for no limit.
         workers: Trainings at a time.
-        engine: Where trainings run: `inline` in this process, `local` in worker processes, `ray` on a Ray cluster;
+        engine: Where trainings run: `inline` in this process, `local` in worker processes, `ray` on a Ray cluster.
             None: `inline` for one worker, else `local`.
         study: Name of the study; None for `<model>-<space>`.
         storage: Optuna storage URL; None for a journal file in `out_dir`.
-        tracking_uri: Where MLflow is; None for `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db` in the working
+        tracking_uri: Address of MLflow; None for `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db` in the working
             folder.
         out_dir: Folder for the search's files; None for `opttune_runs/<study>`.
-        seed: For the sampler, and for initial weights and data order, which all trainings share.
-        guard: What stops a training that diverges or stalls: None or True for the usual rules, False for none.
-        baseline: Whether to train the baseline, the module with its own optimizer, once; it counts in the budget.
+        seed: Seed of the sampler, and of initial weights and data order, which all trainings share.
+        guard: Rules that stop a training that diverges or stalls: None or True for the defaults, False for none.
+        baseline: Whether to train the baseline, the module with its own optimizer, once. It counts in the budget.
         trainer: Further arguments of the Trainer.
         progress: Whether to show progress on standard error.
-        warm_start: Name or folder of an earlier study, of a smaller model or other data, say: its best recipe of each
-            optimizer is tried first and becomes the prior. A resumed study keeps the priors that it began with.
-        tracking: What is written to MLflow beside the usual; None for `Tracking()`.
-        ray_address: Of a running Ray cluster, for the engine `ray`: `host:port`; None for `RAY_ADDRESS`, else a
-            cluster on this machine.
-        baseline_run: The baseline's curve, where you have it: `RUN_ID` or `RUN_ID:METRIC` of MLflow, or a CSV file with
-            the columns `step` and `value`, up to the full length. It costs nothing of the budget.
-        learn_from: Earlier trainings, whose best of each optimizer is tried first and becomes the prior: the name of an
-            MLflow experiment, or a CSV file with a row for each (`optimizer`, `lr`, ..., and the monitor or `value`).
-        pauses: Whether trials may be paused at rungs and resumed; False trains each in one go.
-        budget_unit: What is equal for all full trainings, and what the budget counts: `steps`, or `time`, where a full
-            training takes as long as the baseline's, so that an optimizer with costly steps does fewer of them.
-        verbose: Whether the progress says why the space is as it is; on a terminal it has a line for each training.
+        warm_start: Name or folder of an earlier study, for example of a smaller model or other data. Its best recipe of
+            each optimizer is tried first and becomes the prior. A resumed study keeps its first priors.
+        tracking: Settings for MLflow; None for `Tracking()`.
+        ray_address: Address `host:port` of a running Ray cluster, for the engine `ray`; None for `RAY_ADDRESS`, else a
+            new cluster on this machine.
+        baseline_run: An existing curve of the baseline: `RUN_ID` or `RUN_ID:METRIC` of MLflow, or a CSV file with the
+            columns `step` and `value`, up to the full length. It costs no budget.
+        learn_from: Earlier trainings: the name of an MLflow experiment, or a CSV file with one row for each
+            (`optimizer`, `lr`, ..., and the monitor or `value`). The best of each optimizer is tried first and becomes
+            the prior.
+        pauses: Whether trials may pause at rungs and resume; False trains each without a pause.
+        budget_unit: The unit of the budget, in which all full trainings are equal: `steps` or `time`. With `time`, a
+            full training takes as long as the baseline's, so an optimizer with costly steps trains fewer of them.
+        verbose: Whether to explain the choice of the space, and to show a line for each training on a terminal.
 
     Returns:
-        The best recipe, its value and the module's own, and all trials.
+        The best recipe, its value and the baseline's, and all trials.
 
     Raises:
-        OpttuneError: An argument cannot be used, or the model cannot be tuned; the message says how to mend it.
+        OpttuneError: An argument cannot be used, or the model cannot be tuned; the message says how to fix it.
         KeyboardInterrupt: Ctrl-C; the study is kept, and the same call resumes it.
     """
     config, workload = make_plan(
@@ -180,7 +182,7 @@ def run_plan(
         config = _with_step_costs(config, workload, inspection, store)
         StudyMetadata.of(config, inspection, mlflow_uri).keep(store.study, config.out_dir)
         store.study.sampler = sampler = _make_sampler(config, inspection.total_steps)
-        # held to the end of all, where locks are let go
+        # deferred until the very end, where locks are released
         with interrupts, opened:
             result = _run(config, workload, trains, inspection, store, sampler, interrupts, mlflow_uri, display, given)
     return _ended(config, result)
@@ -191,7 +193,7 @@ def _read_given(config: SearchConfig, baseline_run: str | Path | None, tracking_
         return None
     if not config.with_baseline:
         raise InputError(
-            "baseline_run (--baseline-run) gives the baseline, and baseline=False (--no-baseline) wants none: give one."
+            "baseline_run (--baseline-run) gives a baseline, but baseline=False (--no-baseline) turns it off: give one."
         )
     return read_baseline(baseline_run, config.monitor, tracking_uri)
 
@@ -203,7 +205,7 @@ def _read_earlier(
     storage: str | None,
     tracking_uri: str,
 ) -> EarlierRuns:
-    """Return what is known before the search: of an earlier study, or of trainings of the user's own."""
+    """Return the earlier trainings to learn from: those of an earlier study, or the user's own."""
     if warm_start is not None and learn_from is not None:
         raise InputError("warm_start (--warm-start) and learn_from (--learn-from) both give the priors: give one.")
     if learn_from is not None:
@@ -225,7 +227,7 @@ def _ended(config: SearchConfig, result: SearchResult | None) -> SearchResult:
 
 
 def _check_machine(config: SearchConfig) -> None:
-    """Tell what is missing here before anything is trained."""
+    """Refuse missing devices and packages before any training."""
     require_devices(config.trainer)
     if config.tracking.reads_machine:
         check_machine_metrics()
@@ -234,7 +236,7 @@ def _check_machine(config: SearchConfig) -> None:
 def _with_step_costs(
     config: SearchConfig, workload: Workload, inspection: ModelInspection, store: StudyStore
 ) -> SearchConfig:
-    """Return the config with what a step of each optimizer costs, if the budget is in time; a study measures once."""
+    """Return the config with the cost of a step of each optimizer, if the budget is in time; a study measures once."""
     if config.budget_unit != "time":
         return config
     if not store.step_seconds:
@@ -261,7 +263,7 @@ def _run(
     display: Display,
     given: GivenBaseline | None,
 ) -> SearchResult | None:
-    """Return what was found; None where the search was interrupted."""
+    """Return the result; None if the search was interrupted."""
     if given is not None:
         place_baseline(given, config, inspection, store, CheckpointStore(config, store.leases.is_shared))
     run = open_study_run(

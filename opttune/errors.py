@@ -2,17 +2,17 @@
 
     OpttuneError
     ├── SpaceError          a space file or a range in it is wrong
-    ├── RecipeError         a recipe holds a setting that cannot be used
-    ├── UnknownNameError    no optimizer, schedule or space of that name
+    ├── RecipeError         a recipe contains an invalid setting
+    ├── UnknownNameError    no optimizer, schedule or space has that name
     ├── ModelError          the model or its data cannot be tuned
-    │   └── UnsuitableOptimizerError    the recipe's optimizer cannot train this model, another may
+    │   └── UnsuitableOptimizerError    the recipe's optimizer cannot train this model, but another may
     ├── MonitorError        the monitored metric was never logged
     ├── MissingExtraError   a package of an extra (`pip install 'opttune[...]'`) is not installed
     ├── StudyError          the stored study belongs to another search
     ├── DiskFullError       the disk is full
-    └── InputError          any other argument that cannot be used
+    └── InputError          any other invalid argument
 
-Each message names the place, the problem, the value that was given, and what is allowed or how to fix it.
+Each message names the place, the problem, the received value, and the allowed values or the fix.
 """
 
 from collections.abc import Iterable
@@ -28,11 +28,11 @@ class SpaceError(OpttuneError, ValueError):
 
 
 class RecipeError(OpttuneError, ValueError):
-    """A recipe holds a setting that cannot be used."""
+    """A recipe contains an invalid setting."""
 
 
 class UnknownNameError(OpttuneError, ValueError):
-    """There is no optimizer, schedule, space or key of that name."""
+    """No optimizer, schedule, space or key has that name."""
 
 
 class ModelError(OpttuneError, ValueError):
@@ -40,7 +40,7 @@ class ModelError(OpttuneError, ValueError):
 
 
 class UnsuitableOptimizerError(ModelError):
-    """The recipe's optimizer cannot train the model's parameters; the message says why, and which can."""
+    """The recipe's optimizer cannot train the model's parameters; the message says why, and names one that can."""
 
 
 class MonitorError(OpttuneError, RuntimeError):
@@ -56,15 +56,15 @@ class StudyError(OpttuneError, ValueError):
 
 
 class DiskFullError(OpttuneError, OSError):
-    """The disk is full; files that were written before are kept."""
+    """The disk is full; earlier files are kept."""
 
 
 class InputError(OpttuneError, ValueError):
-    """An argument cannot be used."""
+    """An argument is invalid."""
 
 
 def one_of(allowed: Iterable[str], got: str = "") -> str:
-    """Describe what is allowed: the nearest name first, then at most 12 names in order.
+    """Describe the allowed names: the nearest one first, then at most 12 in order.
 
     Example:
         >>> one_of(["adam", "adamw", "sgd"], "adamww")

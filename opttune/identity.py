@@ -1,4 +1,4 @@
-"""`Identity`: which model and data a study was made for, as far as a later search can tell them from others."""
+"""`Identity`: the model and the data of a study, described well enough to detect others in a later search."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,12 +11,12 @@ _TOLERANCE = 2e-3
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A model and its data, in values that JSON can hold.
+    """A model and its data, as plain values for JSON.
 
     Attributes:
         model: The class; the shape of each parameter; each layer; the saved hyperparameters that are numbers.
-        data: Of each loader: its purpose, the class and length of its dataset, its batch size, and numbers computed
-            from some of its samples; None for what is unknown or not the same whenever it is read.
+        data: For each loader its purpose, the class and length of its dataset, its batch size, and numbers computed
+            from some of its samples; None for a value that is unknown or changes between readings.
     """
 
     model: Mapping[str, str] = field(default_factory=dict)
@@ -24,15 +24,15 @@ class Identity:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Identity":
-        """Read back what `to_dict` gave."""
+        """Read back the result of `to_dict`."""
         return cls(stored["model"], stored["data"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON holds them."""
+        """Return the fields as plain values for JSON."""
         return asdict(self)
 
     def differences(self, now: "Identity") -> tuple[str, list[str]]:
-        """Return what differs now, `another model` or `other data`, and how; empty where both are the same.
+        """Return the kind of difference, `another model` or `other data`, and its details; empty if there is none.
 
         Example:
             >>> Identity({"class": "Net", "out.bias": "2"}).differences(Identity({"class": "Net", "out.bias": "3"}))
@@ -68,7 +68,7 @@ def _of_data(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any
 
 
 def _are_others(before: Sequence[Sequence[float]], now: Sequence[Sequence[float]]) -> bool:
-    """Return whether almost no sample is the same: a seldom random change of some must not count."""
+    """Return whether almost no sample is the same, because rare random changes of some must not count."""
     same = sum(_is_same(*pair) for pair in zip(before, now, strict=False))
     return same <= min(len(before), len(now)) // 4
 

@@ -1,4 +1,4 @@
-"""`TrainingJob`: one training to do, whatever it is for."""
+"""`TrainingJob`: one training to do, of any role."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from opttune.recipe import Recipe
 
 
 class Role(StrEnum):
-    """What a training is for."""
+    """The role of a training."""
 
     TRIAL = "trial"
     """A recipe of the search, on the search's seed."""
@@ -23,14 +23,14 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """One training to do. Two jobs are equal where they would train the same thing for the same purpose.
+    """One training to do. Two jobs are equal if they train the same thing for the same purpose.
 
     Attributes:
-        recipe: What to train with; None leaves the module its own optimizer.
-        seed: For initial weights and data order.
-        role: What the training is for.
-        trial: Number of the trial that is trained, or whose recipe is; None where there is none.
-        label: What to call the candidate.
+        recipe: The recipe; None leaves the module its own optimizer.
+        seed: Seed of initial weights and data order.
+        role: The role of the training.
+        trial: Number of the trial, or of the trial with this recipe; None if there is none.
+        label: The name of a verdict's candidate.
 
     Example:
         >>> from opttune.recipe import Part
@@ -52,11 +52,11 @@ class TrainingJob:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "TrainingJob":
-        """Read back what `to_dict` gave."""
+        """Read back the result of `to_dict`."""
         recipe = None if stored["recipe"] is None else Recipe.from_dict(stored["recipe"])
         return cls(recipe, stored["seed"], Role(stored["role"]), stored["trial"], stored["label"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON holds them."""
+        """Return the fields as plain values for JSON."""
         recipe = None if self.recipe is None else self.recipe.to_dict()
         return {"role": str(self.role), "recipe": recipe, "seed": self.seed, "trial": self.trial, "label": self.label}

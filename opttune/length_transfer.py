@@ -1,14 +1,14 @@
-"""The recipe of a search for a longer or shorter training: what moves, why, and which value to expect.
+"""Move the recipe of a search to a longer or shorter training, and forecast its value there.
 
-- The learning rate moves by `(N / T)^-e` (`algorithms.length_law`), by a factor of `MOST_MOVE` at most, within the
-  range of the catalog, and stays below rates that diverged.
-- Decoupled weight decay: learning rate and decay set over how many steps AdamW averages its updates, `1 / (lr wd)`. In
+- The learning rate is multiplied by `(N / T)^-e` (`algorithms.length_law`), by a factor of `MOST_MOVE` at most, within
+  the range of the catalog, and stays below rates that diverged.
+- Decoupled weight decay: learning rate and decay set the number of steps of AdamW's average, `1 / (lr wd)`. In
   one pass over the data the best product falls as `T^-0.473` for a given model: `1 / (lr wd T)` falls with the power
   0.527 of tokens per parameter (Bergsma et al. 2025, "Power Lines", https://arxiv.org/abs/2505.13738). In several
   passes the best timescale, counted in epochs, is constant, and so is the product (Wang and Aitchison 2024,
-  https://arxiv.org/abs/2405.13698). Both were measured on AdamW; for other decoupled decays they are an analogy. Where
-  the passes are not known, the two disagree and the decay stays.
-- Warmup and all else of a schedule are shares of the length and stay shares. Momenta, groups and clipping stay.
+  https://arxiv.org/abs/2405.13698). Both were measured on AdamW; for other decoupled decays they are an analogy. If the
+  number of passes is unknown, the two disagree and the decay stays.
+- Warmup and all other parts of a schedule are shares of the length and stay shares. Momenta, groups and clipping stay.
 """
 
 import re
@@ -41,7 +41,7 @@ from opttune.yaml_text import write_yaml
 MOST_MOVE = 3.0
 """The learning rate moves by this factor at most. Chosen by hand."""
 MOST_STRETCH = 100.0
-"""Lengths beyond this times what was searched, or below that part of it, are refused."""
+"""Lengths beyond this multiple of the searched length, or below its inverse, are refused."""
 ONE_PASS_EXPONENT = 0.473
 """Of the product of learning rate and weight decay over the length, in one pass over the data."""
 _DIVERGED_MARGIN = 0.9
@@ -53,15 +53,15 @@ class Transferred:
 
     Attributes:
         recipe: The recipe.
-        source: Where it comes from, in words.
+        source: The source of the recipe, in words.
         steps: Optimizer steps of the new length.
-        trained_steps: Optimizer steps of the length that was searched.
-        moved: What moved and why, and what did not, one sentence each.
+        trained_steps: Optimizer steps of the searched length.
+        moved: The changed and unchanged settings with the reasons, one sentence each.
         monitor: The metric.
-        value: Its value at the length that was searched.
-        expected: What to expect of it at the new length; None where that cannot be said.
-        basis: What that rests on, or why it cannot be said, one sentence each.
-        default_path: Where a recipe of the search for that length belongs.
+        value: Its value at the searched length.
+        expected: The forecast at the new length; None if there is none.
+        basis: The basis of the forecast, or the reason why there is none, one sentence each.
+        default_path: The default file for a recipe of this length.
     """
 
     recipe: Recipe
@@ -77,12 +77,12 @@ class Transferred:
 
     @property
     def ratio(self) -> float:
-        """The new length over the one that was searched."""
+        """The new length divided by the searched one."""
         return self.steps / self.trained_steps
 
     @property
     def words(self) -> list[str]:
-        """The lines to show of it."""
+        """The lines to print."""
         expected = "no forecast can be made"
         if (found := self.expected) is not None:
             expected = f"{found.value:.5g}, {COVERAGE:.0%} interval {found.low:.5g} to {found.high:.5g}"
@@ -94,7 +94,7 @@ class Transferred:
             "moved:",
             *(f"  {sentence}" for sentence in self.moved),
             f"expected {self.monitor}: {expected} (it was {self.value:.5g})",
-            "which rests on:" if found is not None else "since:",
+            "based on:" if found is not None else "because:",
             *(f"  {sentence}" for sentence in self.basis),
         ]
 
@@ -118,7 +118,7 @@ def transfer_study(
 
     Args:
         study: Name of a study, or folder of a search.
-        max_steps: Optimizer steps of that training, or a multiple of the length that was searched, such as `10x`.
+        max_steps: Optimizer steps of that training, or a multiple of the searched length, such as `10x`.
         storage: Optuna storage URL.
         trial: Number of the trial whose recipe to take; None for the best.
 
@@ -129,7 +129,7 @@ def transfer_study(
 
 
 def transfer_recipe(found: FrozenStudy, max_steps: int | str, trial: int | None = None) -> Transferred:
-    """Return the recipe of a search that was read, as `transfer_study` does."""
+    """Return the moved recipe of a search that is already read; see `transfer_study`."""
     record, recipe = found.recipe_of(trial)
     outcome = record.outcome
     if outcome is None or record.value is None:
@@ -139,7 +139,7 @@ def transfer_recipe(found: FrozenStudy, max_steps: int | str, trial: int | None 
     if any(find_schedule(part.name).follows_monitor for part in recipe.schedule.split()):
         raise InputError(
             f"STUDY: {found.name}: the schedule {recipe.schedule.name} of {record.title} follows "
-            f"{found.config.monitor}, so its rate at another length cannot be foreseen. Give --trial N with a schedule "
+            f"{found.config.monitor}, so its rate at another length is unknown. Give --trial N with a schedule "
             "that is a curve over the length."
         )
     trained = optimizer_steps(outcome.total_steps, outcome.share)
@@ -164,7 +164,7 @@ def transfer_recipe(found: FrozenStudy, max_steps: int | str, trial: int | None 
 
 
 def _read_steps(given: int | str, trained: int) -> int:
-    """Return a number of optimizer steps that was given as one, or as a multiple of those that were trained.
+    """Return the number of optimizer steps from a number, or from a multiple of the trained steps.
 
     Example:
         >>> _read_steps("5000", 2_000), _read_steps("2.5x", 2_000)
@@ -175,22 +175,22 @@ def _read_steps(given: int | str, trained: int) -> int:
     steps = 0 if found is None else int(found[1]) if found[1] else round(float(found[2]) * trained)
     if steps < 1:
         raise InputError(
-            f"--max-steps must be a whole number of optimizer steps > 0, or a multiple of the {trained} steps that "
-            f"were searched such as 10x, got {text!r}."
+            f"--max-steps must be a whole number of optimizer steps > 0, or a multiple of the {trained} searched "
+            f"steps such as 10x, got {text!r}."
         )
     if not trained / MOST_STRETCH <= steps <= trained * MOST_STRETCH:
         raise InputError(
-            f"--max-steps: {steps} is {steps / trained:.3g} times the {trained} steps that were searched. Nothing is "
-            f"known of lengths beyond {MOST_STRETCH:.0f} times or below 1/{MOST_STRETCH:.0f} of it: search at a length "
+            f"--max-steps: {steps} is {steps / trained:.3g} times the {trained} searched steps. Nothing is known about "
+            f"lengths beyond {MOST_STRETCH:.0f} times or below 1/{MOST_STRETCH:.0f} of it: search at a length "
             "in between (--warm-start takes this study's recipes)."
         )
     return steps
 
 
 def _values_by_length(study: FrozenStudy, record: TrialRecord) -> dict[int, float]:
-    """Return the length of each training that a trial is known as -> its metric, the rate having come down in each."""
+    """Return length -> metric for the trial and its looks; in each of them the rate has decayed."""
     halving = study.config.halving_for(study.total_steps)
-    # a look that was stopped left the value at the rung itself
+    # a stopped look left the value at the rung itself
     looks = [
         pause
         for pause in record.pauses
@@ -211,7 +211,7 @@ def _rate_trials(study: FrozenStudy) -> Iterator[RateTrial]:
 
 
 def _passes(study: FrozenStudy, recipe: Recipe, steps: int) -> float | None:
-    """Return how many times a training passes over the data; None where that is not known."""
+    """Return the number of a training's passes over the data; None if it is unknown."""
     if set(study.config.length) == {"max_epochs"}:
         return float(study.config.length["max_epochs"])
     accumulated = study.config.trainer.get("accumulate_grad_batches", 1)
@@ -222,11 +222,11 @@ def _passes(study: FrozenStudy, recipe: Recipe, steps: int) -> float | None:
 
 
 def product_factor(ratio: float, passes: float | None) -> float | None:
-    """Return by which factor the product of learning rate and weight decay moves; None where that is not known.
+    """Return the factor on the product of learning rate and weight decay; None if it is unknown.
 
     Args:
-        ratio: The new length over the one that was searched.
-        passes: How many times the latter passes over the data.
+        ratio: The new length divided by the searched one.
+        passes: The number of passes over the data at the searched length.
 
     Example:
         >>> round(product_factor(10, 0.1), 3), product_factor(10, 3.0), product_factor(10, None)
@@ -239,11 +239,11 @@ def product_factor(ratio: float, passes: float | None) -> float | None:
 
 
 def rate_factor(ratio: float, exponent: float) -> float:
-    """Return by which factor the learning rate moves.
+    """Return the factor on the learning rate.
 
     Args:
-        ratio: The new length over the one that was searched.
-        exponent: By which power of the length the rate falls.
+        ratio: The new length divided by the searched one.
+        exponent: The power of the length by which the rate falls.
 
     Example:
         >>> round(rate_factor(10, 0.15), 3), rate_factor(100, 1.0), rate_factor(100, -1.0)
@@ -255,20 +255,20 @@ def rate_factor(ratio: float, exponent: float) -> float:
 def move_recipe(
     recipe: Recipe, ratio: float, exponent: float, passes: float | None, ceilings: Mapping[str, float]
 ) -> tuple[Recipe, list[str]]:
-    """Return a recipe for another length, and what moved and why.
+    """Return a recipe for another length, and the changes with their reasons.
 
     Args:
         recipe: The recipe.
-        ratio: The new length over the one that was searched.
-        exponent: By which power of the length the learning rate falls.
-        passes: How many times the searched length passes over the data; None where that is not known.
-        ceilings: Optimizer -> rate above which its rate is not raised.
+        ratio: The new length divided by the searched one.
+        exponent: The power of the length by which the learning rate falls.
+        passes: The number of passes over the data at the searched length; None if it is unknown.
+        ceilings: Optimizer -> largest rate to which its rate is raised.
     """
     parts, reasons = [], []
     for part in recipe.optimizer.split():
         row = find_optimizer(part.name)
         if row.is_own:
-            reasons.append("own: your module's optimizer and the factors on it stay; what it should be is not known.")
+            reasons.append("own: your module's optimizer and the factors on it stay; the right change is unknown.")
         elif row.fixed_lr:
             reasons.append(f"{part.name}.lr stays: this optimizer finds its step size itself.")
         else:
@@ -279,9 +279,9 @@ def move_recipe(
             reasons += why_decay
         parts.append(part)
     if any(find_schedule(part.name).is_own for part in recipe.schedule.split()):
-        reasons.append("schedule: own, your module's; see that it knows of the new length.")
+        reasons.append("schedule: own, your module's; make sure that it uses the new length.")
     else:
-        reasons.append("schedule: warmup and all else are shares of the length and stay so; momenta and groups stay.")
+        reasons.append("schedule: all its parts are shares of the length and stay so; momenta and groups stay.")
     return replace(recipe, optimizer=Part.join(parts)), reasons
 
 
@@ -299,13 +299,13 @@ def _with_rate(part: Part, row: OptimizerInfo, factor: float, ceiling: float) ->
     field = next((option for option in row.options if option.name == "lr"), None)
     search = field.searchable.get("lr") if field else None
     low, high = (search.low, search.high) if isinstance(search, SearchRange) else (0.0, inf)
-    # a rate that already lies outside moves no further
+    # a rate that is already outside moves no further
     moved = min(max(rate * factor, min(low, rate)), max(min(high, ceiling), rate))
     return part.replaced(lr=float(f"{moved:.4g}")) if moved != rate else part
 
 
 def _ceilings(study: FrozenStudy) -> dict[str, float]:
-    """Return for each optimizer with a trial that diverged the rate to stay below."""
+    """Return, for each optimizer with a diverged trial, the upper limit of its rate."""
     found: dict[str, float] = {}
     for record in study.records:
         if record.outcome is not None and record.outcome.has_diverged and record.rate is not None:
@@ -358,14 +358,14 @@ def _words_of_exponent(comparisons: list[RateComparison]) -> list[str]:
 def _expected(study: FrozenStudy, record: TrialRecord, trained: int, steps: int) -> tuple[Forecast | None, list[str]]:
     monitor = study.config.monitor
     if study.config.mode == "max":
-        return None, [f"{monitor} is to be as high as possible: the law behind a forecast is one of losses that fall."]
+        return None, [f"{monitor} is maximized, and the law behind a forecast is for losses that fall."]
     points = _values_by_length(study, record)
     if trained not in points:
         return None, [f"{record.title} ended before its full length."]
     if len(points) < LEAST_POINTS:
         return None, [
-            f"a forecast needs {LEAST_POINTS} lengths at which the rate has come down, and {record.title} has "
-            f"{len(points)}. A search looks at trials so from {RACED_FROM_STEPS} steps on, and not at all of them."
+            f"a forecast needs {LEAST_POINTS} lengths at which the rate has decayed, and {record.title} has "
+            f"{len(points)}. A search takes such looks from {RACED_FROM_STEPS} steps on, and not at all trials."
         ]
     shown = ", ".join(f"{value:.5g} at {length}" for length, value in sorted(points.items()))
     expected = forecast(points, steps)
@@ -373,7 +373,7 @@ def _expected(study: FrozenStudy, record: TrialRecord, trained: int, steps: int)
         return None, [f"{monitor} does not fall with the length: {shown}."]
     return expected, [
         f"{monitor} of {record.title}, its rate come down: {shown}.",
-        "It is assumed to follow E + A t^-a, for the recipe as it was; what the moves change is not in it.",
+        "The forecast assumes E + A t^-a for the unchanged recipe; it leaves out the effect of the changes.",
     ]
 
 
@@ -383,11 +383,11 @@ def _words_of_passes(passes: float | None, ratio: float, expected: Forecast | No
     else:
         yield f"The data are passed over {passes:.3g} times at that length, {passes * ratio:.3g} at the new one."
     if expected is not None and (passes is None or passes * ratio > 1):
-        yield "A metric that turns up, as by overfitting in many passes, is not foreseen: the interval leaves it out."
+        yield "The interval does not include a metric that turns up, for example by overfitting in many passes."
 
 
 def settings_of(transferred: Transferred) -> Mapping[str, object]:
-    """Return everything but the recipe as plain values, for JSON."""
+    """Return everything except the recipe as plain values for JSON."""
     expected = transferred.expected
     return {
         "source": transferred.source,

@@ -1,4 +1,4 @@
-"""What one training run gave, and why it ended."""
+"""The outcome of one training run, and the reason why it ended."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,12 +10,12 @@ from opttune.recipe import is_number
 
 
 class StopReason(StrEnum):
-    """Why a training run ended; MLflow and the tables show these texts."""
+    """The reasons why a training run ends; MLflow and the tables show these texts."""
 
     COMPLETED = "completed"
     """It ran its full length."""
     EARLY_STOPPED = "early_stopped"
-    """One of the user's callbacks (EarlyStopping, say) ended it; its value counts."""
+    """One of the user's callbacks, such as EarlyStopping, ended it; its value counts."""
     NON_FINITE = "non_finite"
     """The loss, or the monitored value at the end, was NaN or infinite."""
     BLOW_UP = "blow_up"
@@ -29,15 +29,15 @@ class StopReason(StrEnum):
     PRUNED = "pruned"
     """The user's own Optuna pruner ended it."""
     OUT_OF_MEMORY = "out_of_memory"
-    """The device or the machine had too little memory for it; the same recipe would fail again."""
+    """The device or the machine had too little memory; the same recipe would fail again."""
     FAILED = "failed"
     """The user's code, or a library that it calls, raised an error."""
     INTERRUPTED = "interrupted"
-    """The search was stopped; the trial resumes when the search does."""
+    """The search was stopped; the trial resumes with the search."""
 
     @property
     def has_value(self) -> bool:
-        """Whether a run that ended for this reason may have a value, at its full length or at a rung."""
+        """Whether a run with this reason may have a value, at its full length or at a rung."""
         return self.counts or self in (StopReason.PAUSED, StopReason.OUTRANKED)
 
     @property
@@ -52,12 +52,12 @@ class StopReason(StrEnum):
 
     @property
     def is_infeasible(self) -> bool:
-        """Whether the recipe cannot work: it diverges, stalls, or needs more memory than there is."""
+        """Whether the recipe cannot work: it diverges, stalls, or needs too much memory."""
         return self.is_divergence or self in (StopReason.STALL, StopReason.OUT_OF_MEMORY)
 
 
 def optimizer_steps(counted: int, share: float) -> int:
-    """Return the steps that an optimizer does for those that are counted; at least one for one.
+    """Return an optimizer's own steps for a number of counted steps; at least one for one.
 
     Example:
         >>> optimizer_steps(200, 1.0), optimizer_steps(200, 0.3), optimizer_steps(1, 0.3), optimizer_steps(0, 0.3)
@@ -68,29 +68,29 @@ def optimizer_steps(counted: int, share: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one training run gave.
+    """The outcome of one training run.
 
     Attributes:
         reason: Why the run ended.
-        value: The monitored metric at the end, or at the rung of a paused run; None where the run reached neither, or
-            where the metric is not defined yet at the rung.
+        value: The monitored metric at the end, or at the rung of a paused run; None if the run reached neither, or if
+            the metric is not defined yet at the rung.
         steps: Optimizer steps done.
         total_steps: Optimizer steps of the full length.
         seconds: Wall time of the run.
         message: One sentence on the stop, with its numbers; empty for a completed run.
-        traceback: The traceback of the error that ended it, if any; else empty.
-        replaced: The module's own optimizer, in words, where a recipe replaced it; else empty.
-        groups: Table of the optimizer's parameter groups in Markdown; empty where the module kept its own.
-        state_bytes: Bytes of the optimizer's state at the end; 0 also where none was built.
-        alarms: What the guard noticed without ending the run, one sentence each; empty where it noticed nothing.
-        stopped_lr: The learning rate at which the run diverged or stalled; None where it did neither.
-        look_steps: Optimizer steps beyond `steps` that a paused run was looked at for, and that it does not keep.
-        step_seconds: Mean wall time of an optimizer step, validations left out; None where fewer than two were done.
-        share: Optimizer steps that it did for each step that is counted: below 1 where all trainings take the same
-            time (`--budget-unit time`) and a step of this one takes longer than the baseline's.
+        traceback: The traceback of the error that ended the run; empty without an error.
+        replaced: The module's own optimizer, in words, if a recipe replaced it; else empty.
+        groups: Table of the optimizer's parameter groups in Markdown; empty if the module kept its own.
+        state_bytes: Bytes of the optimizer's state at the end; also 0 if no optimizer was built.
+        alarms: Alarms of the guard, which do not end the run, one sentence each; may be empty.
+        stopped_lr: The learning rate at which the run diverged or stalled; None if it did neither.
+        look_steps: Optimizer steps beyond `steps` in the look at a paused run, which the run does not keep.
+        step_seconds: Mean wall time of an optimizer step, without validations; None for fewer than two steps.
+        share: The optimizer's own steps per counted step. It is below 1 if all trainings take the same time
+            (`--budget-unit time`) and a step of this one takes longer than the baseline's.
 
     Raises:
-        InputError: A field is of the wrong kind, or the reason does not go with the value.
+        InputError: A field has the wrong kind, or the reason does not fit the value.
 
     Example:
         >>> outcome = Outcome(StopReason.COMPLETED, 0.25, steps=100, total_steps=100, seconds=1.5)
@@ -120,7 +120,7 @@ class Outcome:
         if self.value is not None and not is_number(self.value):
             raise InputError(f"outcome: value must be a finite number or None, got {shown(self.value)}.")
         if self.reason.counts > (self.value is not None) or self.reason.has_value < (self.value is not None):
-            raise InputError(f"outcome: reason {self.reason!s} does not go with value {self.value!r}.")
+            raise InputError(f"outcome: reason {self.reason!s} does not fit value {self.value!r}.")
         for name in ("steps", "total_steps", "state_bytes", "look_steps"):
             count = getattr(self, name)
             if not isinstance(count, int) or isinstance(count, bool) or count < 0:
@@ -142,25 +142,25 @@ class Outcome:
 
     @property
     def optimizer_steps(self) -> int:
-        """The steps that its optimizer did, also where another number is counted."""
+        """The optimizer's own steps, even if another number is counted."""
         return optimizer_steps(self.steps, self.share)
 
     @property
     def has_diverged(self) -> bool:
-        """Whether the training diverged; a metric alone that was NaN at the end says nothing of the learning rate."""
+        """Whether the training diverged; a metric that was NaN only at the end says nothing about the learning rate."""
         is_of_metric = self.stopped_lr is None and self.steps >= self.total_steps
         return self.reason.is_divergence and not (self.reason is StopReason.NON_FINITE and is_of_metric)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Outcome":
-        """Make an outcome from what `to_dict` returned.
+        """Make an outcome from the result of `to_dict`.
 
         Raises:
             InputError: A field is unknown, missing or of the wrong kind.
         """
         if not isinstance(fields, Mapping):
             raise InputError(f"outcome: must be a mapping, got {shown(fields)}.")
-        # studies of before 2026-12 hold what a check of the guard had found
+        # studies from before 2026-12 contain the result of a check of the guard
         fields = {name: value for name, value in fields.items() if name != "flagged"}
         for name in fields:
             if name not in cls.__dataclass_fields__:

@@ -1,4 +1,4 @@
-"""The arguments of a search -> a checked `SearchConfig` and `Workload`."""
+"""Check the arguments of a search, and turn them into a `SearchConfig` and a `Workload`."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -21,7 +21,7 @@ _UNITS = ("steps", "time")
 _NOT_FOR_THE_TRAINER = {
     "fast_dev_run": "its length is max_steps or max_epochs",
     "max_time": "its length is max_steps or max_epochs",
-    "barebones": "with it self.log does nothing, so that no value can be compared",
+    "barebones": "with it self.log does nothing, so there is no value to compare",
 }
 
 
@@ -49,9 +49,9 @@ def make_plan(
     budget_unit: str = "steps",
     ends_at_first: bool = False,
 ) -> tuple[SearchConfig, Workload]:
-    """Check the arguments of `opttune.search` and put them together.
+    """Check the arguments of `opttune.search` and combine them.
 
-    With `ends_at_first` both lengths may be given, as a project's config may: a training ends at the first.
+    With `ends_at_first` both lengths may be given, as in a project's config: a training ends at the first of them.
 
     Raises:
         OpttuneError: An argument cannot be used.
@@ -74,7 +74,7 @@ def make_plan(
 
 
 def _read_workload(model: Any, data: Any) -> Workload:
-    """Return the model and the data; those that are named by text, as on the command line, are loaded."""
+    """Return the model and the data; text references, as on the command line, are loaded."""
     texts = [thing if isinstance(thing, str) else "" for thing in (model, data)]
     loaded = [
         load_reference(text, what) if text else thing
@@ -139,7 +139,7 @@ def _check_space(space: Space, max_epochs: int | None, unit: str) -> None:
     if varies and max_epochs is not None:
         raise InputError(
             f"the space {space.name} varies accumulate_grad_batches, which changes the number of steps in an epoch: "
-            "give the length as max_steps, so that all trainings are equally long."
+            "give the length as max_steps, so that all trainings have the same length."
         )
 
 
@@ -153,17 +153,17 @@ def _check_unit(space: Space, unit: str) -> None:
     ]
     if unit == "time" and varied:
         raise InputError(
-            f"the space {space.name} varies {' and '.join(varied)}, with which a step of one optimizer takes another "
-            "time in each trial: leave it out of the space and set it in trainer (--trainer), or count the budget in "
+            f"the space {space.name} varies {' and '.join(varied)}, which changes the time of a step from trial to "
+            "trial: leave it out of the space and set it in trainer (--trainer), or count the budget in "
             "steps (--budget-unit steps)."
         )
 
 
 def check_trainer(trainer: Any) -> dict[str, Any]:
-    """Return the arguments of a Trainer that a search or a verdict takes.
+    """Return the checked arguments of a Trainer for a search or a verdict.
 
     Raises:
-        InputError: They are no dict, or one of them cannot be used.
+        InputError: They are not a dict, or one of them is invalid.
     """
     if not isinstance(trainer, Mapping):
         raise InputError(

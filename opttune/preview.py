@@ -1,4 +1,4 @@
-"""What a search inspects before it trains: the model, the space that fits it, and what would be done."""
+"""The inspection before a search: the model, the space that fits it, and the plan."""
 
 import time
 from collections.abc import Sequence
@@ -26,20 +26,20 @@ from opttune.training.pause_check import why_not_paused
 from opttune.training.workload import Workload
 
 _LEAST_MEASURED, _MOST_MEASURED = 11, 46
-"""Steps that are trained to measure a step, the first left out: some optimizers do most of their work at every tenth.
+"""Number of trained steps that measure a step, without the first: some optimizers do most of their work at every tenth.
 At most a tenth of a longer training."""
 _LEAST_ROUNDS, _MOST_ROUNDS, _ENOUGH_SECONDS = 2, 5, 10.0
 
 
 def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
-    """Say what a search would do, after one batch that shows what the module computes.
+    """Return the plan of a search, after one batch that shows what the module computes.
 
     Args:
-        config: What the search is told.
+        config: The configuration of the search.
         workload: The user's model and data.
 
     Returns:
-        The space, the budget in steps, and what would be replaced.
+        The space, the budget in steps, and the replaced optimizer.
     """
     require_devices(config.trainer)
     inspection = inspect_workload(config, workload, steps=0)
@@ -69,15 +69,15 @@ def budget_steps(config: SearchConfig, inspection: ModelInspection) -> int:
 
 
 def settle_for(config: SearchConfig, inspection: ModelInspection, earlier: Sequence[EarlierBest] = ()) -> SettledSpace:
-    """Return the space to search, whose optimizers are all installed.
+    """Return the space to search; all of its optimizers are installed.
 
     Args:
-        config: What the search is told.
-        inspection: What the inspection of the model showed.
-        earlier: An earlier study's best, which become its priors.
+        config: The configuration of the search.
+        inspection: The inspection of the model.
+        earlier: The best recipes of an earlier study, which become the priors.
 
     Raises:
-        MissingExtraError: An optimizer needs a package that is not there: told now, not when its first trial comes.
+        MissingExtraError: An optimizer needs a missing package; this is raised now, not at its first trial.
     """
     settled = settle(
         config.space,
@@ -93,7 +93,7 @@ def settle_for(config: SearchConfig, inspection: ModelInspection, earlier: Seque
 
 
 def with_settled_space(config: SearchConfig, settled: SettledSpace) -> SearchConfig:
-    """Return the config with the space that is searched."""
+    """Return the config with a settled space."""
     return replace(config, space=settled.space, space_notes=settled.notes)
 
 
@@ -106,7 +106,7 @@ def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> Mo
     last = len(config.space.optimizers) - 1
     for optimizer in range(last + 1):
         attempt = Attempt(
-            # what varies of the groups may mean nothing for the model: that is settled by what is seen here
+            # the group fields may have no effect on the model: this inspection decides
             recipe=default_recipe(without_group_fields(config.space), optimizer),
             monitor=config.monitor,
             seed=config.seed,
@@ -130,20 +130,20 @@ def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> Mo
         if not steps or not config.pauses or count_processes(attempt.trainer) > 1:
             return inspection
         why = why_not_paused(attempt, workload)
-        return replace(inspection, not_paused=why and f"each trial is trained in one go, without pauses: {why}.")
+        return replace(inspection, not_paused=why and f"each trial is trained without pauses: {why}.")
     raise SpaceError(f"the space {config.space.name} holds no optimizer.")
 
 
 def measure_steps(config: SearchConfig, workload: Workload, inspection: ModelInspection) -> dict[str, float]:
-    """Return the seconds of a step of each optimizer of the space, and of the baseline, where it can be trained.
+    """Return the seconds of a step of each optimizer of the space, and of the baseline if it works.
 
-    Each trains its default recipe for some steps, two to five times; the least mean counts, so that what another
-    program takes from the machine meanwhile is left out.
+    Each trains its default recipe for some steps, two to five times. The smallest mean counts, which excludes the load
+    of other programs on the machine.
 
     Args:
-        config: What the search is told, with its settled space.
+        config: The configuration of the search, with its settled space.
         workload: The user's model and data.
-        inspection: What the inspection of the model showed.
+        inspection: The inspection of the model.
     """
     recipes = {branch.name: default_recipe(config.space, index) for index, branch in enumerate(config.space.optimizers)}
     if inspection.has_own_optimizer:

@@ -1,4 +1,4 @@
-"""Where a search's result comes from: the commit of the user's code, the package versions, and the data."""
+"""The origin of a search's result: the commit of the user's code, the package versions, and the data."""
 
 import inspect
 import json
@@ -29,7 +29,7 @@ def source_tags(model: Any) -> dict[str, str]:
 
     Returns:
         `mlflow.source.name` and, in a git repository, `mlflow.source.git.commit` and `opttune.git_changes`, which
-        says whether files were changed since. Empty for a model that was defined in no file.
+        says whether files have changed since. Empty for a model that is not defined in a file.
     """
     path = _source_file(model)
     if path is None:
@@ -66,7 +66,7 @@ def datasets(workload: Workload, data: Sequence[DataFacts]) -> list[dict[str, st
 
     Args:
         workload: The user's model and data; the datasets are named after the data, or after a model that has its own.
-        data: What the loaders hold.
+        data: Facts about the loaders.
     """
     has_name = hasattr(workload.data, "__name__") or is_data_module(workload.data)
     # a pair of loaders has no name

@@ -1,8 +1,8 @@
 """`Recipe`: the frozen settings of one training run.
 
-A recipe is made from the mapping in a recipe file. It can be compared, hashed, pickled and written back
-without loss. The checks here hold for every recipe; `opttune.catalog.check_recipe` checks whether the
-optimizer and the schedule take its options.
+A recipe is made from the mapping in a recipe file. It can be compared, hashed, pickled and written back without loss.
+The checks here apply to every recipe; `opttune.catalog.check_recipe` checks whether the optimizer and the schedule
+take its options.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,18 +27,18 @@ __all__ = [
 ]
 
 OWN = "own"
-"""The name of the optimizer, and of the schedule, that a module came with."""
+"""The name of a module's own optimizer and its own schedule."""
 _JOIN = "+"
-"""Between the names of the parts for several optimizers."""
+"""Separates the names of the parts for several optimizers."""
 _RATES = ("lr", "lr_factor")
 
 T = TypeVar("T")
 Value = bool | int | float | str | None | tuple[float, ...]
-"""What an option of a recipe may hold."""
+"""The allowed types of an option of a recipe."""
 
 
 def join_names(names: Iterable[str]) -> str:
-    """Return the name of the parts for several optimizers together.
+    """Return the joined name of the parts for several optimizers.
 
     Example:
         >>> join_names(["own", "adamw"]), part_names("own+adamw"), part_names("adamw")
@@ -53,7 +53,7 @@ def part_names(name: str) -> tuple[str, ...]:
 
 
 def numbered(number: int, key: str) -> str:
-    """Return the key of an option, or of a field, of one of several parts.
+    """Return the key of an option or a field in one of several parts.
 
     Example:
         >>> numbered(1, "lr"), unnumbered({"0.lr": 0.1, "1.lr": 0.2}, 1)
@@ -79,14 +79,14 @@ def _check_joined(name: str, options: Mapping[str, Any]) -> None:
 class Part(Mapping[str, Value]):
     """A named choice with its options: the optimizer or the schedule of a recipe.
 
-    It is a read-only mapping over its options; the order in which they were given does not matter.
+    It is a read-only mapping of its options. Their order does not matter.
 
     Args:
         name: Name in the catalog.
         options: Option -> value; lists become tuples.
 
     Raises:
-        RecipeError: An option cannot have that name, or cannot hold that value.
+        RecipeError: The name or the value of an option is invalid.
 
     Example:
         >>> part = Part("adamw", {"lr": 3e-4, "betas": [0.9, 0.95]})
@@ -102,11 +102,11 @@ class Part(Mapping[str, Value]):
             raise RecipeError(f"recipe: a name must be text, got {shown(name)}.")
         options = options or {}
         for key in options:
-            # `name` is the key under which a recipe file holds the part's own name
+            # `name` is the key of the part's own name in a recipe file
             if not isinstance(key, str) or key == "name":
                 raise RecipeError(f"recipe: {name}: {shown(key)} cannot be an option's name.")
         _check_joined(name, options)
-        # lr first, for readers of the file; else by name, so that equal parts compare equal
+        # lr first, for readers of the file; the rest by name, so that equal parts compare equal
         keys = sorted(options, key=lambda key: (key not in _RATES, key))
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "pairs", tuple((key, _plain(f"{name}.{key}", options[key])) for key in keys))
@@ -125,7 +125,7 @@ class Part(Mapping[str, Value]):
 
     @classmethod
     def join(cls, parts: Sequence["Part"]) -> "Part":
-        """Return the parts for several optimizers as one, whose options carry the number of theirs.
+        """Return the parts for several optimizers as one; each option's name starts with its optimizer's number.
 
         Example:
             >>> joined = Part.join([Part("own", {"lr_factor": 2.0}), Part("adamw", {"lr": 1e-3})])
@@ -140,7 +140,7 @@ class Part(Mapping[str, Value]):
         return cls(join_names(part.name for part in parts), options)
 
     def split(self) -> tuple["Part", ...]:
-        """Return the part for each optimizer; a part for one is itself alone."""
+        """Return the part for each optimizer; a part for one optimizer returns only itself."""
         names = part_names(self.name)
         if len(names) == 1:
             return (self,)
@@ -148,7 +148,7 @@ class Part(Mapping[str, Value]):
 
     @property
     def rate(self) -> float | None:
-        """The learning rate, or the factor on a module's own; None where the part holds neither."""
+        """The learning rate, or the factor on a module's own; None if the part has neither."""
         rate = next((self[name] for name in _RATES if name in self), None)
         return float(rate) if isinstance(rate, int | float) else None
 
@@ -172,8 +172,8 @@ class Part(Mapping[str, Value]):
 class Recipe:
     """The settings of one training run: optimizer, schedule, parameter groups and clipping.
 
-    A module with several optimizers takes a part for each, in the order of its `configure_optimizers`
-    (`optimizers: [...]` in a file, `Part.join` in Python), or one part that applies to each of them.
+    For a module with several optimizers, a recipe has one part for each, in the order of its `configure_optimizers`
+    (`optimizers: [...]` in a file, `Part.join` in Python), or one part that applies to all of them.
 
     Attributes:
         optimizer: Name and options of the optimizer; `lr` is the peak learning rate. `own` keeps the module's.
@@ -181,7 +181,7 @@ class Recipe:
         groups: How the parameters are split into groups.
         gradient_clip_norm: Largest allowed norm of all gradients together, > 0; None does not clip.
         accumulate_grad_batches: Batches per optimizer step, >= 1.
-        precision: Lightning's precision (`"bf16-mixed"`, say); None leaves the Trainer's.
+        precision: Lightning's precision, for example `"bf16-mixed"`; None leaves the Trainer's.
 
     Raises:
         RecipeError: A value is of the wrong kind or out of range.
@@ -216,11 +216,13 @@ class Recipe:
             object.__setattr__(self, name, _exact(getattr(self, name)))
         optimizers, schedules = len(self.optimizer.split()), len(self.schedule.split())
         if schedules not in (1, optimizers):
-            raise RecipeError(f"recipe: there must be 1 schedule or {optimizers}, one an optimizer, got {schedules}.")
+            raise RecipeError(
+                f"recipe: there must be 1 schedule, or {optimizers}, one for each optimizer; got {schedules}."
+            )
 
     @classmethod
     def of_baseline(cls) -> "Recipe":
-        """Return the recipe that leaves a module all its own.
+        """Return the recipe that leaves a module unchanged.
 
         Example:
             >>> str(Recipe.of_baseline()), Recipe.of_baseline().is_baseline
@@ -230,7 +232,7 @@ class Recipe:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it leaves a module all its own: it trains as without opttune."""
+        """Whether the recipe leaves a module unchanged: it trains as without opttune."""
         parts = (*self.optimizer.split(), *self.schedule.split())
         is_own = all(part.name == OWN and all(value == 1 for value in part.values()) for part in parts)
         return is_own and self.gradient_clip_norm is None and self.accumulate_grad_batches == 1 and not self.precision
@@ -242,7 +244,7 @@ class Recipe:
             count: How many the module has.
 
         Raises:
-            RecipeError: The recipe is for another number of them.
+            RecipeError: The recipe is for another number of optimizers.
 
         Example:
             >>> [str(one) for one in Recipe(Part("sgd", {"lr": 0.1})).for_each(2)]
@@ -260,7 +262,7 @@ class Recipe:
         """Make a recipe from the mapping in a recipe file.
 
         Args:
-            settings: Sections as in a recipe file; `optimizer` is required, the rest has defaults.
+            settings: Sections as in a recipe file; `optimizer` is required, all others have defaults.
             where: The place that errors name, such as the file.
 
         Raises:
@@ -302,7 +304,7 @@ class Recipe:
         return flat
 
     def __str__(self) -> str:
-        """Return the optimizer, the schedule, and groups that are not the usual ones, in one line."""
+        """Return the optimizer, the schedule, and unusual groups in one line."""
         groups = f", groups({self.groups.words})" if self.groups.words else ""
         return f"{self.optimizer}, {self.schedule}{groups}"
 
@@ -362,7 +364,7 @@ def _plain(option: str, value: object) -> Value:
 
 
 def _exact(value: bool | int | float | str | None) -> bool | int | float | str | None:
-    """Return the plain value of a NumPy float, a string enum or the like, which YAML cannot write."""
+    """Return the plain value of a NumPy float, a string enum or a similar type, which YAML cannot write."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):

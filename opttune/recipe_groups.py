@@ -9,13 +9,13 @@ from typing import Any, TypeGuard
 from opttune.errors import RecipeError, one_of, shown
 
 RULE_FIELDS = {"lr_ratio": "lr_mult", "weight_decay_ratio": "weight_decay_mult", "as_matrix": "as_matrix"}
-"""What may vary in a rule of a space -> the attribute of the rule that holds its value."""
+"""Variable field of a rule in a space -> the attribute of the rule with its value."""
 _LONGEST_NAME = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    r"""Factors for the parameters whose names match.
+    r"""Factors for the parameters with matching names.
 
     Attributes:
         match: Regular expression, searched anywhere in a parameter's name (`^backbone\.` starts with it).
@@ -49,7 +49,7 @@ class Rule:
             raise RecipeError(f"recipe: groups.rules: as_matrix must be true, false or null, got {shown(role)}.")
 
     def matches(self, name: str) -> bool:
-        """Return whether it holds for a parameter of that name, where no earlier rule does."""
+        """Return whether the rule applies to a parameter of that name, if no earlier rule does."""
         return re.search(self.match, name) is not None
 
     @classmethod
@@ -66,7 +66,7 @@ class Rule:
         refuse_unknown(section, names, "recipe: groups.rules")
         for name, attribute in RULE_FIELDS.items():
             if name != attribute and {name, attribute} <= section.keys():
-                raise RecipeError(f"recipe: groups.rules: {name} and {attribute} are one factor; keep one of them.")
+                raise RecipeError(f"recipe: groups.rules: {name} and {attribute} are the same factor; keep one.")
         return cls(**{names[key]: value for key, value in section.items()})
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,11 +87,11 @@ class Groups:
     Attributes:
         no_decay_norm_bias: Whether norms, biases and other one-dimensional parameters get no weight decay.
         no_decay_embeddings: Whether embeddings get no weight decay either.
-        layer_decay: Factor in (0, 1] from each layer's learning rate to that of the layer below it. The last
-            layer has the full rate. None gives all layers one rate.
-        rules: Factors for parameters by name; the first rule that matches applies.
-        lora_plus_ratio: Learning rate of LoRA's B matrices as a multiple of the others' (LoRA+), > 0; None gives
-            both one rate.
+        layer_decay: Factor in (0, 1] from each layer's learning rate to the rate of the layer below. The last layer has
+            the full rate. None gives all layers one rate.
+        rules: Factors for parameters by name; the first matching rule applies.
+        lora_plus_ratio: Learning rate of LoRA's B matrices as a multiple of the other rates (LoRA+), > 0; None gives
+            all one rate.
 
     Raises:
         RecipeError: A value is of the wrong kind or out of range.
@@ -147,7 +147,7 @@ class Groups:
         }
 
     def flat(self) -> dict[str, bool | float | str | None]:
-        """Return one plain value per field, as in tables; the rules are one text, and have a column for each factor.
+        """Return one plain value per field, as in tables; the rules become one text, and one column for each factor.
 
         Example:
             >>> flat = Groups(rules=(Rule("^head", lr_mult=10),)).flat()
@@ -163,7 +163,7 @@ class Groups:
 
     @property
     def rule_fields(self) -> dict[str, tuple[int, str]]:
-        r"""The fields of the rules by the names of tables and spaces -> which rule, counted from 0, and its attribute.
+        r"""Field of a rule, as named in tables and spaces -> the number of the rule, from 0, and its attribute.
 
         A name ends with the words of the regular expression.
 
@@ -177,7 +177,7 @@ class Groups:
         return found
 
     def with_fields(self, values: Mapping[str, Any]) -> "Groups":
-        """Return a copy with other values of some fields, the `rule_fields` among them.
+        """Return a copy with other values of some fields, which may be `rule_fields`.
 
         Example:
             >>> Groups(rules=(Rule("^head"),)).with_fields({"lr_ratio_head": 10, "layer_decay": 0.9}).words
@@ -199,12 +199,12 @@ class Groups:
 
     @property
     def scales_lora_b(self) -> bool:
-        """Whether LoRA's B matrices have a rate of their own."""
+        """Whether LoRA's B matrices have a different rate."""
         return self.lora_plus_ratio not in (None, 1.0)
 
     @property
     def words(self) -> str:
-        """What differs from the defaults, on one line; empty where nothing does."""
+        """The differences from the defaults, on one line; empty if there are none."""
         parts = [
             *([] if self.no_decay_norm_bias else ["no_decay_norm_bias=False"]),
             *(["no_decay_embeddings=True"] if self.no_decay_embeddings else []),
@@ -216,10 +216,10 @@ class Groups:
 
 
 def _rule_words(rules: Iterable[Rule]) -> Iterable[str]:
-    """Yield for each rule the words of its expression, which no other rule has; MLflow takes them in a name."""
+    """Yield for each rule the words of its expression, made unique; MLflow allows them in a name."""
     seen: set[str] = set()
     for rule in rules:
-        # what is escaped is a class of characters or a punctuation mark: no word
+        # an escaped character is a class of characters or a punctuation mark, not a word
         plain = re.sub(r"\\.", " ", rule.match)
         words = "_".join(re.findall(r"[A-Za-z0-9]+", plain))[:_LONGEST_NAME] or "rule"
         name, count = words, 2
@@ -230,7 +230,7 @@ def _rule_words(rules: Iterable[Rule]) -> Iterable[str]:
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether a value is a number that every part of opttune can store: finite, within 64 bits, not a bool.
+    """Return whether every part of opttune can store a value as a number: finite, within 64 bits, not a bool.
 
     Example:
         >>> is_number(3e-4), is_number(True), is_number(float("inf")), is_number(10**400)
@@ -249,7 +249,7 @@ def _check_number(name: str, value: object, low: float, above: bool = False, hig
 
 
 def refuse_unknown(section: Mapping[Any, Any], allowed: Iterable[str], where: str) -> None:
-    """Refuse a mapping with a key that is not allowed, and name the nearest one that is."""
+    """Refuse a mapping with an unknown key, and name the nearest allowed one."""
     for key in section:
         if key not in allowed:
             hint = one_of(allowed, key if isinstance(key, str) else "")

@@ -1,4 +1,4 @@
-"""Load the object that `path/file.py:name` or `package.module:name` refers to."""
+"""Load the object of a reference `path/file.py:name` or `package.module:name`."""
 
 import sys
 import traceback
@@ -13,9 +13,9 @@ from opttune.errors import InputError, one_of
 
 
 def load_reference(reference: str, what: str) -> Any:
-    """Load the object that a reference names.
+    """Load the object of a reference.
 
-    A file's folder is put on `sys.path`, as Python does for a script, so that its own imports work.
+    A file's folder is added to `sys.path`, as Python does for a script, so that its own imports work.
 
     Args:
         reference: `path/file.py:name` or `package.module:name`.
@@ -36,7 +36,7 @@ def load_reference(reference: str, what: str) -> Any:
 
 
 def absolute_reference(reference: str) -> str:
-    """Return a reference whose file, if it names one, is found from any folder.
+    """Return a reference that is valid in any folder.
 
     Example:
         >>> absolute_reference("/models/net.py:Net"), absolute_reference("package.module:name")
@@ -70,7 +70,7 @@ def _load_file(path: Path, what: str) -> ModuleType:
 
 
 def _module_name(path: Path) -> str:
-    """Return the file's stem, or a unique name where that is taken: by another `train.py`, or for a `random.py`."""
+    """Return the file's stem, or a unique name if it is taken: by another `train.py`, or for a `random.py`."""
     known = sys.modules.get(path.stem)
     taken = known is not None and getattr(known, "__file__", None) != str(path)
     if taken or path.stem in sys.stdlib_module_names:

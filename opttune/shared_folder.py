@@ -9,12 +9,12 @@ from uuid import uuid4
 def write_whole(path: Path, data: str | bytes) -> None:
     """Replace a file atomically: write a temporary file beside it, then rename that one.
 
-    A reader sees the old file or the new one, never a part. A kill in between leaves the old file, and beside it
-    one that ends in `.part`.
+    A reader sees the old file or the new one, never a part. A kill in between leaves the old file, and beside it a file
+    that ends in `.part`.
 
     Args:
         path: The file; its folder must exist.
-        data: What to write, a text as UTF-8.
+        data: The contents; a text is written as UTF-8.
 
     Raises:
         OSError: The file cannot be written; the old one is unchanged.
@@ -40,7 +40,7 @@ def write_whole(path: Path, data: str | bytes) -> None:
 def files_in(folder: Path) -> list[os.DirEntry[str]]:
     """Return the entries of a folder, sorted by name.
 
-    The list is empty where the folder cannot be read, or was removed meanwhile; `Path.glob` may raise for the latter.
+    The list is empty if the folder cannot be read, or was removed at the same time; `Path.glob` may raise then.
 
     Example:
         >>> files_in(Path("never/made"))

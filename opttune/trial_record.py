@@ -1,4 +1,4 @@
-"""`TrialRecord`: what is known of one training, as a plain value."""
+"""`TrialRecord`: the record of one training, as a plain value."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,23 +13,23 @@ from opttune.recipe import Recipe
 class TrialRecord:
     """One training of a search: a trial, or an auxiliary run.
 
-    A search reads the derived properties again and again, so they are computed once.
+    A search reads the derived properties repeatedly, so they are computed once.
 
     Attributes:
-        number: Its number in the study, counted from 0. Auxiliary runs are counted by themselves.
+        number: Its number in the study, counted from 0. Auxiliary runs have their own count.
         state: Optuna's word for its state, in lower case: `complete`, `pruned`, `fail`, `running`, `waiting`.
-        recipe: What it trains with; None before it was sampled, and for the module's own optimizer.
-        outcome: What came of it; None before its end.
-        steps_spent: Optimizer steps that the whole search had spent when it ended.
-        pauses: The outcome at each rung where it was paused, in their order.
-        replicates: What the recipe of a trial gave on further seeds.
+        recipe: The recipe; None before it was sampled, and for the module's own optimizer.
+        outcome: Its outcome; None before its end.
+        steps_spent: Optimizer steps of the whole search at its end.
+        pauses: The outcome at each rung where it paused, in order.
+        replicates: The results of a trial's recipe on further seeds.
         stopped_at: Optimizer step beyond the last rung where it was interrupted and its state was saved; 0 for none.
         lost_steps: Optimizer steps after which it was interrupted without a saved state.
-        holder: The process that trains it, or did last.
+        holder: The process that trains it, or trained it last.
         auxiliary: The job of an auxiliary run; None for a trial.
-        seconds_spent: Seconds that all trainings of the search had taken when it ended; None before, and in studies of
-            earlier versions.
-        source: Where its values come from, if it was not trained here; it has cost nothing then.
+        seconds_spent: Seconds of all trainings of the search at its end; None before, and in studies of earlier
+            versions.
+        source: The source of its values, if it was not trained here; then it has no cost.
     """
 
     number: int
@@ -48,12 +48,12 @@ class TrialRecord:
 
     @property
     def role(self) -> Role:
-        """What the training is for."""
+        """The role of the training."""
         return Role.TRIAL if self.auxiliary is None else self.auxiliary.role
 
     @property
     def name(self) -> str:
-        """A name that no other training of the search has, such as `trial_3` or `baseline_0`."""
+        """A unique name in the search, such as `trial_3` or `baseline_0`."""
         return f"{self.role}_{self.number}"
 
     @property
@@ -72,11 +72,11 @@ class TrialRecord:
 
     @property
     def title(self) -> str:
-        """What to call it where it is handed out."""
+        """Its name in the answer."""
         return "the baseline, your own optimizer, is the best" if self.is_baseline else f"trial {self.number}"
 
     def job(self, seed: int) -> TrainingJob:
-        """Return the training that it is.
+        """Return its training job.
 
         Args:
             seed: The search's seed, which all trials share.
@@ -96,12 +96,12 @@ class TrialRecord:
 
     @cached_property
     def saved_steps(self) -> int:
-        """Optimizer steps that need not be done again."""
+        """Optimizer steps that need no repetition."""
         return max(self.steps, self.stopped_at)
 
     @cached_property
     def steps_done(self) -> int:
-        """Optimizer steps that were done for it, lost ones and those of looks included."""
+        """Its optimizer steps, including lost ones and those of looks."""
         if self.source:
             return 0
         return self.saved_steps + self.lost_steps + sum(pause.look_steps for pause in self.pauses)
@@ -115,7 +115,7 @@ class TrialRecord:
 
     @property
     def step_seconds(self) -> float | None:
-        """Mean wall time of one of its optimizer steps; None where it was not measured."""
+        """Mean wall time of one of its optimizer steps; None if it was not measured."""
         parts = [*self.pauses, *([self.outcome] if self.outcome else [])]
         done, seconds, weight = 0, 0.0, 0
         for part in parts:
@@ -126,7 +126,7 @@ class TrialRecord:
 
     @cached_property
     def last(self) -> Outcome | None:
-        """What came of it, or its last pause; None before its first rung."""
+        """Its outcome, or its last pause; None before its first rung."""
         return self.outcome or (self.pauses[-1] if self.pauses else None)
 
     @cached_property
@@ -136,7 +136,7 @@ class TrialRecord:
 
     @cached_property
     def waits_to_begin(self) -> bool:
-        """Whether it was begun and has passed no rung: it is trained before a new trial is made."""
+        """Whether it has started but passed no rung; then it is trained before a new trial."""
         return self.state == "waiting" and not self.pauses
 
     @cached_property

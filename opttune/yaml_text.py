@@ -78,7 +78,7 @@ def read_yaml(text: str) -> Document:
     """Read one YAML document.
 
     Raises:
-        YamlTextError: The text is not YAML, repeats a key, or uses what is not supported.
+        YamlTextError: The text is not YAML, repeats a key, or uses an unsupported feature.
 
     Example:
         >>> read_yaml("lr: {low: 1e-4}").data

@@ -1,4 +1,4 @@
-"""Steps of torch's own optimizers in one kernel, where torch would take many."""
+"""Steps of torch's own optimizers in one kernel instead of many."""
 
 import torch
 from torch import Tensor
@@ -6,19 +6,19 @@ from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 _HAVE_FUSED = (Adam, AdamW, SGD)
-"""Classes of the catalog with a fused implementation; by itself torch takes `foreach`, some kernels for each group."""
+"""Classes of the catalog with a fused implementation; by default torch uses `foreach`, some kernels per group."""
 
 
 def use_fused(optimizer: Optimizer, device: str = "cuda") -> bool:
     """Let an optimizer that has not stepped yet update all tensors in one kernel, if torch can.
 
-    It computes the same as the other implementations, but for the order in which numbers are rounded. The flag is set
-    in the groups, not given to the class: the class would then also unscale the gradients of a `GradScaler`, behind the
-    back of the clipping and of the guard.
+    The results are the same as with the other implementations, up to rounding. The flag is set in the groups, not given
+    to the class: the class would then also unscale the gradients of a `GradScaler`, unseen by the clipping and the
+    guard.
 
     Args:
-        optimizer: The optimizer, whose gradients are there.
-        device: The kind of device that its parameters must be on.
+        optimizer: The optimizer; its gradients are computed.
+        device: The required kind of device of its parameters.
 
     Returns:
         Whether it is fused from now on.
@@ -29,7 +29,7 @@ def use_fused(optimizer: Optimizer, device: str = "cuda") -> bool:
         >>> use_fused(AdamW([weight])), use_fused(AdamW([weight]), "cpu"), use_fused(torch.optim.NAdam([weight]), "cpu")
         (False, True, False)
     """
-    # of a subclass nothing is known; a state may have been made for another implementation
+    # a subclass may behave differently; a state may belong to another implementation
     if type(optimizer) not in _HAVE_FUSED or optimizer.state:
         return False
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -1,4 +1,4 @@
-"""Split a module's parameters into the groups that a recipe asks for."""
+"""Split a module's parameters into the groups of a recipe."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class Scale:
         name: The group's name in tables.
         lr: Factor of the learning rate.
         weight_decay: Factor of the weight decay.
-        is_matrix: Whether an optimizer for matrices only trains the group itself.
+        is_matrix: Whether an optimizer for matrices (Muon) trains the group with its own method.
     """
 
     name: str
@@ -54,11 +54,11 @@ def plan_groups(
 
     Args:
         module: The module.
-        groups: How to split. All factors that apply to a parameter are multiplied.
+        groups: The rules of the split. All factors that apply to a parameter are multiplied.
         split_matrices: Whether hidden matrices get separate groups (Muon).
         own_groups: The parameter groups of the module's own optimizer. The ratios of their learning rates to the
-            largest one are kept. Where only some of them have weight decay, the others stay without. Parameters
-            in none of them are not trained; those in one are held even while they are frozen.
+            largest one are kept. If only some of them have weight decay, the others stay without. Parameters in none
+            of them are not trained; parameters in one are kept even while they are frozen.
 
     Returns:
         The groups in the order of their first parameter; each trained parameter is in exactly one.
@@ -71,7 +71,7 @@ def plan_groups(
         [('decay', ['weight']), ('no decay', ['bias'])]
     """
     own = _OwnGroups(own_groups)
-    # frozen ones too: a hook may thaw what the module's own optimizer holds
+    # including frozen ones: a hook may thaw parameters of the module's own optimizer
     among = own.of if own.given else None
     traits = [trait for trait in parameter_traits(module, own.of, among) if own.holds(trait)]
     if not any(trait.parameter.requires_grad for trait in traits):
@@ -90,12 +90,12 @@ def plan_groups(
 
 
 def groups_of_one(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None, groups: Groups) -> Groups:
-    """Return the groups for one of a module's optimizers, without what is for parameters of the others alone.
+    """Return the groups for one of a module's optimizers, without rules that only match parameters of the others.
 
     Args:
         module: The module.
-        own_groups: The parameter groups of that optimizer; None where there is one for all.
-        groups: How to split.
+        own_groups: The parameter groups of that optimizer; None if there is one for all.
+        groups: The rules of the split.
     """
     if own_groups is None:
         return groups
@@ -112,7 +112,7 @@ def groups_of_one(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | N
 
 
 def read_group_facts(module: nn.Module, own_groups: Sequence[Mapping[str, Any]] | None = None) -> GroupFacts | None:
-    """Read what groups depend on, of the parameters that `plan_groups` splits; None before a lazy layer has its size.
+    """Read facts about the parameters that `plan_groups` splits; None before a lazy layer has its size.
 
     Example:
         >>> read_group_facts(nn.Linear(4, 2)).layers

@@ -1,7 +1,7 @@
 """LAMB after You et al. 2019, arxiv.org/abs/1904.00962.
 
-pytorch_optimizer's class corrects the bias of the first moment alone, which makes its first steps ten times too
-long, and it bounds the norm of a weight tensor by 10. This class follows the paper's formula.
+pytorch_optimizer's class corrects only the bias of the first moment, so its first steps are ten times too long, and it
+bounds the norm of a weight tensor by 10. This class follows the paper's formula.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,9 +19,8 @@ class Lamb(Optimizer):
 
         theta <- theta - lr * |theta| / |r + weight_decay * theta| * (r + weight_decay * theta)
 
-    The ratio of norms is 1 where either is 0 and for tensors of one dimension (norms, biases), which the
-    authors' code leaves out. Before that the gradients of all groups together are scaled down to
-    `max_grad_norm`.
+    The ratio of norms is 1 if either norm is 0, and for one-dimensional tensors (norms, biases), which the authors'
+    code leaves out. Before that, the gradients of all groups together are scaled down to `max_grad_norm`.
 
     Args:
         params: Parameters or groups of them.
@@ -29,7 +28,7 @@ class Lamb(Optimizer):
         betas: Decay rates of `m` and `v`, in [0, 1).
         eps: Added to the denominator, > 0.
         weight_decay: Weight decay, >= 0.
-        max_grad_norm: Largest norm of all gradients together; 0 leaves them as they are.
+        max_grad_norm: Largest norm of all gradients together; 0 does not clip.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Parameter groups that are added while an optimizer trains, as by Lightning's `BackboneFinetuning`.
 
-They are split and configured like those that were there from the start, and follow the schedule's curve at their own
-ratio: the rate that they are given, as a share of the recipe's rate at that step. The optimizer's state holds all that
-is known of them, so that it survives a pause.
+They are split and configured like the initial groups, and follow the schedule's curve at their own ratio: the rate that
+they are given, divided by the recipe's rate at that step. The optimizer's state contains all of their settings, so they
+survive a pause.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,15 +21,14 @@ Split = Callable[[list[Parameter]], list[dict[str, Any]]]
 
 
 class LateGroups:
-    """Takes the groups that are added to one optimizer.
+    """Handles the groups that are added to one optimizer.
 
     Args:
         optimizer: Its groups are those of a recipe, each with its peak rate as `initial_lr`.
         scheduler: The recipe's scheduler of it.
         split: Plans the groups of further parameters.
-        full_rate: The rate of which a new group's rate is a share, at the schedule's peak.
-        keeps_options: Whether a group keeps the options that it is given beside its rate, as in a module's own
-            optimizer.
+        full_rate: The rate at the schedule's peak, of which a new group's rate is a share.
+        keeps_options: Whether a group keeps its given options beside the rate, as in a module's own optimizer.
 
     Example:
         >>> import torch
@@ -58,7 +57,7 @@ class LateGroups:
         optimizer.add_param_group = self._add  # type: ignore[method-assign, assignment]
 
     def settle(self) -> None:
-        """Keep late groups on the curve; where their rate was set anew, at the new ratio."""
+        """Keep late groups on the curve; if their rate was set again, at the new ratio."""
         self._take_unseen()
         factor = self._factor
         late = late_groups(self._optimizer)
@@ -75,12 +74,12 @@ class LateGroups:
         follow_groups(self._scheduler)
 
     def _take_unseen(self) -> None:
-        """Take groups that were added past this object, as by the wrapper that `LightningModule.optimizers` gives."""
+        """Take groups that bypassed this object, for example through the wrapper of `LightningModule.optimizers`."""
         groups = self._optimizer.param_groups
         unseen = [group for group in groups if "initial_lr" not in group]
         groups[:] = [group for group in groups if "initial_lr" in group]
         for group in unseen:
-            # torch has filled in what was not given
+            # torch has filled in the missing options
             is_default = group["lr"] == self._optimizer.defaults["lr"]
             self._add({name: value for name, value in group.items() if name != "lr" or not is_default})
 
@@ -106,17 +105,17 @@ class LateGroups:
 
 
 def add_group(optimizer: Optimizer, group: dict[str, Any]) -> None:
-    """Add a group as it is."""
+    """Add a group unchanged."""
     type(optimizer).add_param_group(optimizer, group)
 
 
 def is_late(group: Mapping[str, Any]) -> bool:
-    """Return whether a group was added."""
+    """Return whether a group was added late."""
     return _ADDED in group
 
 
 def late_groups(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """Return the groups that were added."""
+    """Return the groups that were added late."""
     return [group for group in optimizer.param_groups if is_late(group)]
 
 

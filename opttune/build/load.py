@@ -42,7 +42,7 @@ def load_class(info: OptimizerInfo) -> Any:
 
 
 def require_classes(optimizers: Iterable[str]) -> None:
-    """Load the classes of optimizers, so that one that is missing is told now.
+    """Load the classes of optimizers, to report a missing one now.
 
     Args:
         optimizers: Names of the catalog; `own` has no class.

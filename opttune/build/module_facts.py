@@ -1,4 +1,4 @@
-"""Facts read from a module, for optimizers that are built from it and for the choice of a space."""
+"""Facts about a module, for optimizers that depend on it and for the choice of a space."""
 
 import re
 from collections.abc import Container, Mapping, Sequence
@@ -23,7 +23,7 @@ _QUERY_NAMES = ("q_proj.weight", "k_proj.weight", "wq.weight", "wk.weight")
 
 
 def attention_width(module: nn.Module) -> int:
-    """Return the width of the queries' input; 1 where no parameter is named as a query or key.
+    """Return the width of the queries' input; 1 if no parameter is named as a query or key.
 
     Example:
         >>> attention_width(nn.ModuleDict({"q_proj": nn.Linear(8, 8)}))
@@ -36,7 +36,7 @@ def attention_width(module: nn.Module) -> int:
 
 
 def attention_heads(module: nn.Module) -> int:
-    """Return the number of attention heads of the first module that has such an attribute; 1 where none fits.
+    """Return the number of attention heads of the first module with such an attribute; 1 if none fits.
 
     Example:
         >>> attention_heads(nn.MultiheadAttention(8, 2))
@@ -59,14 +59,14 @@ def read_facts(
     thawed: Container[int] = (),
     operations: Operations | None = None,
 ) -> ModelFacts:
-    """Read the facts that the choice of a space depends on.
+    """Read the facts for the choice of a space.
 
     Args:
         module: The module before training.
-        own_groups: The parameter groups of the optimizer that it came with; what is in none of them is not trained.
+        own_groups: The parameter groups of the module's own optimizer; parameters in none of them are not trained.
         thawed: Ids of parameters that are frozen now and will be trained.
-        operations: What the module computes, as a batch has shown; None tells it by the names of the layers' classes
-            and base classes.
+        operations: The module's operations in one batch; None infers them from the names of the layers' classes and
+            base classes.
 
     Example:
         >>> facts = read_facts(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3)))
@@ -128,6 +128,6 @@ def _any(pattern: re.Pattern[str], names: set[str]) -> bool:
 
 
 def _has_origin(part: nn.Module) -> bool:
-    """Return whether Hugging Face's `from_pretrained` made it; its configuration then names the origin."""
+    """Return whether Hugging Face's `from_pretrained` made it, because its configuration then names the origin."""
     origin = getattr(getattr(part, "config", None), "_name_or_path", "")
     return isinstance(origin, str) and origin != ""

@@ -1,7 +1,7 @@
-"""What a module computes, read off one batch that runs through it: hand-written layers count as those of torch do.
+"""The operations of a module, observed in one batch: hand-written layers count like torch's.
 
-A function mode sees every call of a torch function. What a tensor comes from tells attention from other products: it
-is data (the batch, and what is computed from it), learned (parameters, and what is computed from them alone) or fixed.
+A function mode sees every call of a torch function. The origin of its tensors distinguishes attention from other
+products: a tensor is data (the batch and its results), learned (parameters and results of parameters only) or fixed.
 """
 
 import re
@@ -25,18 +25,18 @@ _PRODUCTS = {"matmul", "mm", "bmm", "einsum", "linear", "inner", "tensordot"}
 _SUMS_OF_PRODUCTS = {"addmm", "baddbmm", "addbmm"}
 _LOOKUPS = {"embedding": ("input", 0), "embedding_bag": ("input", 0), "__getitem__": ("", 1), "index_select": ("", 2)}
 _REPEATS = 4
-"""A weight that is multiplied so often with what it has computed itself is a recurrence. Cycles of two or three uses
-occur elsewhere (CycleGAN). Layers shared in depth count too, but not beside attention (ALBERT)."""
+"""A weight that is multiplied this often with its own results is a recurrence. Cycles of two or three uses occur
+elsewhere (CycleGAN). Layers shared in depth also count, but not beside attention (ALBERT)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """What a module computes.
+    """The operations of a module.
 
     Attributes:
-        has_convolutions: Whether it convolves with something that is learned or computed.
-        has_attention: Whether it attends, by a function of torch or by a softmax between two products of activations.
-        is_recurrent: Whether it runs recurrent cells, or a weight again and again on what it has computed.
+        has_convolutions: Whether it convolves with learned or computed weights.
+        has_attention: Whether it uses attention: a function of torch, or a softmax between two products of activations.
+        is_recurrent: Whether it runs recurrent cells, or applies a weight repeatedly to its own results.
         has_norms: Whether it normalizes activations.
         has_embeddings: Whether the data looks up rows of a learned table.
     """
@@ -55,7 +55,7 @@ class _Origin(Enum):
 
 
 class _Mark(Enum):
-    """What a tensor of data was made by, since the last layer with weights."""
+    """The operation that made a tensor of data, since the last layer with weights."""
 
     PRODUCT = "a product of two tensors of data"
     SHARES = "a softmax of such a product"
@@ -66,12 +66,12 @@ class _Mark(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Trace:
-    """Where a tensor comes from.
+    """The origin of a tensor.
 
     Attributes:
-        origin: What it is.
-        marks: What it was made by.
-        uses: Id of a parameter -> how often it was used in a row; of a learned tensor its parameters, each with 0.
+        origin: The kind of its origin.
+        marks: The operations that made it.
+        uses: Id of a parameter -> its number of uses in a row; for a learned tensor its parameters, each with 0.
     """
 
     origin: _Origin
@@ -85,7 +85,7 @@ _FIXED, _DATA = _Trace(_Origin.FIXED), _Trace(_Origin.DATA)
 
 @contextmanager
 def watched(watch: "OperationWatch") -> Iterator[None]:
-    """Let a watch see what is computed; compiled functions run as they are written meanwhile."""
+    """Let a watch see all operations; inside the context, compiled functions run uncompiled."""
     with torch.compiler.set_stance("force_eager"), watch:
         yield
 
@@ -114,7 +114,7 @@ class OperationWatch(TorchFunctionMode):
 
     @property
     def seen(self) -> Operations:
-        """What was seen so far."""
+        """The operations so far."""
         found = dict.fromkeys(self._found, True)
         if self._repeats and "has_attention" not in found:
             found["is_recurrent"] = True
@@ -123,9 +123,9 @@ class OperationWatch(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call a function of torch and note what it was given and what it returned."""
+        """Call a function of torch, and note its arguments and its result."""
         named = kwargs or {}
-        # before it runs: functions that work in place change what they were given
+        # before it runs, because in-place functions change their arguments
         name = getattr(func, "__name__", "")
         trace = self._trace_of_result(name if name.startswith("__") else name.removesuffix("_"), args, named)
         result = func(*args, **named)
@@ -158,7 +158,7 @@ class OperationWatch(TorchFunctionMode):
         return _Trace(origin, self._passed(name, data, given), _merged(data))
 
     def _note_lookup(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Note whether data picks rows of a table; the rows of positions are picked by what is fixed."""
+        """Note whether data selects rows of a table; positions are selected by fixed tensors."""
         if name not in _LOOKUPS:
             return
         keyword, place = _LOOKUPS[name]
@@ -168,7 +168,7 @@ class OperationWatch(TorchFunctionMode):
             self._found.add("has_embeddings")
 
     def _is_layer(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-        """Return whether a function is a layer other than a product, and note what it is."""
+        """Return whether a function is a layer other than a product, and note its kind."""
         if _ATTENTION.search(name):
             self._found.add("has_attention")
         elif _RECURRENT.search(name):
@@ -184,7 +184,7 @@ class OperationWatch(TorchFunctionMode):
         return True
 
     def _factors(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[_Trace]:
-        """Return where the factors of a product come from; nothing for other functions."""
+        """Return the origins of a product's factors; nothing for other functions."""
         if name not in _PRODUCTS | _SUMS_OF_PRODUCTS:
             return []
         tensors = list(_tensors((args, kwargs)))
@@ -202,14 +202,14 @@ class OperationWatch(TorchFunctionMode):
         return frozenset({_Mark.PRODUCT})
 
     def _used(self, data: list[_Trace], given: list[_Trace]) -> Mapping[int, int]:
-        """Return how often each weight was used in a row once this layer has used its own."""
+        """Return each weight's number of uses in a row, after this layer has used its own."""
         before = _merged(data)
         own = {key: before.get(key, 0) + 1 for one in given if one.origin is _Origin.LEARNED for key in one.uses}
         self._repeats = self._repeats or any(count >= _REPEATS for count in own.values())
         return {**before, **own}
 
     def _passed(self, name: str, data: list[_Trace], given: list[_Trace]) -> frozenset[_Mark]:
-        """Return the marks of what a function without weights makes."""
+        """Return the marks of the result of a function without weights."""
         marks = frozenset().union(*(one.marks for one in data))
         if name in ("mul", "div", "true_divide", "multiply"):
             is_scaled = len(data) > 1 and any(_Mark.SPREAD in one.marks for one in data)
@@ -227,7 +227,7 @@ class OperationWatch(TorchFunctionMode):
 
 
 def _merged(traces: Iterable[_Trace]) -> Mapping[int, int]:
-    """Return the longest row of each weight; the one mapping itself where there are no others."""
+    """Return the longest row of each weight; a single mapping is returned unchanged."""
     found: list[Mapping[int, int]] = []
     for one in traces:
         if one.uses and not any(one.uses is other for other in found):

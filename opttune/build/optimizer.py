@@ -32,7 +32,7 @@ def build_optimizer(
 
     Args:
         recipe: The settings.
-        module: The module; its layers tell which parameters are norms, embeddings or the output.
+        module: The module; its layers identify norms, embeddings and the output.
         total_steps: Optimizer steps of the full length, >= 1.
         own_groups: The parameter groups of the module's own optimizer, whose ratios are kept (see `plan_groups`).
 
@@ -81,13 +81,13 @@ def refuse_unless(is_fit: bool, info: OptimizerInfo, problem: str, ability: str)
     """Refuse an optimizer that cannot train a module.
 
     Args:
-        is_fit: Whether it can.
+        is_fit: Whether the optimizer can train it.
         info: Its row.
-        problem: What the model has.
-        ability: The field of the rows that can.
+        problem: The property of the model, in words.
+        ability: The field of the rows that can train it.
 
     Raises:
-        UnsuitableOptimizerError: It cannot; the message names those that can.
+        UnsuitableOptimizerError: The optimizer cannot train it; the message names optimizers that can.
     """
     if not is_fit:
         able = ", ".join(name for name in optimizer_names() if getattr(find_optimizer(name), ability))
@@ -99,14 +99,14 @@ def refuse_unless(is_fit: bool, info: OptimizerInfo, problem: str, ability: str)
 def groups_for(
     added: Sequence[Parameter], recipe: Recipe, module: nn.Module, total_steps: int, optimizer: Optimizer
 ) -> list[dict[str, Any]]:
-    """Return the groups of parameters that join a recipe's optimizer, as if they had been there from the start.
+    """Return the groups for parameters that join a recipe's optimizer, as if they had been there from the start.
 
     Args:
         added: The parameters.
         recipe: The settings.
-        module: The module, whose parameters they are.
+        module: The module of these parameters.
         total_steps: Optimizer steps of the full length.
-        optimizer: The optimizer, which holds other parameters.
+        optimizer: The optimizer, with its other parameters.
 
     Raises:
         ModelError: The module has no such parameter.
@@ -125,7 +125,7 @@ def groups_for(
 
 
 def first_full_rate(recipe: Recipe, optimizer: Optimizer) -> float:
-    """Return the peak rate of which that of an optimizer's first group is a share."""
+    """Return the full peak rate, of which the peak rate of an optimizer's first group is a share."""
     info = find_optimizer(recipe.optimizer.name)
     arguments = optimizer_arguments(recipe, info, None, 1)
     is_rest = info.matrices_only is not None and not optimizer.param_groups[0][info.matrices_only.flag]
@@ -168,7 +168,7 @@ def _torch_group(plan: GroupPlan, arguments: Mapping[str, Any], info: OptimizerI
 
 @contextmanager
 def _thawed(plans: Sequence[GroupPlan]) -> Iterator[None]:
-    """Let a class that makes its groups from a module see the frozen parameters that are held, too."""
+    """Let a class that makes its groups from a module also see the frozen parameters in the plan."""
     frozen = [parameter for plan in plans for parameter in plan.parameters if not parameter.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(True)

@@ -1,8 +1,8 @@
-"""Move the rates of a module's own optimizer from where its authors put them.
+"""Move the rates of a module's own optimizer by factors.
 
-The factors act in each step alone: before it the options of the groups are moved, after it they are the module's own
-again. So whatever sets a rate (a scheduler, a warmup in `optimizer_step`, a callback) does as before, and nothing
-that reads a group or a checkpoint sees another rate than the module's.
+The factors act only during a step: the options of the groups are multiplied before it and restored after it. Code that
+sets a rate (a scheduler, a warmup in `optimizer_step`, a callback) therefore works as before, and code that reads a
+group or a checkpoint sees only the module's own rate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _MEMORY: dict[str, tuple[str, int]] = {
     "beta2_horizon_factor": ("betas", 1),
     "momentum_horizon_factor": ("momentum", 0),
 }
-"""Knob -> the option of a group that it moves, and the place in it."""
+"""Knob -> the option of a group that it moves, and its place in the option."""
 _TAKEN = ("lr", "betas", "momentum", "weight_decay")
 _ATTRIBUTE = "opttune_knobs"
 
@@ -32,12 +32,12 @@ class OwnKnobs:
     `b' = max(0, 1 - 1 / (f h))`.
 
     Args:
-        optimizer: The module's own.
+        optimizer: The module's own optimizer.
         part: The recipe's part for it.
-        is_shared: Whether the part is for others as well, which may have what this one lacks.
+        is_shared: Whether the part is also for other optimizers, which may have options that this one lacks.
 
     Raises:
-        ModelError: It lacks an option that the recipe moves.
+        ModelError: The optimizer lacks an option that the recipe moves.
 
     Example:
         >>> import torch
@@ -77,11 +77,11 @@ class OwnKnobs:
 
     @property
     def is_in_step(self) -> bool:
-        """Whether a step is being made: the groups hold the moved rates then."""
+        """Whether a step is running; the groups then have the moved rates."""
         return bool(self._own)
 
     def remove(self) -> None:
-        """Leave the optimizer to itself."""
+        """Remove the factors from the optimizer."""
         while self._handles:
             self._handles.pop().remove()
         if getattr(self._optimizer, _ATTRIBUTE, None) is self:
@@ -89,7 +89,7 @@ class OwnKnobs:
 
     def _begin_step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Move the options for a step, but not for the closure that computes its loss, which is the module's code."""
-        # a step that failed has left them moved
+        # a failed step has left them moved
         self._put_back(was_made=False)
         # torch passes the optimizer as the first argument
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
@@ -116,7 +116,7 @@ class OwnKnobs:
         self._moved = [dict(group) for group in self._optimizer.param_groups]
 
     def _put_back(self, was_made: bool = True) -> None:
-        """Make the options the module's own again; one that the step itself has changed keeps that change."""
+        """Restore the module's own options; an option that the step itself has changed keeps that change."""
         for group, own, moved in zip(self._optimizer.param_groups, self._own, self._moved, strict=False):
             for name, factor in self._factors.items():
                 option = _option_of(name)
@@ -145,14 +145,14 @@ def knobs_of(optimizer: Optimizer) -> tuple[str, ...]:
         >>> knobs_of(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1, momentum=0.9))
         ('lr_factor', 'momentum_horizon_factor')
     """
-    # one that switches between two sets of weights reads its averages' rates outside of its steps as well
+    # an optimizer with two sets of weights reads its averages' rates outside its steps as well
     memory = () if callable(getattr(optimizer, "eval", None)) else tuple(_MEMORY)
     names = ("lr_factor", "weight_decay_factor", *memory)
     return tuple(name for name in names if any(_has(group, name) for group in optimizer.param_groups))
 
 
 def own_values(groups: Sequence[Mapping[str, Any]], info: OptimizerInfo) -> dict[str, float]:
-    """Return what the groups of a module's own optimizer set the fields of a row to; of rates the largest.
+    """Return the values of a row's fields in the groups of a module's own optimizer; for rates the largest.
 
     Args:
         groups: Its parameter groups.
@@ -183,7 +183,7 @@ def _option_of(name: str) -> str:
 
 
 def _has(group: Mapping[str, Any], name: str) -> bool:
-    """Return whether a group has what a knob moves; a decay or a momentum of 0 is none."""
+    """Return whether a group has the option of a knob; a decay or a momentum of 0 does not count."""
     value = group.get(_option_of(name))
     if name not in _MEMORY:
         return value is not None and (name == "lr_factor" or bool(value))

@@ -1,7 +1,7 @@
-"""torch's `ReduceLROnPlateau`, alone and after a warmup.
+"""torch's `ReduceLROnPlateau`, with or without a warmup.
 
-A plain metric cannot tell a plateau while the rate still rises: checks in the warmup say nothing, as in timm's
-`PlateauLRScheduler`. From its end on the metric alone moves the rate.
+A metric cannot show a plateau while the rate still rises. Therefore checks in the warmup do not count, as in timm's
+`PlateauLRScheduler`. After the warmup, only the metric changes the rate.
 """
 
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
 class WarmedReduceLROnPlateau(ReduceLROnPlateau):
-    """Raises the rates in a line over the first steps, and then follows the metric as torch's scheduler does.
+    """Raises the rates linearly over the first steps, and then follows the metric like torch's scheduler.
 
     Call `step()` after each optimizer step, and `step(metric)` after each check. Step `i` (counted from 0) gets
     `(i + 1) / warmup_steps` of each group's `initial_lr`, as under any other schedule.
@@ -19,7 +19,7 @@ class WarmedReduceLROnPlateau(ReduceLROnPlateau):
     Args:
         optimizer: Its groups' rates are the peak rates.
         warmup_steps: Steps until the peak; 0 for no warmup.
-        **settings: Of torch's scheduler.
+        **settings: Settings of torch's scheduler.
     """
 
     def __init__(self, optimizer: Optimizer, warmup_steps: int, **settings: Any) -> None:
@@ -30,7 +30,7 @@ class WarmedReduceLROnPlateau(ReduceLROnPlateau):
         self._scale()
 
     def step(self, metrics: Any = None, epoch: Any = None) -> None:  # type: ignore[override]
-        """Count an optimizer step, or with a metric do a check; checks in the warmup change nothing."""
+        """Count an optimizer step, or do a check with a metric; checks in the warmup change nothing."""
         if metrics is not None:
             if self.steps_done >= self.warmup_steps:
                 super().step(metrics, epoch)
@@ -39,15 +39,15 @@ class WarmedReduceLROnPlateau(ReduceLROnPlateau):
             self._scale()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run continues from; the length of the warmup is that run's own."""
+        """Return the state for a resumed run, which has its own length of the warmup."""
         state = dict(super().state_dict())
         del state["warmup_steps"]
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state; the optimizer's must be loaded before."""
+        """Continue from a state; the optimizer's state must be loaded before."""
         super().load_state_dict(state_dict)
-        # in the warmup, of which the resumed run may have another length
+        # in the warmup, whose length may differ in the resumed run
         if self.last_epoch == 0:
             self._scale()
 
@@ -72,7 +72,7 @@ def reduce_on_plateau(
     Args:
         optimizer: Its groups' rates are the peak rates.
         mode: Whether to minimize or maximize the metric.
-        warmup_steps: Optimizer steps that raise the rate in a line before the metric is followed; 0 for none.
+        warmup_steps: Optimizer steps of the linear warmup before the scheduler follows the metric; 0 for none.
         decay_factor: Factor of the rate at each drop, in (0, 1).
         patience_checks: Checks without improvement before a drop, >= 0.
         improvement_fraction: Smallest relative improvement that counts, >= 0.

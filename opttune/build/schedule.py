@@ -1,8 +1,8 @@
 """A recipe's schedule as a function of the optimizer step, and the torch scheduler that applies it.
 
-A shape (`opttune.build.shapes`) maps the `progress` of the part after the warmup, in [0, 1], to a factor of the
-peak learning rate. `multiplier` puts the linear warmup in front. The factor multiplies each group's rate, so that
-the ratios between groups are kept.
+A shape (`opttune.build.shapes`) maps the `progress` of the part after the warmup, in [0, 1], to a factor of the peak
+learning rate. `multiplier` adds the linear warmup. The factor multiplies each group's rate, so the ratios between
+groups stay.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,9 +24,9 @@ Mode = Literal["min", "max"]
 def multiplier(schedule: Part, total_steps: int) -> Callable[[int], float]:
     """Return the factor of the peak learning rate as a function of the optimizer step.
 
-    A schedule that warms up for a share of the steps has `w = round(share * total_steps)`; without a warmup `w` is 0.
-    Step `i` (counted from 0) gets `(i + 1) / w` while `i < w`, so that no step is wasted at rate 0, and
-    `shape((i - w) / (total_steps - w))` afterwards. Past the last step the factor stays where it ended.
+    A schedule with a warmup of a share of the steps has `w = round(share * total_steps)`; without a warmup `w` is 0.
+    Step `i` (counted from 0) gets `(i + 1) / w` while `i < w`, so no step is wasted at rate 0, and
+    `shape((i - w) / (total_steps - w))` afterwards. After the last step, the factor keeps its final value.
 
     Args:
         schedule: Name and options, from a recipe.
@@ -63,7 +63,7 @@ def multiplier(schedule: Part, total_steps: int) -> Callable[[int], float]:
 
 
 def has_curve(info: ScheduleInfo) -> bool:
-    """Return whether a schedule is a function of the step that is known before a training."""
+    """Return whether a schedule is a function of the step, known before a training."""
     return bool(info.shape) and not info.follows_monitor
 
 
@@ -77,9 +77,9 @@ def build_scheduler(schedule: Part, optimizer: Optimizer, total_steps: int, mode
         mode: Whether to minimize or maximize the monitored metric; for a schedule that follows it.
 
     Returns:
-        A `LambdaLR`, whose state holds only the step count: a run resumed with another length follows the new
-        length's schedule. For a schedule that follows the monitored metric, torch's own scheduler, to be stepped
-        with the metric after each validation; where it warms up, without a metric after each optimizer step too.
+        A `LambdaLR`, whose state contains only the step count: a run resumed with another length follows the new
+        length's schedule. For a schedule that follows the monitored metric, torch's own scheduler, to be stepped with
+        the metric after each validation; with a warmup, also without a metric after each optimizer step.
     """
     info = find_schedule(schedule.name)
     if info.follows_monitor:
@@ -90,7 +90,7 @@ def build_scheduler(schedule: Part, optimizer: Optimizer, total_steps: int, mode
 def scheduler_config(
     schedule: Part, optimizer: Optimizer, total_steps: int, monitor: str, mode: Mode = "min"
 ) -> dict[str, Any]:
-    """Return what `configure_optimizers` returns to Lightning under `lr_scheduler`.
+    """Return the value of `lr_scheduler` in the result of `configure_optimizers`.
 
     A schedule that follows the metric after a warmup has a second entry there, `warmup_config`.
 
@@ -116,10 +116,10 @@ def scheduler_config(
 
 
 def warmup_config(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a second config for the same scheduler, which Lightning steps in its warmup; None if it needs none.
+    """Return a second config for the same scheduler, with which Lightning steps its warmup; None if it needs none.
 
     Args:
-        config: What `scheduler_config` has returned.
+        config: The result of `scheduler_config`.
 
     Example:
         >>> import torch

@@ -1,7 +1,7 @@
 """SophiaH: Sophia with Hutchinson's estimate of the Hessian, after Liu et al. 2023, arxiv.org/abs/2305.14342.
 
-pytorch_optimizer's class scales both differently (its lr is the paper's divided by gamma, and its decay is multiplied
-by that lr), so that the paper's settings do not carry over. With this class they do.
+pytorch_optimizer's class scales learning rate and decay differently (its lr is the paper's divided by gamma, and its
+decay is multiplied by that lr), so the paper's settings do not carry over. With this class they do.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ class SophiaH(Optimizer):
         theta = (1 - lr * weight_decay) * theta
         theta = theta - lr * clip(m / max(gamma * h, eps), -1, 1)
 
-    The noise `u` depends on the step alone, so that a resumed run equals an uninterrupted one.
+    The noise `u` depends only on the step, so a resumed run equals an uninterrupted one.
 
     On steps where `needs_graph_now` is true, the backward pass must keep the gradients' graph
     (`create_graph=True`). The step frees that graph.

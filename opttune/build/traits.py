@@ -28,7 +28,7 @@ class Trait:
         is_norm_or_bias: It belongs to a norm, is named `bias`, or has at most one dimension and is not the weight
             of a layer that multiplies by matrices.
         is_embedding: It belongs to an embedding, or acts as one (`pos_embed`, `cls_token`).
-        is_output: It belongs to the linear or convolutional layer that was registered last, of those that are held.
+        is_output: It belongs to the last registered linear or convolutional layer among the held parameters.
         is_sparse: It belongs to an embedding with sparse gradients.
     """
 
@@ -51,7 +51,7 @@ def parameter_traits(module: nn.Module, held: Container[int] = (), among: Contai
     Args:
         module: The module.
         held: Ids of parameters that count as trainable even while they are frozen.
-        among: Ids of parameters of which one is the output; None for all.
+        among: Ids of parameters that may be the output; None for all.
 
     Raises:
         ModelError: No parameter is trainable.
@@ -93,7 +93,7 @@ def _trait(name: str, parameter: Parameter, owners: list[nn.Module], last: nn.Mo
 
 
 def _is_flat(parameter: Parameter, leaf: str, owners: list[nn.Module]) -> bool:
-    # FSDP flattens matrices: the layer, not the number of dimensions, tells that a weight is a matrix
+    # FSDP flattens matrices: the layer, not the number of dimensions, shows that a weight is a matrix
     is_weight = "weight" in leaf and any(isinstance(owner, _WEIGHT_OWNERS) for owner in owners)
     return parameter.ndim <= 1 and not is_weight
 

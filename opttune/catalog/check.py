@@ -1,4 +1,4 @@
-"""Check a recipe against the catalog: do its optimizer and schedule take its options?"""
+"""Check a recipe against the catalog: whether its optimizer and its schedule take its options."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from opttune.recipe import Groups, Part, Recipe, Value
 
 
 def check_recipe(recipe: Recipe, where: str = "recipe") -> None:
-    """Refuse a recipe with an unknown name, an option that its row lacks, or a value out of range.
+    """Refuse a recipe with an unknown name, an unknown option, or a value out of range.
 
     Args:
         recipe: The recipe to check.
         where: The place that errors name, such as the file.
 
     Raises:
-        UnknownNameError: No such optimizer or schedule.
-        RecipeError: An option is unknown or out of range; the message lists what the row takes.
+        UnknownNameError: There is no such optimizer or schedule.
+        RecipeError: An option is unknown or out of range; the message lists the allowed options.
     """
     for parts, find in ((recipe.optimizer.split(), find_optimizer), (recipe.schedule.split(), find_schedule)):
         for part in parts:
@@ -30,12 +30,12 @@ def check_recipe(recipe: Recipe, where: str = "recipe") -> None:
 
 
 def with_defaults(part: Part, info: Info) -> dict[str, Value]:
-    """Return every option of the row: the part's own value where it sets one, else the default."""
+    """Return every option of the row: the part's own value if it sets one, else the default."""
     return {option.name: part.get(option.name, option.default) for option in info.options}
 
 
 def split_warmup(schedule: Part, info: ScheduleInfo) -> tuple[float, dict[str, Value]]:
-    """Return the share of the steps that a schedule warms up for, and the options of its shape.
+    """Return a schedule's warmup as a share of the steps, and the options of its shape.
 
     Example:
         >>> split_warmup(Part("linear", {"warmup_fraction": 0.2}), find_schedule("linear"))
@@ -47,13 +47,13 @@ def split_warmup(schedule: Part, info: ScheduleInfo) -> tuple[float, dict[str, V
 
 
 def _check_own(recipe: Recipe, where: str) -> None:
-    """Refuse what does not go with a module's own optimizer and schedule."""
+    """Refuse settings that conflict with a module's own optimizer and schedule."""
     optimizers = recipe.optimizer.split()
     for optimizer, schedule in zip(optimizers, _each(recipe.schedule, len(optimizers)), strict=True):
         if find_schedule(schedule.name).is_own and not find_optimizer(optimizer.name).is_own:
             raise RecipeError(
                 f"{where}: schedule {schedule.name!r} belongs to the module's own optimizer, got optimizer "
-                f"{optimizer.name!r}. Take optimizer 'own', or a schedule of the catalog."
+                f"{optimizer.name!r}. Use optimizer 'own', or a schedule of the catalog."
             )
     if find_optimizer(recipe.optimizer.name).is_own and recipe.groups != Groups():
         raise RecipeError(f"{where}: groups: optimizer 'own' keeps the groups of the module's own optimizer.")

@@ -1,4 +1,4 @@
-"""The types of the catalog's rows: frozen data, with no behaviour beyond checking a value."""
+"""The types of the catalog's rows: frozen data, whose only behaviour is to check a value."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,18 +29,18 @@ class OptionInfo:
         name: Its name in recipes, spaces and, for an optimizer, in the class's constructor.
         default: The value for recipes that do not set it; its length is that of a `floats` option.
         kind: The type of its value.
-        low: Least allowed value.
+        low: Least allowed value; None for no limit.
         high: Largest allowed value; None for no limit.
-        excluded: Which ends of the range are not allowed: `"low"`, `"high"`, `"both"`, or `""` for none.
+        excluded: The ends of the range that are not allowed: `"low"`, `"high"`, `"both"`, or `""` for none.
         choices: The allowed texts of a `text` option.
         optional: Whether null is allowed.
-        needs: Another option that must not be zero where this one is set.
-        any_length: Whether a `floats` option may hold any number of numbers, at least one.
-        search: Where to search it, one entry for each of `fields`; empty for an option that is not worth searching.
-        help: One line on what it does.
-        rises: What raises a schedule's rate for that share of the steps: a linear `warmup` in front of the shape, or
-            the `shape` itself; `""` where the option is no such share.
-        decoupled: Whether it is a weight decay by which a step shrinks the weights, times the learning rate.
+        needs: Another option that must not be zero if this one is set.
+        any_length: Whether a `floats` option may have any number of values, at least one.
+        search: Its search ranges, one entry for each of `fields`; empty for an option that is not worth searching.
+        help: One line on its effect.
+        rises: For the share of the steps in which a schedule's rate rises: `"warmup"` for a linear warmup before the
+            shape, `"shape"` if the shape itself rises; `""` for any other option.
+        decoupled: Whether it is a decoupled weight decay: a step shrinks the weights by it, times the learning rate.
     """
 
     name: str
@@ -60,7 +60,7 @@ class OptionInfo:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The names under which a space varies it: two `betas` are `beta1` and `beta2`.
+        """The names of its fields in a space: two `betas` are `beta1` and `beta2`.
 
         Example:
             >>> OptionInfo("betas", (0.9, 0.999), "floats").fields
@@ -72,14 +72,14 @@ class OptionInfo:
 
     @property
     def searchable(self) -> dict[str, Search]:
-        """Field -> where to search it, for those of `fields` that are worth searching."""
+        """Field -> search range, for the `fields` that are worth searching."""
         return {name: search for name, search in zip(self.fields, self.search, strict=False) if search is not None}
 
     def check(self, value: Value, where: str) -> None:
-        """Refuse a value that the option cannot hold.
+        """Refuse an invalid value of the option.
 
         Raises:
-            RecipeError: Naming the option, the value and what is allowed.
+            RecipeError: The value is invalid; the message names the option, the value and the allowed values.
         """
         items: tuple[Value, ...] = (value,)
         if self.kind == "floats":
@@ -91,10 +91,10 @@ class OptionInfo:
             self.check_field(item, f"{where}.{self.name}")
 
     def check_field(self, value: Value, where: str) -> None:
-        """Refuse a value that one of the option's `fields` cannot hold.
+        """Refuse an invalid value of one of the option's `fields`.
 
         Raises:
-            RecipeError: Starting with `where`, with the value and what is allowed.
+            RecipeError: The value is invalid; the message starts with `where` and names the value and the allowed ones.
         """
         if value is None and self.optional:
             return
@@ -138,10 +138,10 @@ class OptionInfo:
 
 @dataclass(frozen=True, slots=True)
 class MatricesOnly:
-    """How one optimizer object treats matrices in one way and all other parameters in another.
+    """How one optimizer object separates matrices from all other parameters.
 
     Attributes:
-        flag: Key of a parameter group that says whether it holds matrices.
+        flag: Key of a parameter group that marks a group of matrices.
         rest_lr: Constructor argument for the learning rate of the other parameters.
     """
 
@@ -155,35 +155,35 @@ class OptimizerInfo:
 
     Attributes:
         name: Its name in recipes and spaces, lower case.
-        class_path: The class, or its dotted path (`"torch.optim.AdamW"`), imported when it is first built.
-        summary: One line on what it is.
-        options: What a recipe may set; the first is `lr`.
+        class_path: The class, or its dotted path (`"torch.optim.AdamW"`), imported at its first use.
+        summary: A description in one line.
+        options: The options that a recipe may set; the first is `lr`.
         source: The paper or the reference code.
-        code: The reference code, where it is not the class itself.
+        code: The reference code, if it is not the class itself.
         fixed: Constructor arguments that are the same for every recipe, such as decoupled weight decay.
-        tied: Constructor argument -> option whose value it takes as well.
+        tied: Constructor argument -> option whose value it also takes.
         lr_ratios: Constructor argument -> option; the argument gets `lr` times the option's value.
-        from_module: Option -> dotted path of a function; where the option is null, its value is the function's
-            result for the module.
+        from_module: Option -> dotted path of a function; if the option is null, its value is the function's result for
+            the module.
         total_steps_option: Constructor argument for the optimizer steps of the full length.
         state_bytes: Bytes of state per parameter in float32, measured on the MLP 32-256-256-10 with norms.
-        matrices_only: Set for an optimizer that itself trains matrices only (Muon).
+        matrices_only: Set for an optimizer whose method trains only matrices (Muon).
         takes_model: Whether the class takes the module itself and makes its own groups.
-        one_lr: Whether it works with one learning rate only: groups with different rates are refused.
-        fixed_lr: Whether it finds the step size itself, so that `lr` is not searched.
-        own_schedule: Whether it replaces a schedule: after the warmup the rate should stay constant.
-        own_clipping: Whether it bounds its gradients or updates itself, so that clipping by norm is left off.
-        needs_eval_mode_switch: Whether `optimizer.train()` and `.eval()` must be called around validation,
-            checkpoints and the end of the training.
-        needs_create_graph: Whether it differentiates the gradients, so that the backward pass must keep their
-            graph (`create_graph=True`). A class with `needs_graph_now` says for each step whether it does.
+        one_lr: Whether it works with one learning rate for all parameters; groups with different rates are refused.
+        fixed_lr: Whether it finds the step size itself, so `lr` is not searched.
+        own_schedule: Whether it replaces a schedule; after the warmup the rate should stay constant.
+        own_clipping: Whether it bounds its gradients or updates itself, so clipping by norm is turned off.
+        needs_eval_mode_switch: Whether `optimizer.train()` and `.eval()` must be called around validation, checkpoints
+            and the end of the training.
+        needs_create_graph: Whether it differentiates the gradients, so the backward pass must keep their graph
+            (`create_graph=True`). A class may restrict this to some steps with `needs_graph_now`.
         takes_complex: Whether it trains complex parameters.
-        takes_sparse: Whether it takes sparse gradients, as of `nn.Embedding(sparse=True)`; they get no weight decay.
-        weights_only_unsafe: Whether its state holds Python objects, so that `torch.load(weights_only=True)`
-            refuses a checkpoint with it.
-        extra: Extra of opttune that installs the class's package; empty where the package is always installed.
-        is_own: Whether it is the optimizer that the module came with, so that no class is built.
-        advice: What to know before choosing it, in a sentence or two.
+        takes_sparse: Whether it takes sparse gradients, as from `nn.Embedding(sparse=True)`; such weights get no decay.
+        weights_only_unsafe: Whether its state contains Python objects, so `torch.load(weights_only=True)` refuses a
+            checkpoint with it.
+        extra: Extra of opttune that installs the class's package; empty if the package is always installed.
+        is_own: Whether it is the module's own optimizer, so no class is built.
+        advice: A sentence or two to know before choosing it.
     """
 
     name: str
@@ -215,7 +215,7 @@ class OptimizerInfo:
 
     @property
     def kind(self) -> str:
-        """What to call it in messages."""
+        """The name of its kind in messages."""
         return "optimizer"
 
 
@@ -225,17 +225,17 @@ class ScheduleInfo:
 
     Attributes:
         name: Its name in recipes and spaces, lower case.
-        shape: A function `shape(progress, **options) -> factor` for the part after the warmup, with
-            `progress` in [0, 1] and factor 1 = the peak learning rate; or its dotted path.
-        summary: One line on what it is.
-        options: What a recipe may set; one whose `rises` is `warmup` puts a linear warmup in front and is not passed
-            to `shape`.
+        shape: A function `shape(progress, **options) -> factor` for the part after the warmup, with `progress` in
+            [0, 1]; factor 1 is the peak learning rate. Or its dotted path.
+        summary: A description in one line.
+        options: The options that a recipe may set. An option whose `rises` is `warmup` adds a linear warmup before the
+            shape and is not passed to `shape`.
         source: The paper or the reference code.
         follows_monitor: Whether it follows the monitored metric instead of a curve. Then `shape` is a function
-            `shape(optimizer, mode, **options) -> torch scheduler`; with a warmup among its options it is given
+            `shape(optimizer, mode, **options) -> torch scheduler`. With a warmup among its options, it receives
             `warmup_steps` instead of the share, and the scheduler's `step()` without a metric counts a step.
-        is_own: Whether it is what the module came with, so that nothing is built.
-        advice: What to know before choosing it, in a sentence or two.
+        is_own: Whether it is the module's own schedule, so nothing is built.
+        advice: A sentence or two to know before choosing it.
     """
 
     name: str
@@ -249,12 +249,12 @@ class ScheduleInfo:
 
     @property
     def kind(self) -> str:
-        """What to call it in messages."""
+        """The name of its kind in messages."""
         return "schedule"
 
     @property
     def warmup(self) -> OptionInfo | None:
-        """The option that puts a linear warmup in front of the shape; None where none does."""
+        """The option that adds a linear warmup before the shape; None if there is none."""
         return next((option for option in self.options if option.rises == "warmup"), None)
 
 
@@ -262,7 +262,7 @@ Info = OptimizerInfo | ScheduleInfo
 
 
 def searched_fields(info: Info) -> dict[str, Search]:
-    """Return where to search each field of a row that is worth searching.
+    """Return the search range of each field of a row that is worth searching.
 
     Example:
         >>> from opttune.catalog.lookup import find_optimizer

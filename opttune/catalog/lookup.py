@@ -27,9 +27,9 @@ class _Shelf(Generic[Row]):
 
     def add(self, row: Row) -> None:
         if len(part_names(row.name)) > 1:
-            raise UnknownNameError(f"{self.kind} {row.name!r}: a name cannot hold +, which joins several of them.")
+            raise UnknownNameError(f"{self.kind} {row.name!r}: a name cannot contain +, which joins several names.")
         if row.name in self.rows:
-            raise UnknownNameError(f"{self.kind} {row.name!r} is registered already; choose another name.")
+            raise UnknownNameError(f"{self.kind} {row.name!r} is already registered; choose another name.")
         self.rows[row.name] = row
 
     def names(self) -> tuple[str, ...]:
@@ -69,10 +69,10 @@ _SCHEDULES: _Shelf[ScheduleInfo] = _Shelf("schedule", _SHIPPED_SCHEDULES, join_s
 
 
 def find_optimizer(name: str) -> OptimizerInfo:
-    """Return the optimizer with this name; `own+adamw` is a module's optimizers together, one part for each.
+    """Return the optimizer with this name; `own+adamw` joins a module's optimizers, one part for each.
 
     Raises:
-        UnknownNameError: There is none; the message names the nearest.
+        UnknownNameError: There is no such optimizer; the message gives the nearest name.
 
     Example:
         >>> find_optimizer("adamw").class_path
@@ -85,7 +85,7 @@ def find_schedule(name: str) -> ScheduleInfo:
     """Return the schedule with this name.
 
     Raises:
-        UnknownNameError: There is none; the message names the nearest.
+        UnknownNameError: There is no such schedule; the message gives the nearest name.
     """
     return _SCHEDULES.find(name)
 
@@ -128,14 +128,14 @@ def register_optimizer(info: OptimizerInfo) -> None:
 
 
 def registered_rows() -> tuple[Info, ...]:
-    """Return the optimizers and schedules that do not ship with opttune."""
+    """Return the registered optimizers and schedules, without the shipped ones."""
     shipped = {id(row) for row in (*_SHIPPED_OPTIMIZERS, *_SHIPPED_SCHEDULES)}
     rows: tuple[Info, ...] = (*_OPTIMIZERS.rows.values(), *_SCHEDULES.rows.values())
     return tuple(row for row in rows if id(row) not in shipped)
 
 
 def add_missing(rows: Iterable[Info]) -> None:
-    """Register rows from another process, except those whose names are taken here."""
+    """Register rows from another process, except rows whose names are already taken."""
     for row in rows:
         if isinstance(row, OptimizerInfo) and row.name not in _OPTIMIZERS.rows:
             _OPTIMIZERS.add(row)
@@ -147,7 +147,7 @@ def register_schedule(info: ScheduleInfo) -> None:
     """Add a schedule of your own to the catalog.
 
     Args:
-        info: Its row; `info.shape(progress, **options)` gives the factor after the warmup.
+        info: Its row; `info.shape(progress, **options)` returns the factor after the warmup.
 
     Raises:
         UnknownNameError: The name is taken.

@@ -1,4 +1,4 @@
-"""The optimizers: one row each. Defaults are those of the authors where the class has others."""
+"""The optimizers: one row each. If a class has other defaults than its authors, the row uses the authors'."""
 
 from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.optimizers_8bit import EIGHT_BIT_OPTIMIZERS

@@ -1,10 +1,10 @@
-"""Optimizers whose state is kept in 8 bits; they come with the extra `8bit`."""
+"""Optimizers with 8-bit state, from the extra `8bit`."""
 
 from opttune.catalog import options as o
 from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.optimizers_sign import LION_BETAS, LION_LR
 
-_SMALL = "Tensors of fewer than 4,096 numbers keep 32 bits."
+_SMALL = "The state of tensors with fewer than 4,096 numbers keeps 32 bits."
 
 EIGHT_BIT_OPTIMIZERS = (
     OptimizerInfo(

@@ -8,7 +8,7 @@ ADAPTIVE_OPTIMIZERS = (
     OptimizerInfo(
         name="adopt",
         class_path="pytorch_optimizer.ADOPT",
-        summary="Adam that divides by the last second moment before it averages: converges for any beta2",
+        summary="Adam that divides by the previous second moment before it averages; converges for any beta2",
         options=(
             o.adam_like_lr(1e-3, "ADOPT: AdamW's range"),
             o.betas(0.9, 0.9999, search=(*o.adam_beta_ranges(0.9, 0.9999)[:1], None)),
@@ -54,7 +54,7 @@ ADAPTIVE_OPTIMIZERS = (
         total_steps_option="t_alpha_beta3",
         state_bytes=12.0,
         takes_complex=False,
-        advice="The slow momentum reaches back 1 / (1 - beta3) steps: of little use in much shorter trainings.",
+        advice="The slow momentum remembers 1 / (1 - beta3) steps, so it is of little use in much shorter trainings.",
     ),
     OptimizerInfo(
         name="mars",
@@ -91,14 +91,14 @@ ADAPTIVE_OPTIMIZERS = (
         source="Yuan et al. 2024, arxiv.org/abs/2411.10438",
         code="github.com/AGI-Arena/MARS",
         fixed={"weight_decouple": True},
-        # the class trains one-dimensional parameters with AdamW, whose settings do not follow lr by themselves
+        # the class trains one-dimensional parameters with AdamW, whose settings do not follow lr automatically
         tied={"lr_1d": "lr", "weight_decay_1d": "weight_decay"},
         state_bytes=12.0,
     ),
     OptimizerInfo(
         name="adam_mini",
         class_path="pytorch_optimizer.AdamMini",
-        summary="AdamW with one second moment per block of weights instead of per weight: half of the memory",
+        summary="AdamW with one second moment per block of weights instead of per weight; half of the memory",
         options=(
             o.adam_like_lr(1e-3, "Adam-mini README: the same values as AdamW"),
             o.betas(0.9, 0.999),
@@ -121,7 +121,7 @@ ADAPTIVE_OPTIMIZERS = (
     OptimizerInfo(
         name="came",
         class_path="pytorch_optimizer.CAME",
-        summary="Adafactor with momentum; unsteady updates count less",
+        summary="Adafactor with momentum, in which unsteady updates have less weight",
         options=(
             o.lr(2e-4, 1e-5, 3e-2, 2e-4, f"CAME README: 2e-4; {o.SHORT_RUNS}", short_centre=3e-3),
             o.betas(0.9, 0.999, 0.9999),
@@ -171,14 +171,14 @@ ADAPTIVE_OPTIMIZERS = (
                 1e-3,
                 low=0,
                 excluded="low",
-                search=(SearchRange(1e-4, 2e-2, 1e-3, "log", "1e-3 in MindSpore, and either side of it"),),
-                help="share of its norm by which a tensor moves at lr 1",
+                search=(SearchRange(1e-4, 2e-2, 1e-3, "log", "1e-3 in MindSpore, and values on both sides"),),
+                help="step of a tensor at lr 1, as a share of its norm",
             ),
             o.switch("nesterov", False, "Nesterov's momentum"),
             o.coupled_decay(1e-4),
         ),
         source="You et al. 2017, arxiv.org/abs/1708.03888",
         state_bytes=4.0,
-        advice="Norms and biases take plain momentum at the full lr: give it a warmup.",
+        advice="Norms and biases use plain momentum at the full lr, so add a warmup.",
     ),
 )

@@ -5,13 +5,13 @@ from opttune.catalog.info import OptimizerInfo, OptionInfo
 from opttune.catalog.ranges import SearchChoices, SearchRange
 
 _CODE = "github.com/facebookresearch/schedule_free"
-_AVERAGED = "The weights to validate and to save are an average: opttune switches to them for both."
+_AVERAGED = "Validation and checkpoints use averaged weights; opttune switches to them for both."
 
 FREE_OPTIMIZERS = (
     OptimizerInfo(
         name="schedule_free_adamw",
         class_path="pytorch_optimizer.ScheduleFreeAdamW",
-        summary="AdamW that averages its weights instead of lowering the rate: needs no schedule and no horizon",
+        summary="AdamW that averages its weights instead of lowering the rate; needs no schedule and no length",
         options=(
             o.lr(2.5e-3, 1e-4, 1e-1, 2.5e-3, f"{_CODE}: 1 to 10 times AdamW's; {o.SHORT_RUNS}", short_centre=1e-2),
             o.betas(
@@ -24,7 +24,7 @@ FREE_OPTIMIZERS = (
                 ),
             ),
             o.eps(1e-8),
-            # added to the scaled gradient at the weights being trained, as the authors do
+            # added to the scaled gradient at the weights in training, as in the authors' code
             o.decoupled_decay(0.0),
         ),
         source="Defazio et al. 2024, arxiv.org/abs/2405.15682",
@@ -55,14 +55,14 @@ FREE_OPTIMIZERS = (
         class_path="pytorch_optimizer.Prodigy",
         summary="AdamW that finds its own learning rate; only d_coef is left to tune",
         options=(
-            o.fixed_lr(1.0, "factor of the rate that Prodigy finds; leave it at 1 and set d_coef"),
+            o.fixed_lr(1.0, "factor of the rate that Prodigy finds; keep it at 1 and set d_coef"),
             OptionInfo(
                 "d_coef",
                 1.0,
                 low=0,
                 excluded="low",
                 search=(SearchRange(0.1, 10.0, 1.0, "log", "Prodigy README: 0.1 and 0.5 to 2 and 10", from_budget=0),),
-                help="factor of the distance that it estimates",
+                help="factor of the estimated distance",
             ),
             OptionInfo(
                 "d0",

@@ -1,4 +1,4 @@
-"""Optimizers that treat a weight as a matrix: Muon, SOAP and the Shampoos."""
+"""Optimizers that treat a weight as a matrix: Muon, SOAP and both Shampoos."""
 
 from opttune.catalog import options as o
 from opttune.catalog.info import MatricesOnly, OptimizerInfo, OptionInfo
@@ -12,7 +12,7 @@ MATRIX_OPTIMIZERS = (
     OptimizerInfo(
         name="muon",
         class_path="pytorch_optimizer.Muon",
-        summary="orthogonalized momentum for the hidden matrices, AdamW for all else, in one optimizer",
+        summary="orthogonalized momentum for the hidden matrices and AdamW for the rest, in one optimizer",
         options=(
             o.lr(
                 2e-2,
@@ -91,7 +91,7 @@ MATRIX_OPTIMIZERS = (
                 search=(SearchChoices((1, 5, 10), 10, f"{o.MARIN}: 1, 5, 10"),),
                 help="steps between new eigenbases",
             ),
-            OptionInfo("max_precondition_dim", 10_000, "int", low=1, help="larger dimensions are left as they are"),
+            OptionInfo("max_precondition_dim", 10_000, "int", low=1, help="larger dimensions are not preconditioned"),
         ),
         source="Vyas et al. 2024, arxiv.org/abs/2409.11321",
         code="github.com/nikhilvyas/SOAP",
@@ -114,7 +114,7 @@ MATRIX_OPTIMIZERS = (
         fixed={"weight_decouple": True},
         state_bytes=71.49,
         takes_complex=False,
-        advice="It takes inverse roots at every step: many times AdamW's cost for wide layers.",
+        advice="It computes inverse roots at every step, which costs many times AdamW's step for wide layers.",
     ),
     OptimizerInfo(
         name="scalable_shampoo",
@@ -131,7 +131,7 @@ MATRIX_OPTIMIZERS = (
                 ),
             ),
             o.decoupled_decay(0.0, high=1e-1, centre=1e-3),
-            OptionInfo("start_preconditioning_step", 25, "int", low=1, help="steps of plain momentum before"),
+            OptionInfo("start_preconditioning_step", 25, "int", low=1, help="steps of plain momentum at the start"),
             OptionInfo(
                 "preconditioning_compute_steps",
                 10,
@@ -148,7 +148,7 @@ MATRIX_OPTIMIZERS = (
         state_bytes=35.06,
         takes_complex=False,
         weights_only_unsafe=True,
-        advice="Each process keeps all of the state. To spread it over processes register DistributedShampoo of "
+        advice="Each process keeps the whole state. To spread it over processes, register DistributedShampoo of "
         "github.com/facebookresearch/optimizers with register_optimizer.",
     ),
 )

@@ -1,4 +1,4 @@
-"""The optimizer that a module came with, and several optimizers of one module as one row."""
+"""The row of a module's own optimizer, and one row for several optimizers of a module."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,14 +13,14 @@ _AROUND = "opttune's own: a module's authors are mostly right within a factor of
 
 def _horizon(name: str, what: str, from_budget: int) -> OptionInfo:
     search = SearchRange(0.2, 5.0, 1.0, "log", _AROUND, from_budget)
-    help = f"factor on 1 / (1 - {what}), the steps that its average remembers"
+    help = f"factor on 1 / (1 - {what}), the memory of its average in steps"
     return OptionInfo(name, 1.0, low=0, excluded="low", search=(search,), help=help)
 
 
 OWN_OPTIMIZER = OptimizerInfo(
     name=OWN,
     class_path="",
-    summary="the module's own optimizer, as it is or with its rates moved",
+    summary="the module's own optimizer, unchanged or with its rates moved",
     options=(
         OptionInfo(
             "lr_factor",
@@ -44,22 +44,22 @@ OWN_OPTIMIZER = OptimizerInfo(
     source="the module's configure_optimizers",
     is_own=True,
     takes_sparse=True,
-    advice="With nothing moved it trains as your own optimizer does, to the last digit.",
+    advice="With nothing moved it trains exactly like your own optimizer, to the last digit.",
 )
 
 OWN_SCHEDULE = ScheduleInfo(
     name=OWN,
     shape="",
-    summary="the module's own schedulers, or none where it has none",
+    summary="the module's own schedulers, if it has any",
     options=(),
     source="the module's configure_optimizers",
     is_own=True,
-    advice="It goes with the optimizer own alone.",
+    advice="It works only with the optimizer own.",
 )
 
 
 def join_rows(rows: tuple[OptimizerInfo, ...]) -> OptimizerInfo:
-    """Return the row of a module's optimizers together, whose options are those of each behind its number.
+    """Return one row for all optimizers of a module; each option's name starts with its optimizer's number.
 
     Example:
         >>> [option.name for option in join_rows((OWN_OPTIMIZER, OWN_OPTIMIZER)).options][:2]
@@ -81,7 +81,7 @@ def join_rows(rows: tuple[OptimizerInfo, ...]) -> OptimizerInfo:
 
 
 def join_schedules(rows: tuple[ScheduleInfo, ...]) -> ScheduleInfo:
-    """Return the row of several schedules together, one for each optimizer."""
+    """Return one row for several schedules, one schedule for each optimizer."""
     return ScheduleInfo(
         **_joined(rows),
         shape="",
@@ -91,7 +91,7 @@ def join_schedules(rows: tuple[ScheduleInfo, ...]) -> ScheduleInfo:
 
 
 def _joined(rows: Sequence[OptimizerInfo | ScheduleInfo]) -> dict[str, Any]:
-    """Return the fields that joined rows of both kinds have."""
+    """Return the fields of a joined row, for optimizers and for schedules."""
     options = [
         replace(option, name=numbered(number, option.name), needs=option.needs and numbered(number, option.needs))
         for number, row in enumerate(rows)

@@ -1,4 +1,4 @@
-"""Optimizers that bound each weight's step by the sign, or by the curvature (Lion, Sophia)."""
+"""Optimizers that bound the step of each weight: Lion by the sign, Sophia by the curvature."""
 
 from opttune.catalog import options as o
 from opttune.catalog.info import OptimizerInfo, OptionInfo
@@ -25,7 +25,7 @@ SIGN_OPTIMIZERS = (
     OptimizerInfo(
         name="lion",
         class_path="pytorch_optimizer.Lion",
-        summary="sign of a mix of momentum and gradient; lr 3 to 10 times below AdamW's, weight decay as far above",
+        summary="sign of a mix of momentum and gradient; lr 3 to 10 times below AdamW's, weight decay 3 to 10 above",
         options=(LION_LR, LION_BETAS, o.decoupled_decay(0.1, high=3.0, source=f"{o.MARIN}: 0 to 1, best at 0.7")),
         source="Chen et al. 2023, arxiv.org/abs/2302.06675",
         code="github.com/google/automl/tree/master/lion",
@@ -60,14 +60,14 @@ SIGN_OPTIMIZERS = (
                 low=0,
                 excluded="low",
                 search=(SearchRange(5e-3, 0.1, 0.01, "log", f"{o.MARIN}: 6.25e-3 to 5e-2"),),
-                help="scale of the curvature: smaller values bound more of the steps",
+                help="scale of the curvature; smaller values bound more steps",
             ),
             OptionInfo(
                 "update_period",
                 10,
                 "int",
                 low=1,
-                search=(SearchChoices((1, 10), 10, "Sophia, its experiments: every 10 steps"),),
+                search=(SearchChoices((1, 10), 10, "Sophia's experiments: every 10 steps"),),
                 help="steps between estimates of the Hessian",
             ),
             o.eps(1e-12, search=False),
@@ -78,8 +78,8 @@ SIGN_OPTIMIZERS = (
         state_bytes=8.0,
         takes_complex=False,
         needs_create_graph=True,
-        advice="Every update_period steps it differentiates the gradients: that step costs two to three times as "
-        "much, and fused attention must be switched to torch's math kernel. It trains in one process only, and not "
+        advice="Every update_period steps it differentiates the gradients. That step costs two to three times as "
+        "much, and fused attention must be switched to torch's math kernel. It trains only in one process, and not "
         "in 16-mixed.",
     ),
 )

@@ -10,7 +10,7 @@ TORCH_OPTIMIZERS = (
     OptimizerInfo(
         name="sgd",
         class_path="torch.optim.SGD",
-        summary="stochastic gradient descent, with momentum or Nesterov's momentum if asked",
+        summary="stochastic gradient descent, with optional momentum or Nesterov's momentum",
         options=(
             o.lr(1e-2, 1e-4, 5.0, 1e-1, _SGD_LR),
             o.momentum(0.0),
@@ -48,7 +48,7 @@ TORCH_OPTIMIZERS = (
     OptimizerInfo(
         name="rmsprop",
         class_path="torch.optim.RMSprop",
-        summary="gradients over their running root mean square, with momentum if asked",
+        summary="gradients over their running root mean square, with optional momentum",
         options=(
             o.lr(1e-3, 1e-5, 3e-2, 1e-3, "Keras and rl-baselines3-zoo hyperparams_opt.py", short_centre=3e-3),
             OptionInfo(
@@ -67,7 +67,7 @@ TORCH_OPTIMIZERS = (
         ),
         source="Tieleman and Hinton 2012, cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf",
         state_bytes=4.0,
-        advice="TensorFlow's RMSprop adds eps inside the root and starts at 1: its settings do not carry over.",
+        advice="TensorFlow's RMSprop adds eps inside the root and starts at 1, so its settings do not carry over.",
     ),
     OptimizerInfo(
         name="adam",
@@ -118,12 +118,12 @@ TORCH_OPTIMIZERS = (
         code="github.com/LiyuanLucasLiu/RAdam",
         fixed={"decoupled_weight_decay": True},
         state_bytes=8.0,
-        advice="Its first five steps are SGD steps at the same rate, which hardly move: give it no warmup.",
+        advice="Its first five steps are SGD steps at the same rate, which hardly move, so use no warmup.",
     ),
     OptimizerInfo(
         name="adafactor",
         class_path="torch.optim.Adafactor",
-        summary="Adam without momentum, its second moment kept as rows and columns: almost no state",
+        summary="Adam without momentum, with its second moment factored into rows and columns; almost no state",
         options=(
             o.lr(1e-2, 1e-4, 0.3, 1e-2, f"the authors' largest relative step 1e-2, and {o.ALGOPERF}: 1e-4 to 1e-2"),
             OptionInfo(
@@ -131,7 +131,7 @@ TORCH_OPTIMIZERS = (
                 -0.8,
                 high=0,
                 excluded="high",
-                search=(SearchRange(-1.0, -0.5, -0.8, "linear", "the authors' -0.8, and either side of it"),),
+                search=(SearchRange(-1.0, -0.5, -0.8, "linear", "the authors' -0.8, and values on both sides"),),
                 help="exponent c of beta2 = 1 - step^c",
             ),
             OptionInfo("d", 1.0, low=0, excluded="low", help="largest root mean square of an update"),

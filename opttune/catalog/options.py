@@ -41,7 +41,7 @@ def betas(
 
 
 def adam_beta_ranges(beta1: float, beta2: float, *rest: float) -> tuple[Search | None, ...]:
-    """Return where beta1 and beta2 of an Adam-like optimizer are worth searching."""
+    """Return the search ranges of beta1 and beta2 of an Adam-like optimizer."""
     return (
         SearchRange(0.5, 0.98, beta1, "log_of_one_minus", f"{ALGOPERF}: 1 - beta1 from 0.02 to 0.5", from_budget=10),
         SearchRange(0.7, 0.9999, beta2, "log_of_one_minus", ALGOPERF_WINNERS),
@@ -52,14 +52,14 @@ def adam_beta_ranges(beta1: float, beta2: float, *rest: float) -> tuple[Search |
 def decoupled_decay(
     default: float, high: float = 1.0, centre: float | None = None, source: str = f"{ALGOPERF}: 5e-3 to 1"
 ) -> OptionInfo:
-    """Return decoupled weight decay, searched on a logarithmic scale, or exactly 0."""
+    """Return decoupled weight decay, searched on a logarithmic scale, with 0 as a further value."""
     return _decay(default, 1e-4, high, centre or default or 1e-2, source, DECOUPLED)
 
 
 def coupled_decay(
     default: float, source: str = f"{ALGOPERF}: 1e-7 to 5e-5 for momentum; 1e-4 to 5e-4 in ImageNet and CIFAR recipes"
 ) -> OptionInfo:
-    """Return an L2 penalty, searched on a logarithmic scale, or exactly 0."""
+    """Return an L2 penalty, searched on a logarithmic scale, with 0 as a further value."""
     return _decay(default, 1e-7, 1e-2, default or 1e-4, source, COUPLED)
 
 
@@ -83,7 +83,7 @@ def momentum(
     source: str = f"{ALGOPERF}: 1 - momentum from 5e-3 to 0.3",
     short_centre: float | None = None,
 ) -> OptionInfo:
-    """Return the share of the last update that is kept."""
+    """Return momentum, the share of the last update that is kept."""
     centre = default or 0.9
     range_ = SearchRange(0.7, 0.995, centre, "log_of_one_minus", source, 10, also=(0.0,), short_centre=short_centre)
     ranges = (range_,) if search else ()

@@ -12,8 +12,8 @@ _KINDS: dict[str, type[OptimizerInfo] | type[ScheduleInfo]] = {"optimizer": Opti
 def plugin_rows(kind: str) -> Iterator[tuple[Info, str]]:
     """Yield the rows of installed packages, each with the name of its package.
 
-    An entry point that cannot be loaded, or is not a row, is left out with a warning: a third-party package must
-    not end a search.
+    An entry point that cannot be loaded, or is not a row, is left out with a warning, because a third-party package
+    must not end a search.
 
     Args:
         kind: `optimizer` or `schedule`.
@@ -28,14 +28,14 @@ def plugin_rows(kind: str) -> Iterator[tuple[Info, str]]:
             yield row, package_of(point)
         else:
             wanted = _KINDS[kind].__name__
-            leave_out(kind, package_of(point), f"{point.value} is no {wanted}, but {type(row).__name__}")
+            leave_out(kind, package_of(point), f"{point.value} must be of type {wanted}, got {type(row).__name__}")
 
 
 def package_of(point: EntryPoint) -> str:
-    """Return the name of the package that an entry point belongs to."""
+    """Return the name of an entry point's package."""
     return point.dist.name if point.dist is not None else "an unnamed package"
 
 
 def leave_out(kind: str, package: str, why: str) -> None:
     """Warn of a row that is left out."""
-    warnings.warn(f"opttune: the {kind} that {package} brings is left out: {why}.", UserWarning, stacklevel=2)
+    warnings.warn(f"opttune: the {kind} of {package} is left out: {why}.", UserWarning, stacklevel=2)

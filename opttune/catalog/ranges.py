@@ -1,7 +1,7 @@
-"""Where an option is worth searching: its range, centre and scale, and the budget from which it varies.
+"""The search range of an option: its ends, centre and scale, and the budget from which it varies.
 
-A range here describes the optimizer, not a task, and is wider than most trainings need; the space files narrow it.
-Every range carries its source.
+A range in the catalog describes the optimizer, not a task. It is wider than most trainings need; the space files narrow
+it. Every range has its source.
 """
 
 from collections.abc import Callable
@@ -16,17 +16,17 @@ ScaleName = Literal["linear", "log", "log_of_one_minus"]
 SHORT_STEPS = 300
 """Length of a training, in optimizer steps, up to which `short_centre` applies."""
 LONG_STEPS = 30_000
-"""Length from which `centre` applies."""
+"""Length of a training, in optimizer steps, from which `centre` applies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How values are spread: evenly by `forward(value)`.
+    """A scale for values: they are spread evenly over `forward(value)`.
 
     Attributes:
         forward: Value -> coordinate, strictly increasing.
         backward: Coordinate -> value.
-        holds: Whether a value has a coordinate: a logarithm has none for 0.
+        holds: Whether a value has a coordinate; 0 has none on a logarithmic scale.
     """
 
     forward: Callable[[float], float]
@@ -34,12 +34,12 @@ class Scale:
     holds: Callable[[float], bool]
 
     def place(self, value: float, low: float, high: float) -> float:
-        """Return where a value lies: 0 at `low`, 1 at `high`, beyond them outside [0, 1]."""
+        """Return the position of a value: 0 at `low`, 1 at `high`, and outside [0, 1] beyond them."""
         start, end = self.forward(low), self.forward(high)
         return (self.forward(value) - start) / (end - start)
 
     def at(self, place: float, low: float, high: float) -> float:
-        """Return the value at a place, the inverse of `place` up to rounding."""
+        """Return the value at a position: the inverse of `place`, up to rounding."""
         start, end = self.forward(low), self.forward(high)
         return self.backward(start + place * (end - start))
 
@@ -63,10 +63,10 @@ class SearchRange:
         high: Largest value.
         centre: Mode of the prior.
         scale: `linear`; `log` for values that vary by factors; `log_of_one_minus` for decay rates near 1.
-        source: The paper, code or measurement behind it.
-        from_budget: Budget, in full trainings, from which it is worth varying.
+        source: The paper, code or measurement behind the range.
+        from_budget: Budget, in full trainings, from which the option is worth varying.
         also: Single values outside the interval, such as an exact 0 on a logarithmic scale.
-        short_centre: Mode for trainings of `SHORT_STEPS` steps, where it differs. Between there and `LONG_STEPS`
+        short_centre: Mode for trainings of `SHORT_STEPS` steps, if it differs. Between this length and `LONG_STEPS`,
             the mode is interpolated over the logarithm of the length.
     """
 
@@ -100,7 +100,7 @@ class SearchRange:
         return SCALES[self.scale].place(value, self.low, self.high)
 
     def has_place_for(self, value: float) -> bool:
-        """Return whether the scale is defined for a value: a logarithm is not for 0.
+        """Return whether the scale is defined for a value; a logarithmic scale is not defined for 0.
 
         Example:
             >>> lr = SearchRange(1e-4, 1e-2, 1e-3, "log", source="...")
@@ -110,7 +110,7 @@ class SearchRange:
         return SCALES[self.scale].holds(value)
 
     def centre_for(self, total_steps: int) -> float:
-        """Return the prior's mode for a training of that many optimizer steps.
+        """Return the prior's mode for a training of `total_steps` optimizer steps.
 
         Example:
             >>> lr = SearchRange(1e-5, 1e-1, 1e-3, "log", source="...", short_centre=1e-2)
@@ -131,9 +131,9 @@ class SearchChoices:
 
     Attributes:
         values: The values.
-        centre: The value to prefer before any trial.
-        source: The paper, code or measurement behind them.
-        from_budget: Budget, in full trainings, from which it is worth varying.
+        centre: The preferred value before any trial.
+        source: The paper, code or measurement behind the values.
+        from_budget: Budget, in full trainings, from which the option is worth varying.
     """
 
     values: tuple[Value, ...]

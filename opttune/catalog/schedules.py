@@ -1,4 +1,4 @@
-"""The schedules: one row each; the formulas are in `opttune.build.shapes`."""
+"""The schedules, one row each. The formulas are in `opttune.build.shapes`."""
 
 from opttune.catalog.info import OptionInfo, ScheduleInfo
 from opttune.catalog.ranges import SearchChoices, SearchRange
@@ -86,17 +86,17 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
                 "text",
                 choices=("one_minus_sqrt", "linear"),
                 search=(SearchChoices(("one_minus_sqrt", "linear"), "one_minus_sqrt", f"{_WSD}: 1 - sqrt is better"),),
-                help="how it falls",
+                help="shape of the fall",
             ),
             _floor(),
         ),
         source=f"Haegele et al. 2024, {_WSD}",
-        advice="The long flat part is the same for any length: a longer training can continue from it.",
+        advice="The long flat part is the same for any length, so a longer training can continue from it.",
     ),
     ScheduleInfo(
         name="inverse_sqrt",
         shape="opttune.build.shapes.inverse_sqrt",
-        summary="one over the root of the steps; independent of the length",
+        summary="one over the root of the steps, independent of the length",
         options=(
             WARMUP_FRACTION,
             OptionInfo(
@@ -105,7 +105,7 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
                 low=0,
                 excluded="low",
                 search=(SearchRange(0.01, 0.5, 0.1, "log", "the Transformer's is its warmup: 0.04 of 100,000 steps"),),
-                help="share of the steps after the warmup after which the rate is 1 / sqrt(2)",
+                help="share of the steps after the warmup at which the rate has fallen to 1 / sqrt(2)",
             ),
         ),
         source="Vaswani et al. 2017, arxiv.org/abs/1706.03762",
@@ -203,7 +203,7 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
             OptionInfo("final_lr_fraction", 4e-6, low=0, high=1, help="share of lr left at the end"),
         ),
         source="Smith and Topin 2017, arxiv.org/abs/1708.07120",
-        advice="Momentum stays as it is; the paper lowers it while the rate rises.",
+        advice="Momentum stays constant; the paper lowers it while the rate rises.",
     ),
     ScheduleInfo(
         name="cyclical",
@@ -243,7 +243,7 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
                 1.0,
                 low=1,
                 search=(SearchChoices((1.0, 2.0), 1.0, "arxiv.org/abs/1608.03983: 1 and 2"),),
-                help="length of each cycle divided by that of the one before",
+                help="length of each cycle divided by the length of the previous one",
             ),
             _floor(),
         ),
@@ -269,7 +269,7 @@ SCHEDULES: tuple[ScheduleInfo, ...] = (
         ),
         source="torch.optim.lr_scheduler.ReduceLROnPlateau",
         follows_monitor=True,
-        advice="The metric is read after each validation, in mid-epoch too: the rate drops nowhere else, and the "
-        "patience counts validations, not epochs. Those in the warmup do not count.",
+        advice="It reads the metric after each validation, also within an epoch. The rate drops only there, and the "
+        "patience counts validations, not epochs. Validations in the warmup do not count.",
     ),
 )

@@ -1,4 +1,4 @@
-"""The fields of a recipe outside optimizer and schedule: those of the Trainer, and those of the parameter groups."""
+"""The other fields of a recipe: Trainer settings and parameter groups."""
 
 from opttune.catalog.info import OptionInfo
 
@@ -25,7 +25,7 @@ GROUP_OPTIONS = (
         high=1,
         excluded="low",
         optional=True,
-        help="learning rate of each layer as a share of that of the layer above",
+        help="learning rate of each layer as a share of the rate of the layer above",
     ),
     OptionInfo(
         "lora_plus_ratio",
@@ -33,11 +33,11 @@ GROUP_OPTIONS = (
         low=0,
         excluded="low",
         optional=True,
-        help="learning rate of LoRA's B matrices as a multiple of the others'",
+        help="learning rate of LoRA's B matrices as a multiple of the other rates",
     ),
 )
 RULE_OPTIONS = (
-    OptionInfo("lr_ratio", 1.0, low=0, help="factor of the learning rate of the parameters that match"),
+    OptionInfo("lr_ratio", 1.0, low=0, help="factor of the learning rate of the matching parameters"),
     OptionInfo("weight_decay_ratio", 1.0, low=0, help="factor of their weight decay"),
     OptionInfo("as_matrix", None, "bool", optional=True, help="whether an optimizer for matrices trains them"),
 )

@@ -1,6 +1,6 @@
-"""The command `opttune`: arguments in, exit code out; a file for each of its commands.
+"""The command `opttune`: arguments in, exit code out, with one file for each subcommand.
 
-What a command needs is imported when it runs, so that `opttune --help` is quick.
+Each subcommand imports its libraries when it runs, so `opttune --help` is fast.
 """
 
 from opttune.cli.command import BAD_INPUT, DONE, INTERRUPTED, NO_TRIAL

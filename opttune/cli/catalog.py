@@ -1,4 +1,4 @@
-"""`opttune spaces`, `opttune optimizers`, `opttune schedules`: list and show what is available."""
+"""`opttune spaces`, `opttune optimizers`, `opttune schedules`: list and show spaces and the catalog."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ def _add_kind(commands: Any, kind: str, run: Run) -> argparse.ArgumentParser:
 def _add_spaces(commands: Any) -> None:
     spaces = commands.add_parser("spaces", help="list, show or check search spaces")
     actions = spaces.add_subparsers(dest="action", required=True, metavar="ACTION")
-    add_command(actions, "list", "list the spaces that ship with opttune", _run_spaces_list)
+    add_command(actions, "list", "list the shipped spaces", _run_spaces_list)
     show = add_command(actions, "show", "show a space with its sources", _run_spaces_show)
     show.add_argument("name", metavar="NAME", help="name or file of a space")
     check = add_command(actions, "check", "check a space file", _run_spaces_show)

@@ -1,4 +1,4 @@
-"""What all commands share: their common options, the exit codes, and the handling of Ctrl-C."""
+"""Common parts of all commands: shared options, exit codes, and the handling of Ctrl-C."""
 
 import argparse
 import signal
@@ -13,13 +13,13 @@ Run = Callable[[argparse.Namespace], int]
 
 
 def add_command(commands: Any, name: str, help: str, run: Run) -> argparse.ArgumentParser:
-    """Add a command, with the options that every command has.
+    """Add a command with the common options.
 
     Args:
         commands: The result of `add_subparsers`.
         name: The command's name.
-        help: What it does, in one line without a full stop.
-        run: Runs it and returns the exit code.
+        help: Its effect, in one line without a full stop.
+        run: Function that runs the command and returns the exit code.
     """
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False
@@ -40,14 +40,14 @@ def add_study(command: argparse.ArgumentParser) -> None:
 
 def add_tracking_uri(command: argparse.ArgumentParser) -> None:
     """Add `--tracking-uri`."""
-    command.add_argument("--tracking-uri", metavar="URI", help="MLflow (default: where the search wrote to)")
+    command.add_argument("--tracking-uri", metavar="URI", help="MLflow (default: the address of the search)")
 
 
 _received: list[int] = []
 
 
 def catch_interrupts() -> None:
-    """Make Ctrl-C, and a scheduler's SIGTERM, end the command even if they arrive while libraries are loaded.
+    """Make Ctrl-C, and a scheduler's SIGTERM, end the command even during the import of libraries.
 
     Python ignores an exception in a finalizer, and some libraries ignore one during their import.
     """

@@ -23,7 +23,7 @@ def add_confirm(commands: Any) -> None:
     add("--top", type=int, default=3, metavar="K", help="number of best recipes (default: 3)")
     add("--seeds", type=int, default=5, metavar="S", help="number of seeds, following the search's (default: 5)")
     add("--model", metavar="MODEL", help="as for search; needed if the search was called from Python")
-    add("--data", metavar="DATA", help="as for search, likewise")
+    add("--data", metavar="DATA", help="as for search; needed in the same case")
     add("--workers", type=int, default=1, metavar="W", help="trainings at a time (default: 1)")
     add("--engine", metavar="NAME", help="where trainings run: inline, local or ray (default: inline for one worker)")
     add("--ray-address", metavar="HOST:PORT", help="a running Ray cluster (default: RAY_ADDRESS, else one here)")
@@ -37,7 +37,7 @@ def _run(options: argparse.Namespace) -> int:
     from opttune.references import load_reference
 
     trainer = None if options.trainer is None else parse_trainer(options.trainer)
-    # with --json, standard output is for the JSON alone: prints of the user's code go to standard error
+    # with --json, standard output has only the JSON: prints of the user's code go to standard error
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
         verdict = confirm(
             options.study,

@@ -19,23 +19,23 @@ Row = dict[str, Any]
 
 SCALES = {"linear": "", "log": " log", "log_of_one_minus": " log of 1 - x"}
 QUIRKS = {
-    "takes_model": "its class is built on the module itself and makes its own groups",
-    "one_lr": "it works with one learning rate only: groups with rates of their own are refused",
-    "fixed_lr": "it finds the step size itself: lr is not searched",
-    "own_schedule": "it does a schedule's work itself: after the warmup the rate should stay constant",
-    "own_clipping": "it bounds its gradients or updates itself: clipping by norm is left off",
+    "takes_model": "it takes the module itself and makes its own groups",
+    "one_lr": "it works with one learning rate for all parameters; groups with different rates are refused",
+    "fixed_lr": "it finds the step size itself, so lr is not searched",
+    "own_schedule": "it replaces a schedule; after the warmup the rate should stay constant",
+    "own_clipping": "it bounds its gradients or updates itself, so clipping by norm is turned off",
     "needs_eval_mode_switch": "its modes are switched around validation, checkpoints and the end of the training",
-    "needs_create_graph": "it differentiates the gradients: the backward pass keeps their graph",
-    "weights_only_unsafe": "its state holds Python objects: torch.load(weights_only=True) refuses it",
+    "needs_create_graph": "it differentiates the gradients, so the backward pass keeps their graph",
+    "weights_only_unsafe": "its state contains Python objects; torch.load(weights_only=True) refuses it",
     "takes_sparse": "it takes sparse gradients; weights that have them get no decay",
-    "is_own": "it is what the module came with: nothing is built",
+    "is_own": "it is the module's own object; nothing is built",
     "follows_monitor": "it follows the monitored metric instead of a curve",
 }
-"""Field of a row -> what follows where it is set."""
+"""Field of a row -> its consequence, if the field is set."""
 
 
 def space_rows() -> list[Row]:
-    """Return a row for each space that ships with opttune."""
+    """Return a row for each shipped space."""
     spaces = [load_space(name) for name in space_names()]
     return [
         {
@@ -62,17 +62,17 @@ def _catalog_row(info: Info) -> Row:
 
 
 def catalog_entry(kind: str, name: str) -> Row:
-    """Return all that the catalog says of an optimizer or a schedule.
+    """Return the catalog's entry for an optimizer or a schedule.
 
     Args:
         kind: `optimizers` or `schedules`.
         name: Its name.
 
     Returns:
-        Its facts by name, and a row for each of its `options`; JSON can hold it.
+        Its facts by name, and a row for each of its `options`, ready for JSON.
 
     Raises:
-        UnknownNameError: There is none of that name; the message names the nearest.
+        UnknownNameError: There is no such name; the message gives the nearest name.
 
     Example:
         >>> entry = catalog_entry("optimizers", "lion")
@@ -106,10 +106,10 @@ def _path(place: Any) -> str:
 
 
 def _quirks(info: Info) -> dict[str, str]:
-    """Return the quirks that are set: field of the row -> what follows from it."""
+    """Return the quirks that are set: field of the row -> its consequence."""
     quirks = {field: words for field, words in QUIRKS.items() if getattr(info, field, False)}
     if isinstance(info, OptimizerInfo) and info.matrices_only is not None:
-        quirks["matrices_only"] = "only matrices are for it; the other parameters take AdamW, in the same optimizer"
+        quirks["matrices_only"] = "it trains only matrices; AdamW trains the other parameters, in the same optimizer"
     if isinstance(info, OptimizerInfo) and info.total_steps_option:
         quirks["total_steps_option"] = f"its {info.total_steps_option} is the full length of the training"
     return quirks
@@ -134,7 +134,7 @@ def _plain(value: Any) -> Any:
 
 
 def print_entry(entry: Row, as_json: bool) -> None:
-    """Print a row of the catalog to standard output: its facts, its options, and where they are searched."""
+    """Print a row of the catalog to standard output: its facts, its options and their search ranges."""
     if as_json:
         print(json.dumps(entry))
         return
@@ -148,13 +148,13 @@ def print_entry(entry: Row, as_json: bool) -> None:
     console.print(facts)
     print_rows([{name: row[name] for name in row if name != "search"} for row in entry["options"]], as_json=False)
     searched = [_searched(search) for row in entry["options"] for search in row["search"]]
-    console.print("Where it is searched:" if searched else "Nothing of it is searched.")
+    console.print("Search ranges:" if searched else "None of its options is searched.")
     if searched:
         print_rows(searched, as_json=False)
 
 
 def _facts(entry: Row) -> Iterator[tuple[str, str]]:
-    """Yield the facts that say something, in words."""
+    """Yield the facts that have a value, in words."""
     for name, value in entry.items():
         if name in ("name", "summary", "options") or value in ("", None, {}):
             continue
@@ -164,7 +164,7 @@ def _facts(entry: Row) -> Iterator[tuple[str, str]]:
             case "fixed":
                 yield name, ", ".join(f"{key}={each}" for key, each in value.items())
             case "state_bytes":
-                yield "state", f"{value:g} bytes a parameter in float32"
+                yield "state", f"{value:g} bytes per parameter in float32"
             case "extra":
                 yield name, f"pip install 'opttune[{value}]'"
             case _:
@@ -225,7 +225,7 @@ def print_space(space: Space, as_json: bool) -> None:
     ]
     print_rows(rows, as_json=False)
     if not any(space.parameters()):
-        print("Nothing varies: one training is all there is to try.")
+        print("Nothing varies, so there is only one training to try.")
 
 
 def _group_name(space: Space, name: str) -> str:

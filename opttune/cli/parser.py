@@ -1,4 +1,4 @@
-"""The parser of all commands, and how the process ends."""
+"""The parser of all commands, and the end of the process."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: The arguments behind `opttune`; None takes those of the process.
+        arguments: The arguments after `opttune`; None for those of the process.
 
     Returns:
         The exit code.

@@ -1,4 +1,4 @@
-"""Pictures of schedules."""
+"""Plots of schedules."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from opttune.report.draw import SUFFIXES, save_chart
 
 DEFAULT_STEPS = 1000
 WARMUP = 0.1
-"""Share of the training in the second curve of a picture of one schedule."""
+"""Share of the training in the second curve of an image of one schedule."""
 
 
 def plot_schedule(name: str, path: str | Path, steps: int = DEFAULT_STEPS) -> None:
-    """Draw a schedule with its default options; with and without warmup if it takes one.
+    """Draw a schedule with its default options, with and without warmup if it takes one.
 
     Args:
         name: Name in the catalog.

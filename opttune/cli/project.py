@@ -1,4 +1,4 @@
-"""`--config` and `--hydra`: read the arguments of a search from a project of the LightningCLI or of Hydra."""
+"""`--config` and `--hydra`: read the arguments of a search from a LightningCLI or Hydra project."""
 
 import argparse
 import sys
@@ -23,7 +23,7 @@ def add_project(command: argparse.ArgumentParser) -> None:
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the command's own arguments, and those after `--`, which go to a project.
+    """Return the command's own arguments, and those after `--`, which belong to a project.
 
     Example:
         >>> split_arguments(["search", "--config", "c.yaml", "--", "--model.width=8"])
@@ -38,7 +38,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def project_source(options: argparse.Namespace) -> Any:
-    """Return where the project is."""
+    """Return the source of the project."""
     from opttune.project.hydra import find_hydra
     from opttune.project.start import CliSource, find_script
 
@@ -56,7 +56,7 @@ def read_project(options: argparse.Namespace) -> dict[str, Any]:
     The command line overrides the config.
 
     Raises:
-        OpttuneError: The project cannot be started, or does not say how long a training is.
+        OpttuneError: The project cannot be started, or does not set the length of a training.
     """
     # this imports Lightning
     from opttune.project.read import load_project

@@ -9,7 +9,7 @@ from opttune.cli.command import DONE, NO_TRIAL, add_command, add_study, add_trac
 
 def add_report(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "report", "write report.html and pictures of a search, and print it", _run)
+    command = add_command(commands, "report", "write report.html and images of a search, and print a summary", _run)
     add_study(command)
     add_tracking_uri(command)
     command.add_argument("--out", metavar="PATH", help="folder or .html file (default: the folder of the search)")

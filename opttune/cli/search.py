@@ -1,4 +1,4 @@
-"""`opttune search`: search the optimizer and the schedule that train a module best."""
+"""`opttune search`: find the best optimizer and learning-rate schedule of a module."""
 
 import argparse
 import json
@@ -17,22 +17,23 @@ from opttune.errors import InputError
 def add_search(commands: Any) -> None:
     """Add the command."""
     command = add_command(
-        commands, "search", "search the optimizer and the schedule that train a module best", _run_search
+        commands, "search", "find the best optimizer and learning-rate schedule of a module", _run_search
     )
     add = command.add_argument
     add("model", metavar="MODEL", nargs="?",
         help="LightningModule class, factory or instance: path/file.py:name or package.module:name")  # fmt: skip
-    add("data", metavar="DATA", nargs="?", help="LightningDataModule, loaders, or a factory, likewise")
+    add("data", metavar="DATA", nargs="?", help="LightningDataModule, loaders, or a factory, in the same form")
     add_project(command)
-    add("--space", default="auto", metavar="NAME|FILE", help="what may vary (default: auto)")
+    add("--space", default="auto", metavar="NAME|FILE", help="space to search (default: auto)")
     add("--monitor", metavar="M", help="metric to optimize: its value at the end of a training (default: val_loss)")
     add("--mode", choices=("min", "max"), help="whether lower or higher is better (default: min)")
     add("--max-steps", type=int, metavar="N", help="full length of one training in optimizer steps")
     add("--max-epochs", type=int, metavar="N", help="full length of one training in epochs")
     add("--budget", type=float, default=20.0, metavar="B", help="cost in full trainings (default: 20)")
     add("--budget-unit", choices=("steps", "time"), default="steps",
-        help="what is equal for all trainings: steps (default), or time: costly optimizers do fewer")  # fmt: skip
-    add("--trials", type=int, metavar="N", help="trials in all")
+        help="unit in which all full trainings are equal: steps (default), or time (costly optimizers train fewer "
+        "steps)")  # fmt: skip
+    add("--trials", type=int, metavar="N", help="total number of trials (default: no limit)")
     add("--timeout", type=float, metavar="S", help="start no training after S seconds")
     add("--workers", type=int, default=1, metavar="W", help="trainings at a time (default: 1)")
     add("--engine", default="local", metavar="NAME",
@@ -42,34 +43,34 @@ def add_search(commands: Any) -> None:
     add("--storage", metavar="URL", help="Optuna storage (default: a journal file in the out-dir)")
     add("--tracking-uri", metavar="URI", help="MLflow (default: sqlite:///mlflow.db)")
     add("--out-dir", metavar="DIR", help="folder for the files (default: opttune_runs/<study>)")
-    add("--seed", type=int, metavar="S", help="for the sampler, weights and data order (default: 0)")
+    add("--seed", type=int, metavar="S", help="seed of the sampler, weights and data order (default: 0)")
     add("--trainer", nargs="+", action="extend", default=[], metavar="key=value", help="arguments of the Trainer")
-    add("--warm-start", metavar="STUDY", help="begin with the best recipes of an earlier study: its name or folder")
+    add("--warm-start", metavar="STUDY", help="start with the best recipes of an earlier study: its name or folder")
     add("--learn-from", metavar="EXPERIMENT|CSV",
-        help="begin with the best of earlier trainings: an MLflow experiment, or a CSV of them")  # fmt: skip
+        help="start with the best of earlier trainings: an MLflow experiment, or a CSV file of them")  # fmt: skip
     add("--no-baseline", action="store_true", help="do not train the baseline (your own optimizer)")
     add("--baseline-run", metavar="RUN_ID|CSV",
-        help="the baseline's curve, where you have it: an MLflow run (RUN_ID or RUN_ID:METRIC), or a CSV of "
-        "step,value; it costs nothing")  # fmt: skip
+        help="an existing curve of the baseline: an MLflow run (RUN_ID or RUN_ID:METRIC), or a CSV file of "
+        "step,value; it costs no budget")  # fmt: skip
     add("--no-guard", action="store_true", help="let diverging trainings run")
-    add("--no-pauses", action="store_true", help="train each trial in one go, without pauses at rungs")
+    add("--no-pauses", action="store_true", help="train each trial without pauses at rungs")
     _add_outputs(add)
 
 
 def _add_outputs(add: Callable[..., Any]) -> None:
-    """Add the options that say what is written and shown."""
+    """Add the options for the output."""
     add("--no-report", action="store_true", help="write no report at the end (opttune report writes it later)")
     add("--no-thinning", action="store_true", help="write every step of curves of more than 1,000 steps to MLflow")
     add("--log-model", action="store_true", help="write the best checkpoint to MLflow")
-    add("--log-data", action="store_true", help="write facts of the loaders to MLflow, as its datasets")
+    add("--log-data", action="store_true", help="write facts about the loaders to MLflow, as datasets")
     add("--system-metrics", action="store_true", default=None,
-        help="write the load of this machine to MLflow (needs opttune[system])")  # fmt: skip
-    add("--verbose", action="store_true", help="say why the space is as it is, and show a line for each training")
-    add("--dry-run", action="store_true", help="run one batch and show what would be done")
+        help="write system metrics of this machine to MLflow (needs opttune[system])")  # fmt: skip
+    add("--verbose", action="store_true", help="explain the choice of the space, and show a line for each training")
+    add("--dry-run", action="store_true", help="run one batch and show the plan")
 
 
 def _run_search(options: argparse.Namespace) -> int:
-    # with --json, standard output is for the JSON alone: prints of the user's code go to standard error
+    # with --json, standard output has only the JSON: prints of the user's code go to standard error
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
         plain, code = _search(options)
     if options.json:
@@ -78,7 +79,7 @@ def _run_search(options: argparse.Namespace) -> int:
 
 
 def _search(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
-    """Search, or show what a search would do; return the result for `--json`, and the exit code."""
+    """Search, or show the plan of a search; return the result for `--json`, and the exit code."""
     from opttune.engines.worker_process import end_early, start_early
 
     if options.engine == "local" and not options.dry_run and options.workers > 0:
@@ -140,7 +141,7 @@ def _search_arguments(options: argparse.Namespace) -> dict[str, Any]:
     told = read_project(options) if options.config or options.hydra else _read_references(options)
     same = ("space", "monitor", "mode", "max_steps", "max_epochs", "budget", "trials", "timeout", "workers", "engine")
     given = {name: getattr(options, name) for name in (*same, "budget_unit", "study", "out_dir", "seed")}
-    # defaults of what the command line leaves open
+    # defaults for arguments that are not on the command line
     unsaid = {"monitor": "val_loss", "mode": "min", "seed": 0}
     return {
         **{name: unsaid.get(name) if value is None else value for name, value in given.items()},

@@ -1,4 +1,4 @@
-"""`opttune sync`: deliver to MLflow what could not be delivered during a search."""
+"""`opttune sync`: deliver the waiting data of searches to MLflow."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from opttune.cli.command import DONE, NO_TRIAL, add_command, add_tracking_uri
 
 def add_sync(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "sync", "deliver to MLflow what searches could not", _run)
+    command = add_command(commands, "sync", "deliver waiting data of searches to MLflow", _run)
     command.add_argument(
         "study", metavar="STUDY", nargs="*", help="names or folders of searches (default: all in ./opttune_runs)"
     )
@@ -29,7 +29,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([result.to_dict() for result in results]))
     elif not results:
-        print("nothing waits to be delivered")
+        print("nothing waits for delivery")
     for result in [] if options.json else results:
         print(f"{result.folder}: {result.delivered} entries delivered{f'; {result.problem}' if result.problem else ''}")
     return NO_TRIAL if any(result.waiting for result in results) else DONE

@@ -1,4 +1,4 @@
-"""What the commands print: the end of a search, a preview, a report, a verdict; and the same as JSON."""
+"""The output of the commands: the end of a search, a preview, a report, a verdict; and the same as JSON."""
 
 import shlex
 from collections.abc import Sequence
@@ -38,12 +38,12 @@ def result_json(result: SearchResult) -> dict[str, Any]:
 
 
 def print_result(result: SearchResult, tracking_uri: str | None, storage: str | None = None) -> None:
-    """Print the best trials, the answer beside the baseline, what to know of it, and what to do next.
+    """Print the best trials, the answer beside the baseline, warnings, and the next commands.
 
     Args:
-        result: What the search gave.
-        tracking_uri: MLflow's place, where the user named one.
-        storage: The study's storage, where the user named one.
+        result: The result of the search.
+        tracking_uri: Address of MLflow, if the user named one.
+        storage: Storage of the study, if the user named one.
     """
     console = Console(highlight=False, soft_wrap=True)
     answer = result.answer
@@ -62,7 +62,7 @@ def print_result(result: SearchResult, tracking_uri: str | None, storage: str | 
 
 
 def _study_argument(result: SearchResult, storage: str | None) -> str:
-    """Return how a command finds the study of a search."""
+    """Return the argument with which a command finds the study of a search."""
     name, folder = result.config.study_name, result.config.out_dir
     if storage is not None:
         return f"{shlex.quote(name)} --storage {shlex.quote(safe_uri(storage))}"
@@ -71,7 +71,7 @@ def _study_argument(result: SearchResult, storage: str | None) -> str:
 
 
 def print_preview(plain: dict[str, Any]) -> None:
-    """Print what a search would do."""
+    """Print the plan of a search."""
     width = max(len(name) for name in plain) + 2
     for name, value in plain.items():
         lines = _preview_text(name, value).splitlines() or [""]
@@ -79,7 +79,7 @@ def print_preview(plain: dict[str, Any]) -> None:
 
 
 def report_json(study: FrozenStudy, written: Sequence[Path]) -> dict[str, Any]:
-    """Return the report as JSON holds it."""
+    """Return the report as plain values for JSON."""
     answer, verdict = answer_of(study), study_verdict(study)
     return {
         "study": study.name,
@@ -100,7 +100,7 @@ def report_json(study: FrozenStudy, written: Sequence[Path]) -> dict[str, Any]:
 
 
 def print_report(study: FrozenStudy, written: Sequence[Path]) -> None:
-    """Print what the report holds, in short, and where it was written."""
+    """Print a summary of the report, and the place of its files."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(_trials(study))
     rows = equal_cost_rows(study)
@@ -123,7 +123,7 @@ def print_report(study: FrozenStudy, written: Sequence[Path]) -> None:
     lines += [f"verdict          {sentence}" for sentence in (verdict.sentences if verdict else ())]
     lines += [f"stability        {sentence}" for sentence in answer.stability]
     lines += [f"warning          {warning}" for warning in answer.warnings]
-    lines.append(f"the report       {written[0]}, and {len(written) - 1} pictures beside it")
+    lines.append(f"the report       {written[0]}, and {len(written) - 1} images beside it")
     console.print("\n".join(lines), markup=False)
 
 
@@ -179,7 +179,7 @@ def _rates(row: dict[Any, Any]) -> str:
 
 
 def _where(tracking_uri: str | None) -> str:
-    """Return how to look at the trials in MLflow."""
+    """Return the command that shows the trials in MLflow."""
     uri = resolve_tracking_uri(tracking_uri)
     if uri.startswith("http"):
         return f"open {safe_uri(uri)}"

@@ -1,4 +1,4 @@
-"""`opttune transfer`: the recipe of a search for a longer or shorter training, and the loss to expect there."""
+"""`opttune transfer`: move the recipe of a search to a longer or shorter training, and forecast the loss."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ def add_transfer(commands: Any) -> None:
     add = command.add_argument
     add("--max-steps", required=True, metavar="N", help="optimizer steps of that training, or a multiple such as 10x")
     add("--trial", type=int, metavar="N", help="the recipe of this trial (default: the best)")
-    add("--out", metavar="FILE", help="where to write it (default: recipe_<N>_steps.yaml in the folder of the search)")
+    add("--out", metavar="FILE", help="output file (default: recipe_<N>_steps.yaml in the folder of the search)")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -32,9 +32,7 @@ def _run(options: argparse.Namespace) -> int:
         save_recipe(found.recipe, path, "\n".join(found.comments(path.name)))
     except OSError as err:
         why = err.strerror or err
-        raise InputError(
-            f"--out: cannot write {path}: {why}. Give a file in a folder that can be written to."
-        ) from None
+        raise InputError(f"--out: cannot write {path}: {why}. Give a file in a writable folder.") from None
     words = "\n".join([*found.words, f"wrote {path}"])
     if options.json:
         print(words, file=sys.stderr)

@@ -1,1 +1,1 @@
-"""The verdict: what the winner of a search is worth on other seeds."""
+"""The verdict: the winner of a search, tested on new seeds."""

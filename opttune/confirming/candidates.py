@@ -15,13 +15,13 @@ Kind = Literal["trial", "own", "adamw"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is trained on several seeds.
+    """One of the recipes to train on several seeds.
 
     Attributes:
         kind: `trial` for a recipe of the search, `own` for the module's own optimizer, `adamw` for AdamW's default.
-        recipe: What to train with; None leaves the module its own optimizer.
-        numbers: The trials that the recipe is of, the best first; none for the other kinds.
-        label: What to call it.
+        recipe: The recipe; None leaves the module its own optimizer.
+        numbers: The trials with this recipe, the best first; none for the other kinds.
+        label: Its name in tables and sentences.
     """
 
     kind: Kind
@@ -31,12 +31,12 @@ class Candidate:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Candidate":
-        """Read back what `to_dict` gave."""
+        """Read back the result of `to_dict`."""
         recipe = None if stored["recipe"] is None else Recipe.from_dict(stored["recipe"])
         return cls(stored["kind"], recipe, tuple(stored["numbers"]), stored["label"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON holds them."""
+        """Return the fields as plain values for JSON."""
         recipe = None if self.recipe is None else self.recipe.to_dict()
         return {"kind": self.kind, "recipe": recipe, "numbers": list(self.numbers), "label": self.label}
 
@@ -46,11 +46,11 @@ def choose_candidates(study: FrozenStudy, top: int) -> list[Candidate]:
 
     Args:
         study: The search.
-        top: How many of its best trials, >= 1; two with one and the same recipe count as one.
+        top: How many of its best trials, >= 1; two with the same recipe count as one.
     """
     chosen = [_of_trials(recipe, numbers) for recipe, numbers in _distinct(study)[:top]]
     if study.origin.has_own_optimizer:
-        # what the search hands out comes first: the others are measured against it
+        # the returned recipe comes first: the others are measured against it
         is_best = study.best is not None and study.best.is_baseline
         chosen.insert(0 if is_best else len(chosen), Candidate("own", None, (), "your optimizer"))
     default = adamw_default()
@@ -71,7 +71,7 @@ def adamw_default() -> Recipe:
 
 
 def _distinct(study: FrozenStudy) -> list[tuple[Recipe, list[int]]]:
-    """Return the recipes that have a value, the best first, each with its trials."""
+    """Return the recipes with a value, the best first, each with its trials."""
     found: dict[Recipe, list[int]] = {}
     for record in study.ranked:
         if record.recipe is not None and not record.is_baseline:

@@ -1,4 +1,4 @@
-"""`opttune.confirm`: train the candidates of a verdict, and compare them."""
+"""`opttune.confirm`: train the candidates of a verdict and compare them."""
 
 import sys
 from collections.abc import Mapping
@@ -59,31 +59,31 @@ def confirm(
 ) -> Verdict:
     """Train the best recipes of a search, the baseline and AdamW's default on new seeds, and compare them.
 
-    Each is trained at full length on the same seeds, those that follow the search's own two, so that their values
-    pair up: the winner of the search is compared with each of the others by a paired t-test, corrected for their number
-    (Holm). What an earlier call has trained is not trained again.
+    Each is trained at full length on the same seeds, which follow the search's own two. A paired t-test compares the
+    winner of the search with each of the others, with Holm's correction for their number. A later call does not repeat
+    finished trainings.
 
     Args:
-        study: What the search gave, or the name of its study, or its folder.
-        model: The model, as for `opttune.search`; None loads what the command was given.
-        data: The data, as for `opttune.search`; None loads what the command was given.
+        study: The result of the search, the name of its study, or its folder.
+        model: The model, as for `opttune.search`; None loads the model that the command was given.
+        data: The data, as for `opttune.search`; None loads the data that the command was given.
         top: How many of the best recipes, >= 1.
-        seeds: On how many seeds, >= 2; the more, the smaller a difference can be told from noise.
+        seeds: The number of seeds, >= 2. More seeds detect smaller differences.
         storage: Optuna storage URL; None for the journal file in the search's folder.
-        tracking_uri: Where MLflow is; None for where the search wrote to.
+        tracking_uri: Address of MLflow; None for that of the search.
         trainer: Further arguments of the Trainer; None for those of the search.
         progress: Whether to show progress on standard error.
         workers: Trainings at a time.
         engine: Where trainings run, as for `opttune.search`; None: `inline` for one worker, else `local`.
-        ray_address: Of a running Ray cluster, for the engine `ray`, as for `opttune.search`.
+        ray_address: Address of a running Ray cluster, for the engine `ray`, as for `opttune.search`.
 
     Returns:
         The verdict.
 
     Raises:
-        OpttuneError: There is no such study, no trial of it finished, or model or data are not known, or others than
-            those of the search.
-        KeyboardInterrupt: Ctrl-C; what was trained is kept, and the same call resumes.
+        OpttuneError: There is no such study, none of its trials finished, or the model or the data are unknown or
+            differ from those of the search.
+        KeyboardInterrupt: Ctrl-C; finished trainings are kept, and the same call resumes.
     """
     _check("top", top, 1)
     _check("seeds", seeds, _LEAST_SEEDS)
@@ -96,7 +96,7 @@ def confirm(
     policy = ConfirmationPolicy(config, loaded.total_steps, choose_candidates(loaded, top), _new_seeds(config, seeds))
     interrupts = DeferredInterrupts()
     with ExitStack() as opened:
-        # held to the end, where the folder's lock is let go
+        # deferred until the end, where the folder's lock is released
         opened.enter_context(interrupts)
         opened.enter_context(nullcontext() if storage else lock_folder(found.folder))
         opened.enter_context(quiet_optuna())
@@ -116,7 +116,7 @@ def confirm(
 def _refuse_another_model(
     store: StudyStore, policy: ConfirmationPolicy, recipe: Recipe | None, workload: Workload
 ) -> None:
-    """Train one step, if more is to be trained, and compare the model and its data with those of the search.
+    """Train one step, if any training is left, and compare the model and its data with those of the search.
 
     Raises:
         StudyError: The search was made for another model or other data.
@@ -140,10 +140,10 @@ def _train(
     interrupts: DeferredInterrupts,
     progress: bool,
 ) -> Verdict | None:
-    """Train what is left to train, and return the verdict; None where no training gave a value.
+    """Run the remaining trainings and return the verdict; None if no training gave a value.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; what was trained is kept.
+        KeyboardInterrupt: Ctrl-C; finished trainings are kept.
     """
     store.study.set_user_attr(CONFIRMED, _head(policy, store.attributes.get(CONFIRMED, {})))
     reporter = ConfirmationReporter(Console(stderr=True, highlight=False, soft_wrap=True, quiet=not progress), policy)
@@ -160,7 +160,7 @@ def _train(
 
 
 def _head(policy: ConfirmationPolicy, earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the study keeps of a verdict; the trainings of a study of an older format stay with it."""
+    """Return the part of a verdict that the study stores; it keeps the trainings of a study in an older format."""
     kept = {name: value for name, value in earlier.items() if name == "trainings"}
     candidates = [candidate.to_dict() for candidate in policy.candidates]
     return {**kept, "candidates": candidates, "seeds": list(policy.seeds)}
@@ -176,7 +176,7 @@ def _open_run(study: FrozenStudy, folder: Path, tracking_uri: str | None) -> Stu
 
 
 def _end(run: StudyRun, study: FrozenStudy) -> Verdict | None:
-    """Write what is known by now into the search's run, and end it as the search had ended it."""
+    """Write the verdict so far into the search's run, and end the run with the status of the search."""
     verdict = study_verdict(study, run.run_id)
     if verdict is not None:
         run.tags({"opttune.verdict": verdict.sentences[0]})
@@ -198,7 +198,7 @@ def _check(name: str, count: int, least: int) -> None:
 
 
 def _config(study: FrozenStudy, trainer: Mapping[str, Any] | None) -> SearchConfig:
-    """Return what the search was told, for trainings that are compared."""
+    """Return the configuration of the search, for trainings to compare."""
     guard = Guard() if study.origin.is_guarded else None
     settings = _trainer(study, trainer)
     require_devices(settings)
@@ -220,13 +220,13 @@ def _trainer(study: FrozenStudy, given: Mapping[str, Any] | None) -> Mapping[str
 
 
 def _project(study: FrozenStudy) -> Project | None:
-    """Return the project that was searched; None where it was none."""
+    """Return the project of the search; None if it had none."""
     text = study.config.references.get("project")
     return load_project(read_source(text)) if text else None
 
 
 def _load(study: FrozenStudy, model: Any, data: Any) -> tuple[Any, Any]:
-    """Return model and data: those given, else those that the command was given."""
+    """Return the given model and data, else those that the command was given."""
     if model is not None:
         return model, data
     project = _project(study)

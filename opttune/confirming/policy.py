@@ -1,4 +1,4 @@
-"""The trainings of a verdict: each candidate on each seed, by the same loop that a search uses."""
+"""The trainings of a verdict: each candidate on each seed, in the same loop as a search."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ from opttune.trial_record import TrialRecord
 
 
 class ConfirmationPolicy(Policy):
-    """Trains each candidate on each seed, seed by seed. What an earlier call has trained is not trained again.
+    """Trains each candidate on each seed, seed by seed. It does not repeat the finished trainings of an earlier call.
 
     Args:
-        config: What the search was told.
+        config: The configuration of the search.
         total_steps: Optimizer steps of the full length.
-        candidates: What to train.
-        seeds: On which seeds.
+        candidates: The candidates to train.
+        seeds: The seeds.
     """
 
     roles = frozenset({Role.CONFIRMATION})
@@ -37,18 +37,18 @@ class ConfirmationPolicy(Policy):
         ]
 
     def next_action(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], spent: Spent) -> Action | None:
-        """Return the next training that has not ended and that no process runs; None where there is none."""
+        """Return the next training that has not ended and that no process runs; None if none is left."""
         known = {run.auxiliary: run for run in reversed(runs)}
         waiting = (job for job in self.jobs if job not in known or known[job].state == "waiting")
         return next(map(Train, waiting), None)
 
 
 class ConfirmationReporter(ProgressReporter):
-    """One line for each training that has ended.
+    """Prints one line for each training that has ended.
 
     Args:
-        console: Where to write.
-        policy: What is trained.
+        console: The console to write to.
+        policy: The policy of the verdict.
     """
 
     def __init__(self, console: Console, policy: ConfirmationPolicy) -> None:
@@ -56,14 +56,14 @@ class ConfirmationReporter(ProgressReporter):
         self._count = 0
 
     def show_ended(self, runs: Sequence[TrialRecord]) -> None:
-        """Show what earlier calls have trained."""
+        """Show the trainings of earlier calls."""
         known = {run.auxiliary: run for run in reversed(runs) if run.outcome is not None}
         for job in self._jobs:
             if job in known and (outcome := known[job].outcome) is not None:
                 self._show(job, outcome)
 
     def training_ended(self, record: TrialRecord, outcome: Outcome, steps_spent: int) -> None:
-        """Show a training that has come to its end."""
+        """Show a training that has ended."""
         if record.auxiliary is not None and outcome.reason not in (StopReason.PAUSED, StopReason.INTERRUPTED):
             self._show(record.auxiliary, outcome)
 

@@ -1,9 +1,9 @@
 """The statistics of a verdict: means, and paired t-tests against one reference with Holm's correction.
 
-Each recipe is compared with the reference seed by seed by a paired t-test (Student 1908, "The probable error of a
-mean"). Several comparisons are corrected by the step-down procedure of Holm (1979, "A simple sequentially rejective
-multiple test procedure"), which bounds the probability of any false claim, however the comparisons depend on each
-other; they do, since they share the reference. Intervals are not corrected: they describe one recipe or difference.
+A paired t-test (Student 1908, "The probable error of a mean") compares each recipe with the reference, seed by seed.
+The step-down procedure of Holm (1979, "A simple sequentially rejective multiple test procedure") corrects several
+comparisons. It bounds the probability of any false claim, even for dependent comparisons; these depend on each other,
+since they share the reference. Intervals are not corrected, because they describe one recipe or difference.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from statistics import mean, stdev
 from scipy.stats import t, ttest_rel
 
 ERROR_RATE = 0.02
-"""Probability that a verdict claims any difference that is not there. Stricter than the customary 0.05: a claim
-changes what people train with, and the t-test is exact for normal values only. Chosen by hand."""
+"""Probability that a verdict claims any difference that does not exist. Stricter than the customary 0.05: a claim
+changes how people train, and the t-test is exact only for normal values. Chosen by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Paired:
     """One paired comparison with the reference.
 
     Attributes:
-        difference: Mean of other minus reference over the seeds that both have, with an uncorrected interval.
+        difference: Mean of other minus reference over the common seeds, with an uncorrected interval.
         p_value: The two-sided p-value of the paired t-test; None if there is none.
         corrected_p_value: The p-value after Holm's correction for all comparisons of the verdict.
     """
@@ -73,15 +73,15 @@ def interval(values: Sequence[float]) -> Interval:
 def compare(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[Paired | None]:
     """Compare others with one reference, seed by seed, and correct for the number of comparisons.
 
-    What the trainings of one seed share (initial weights, order of the data) cancels in the differences. The reference
-    must be chosen before these values are seen, or the correction is too small.
+    The common factors of one seed (initial weights, order of the data) cancel in the differences. The reference must be
+    chosen before these values are seen, or the correction is too small.
 
     Args:
-        pairs: For each other the reference's values and its own, of the same seeds in the same order.
+        pairs: For each other recipe, the reference's values and its own, for the same seeds in the same order.
 
     Returns:
-        A comparison for each other; None if there is no seed. If all differences are the same number, nothing is known
-        about the noise, and nothing is claimed.
+        A comparison for each other recipe; None without a seed. If all differences are the same number, the noise is
+        unknown, and no difference is claimed.
 
     Example:
         >>> reference = [1.0, 1.1, 1.3]

@@ -1,4 +1,4 @@
-"""`Verdict`: what the trainings on several seeds say, in numbers and in a sentence."""
+"""`Verdict`: the result of the trainings on several seeds, in numbers and sentences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from opttune.study.frozen_study import FrozenStudy
 from opttune.trial_record import TrialRecord
 
 _FEW_SEEDS = 3
-"""With at most this number, even large differences may not be distinguishable."""
+"""With at most this many seeds, even large differences may not be distinguishable."""
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateResult:
-    """What one candidate gave.
+    """The result of one candidate.
 
     Attributes:
         candidate: The candidate.
-        values: Its value on each seed that was trained; None where the training gave none.
-        spread: The mean of its values and its 95% interval; None where it has none.
-        against: Its comparison with the winner of the search; None for that one itself, and where it cannot be made.
+        values: Its value on each trained seed; None if the training gave none.
+        spread: The mean of its values and its 95% interval; None if it has no values.
+        against: Its comparison with the winner of the search; None for the winner, and if there are no common seeds.
     """
 
     candidate: Candidate
@@ -34,13 +34,13 @@ class CandidateResult:
 
     @property
     def failures(self) -> int:
-        """On how many seeds it gave no value: it diverged, or failed."""
+        """The number of seeds on which it diverged or failed, and gave no value."""
         return sum(value is None for value in self.values.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the winner of a search is worth on seeds that the search did not use.
+    """The comparison of the winner of a search with other candidates, on seeds that the search did not use.
 
     Attributes:
         study: Name of the study.
@@ -48,8 +48,8 @@ class Verdict:
         mode: `min` or `max`.
         seeds: The seeds.
         results: The candidates, the winner of the search first.
-        sentences: What it comes to, the main sentence first.
-        run_id: MLflow's id of the search's run; None where it is not known.
+        sentences: The conclusions, the main sentence first.
+        run_id: MLflow's id of the search's run; None if it is unknown.
     """
 
     study: str
@@ -61,7 +61,7 @@ class Verdict:
     run_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON holds it."""
+        """Return the verdict as plain values for JSON."""
         return {
             "study": self.study,
             "run_id": self.run_id,
@@ -75,7 +75,7 @@ class Verdict:
 
 
 def study_verdict(study: FrozenStudy, run_id: str | None = None) -> Verdict | None:
-    """Return the verdict that a study's trainings on other seeds come to; None where there are none yet."""
+    """Return the verdict from a study's trainings on new seeds; None if there are none yet."""
     if not study.confirmed:
         return None
     candidates = [Candidate.from_dict(stored) for stored in study.confirmed["candidates"]]
@@ -136,11 +136,11 @@ def _sentences(results: Sequence[CandidateResult], mode: str) -> list[str]:
     ]
     seeds = len(winner.values)
     if seeds <= _FEW_SEEDS and any(other.against is not None and not other.against.is_real for other in others):
-        notes.append(f"{seeds} seeds tell little: five may tell apart what they cannot (--seeds 5)")
+        notes.append(f"{seeds} seeds show little: five may show a difference that they cannot (--seeds 5)")
     if any(_has_no_noise(other) for other in others):
         notes.append(
-            "the seed changes nothing in these trainings: all differences are the same, nothing is known of the noise, "
-            "and nothing is claimed"
+            "the seed changes nothing in these trainings: all differences are the same, so the noise is unknown, "
+            "and no difference is claimed"
         )
     return [main, *notes] if main else notes
 
@@ -150,7 +150,7 @@ def _sentence(winner: CandidateResult, other: CandidateResult, mode: str) -> str
     assert paired is not None
     other_is_better = (paired.difference.mean < 0) == (mode == "min")
     better, worse = (other, winner) if other_is_better else (winner, other)
-    # a candidate without a value on some seeds is not better, whatever its other seeds say
+    # a candidate without a value on some seeds is not better, whatever its other values
     if not paired.is_real or better.failures:
         return f"{other.candidate.label} and {winner.candidate.label} are not distinguishable at this budget"
     difference = plus_minus(abs(paired.difference.mean), paired.difference.half_width)
@@ -165,7 +165,7 @@ def _has_no_noise(result: CandidateResult) -> bool:
 
 
 def plus_minus(value: float, half_width: float | None) -> str:
-    """Return a value and half its interval, to two digits of the latter.
+    """Return a value and half of its interval, to two digits of the interval.
 
     Example:
         >>> plus_minus(0.1234, 0.0344)

@@ -1,1 +1,1 @@
-"""Where attempts run; an engine never owns the study."""
+"""The engines, which run attempts; an engine never owns the study."""

@@ -1,8 +1,8 @@
 """An attempt as files, for a separate process that trains it.
 
     workload folder   workload.json, objects.pkl      once for a search: the user's model and data
-    attempt folder    attempt.json, trainer.pkl       what to train, on which workload
-                      -> messages.jsonl, outcome.json what it reports while it trains, and its result
+    attempt folder    attempt.json, trainer.pkl       the attempt, and its workload
+                      -> messages.jsonl, outcome.json its reports during the training, and its result
 
 Text references such as `train.py:Net` stay text. Python objects are pickled: the files lie in a private folder of one
 search, and only processes of the same user write and read them.
@@ -36,7 +36,7 @@ _PATHS = ("checkpoint", "resume_from", "stop_checkpoint")
 _INSTEAD = {
     "model": "Pass its class, a function without arguments that makes it, or the text path/file.py:name.",
     "data": "Pass a function without arguments that makes it, or the text path/file.py:name.",
-    "trainer": "Leave out of trainer= what cannot be pickled.",
+    "trainer": "Remove objects that cannot be pickled from trainer=.",
 }
 
 

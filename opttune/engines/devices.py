@@ -34,7 +34,7 @@ def worker_environments(workers: int, trainer: Mapping[str, Any]) -> list[dict[s
 
 
 def sharing_words(workers: int, trainer: Mapping[str, Any]) -> str:
-    """Return a sentence where several workers share a device and its memory; else empty.
+    """Return a sentence if several workers share a device and its memory; else empty.
 
     Args:
         workers: The number of workers.
@@ -53,10 +53,10 @@ def sharing_words(workers: int, trainer: Mapping[str, Any]) -> str:
 
 
 def require_devices(trainer: Mapping[str, Any]) -> None:
-    """Refuse a Trainer that asks for devices that are not there.
+    """Refuse a Trainer that asks for missing devices.
 
     Raises:
-        InputError: They are not there; the message says what is.
+        InputError: Devices are missing; the message names the available ones.
     """
     given = {name: trainer[name] for name in _ABOUT_DEVICES if name in trainer}
     if not {"accelerator", "devices"} & given.keys():
@@ -66,9 +66,9 @@ def require_devices(trainer: Mapping[str, Any]) -> None:
     except Exception as err:  # of Lightning, or of a plugin of the user's
         asked = ", ".join(f"{name}={given[name]!r}" for name in ("accelerator", "devices") if name in given)
         raise InputError(
-            f"trainer: {asked} cannot be had on this machine: {' '.join(str(err).split())} {_what_is_there()}. Use "
-            "what is there, trainer={'accelerator': 'auto', 'devices': 1} (--trainer accelerator=auto devices=1), or "
-            "accelerator=cpu."
+            f"trainer: {asked} is not available on this machine: {' '.join(str(err).split())} {_what_is_there()}. "
+            "Use an available device, trainer={'accelerator': 'auto', 'devices': 1} "
+            "(--trainer accelerator=auto devices=1), or accelerator=cpu."
         ) from None
 
 
@@ -81,7 +81,7 @@ def _what_is_there() -> str:
     hidden = os.environ.get(_CUDA)
     if hidden is not None:
         return f"There is no CUDA device among {_CUDA}={hidden!r}"
-    return f"torch {torch.__version__} finds no CUDA device: nvidia-smi shows whether the driver is there"
+    return f"torch {torch.__version__} finds no CUDA device: nvidia-smi shows whether the driver is installed"
 
 
 def _device_trainer(given: Mapping[str, Any]) -> Any:
@@ -148,7 +148,7 @@ def count_processes(arguments: Mapping[str, Any]) -> int:
     if arguments.get("num_nodes", 1) != 1:
         raise InputError(
             f"a search trains on the devices of one machine, got num_nodes={arguments['num_nodes']!r}: leave it out. "
-            "RecipeCallback trains on several machines with what was found."
+            "RecipeCallback trains with the best recipe on several machines."
         )
     given = {name: arguments[name] for name in _ABOUT_DEVICES if name in arguments}
     if "devices" not in given:

@@ -97,7 +97,7 @@ class LocalEngine:
         self._workers[place].train(folder)
 
     def next_done(self, timeout_seconds: float) -> Done | None:
-        """Dispatch what the workers report until an attempt has ended or the timeout is over."""
+        """Dispatch the workers' reports until an attempt has ended or the timeout is over."""
         until = time.monotonic() + timeout_seconds
         while not self._ready:
             events = self._selector.select(max(0.0, until - time.monotonic()))

@@ -1,4 +1,4 @@
-"""The memory of this process and of its devices, and giving back what ended trainings held."""
+"""The memory of this process and of its devices, and its release after a training."""
 
 import gc
 import os
@@ -12,7 +12,7 @@ _GROWTH_BYTES = 1 << 25
 
 
 def rss_bytes() -> int:
-    """Return the bytes of main memory that this process uses; its peak where the current value is unknown.
+    """Return the bytes of main memory that this process uses; its peak if the current value is unknown.
 
     Example:
         >>> rss_bytes() > 1_000_000

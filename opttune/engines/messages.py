@@ -1,4 +1,4 @@
-"""What a training reports while it runs, as lines of text from the training process to its parent."""
+"""The reports of a running training, as lines of text from the training process to its parent."""
 
 import json
 from collections.abc import Callable, Mapping

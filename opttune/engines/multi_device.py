@@ -128,7 +128,7 @@ def _process(task: str, folder: Path, *arguments: str) -> Iterator["subprocess.P
 
 
 def _follow(process: "subprocess.Popen[bytes]", folder: Path, listener: AttemptListener, stop: Stop) -> bool:
-    """Dispatch what the training reports until it ends; return whether a stop was requested before."""
+    """Dispatch the training's reports until it ends; return whether a stop was requested before."""
     (folder / MESSAGES).touch()
     with (folder / MESSAGES).open(encoding="utf-8") as stream:
         read = _line_reader(stream)

@@ -89,7 +89,7 @@ def _message_writer(folder: Path) -> Iterator[MessageWriter]:
     if not _is_first_rank():
         yield MessageWriter(lambda line: None)
         return
-    # line by line: the parent process reads it meanwhile
+    # line by line, because the parent process reads it at the same time
     with (folder / MESSAGES).open("a", encoding="utf-8", buffering=1) as stream:
         yield MessageWriter(stream.write)
 

@@ -108,7 +108,7 @@ class RayEngine:
         self._jobs[ref] = _Job(job, attempt, StepCounter(listener), time.monotonic())
 
     def next_done(self, timeout_seconds: float) -> Done | None:
-        """Dispatch what the tasks report until one has ended or the timeout is over."""
+        """Dispatch the tasks' reports until one has ended or the timeout is over."""
         until = time.monotonic() + timeout_seconds
         while True:
             wait = max(0.0, min(_POLL_SECONDS, until - time.monotonic()))

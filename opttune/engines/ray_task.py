@@ -60,7 +60,7 @@ def train_task(
         folder: The engine's folder, which this node may not see.
         workload: Reference to the files that hold the user's model and data.
         state: Reference to the checkpoint to resume from; empty if the nodes see the file.
-        mailbox: Receives what the training reports.
+        mailbox: Receives the training's reports.
 
     Returns:
         The result as plain values, and the files that the search does not see.
@@ -113,10 +113,10 @@ def _written(attempt: Attempt, placed: Attempt) -> Files:
 
 
 class _Sender:
-    """Buffers what a training reports and sends it a few times a second, without making the training wait.
+    """Buffers a training's reports and sends them a few times per second, without making the training wait.
 
     Attributes:
-        switch: Set when the search wants the training to end.
+        switch: Set when the search requests the end of the training.
     """
 
     def __init__(self, job: int, mailbox: Any, get: Any) -> None:

@@ -1,9 +1,9 @@
 """`python -m opttune.engines.worker`: a process that trains one attempt after another.
 
-It reads commands from standard input, one JSON object a line: `{"train": FOLDER}`, `{"stop": true}`,
-`{"environment": {...}}`. It writes what a training reports, and its result, to standard output; what the user's code
-prints goes to standard error. When standard input ends, the parent process is gone: the worker kills itself and all
-processes that it has started.
+It reads commands from standard input, one JSON object per line: `{"train": FOLDER}`, `{"stop": true}`,
+`{"environment": {...}}`. It writes a training's reports and its result to standard output; prints of the user's code go
+to standard error. When standard input ends, the parent process is gone. The worker then kills itself and all processes
+that it has started.
 """
 
 import json

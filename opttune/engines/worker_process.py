@@ -1,8 +1,8 @@
 """A worker process, controlled by its parent. Nothing slow is imported here, so that it can start early.
 
-No library's process pool is used. In those of concurrent.futures and loky one dead process breaks all running tasks;
-pebble's survives it. But none starts each worker with its own devices, or streams what a training reports; and all need
-`if __name__ == "__main__"` in the user's script.
+It uses no library's process pool. In those of concurrent.futures and loky, one dead process breaks all running tasks;
+pebble's survives it. But none of them starts each worker with its own devices, or streams a training's reports, and all
+need `if __name__ == "__main__"` in the user's script.
 """
 
 import json
@@ -34,7 +34,7 @@ class WorkerProcess:
             [sys.executable, "-m", "opttune.engines.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # on a terminal by way of this process, which may keep its words off a live display
+            # on a terminal through this process, which may keep the text out of a live display
             stderr=subprocess.PIPE if os.isatty(_STDERR) else None,
             env={**os.environ, "PYTHONPATH": import_path(), **(environment or {})},
             # Ctrl-C in the terminal does not reach it, and it can be killed with all processes that it has started
@@ -87,7 +87,7 @@ class WorkerProcess:
 
     @property
     def exit_words(self) -> str:
-        """How it ended, in words; waits for its end."""
+        """The way it ended, in words; waits for its end."""
         return exit_words(self._process.wait())
 
     @property
@@ -108,7 +108,7 @@ class WorkerProcess:
 
 
 def _pass_on(said: IO[bytes]) -> None:
-    """Write what a worker says to standard error, as soon as it says it."""
+    """Write a worker's output to standard error as soon as it arrives."""
     with said:
         while data := os.read(said.fileno(), 1 << 16):
             with suppress(OSError):

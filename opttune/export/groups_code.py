@@ -1,4 +1,4 @@
-"""Write code that splits a module's parameters into a recipe's groups without opttune."""
+"""Generate code that splits a module's parameters into a recipe's groups without opttune."""
 
 from collections.abc import Mapping
 from textwrap import indent

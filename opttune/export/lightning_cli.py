@@ -16,7 +16,7 @@ _HOW = (
 def lightning_cli_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
     """Return the config as YAML, and notes for the user.
 
-    The config adds to the callbacks of the first config and replaces the Trainer settings that the recipe fixes.
+    The config adds a callback to those of the first config, and replaces the Trainer settings that the recipe fixes.
 
     Args:
         recipe: The recipe.
@@ -43,7 +43,7 @@ def trainer_settings(recipe: Recipe, use: Use) -> tuple[dict[str, Any], dict[str
         "accumulate_grad_batches": recipe.accumulate_grad_batches,
     }
     if find_optimizer(recipe.optimizer.name).is_own and clip is None and recipe.accumulate_grad_batches == 1:
-        # beside the module's own optimizer the Trainer's own settings stay
+        # with the module's own optimizer, the Trainer's own settings stay
         fixed = {}
     precision = {} if recipe.precision is None else {"precision": recipe.precision}
     return {**use.length, **fixed, **precision}, arguments

@@ -1,4 +1,4 @@
-"""Write a recipe that moves the rates of a module's own optimizers as plain torch."""
+"""Write a recipe for a module's own optimizers, with its factors, as plain torch."""
 
 from typing import Any
 
@@ -59,24 +59,24 @@ def moved(optimizer, lr=1.0, weight_decay=1.0, beta1=1.0, beta2=1.0, momentum=1.
 
 
 def is_own(recipe: Recipe) -> bool:
-    """Return whether a recipe keeps an optimizer of the module's own."""
+    """Return whether a recipe keeps one of the module's own optimizers."""
     return any(find_optimizer(part.name).is_own for part in recipe.optimizer.split())
 
 
 def own_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
-    """Return a Python file that says what to change in the module's own `configure_optimizers`.
+    """Return a Python file with the changes to the module's own `configure_optimizers`.
 
     Args:
         recipe: The recipe, whose optimizers are all the module's own.
         use: Its origin and the settings of its training.
 
     Raises:
-        InputError: It replaces an optimizer or a schedule as well.
+        InputError: It also replaces an optimizer or a schedule.
     """
     if not (find_optimizer(recipe.optimizer.name).is_own and find_schedule(recipe.schedule.name).is_own):
         raise InputError(
-            f"export: {recipe} keeps one of the module's own optimizers beside what replaces the rest, which needs "
-            "opttune. Use --format recipe or lightning-cli."
+            f"export: {recipe} keeps one of the module's own optimizers and replaces the others, which needs opttune. "
+            "Use --format recipe or lightning-cli."
         )
     comments = [f"# {line}" for line in use.comments[: 2 if use.length else 1]]
     trainer = f"# pass these to the Trainer: Trainer(**TRAINER)\nTRAINER = {trainer_arguments(recipe, use)!r}"
@@ -96,7 +96,7 @@ def own_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
         *comments,
         "# Put the function into your module's file, and at the end of configure_optimizers, before it returns:",
         *how,
-        "# Where no scheduler sets the rates, you may multiply them in place instead.",
+        "# If no scheduler sets the rates, you may multiply them in place instead.",
         "",
         trainer,
     ]

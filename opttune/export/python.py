@@ -44,7 +44,7 @@ _CHECKS = {
         "    scheduler.step(metric)",
     ],
 }
-"""Hook -> its lines, for a schedule that follows the metric: Lightning steps one at the ends of epochs alone."""
+"""Hook -> its lines, for a schedule that follows the metric: Lightning steps it only at the ends of epochs."""
 
 
 def python_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
@@ -142,7 +142,7 @@ def _schedule_code(schedule: Part) -> tuple[list[str], list[str]]:
 def _method(build: str, arguments: Mapping[str, str], recipe: Recipe, use: Use) -> str:
     given = ", ".join(f"{name}={value}" for name, value in arguments.items())
     follows = find_schedule(recipe.schedule.name).follows_monitor
-    # a metric tells when the rate drops; a warmup is a share of the length
+    # a metric determines the drops of the rate; a warmup is a share of the length
     warms_up = split_warmup(recipe.schedule, find_schedule(recipe.schedule.name))[0] > 0
     needs_length = not follows or warms_up or "total_steps" in arguments.values()
     lines = ["total_steps = int(self.trainer.estimated_stepping_batches)"] if needs_length else []
@@ -185,7 +185,7 @@ def _on_monitor(schedule: Part, use: Use) -> list[str]:
 
 
 def _hooks_code(recipe: Recipe, info: OptimizerInfo, use: Use) -> list[str]:
-    """Return the further hooks of the module: of the optimizer, and of a schedule that follows the metric."""
+    """Return the further hooks of the module: for the optimizer, and for a schedule that follows the metric."""
     comments, lines = [], dict[str, list[str]]()
     if find_schedule(recipe.schedule.name).follows_monitor:
         comments.append("The schedule follows the metric")
@@ -200,7 +200,7 @@ def _hooks_code(recipe: Recipe, info: OptimizerInfo, use: Use) -> list[str]:
 
 
 def _docstring(recipe: Recipe, use: Use, names: str) -> str:
-    # names of the user's must not end the docstring or form an escape sequence
+    # the user's names must not end the docstring or form an escape sequence
     what = str(recipe).replace("\\", "\\\\").replace('"', '\\"')
     lines = [line.replace("\\", "/").replace('"""', "'''") for line in use.comments[: 2 if use.length else 1]]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""Copy functions and classes out of opttune's source, with all that they need, into code without opttune."""
+"""Copy functions and classes from opttune's source, with everything that they need, into code without opttune."""
 
 import ast
 import inspect
@@ -13,7 +13,7 @@ _TOP = (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 
 
 def take_out(module_name: str, names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the import lines and definitions that names of an opttune module need elsewhere.
+    """Return the import lines and definitions that names of an opttune module need in other code.
 
     Comments are dropped, and docstrings are cut to their first lines. opttune's errors become `ValueError`.
 

@@ -23,7 +23,7 @@ class Exported:
     """A recipe in another format.
 
     Attributes:
-        text: What to write to a file.
+        text: The text of the file.
         recipe: The recipe.
         notes: Notes for the user, one sentence each.
     """

@@ -11,12 +11,12 @@ class Use:
     """The origin of a recipe and the settings of its training.
 
     Attributes:
-        source: Where the recipe comes from, in words: a trial or a file.
-        value: The value that it reached; None where that is not known.
+        source: The source of the recipe, in words: a trial or a file.
+        value: The value that it reached; None if it is unknown.
         monitor: The metric of that value, and of a schedule that follows it.
         mode: Whether to minimize or maximize that metric.
-        length: The full length of its training; empty where that is not known.
-        seed: The seed of its training; None where that is not known.
+        length: The full length of its training; empty if it is unknown.
+        seed: The seed of its training; None if it is unknown.
         has_own_groups: Whether the module's own optimizer had several parameter groups, whose ratios were kept.
         call: Python text that trains with the recipe file.
     """

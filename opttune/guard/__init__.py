@@ -1,1 +1,1 @@
-"""Stop a training run that diverges or stalls, in its first steps."""
+"""The guard, which stops a training run that diverges or stalls in its first steps."""

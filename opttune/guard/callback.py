@@ -1,4 +1,4 @@
-"""The Lightning callback around the rules: it gathers and reads the losses, and stops the run."""
+"""The Lightning callback around the rules, which gathers and reads the losses and stops the run."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -24,21 +24,21 @@ _ACTIONS = ("stop", "warn")
 
 
 class GuardCallback(AnyCallback):
-    """Stops a training run that diverges or stalls, in its first steps; it works without a search.
+    """Stops a training run that diverges or stalls in its first steps. It works without a search.
 
-    A stopped run ends normally: `trainer.fit` returns without a last validation, and `decision` says why. With several
-    devices rank 0 decides by its own losses, and all ranks stop at the same step.
+    A stopped run ends normally: `trainer.fit` returns without a last validation, and `decision` gives the reason. With
+    several devices, rank 0 decides from its own losses, and all ranks stop at the same step.
 
     Args:
         guard: The settings; None for the default ones.
-        action: `stop` ends the run; `warn` reports what would end it, and lets it continue.
-        monitor: The metric that vetoes a stall when it improves, as the module logs it in validations.
-        mode: Whether that metric is to fall (`min`) or to rise (`max`).
-        listener: Called with the numbers of each step when they are read, for tracking. The callback then does not
-            warn.
+        action: `stop` ends the run; `warn` only reports, and the run continues.
+        monitor: The metric whose improvement vetoes a stall, under the name in the module's log of validations.
+        mode: Whether that metric should fall (`min`) or rise (`max`).
+        listener: For tracking, a function that receives the numbers of each step when they are read. The callback then
+            does not warn.
 
     Raises:
-        InputError: An argument is not one of the allowed values, or there is nothing to guard.
+        InputError: An argument is not one of the allowed values, or `guard` is False.
 
     Example:
         >>> callback = GuardCallback(action="warn")
@@ -82,7 +82,7 @@ class GuardCallback(AnyCallback):
 
     @property
     def decision(self) -> StopDecision | None:
-        """Why the run was stopped, or would have been with the action `stop`; else None."""
+        """The decision that stopped the run, or would have with the action `stop`; else None."""
         left = self._spawn_result.take()
         if left is not None:
             self._decision = StopDecision(**{**left, "reason": StopReason(left["reason"])})
@@ -101,11 +101,11 @@ class GuardCallback(AnyCallback):
 
     @property
     def alarms(self) -> tuple[str, ...]:
-        """Alarms, which do not end the run; one sentence each."""
+        """The alarms, which do not end the run, one sentence each."""
         return () if self._history is None else self._history.alarms
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Reset the guard, to the step that a resumed run has reached."""
+        """Reset the guard to the step that a resumed run has reached."""
         is_manual = not pl_module.automatic_optimization
         # under manual optimization it counts batches
         total = trainer.max_steps if is_manual else trainer.estimated_stepping_batches
@@ -115,7 +115,7 @@ class GuardCallback(AnyCallback):
             # training_step may return no loss at all
             self._gatherer.with_grad_norm = True
         if _shards_gradients(trainer):
-            # the norm of a rank's shard is not that of the whole
+            # the norm of a rank's shard is not the norm of the whole
             self._gatherer.with_grad_norm = False
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
@@ -123,7 +123,7 @@ class GuardCallback(AnyCallback):
         self._gatherer.before_step(optimizer)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Note the batch; at the end of an optimizer step apply the rules."""
+        """Note the batch, and apply the rules at the end of an optimizer step."""
         gatherer = self._gatherer
         gatherer.add_batch(outputs, trainer.accumulate_grad_batches)
         if trainer.global_step == self._step:
@@ -160,7 +160,7 @@ class GuardCallback(AnyCallback):
         return {} if self._history is None else self._history.progress()
 
     def has_diverged(self, pl_module: Any) -> bool:
-        """Return whether the last losses, or parameters, are not finite, after an error has ended the run."""
+        """Return whether the last losses or the parameters are not finite, after an error has ended the run."""
         records = self._gatherer.read()
         if records and self._listener is not None:
             self._listener(records)
@@ -240,12 +240,12 @@ class GuardCallback(AnyCallback):
 def _judged(guard: Guard | None, module: Any) -> Guard | None:
     """Return the rules that apply to a module.
 
-    Under manual optimization what `training_step` returns need not be what an optimizer lowers, and of two networks
-    that train against each other one loss may rise and the other stay level for good.
+    Under manual optimization, the result of `training_step` need not be the loss that an optimizer lowers. If two
+    networks train against each other, one loss may rise and the other may never fall.
     """
     if guard is None or module.automatic_optimization:
         return guard
-    # of the Trainer's: a module may have an attribute `optimizers`
+    # the Trainer's own list, because a module may have an attribute `optimizers`
     has_one = len(module.trainer.optimizers) == 1
     return replace(guard, stall=False, blow_up=guard.blow_up and has_one)
 

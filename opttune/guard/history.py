@@ -1,6 +1,6 @@
 """The guard's history of one run: its losses and validations, the rules that still apply, and the alarms.
 
-An alarm does not end a run: a loss may spike, or gradients jump, without harm (`rules.py` says why).
+An alarm does not end a run: a loss may spike, or gradients may jump, without harm (`rules.py` explains why).
 """
 
 from collections import deque
@@ -27,7 +27,7 @@ from opttune.guard.steps import StepRecord
 from opttune.outcome import StopReason
 
 _USUAL_OF = 50
-"""Steps of whose gradient norms the median is the usual norm."""
+"""The usual gradient norm is the median over this many steps."""
 _LEAST_NORMS = 20
 _USUAL_EVERY = 10
 """Steps between two updates of that median."""
@@ -42,11 +42,11 @@ class RunHistory:
     Args:
         guard: The settings.
         total_steps: Optimizer steps of the full length; 0 if unknown.
-        mode: Whether the metric of the validations is to fall (`min`) or to rise (`max`).
-        is_whole: Whether the run is seen from its first step on. If not, its first loss is unknown, and neither
-            blow-up nor stall is looked for.
-        falls_first: Whether blow-up is looked for only once the loss has fallen, as where nothing says that it is what
-            the optimizer lowers.
+        mode: Whether the metric of the validations should fall (`min`) or rise (`max`).
+        is_whole: Whether the guard sees the run from its first step on. If not, the first loss is unknown, and blow-up
+            and stall are not checked.
+        falls_first: Whether blow-up is checked only after the loss has fallen. This is for losses that the optimizer
+            may not lower.
 
     Attributes:
         news: Sentences of the alarms that have not been reported yet.
@@ -60,7 +60,7 @@ class RunHistory:
     def __init__(
         self, guard: Guard, total_steps: int, mode: str = "min", is_whole: bool = True, falls_first: bool = False
     ) -> None:
-        # rules that no longer apply are switched off
+        # rules that no longer apply are turned off
         self._rules = guard if is_whole else replace(guard, blow_up=False, stall=False)
         self._guard, self._total_steps = guard, total_steps
         self._must_fall = falls_first
@@ -88,7 +88,7 @@ class RunHistory:
             self._validations.append(value)
 
     def add(self, record: StepRecord, skips_steps: bool = False) -> StopDecision | None:
-        """Add an optimizer step; return why the run must end, or None.
+        """Add an optimizer step; return the decision if the run must end, else None.
 
         Args:
             record: The step's numbers.
@@ -108,7 +108,7 @@ class RunHistory:
         return None if decision is None else replace(decision, lr=record.lr)
 
     def retire_rule(self, reason: StopReason) -> None:
-        """Switch off a rule that has decided, and the weaker ones."""
+        """Turn off a rule that has decided, and the weaker ones."""
         was_finite = reason is not StopReason.NON_FINITE
         self._rules = replace(
             self._rules,
@@ -132,10 +132,10 @@ class RunHistory:
         }
 
     def resume_from(self, progress: Mapping[str, Any]) -> None:
-        """Restore what `progress` returned."""
+        """Restore the history from the result of `progress`."""
         self._losses, self._validations = list(progress["losses"]), list(progress["validations"])
         self._highest_lr, self._risen_until = progress["highest_lr"], progress["risen_until"]
-        # a rule may have been switched off meanwhile
+        # a rule may have been turned off since then
         blow_up, stall = self._guard.blow_up and progress["blow_up"], self._guard.stall and progress["stall"]
         self._rules = replace(self._rules, blow_up=blow_up, stall=stall)
         self._must_fall = progress.get("must_fall", self._must_fall)
@@ -174,7 +174,7 @@ class RunHistory:
             self._rules = replace(self._rules, stall=False)
 
     def _retire(self) -> None:
-        """Switch off the rules that no longer apply, and drop the losses that no rule needs."""
+        """Turn off the rules that no longer apply, and drop the losses that no rule needs."""
         if self._rules.blow_up and not looks_for_blow_up(len(self._losses), self._total_steps, self._rules):
             self._rules = replace(self._rules, blow_up=False)
         if not (self._rules.blow_up or self._rules.stall):
@@ -266,7 +266,5 @@ class Alarms:
             self._usual = median(self._norms)
         if not is_jump:
             return ""
-        text = (
-            f"the gradients' norm jumped to {norm:.4g} at step {record.step}, above {ratio:g} x the usual {usual:.4g}"
-        )
+        text = f"the gradient norm jumped to {norm:.4g} at step {record.step}, above {ratio:g} x the usual {usual:.4g}"
         return self.note("grad_norm", text)

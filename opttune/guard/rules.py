@@ -1,31 +1,32 @@
 """The guard's rules: pure decisions on the losses and validations so far.
 
-With `L0` the first loss (where it is the lowest of the first `W` by the luck of one batch, which recurs in a later one,
-the second lowest of them), and `m` the median of the last `W = max(8, 20% of the steps so far)` losses:
+`L0` is the first loss. If it is the lowest of the first `W` losses by the luck of one batch, which recurs later, `L0`
+is the second lowest of them. `m` is the median of the last `W = max(8, 20% of the steps so far)` losses.
 
 - non-finite: a loss that is NaN or infinite ends the run at once;
-- runaway: the median of the last three losses above 900 times the first, or of the last nine above 30 times, ends it in
-  its first steps, checked in every step up to 20% of the length; a catapult does not rise as high, or is down before;
-- blow-up: `m > 1.5 L0` at two checks in a row ends it. The checks are `max(8 steps, 1%)` of the length apart, from
-  `max(10 steps, 1%)` to 20% of the length; one spike, or a rise that comes down again, ends nothing.
-  Where `L0` is near or below zero, `m - L0 > max(0.5 |L0|, 10 MAD of the first W losses)` takes its place;
+- runaway: the median of the last three losses above 900 times the first, or of the last nine above 30 times, ends the
+  run in its first steps. It is checked at every step up to 20% of the length. A catapult does not rise as high, or
+  comes down earlier;
+- blow-up: `m > 1.5 L0` at two checks in a row ends the run. The checks are `max(8 steps, 1%)` of the length apart, from
+  `max(10 steps, 1%)` to 20% of the length. One spike, or a rise that comes down again, ends nothing. If `L0` is near or
+  below zero, the condition is `m - L0 > max(0.5 |L0|, 10 MAD of the first W losses)`;
 - stall: `m > 0.995 L0`, also with the median of the last three for `m`, ends the run, unless a validation was better
-  than the first by 2%. Validations that are not finite do not count, nor those that are exactly equal while the loss
-  varies: averaged weights that are not trained yet, or a metric that is seldom logged. It is checked once, at 10% of
+  than the first by 2%. Validations do not count if they are not finite, or if they are exactly equal while the loss
+  varies: averaged weights may not be trained yet, or the metric may be logged seldom. It is checked once, at 10% of
   the length (at least 20 steps) and at least 5% of it after the learning rate last rose. A loss far above the first is
-  left to blow-up: it may be a catapult, and the check waits until it is down. A loss that is noised, smoothed or mixed
-  may stay level while the model learns: the check waits for the second validation, until half of the length, and ends
+  left to blow-up: it may be a catapult, and the check waits until it is down. A noised, smoothed or mixed loss may stay
+  level while the model learns. Therefore the check waits for the second validation, until half of the length, and ends
   nothing without it.
 
-In a training of unknown length only the first 18 losses are checked for runaway and blow-up. Non-finite losses that
-a GradScaler skips are part of no median.
+In a training of unknown length, only the first 18 losses are checked for runaway and blow-up. Medians leave out
+non-finite losses that a GradScaler skips.
 
 Why a rise alone ends nothing: at learning rates above the edge of stability the loss first rises, the curvature falls,
-and the run then converges, often better (the catapult: Lewkowycz et al. 2020, arXiv 2003.02218); PaLM's loss spiked
-about 20 times and recovered (Chowdhery et al. 2022, arXiv 2204.02311). That a loss far above its start is infeasible
-is the practice of Google's tuning playbook. The thresholds were chosen on recorded runs, the project's own, DeepOBS's
-(Schneider et al. 2019) and AlgoPerf's (Dahl et al. 2023), and are reported on problems that were not used for it:
-`benchmarks/guard.py` prints both; `docs/guard.md` has the figures. The runaway rule's form is this project's own.
+and the run then converges, often better (the catapult: Lewkowycz et al. 2020, arXiv 2003.02218). PaLM's loss spiked
+about 20 times and recovered (Chowdhery et al. 2022, arXiv 2204.02311). Google's tuning playbook treats a loss far above
+its start as infeasible. The thresholds were chosen on recorded runs: the project's own, DeepOBS's (Schneider et al.
+2019) and AlgoPerf's (Dahl et al. 2023). The reported figures come from other problems. `benchmarks/guard.py` prints
+both; `docs/guard.md` has the figures. The form of the runaway rule is this project's own.
 """
 
 import warnings
@@ -59,31 +60,30 @@ class Guard:
 
     Attributes:
         non_finite: Whether a loss that is NaN or infinite ends the run.
-        allowed_skipped_steps: Non-finite losses in a row that are allowed under a GradScaler, which skips such
-            steps.
+        allowed_skipped_steps: Non-finite losses in a row that are allowed under a GradScaler, which skips such steps.
         blow_up: Whether a loss that rises and stays up, or runs away, ends the run.
-        runaway_ratio: The median of nine losses may rise to this multiple of the first loss, that of three to its
+        runaway_ratio: The median of nine losses may rise to this multiple of the first loss, the median of three to its
             square, > 1.
         blow_up_ratio: The median loss may rise to this multiple of the first loss, > 1.
-        blow_up_until_fraction: Share of the length after which blow-up is no longer looked for, in [0, 1].
+        blow_up_until_fraction: Share of the length after which blow-up is no longer checked, in [0, 1].
         stall: Whether a loss that has not fallen, and validations that have not improved, end the run.
         stall_ratio: The median loss must have fallen below this multiple of the first loss, in (0, 1].
-        stall_from_fraction: Share of the length at which a stall is looked for, once, in [0, 1].
-        stall_after_warmup_fraction: Least share of the length between the highest learning rate so far and that
-            moment, in [0, 1].
-        stall_until_fraction: Share of the length until which that moment waits for a second validation, in [0, 1].
+        stall_from_fraction: Share of the length at which stall is checked, once, in [0, 1].
+        stall_after_warmup_fraction: Least share of the length between the highest learning rate so far and this check,
+            in [0, 1].
+        stall_until_fraction: Share of the length until which this check waits for a second validation, in [0, 1].
         stall_veto_fraction: A validation that is better than the first by this share of it vetoes a stall, > 0.
-        window_steps: Least number of losses that a median is taken of, >= 1.
-        window_fraction: Share of the steps so far that a median is taken of, in [0, 1].
-        alarms: Whether a spike of the loss and a jump of the gradients' norm are noted; they do not end the run.
+        window_steps: Least number of losses in a median, >= 1.
+        window_fraction: Share of the steps so far in a median, in [0, 1].
+        alarms: Whether spikes of the loss and jumps of the gradient norm are noted; they do not end the run.
         spike_ratio: A loss above this multiple of the first is a spike, > 1.
         grad_norm_ratio: A norm above this multiple of the usual one is a jump, > 1.
-        watch_grad_norm: Whether to compute the norm of the gradients for that; tracking always computes it.
-        read_every_steps: Steps between two readings of the losses from an accelerator, >= 1. On a CPU every
-            step is read at once.
+        watch_grad_norm: Whether to compute the gradient norm for these alarms; tracking always computes it.
+        read_every_steps: Steps between two readings of the losses from an accelerator, >= 1. On a CPU, every step is
+            read at once.
 
     Raises:
-        InputError: A setting is out of its range.
+        InputError: A setting is out of range.
 
     Example:
         >>> Guard().blow_up_ratio
@@ -119,13 +119,13 @@ class Guard:
     def finite_only(cls) -> "Guard":
         """Return a guard that checks only for non-finite losses.
 
-        For reinforcement learning, GANs and contrastive losses, where a loss that rises or stays need not be bad.
+        Use it for reinforcement learning, GANs and contrastive losses. There, a rising or level loss need not be bad.
         """
         return cls(blow_up=False, stall=False, alarms=False)
 
     @classmethod
     def of(cls, guard: "Guard | bool | None", default: bool = True) -> "Guard | None":
-        """Return the guard of an argument `guard=`: True gives the default guard, False none, None one by `default`."""
+        """Return the guard for an argument `guard=`: True is the default guard, False none, None follows `default`."""
         if isinstance(guard, Guard):
             return guard
         if guard is None or isinstance(guard, bool):
@@ -135,10 +135,10 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class StopDecision:
-    """Why a run must end.
+    """The decision that a run must end.
 
     Attributes:
-        reason: Which rule.
+        reason: The rule.
         step: The optimizer step of the decision, counted from 1.
         message: One sentence with the numbers.
         lr: The learning rate of that step; None if unknown.
@@ -153,7 +153,7 @@ class StopDecision:
 def judge(
     losses: Sequence[float], total_steps: int, guard: Guard, skips_steps: bool = False, step: int | None = None
 ) -> StopDecision | None:
-    """Decide after an optimizer step whether the run must end.
+    """Decide, after an optimizer step, whether the run must end.
 
     Args:
         losses: The loss of every step so far.
@@ -346,10 +346,10 @@ def has_improved(validations: Sequence[float], mode: str, guard: Guard) -> bool:
 
 
 def telling(validations: Sequence[float], losses: Sequence[float]) -> list[float]:
-    """Return the validations that tell something of the training.
+    """Return the validations that say something about the training.
 
-    A metric may be undefined at first. Exactly equal ones while the loss varies are not of what is trained: averaged
-    weights may be validated before the average begins, and a metric may be logged less often.
+    A metric may be undefined at first. Exactly equal values while the loss varies do not belong to the trained weights:
+    averaged weights may be validated before the average starts, or a metric may be logged less often.
 
     Args:
         validations: The monitored metric at each validation so far.

@@ -1,4 +1,4 @@
-"""Read what an Optuna trial has shown, in the form that the sampler learns from."""
+"""Read the result of an Optuna trial in the form for the sampler."""
 
 from math import isfinite
 
@@ -11,7 +11,7 @@ from opttune.storages.records import OUTCOME, RUNGS
 
 
 def read_observation(trial: FrozenTrial, direction: StudyDirection) -> Observation | None:
-    """Return the result of a trial, of a search of opttune or of a user's own study.
+    """Return the result of a trial, from an opttune search or a user's own study.
 
     Args:
         trial: The trial.
@@ -29,7 +29,7 @@ def read_observation(trial: FrozenTrial, direction: StudyDirection) -> Observati
         rate = outcome.get("stopped_lr") or next(rates, None)
         return Observation(trial.params, (), failed_at, rate if Outcome.from_dict(outcome).has_diverged else None)
     values: list[float | None] = [pause["value"] for pause in trial.user_attrs.get(RUNGS, ())]
-    # a trial that was paused and then discarded was told to Optuna with the value of its last rung
+    # a paused and then discarded trial was reported to Optuna with the value of its last rung
     is_told = trial.state == TrialState.COMPLETE or (trial.state == TrialState.PRUNED and not values)
     if is_told and trial.value is not None:
         values.append(trial.value)

@@ -1,4 +1,4 @@
-"""`OpttunePruner`: the safe rungs, for objectives where nothing can be paused and a cut is final."""
+"""`OpttunePruner`: safe rungs, for objectives in which a trial cannot pause and pruning is final."""
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -24,40 +24,40 @@ _ROUNDING = 1e-9
 
 
 class OpttunePruner(BasePruner):
-    """Prunes the worst of the trials that came as far, at a few shares of the full length, and nowhere else.
+    """Prunes the worst trials at a few shares of the full length, and nowhere else.
 
     It is a variant of the median stopping rule (Golovin et al. 2017, "Google Vizier: a service for black-box
-    optimization"), which stops a trial at any step where its best value so far is worse than the median of the others'
-    running averages. A cut is final here and early ranks say little, so this pruner departs from the rule:
+    optimization"). That rule stops a trial at any step at which its best value so far is worse than the median of the
+    other trials' running averages. Here pruning is final and early ranks say little, so this pruner departs from it:
 
-    - It decides at a few rungs only, and drops a share that grows with them: by default a fifth of the trials at 10%
+    - It decides only at a few rungs, and drops a share that grows with them: by default a fifth of the trials at 10%
       of the length, a third at 35% and half at 50%. The shares were chosen by hand; the figures below measure them.
     - A trial's value is the median of its last three reports up to the same share of its length, not its best so far,
       which flatters a noisy metric.
-    - A rung within the trial's warmup is skipped.
+    - It skips a rung within the trial's warmup.
 
-    At its first report at or beyond a rung a trial is ranked among all trials that reached the rung, and pruned if it
-    is in the share to drop; ties are settled in its favour. NaN ranks worst, and so does a trial that diverged before.
-    If one report passes several rungs, the last one counts.
+    At its first report at or beyond a rung, a trial is ranked among all trials that reached the rung. It is pruned if
+    it is in the share to drop; ties are settled in its favour. NaN ranks worst, and so does a trial that diverged
+    earlier. If one report passes several rungs, the last one counts.
 
     The full length of a trial is its user attribute `opttune.total_steps`, which `TrialCallback` writes, else
     `total_steps`. Trials of different lengths are compared by shares. Call `should_prune` after each report.
 
     Measured with `python benchmarks/pruner.py ../shared/data` on recorded runs in random orders; in parentheses
-    Optuna's MedianPruner with a warmup of 10%, in brackets upper 95% bounds. DeepOBS's sweeps of learning rates:
-    pruned 70% of the worse half (84%), 0.0% [3.1%] of the best tenth (29%), and saved 25% of the steps (60%).
-    AlgoPerf, where the runs of a group lie close together: 60% (77%), 17.7% [22.5%] (43%), and 30% (56%); a good
-    recipe that starts slowly can be cut there.
+    Optuna's MedianPruner with a warmup of 10%, in brackets upper 95% bounds. On DeepOBS's sweeps of learning rates, it
+    pruned 70% of the worse half (84%) and 0.0% [3.1%] of the best tenth (29%), and saved 25% of the steps (60%). On
+    AlgoPerf, whose runs in a group lie close together, the figures are 60% (77%), 17.7% [22.5%] (43%), and 30% (56%). A
+    good recipe that starts slowly can be pruned there.
 
     Args:
         rungs: Pairs of a share of the full length and the share of trials to drop there, both between 0 and 1,
             in rising order of the first.
-        least_peers: Other trials that must have reached a rung before one is pruned there, >= 1.
-        total_steps: The full length, in the unit of the steps that your objective reports (epochs, say); None
-            if the trials say it.
+        least_peers: Other trials that must have reached a rung before a trial is pruned there, >= 1.
+        total_steps: The full length, in the unit of the steps that your objective reports, for example epochs; None if
+            the trials have it.
 
     Raises:
-        InputError: An argument is out of its range; from `should_prune`, if the full length is not known.
+        InputError: An argument is out of range; from `should_prune`, if the full length is unknown.
 
     Example:
         >>> import optuna
@@ -91,7 +91,7 @@ class OpttunePruner(BasePruner):
         if total is None:
             raise InputError(
                 f"OpttunePruner does not know the full length of trial {trial.number}: give the pruner total_steps, "
-                f"in the unit of the reported steps, or train with opttune.TrialCallback, which says it in the "
+                f"in the unit of the reported steps, or train with opttune.TrialCallback, which writes it to the "
                 f"trial's user attribute {TOTAL_STEPS!r}."
             )
         rung = self._due_rung(trial, total)
@@ -103,7 +103,7 @@ class OpttunePruner(BasePruner):
     def _due_rung(self, trial: FrozenTrial, total: int) -> tuple[float, float] | None:
         steps = sorted(trial.intermediate_values)
         share, before = steps[-1] / total, steps[-2] / total if len(steps) > 1 else -1.0
-        if share >= 1:  # it has cost all that it can
+        if share >= 1:  # pruning would save nothing
             return None
         warmup = _warmup(trial)
         passed = [rung for rung in self._rungs if max(before, warmup) < rung[0] <= share]

@@ -1,4 +1,4 @@
-"""Report each validation to a trial of the user's own study, and end the training if its pruner says so."""
+"""Report each validation to a trial of the user's own study, and end the training if its pruner requests it."""
 
 from collections.abc import Iterable, Sequence
 from math import isfinite
@@ -15,10 +15,10 @@ from opttune.training.metrics import read_monitor
 
 
 class PruningCallback(AnyCallback):
-    """Reports each validation to a trial and ends the training if the study's pruner says so.
+    """Reports each validation to a trial, and ends the training if the study's pruner requests it.
 
     Args:
-        trial: The trial; of several ranks, only the first reports to its trial.
+        trial: The trial; with several ranks, only the first reports to its trial.
         monitor: The metric.
 
     Attributes:
@@ -36,7 +36,7 @@ class PruningCallback(AnyCallback):
         self._early_end = EarlyEnd()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Report, and end the training if the pruner says so."""
+        """Report, and end the training if the pruner requests it."""
         if trainer.sanity_checking:
             return
         if self._monitor not in trainer.callback_metrics:
@@ -50,7 +50,7 @@ class PruningCallback(AnyCallback):
             self._early_end.end(trainer, validate=True)
 
     def _report(self, trainer: Any) -> str:
-        """Report; return why to end the training, or an empty text."""
+        """Report; return the reason to end the training, or an empty text."""
         value = float(trainer.callback_metrics[self._monitor])
         # under accumulation several validations may share one step; Optuna keeps the first
         if not isfinite(value) or trainer.global_step <= self.last_step:
@@ -58,7 +58,7 @@ class PruningCallback(AnyCallback):
         self.last_step = trainer.global_step
         self.reports.append((self.last_step, value))
         self._trial.report(value, step=self.last_step)
-        # at the end of the full length should_stop is set already: a finished trial is not pruned
+        # at the end of the full length should_stop is already set: a finished trial is not pruned
         if trainer.should_stop or not self._trial.should_prune():
             return ""
         return f"the study's pruner ended it at step {trainer.global_step}: {self._monitor} {value:.5g}"
@@ -71,11 +71,11 @@ class PruningCallback(AnyCallback):
                 self._trial.report(value, step=step)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Put the Trainer's settings back."""
+        """Restore the Trainer's settings."""
         self._early_end.restore()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Put the Trainer's settings back."""
+        """Restore the Trainer's settings."""
         self._early_end.restore()
 
 
@@ -97,6 +97,6 @@ def refuse_further_trials(asked_themselves: Sequence[bool]) -> None:
         rank = list(asked_themselves).index(True)
         raise InputError(
             f"under the strategy ddp each process runs this script, and process {rank} has asked the shared study for "
-            "another trial. Give every process beyond the first a study in memory: storage=URL if "
+            "another trial. Give every process except the first a study in memory: storage=URL if "
             "lightning.pytorch.utilities.rank_zero_only.rank == 0 else None; or train with strategy='ddp_spawn'."
         )

@@ -25,36 +25,35 @@ from opttune.storages.records import OUTCOME, SOURCE, read_trial
 from opttune.study.guard_rules import silenced
 
 _ONE_AT_A_TIME = Lock()
-"""Threads that share a study see one another's trials. Of the module, since a sampler is pickled with its study."""
+"""Threads that share a study see one another's trials. The lock belongs to the module, because a sampler is pickled."""
 
 
 class OpttuneSampler(BaseSampler):
-    """Tries the default recipe of each optimizer first, then what a model of the trials so far promises most of.
+    """Tries the default recipe of each optimizer first, then the most promising recipes of a model of all trials.
 
-    Each default is followed by a line search: if the best learning rate of an optimizer is the highest or the lowest
-    tried, the next trial takes ten times as much, or a tenth. The first optimizer has four trials before the second
-    one's turn, unless several trials are trained at a time.
+    A line search follows each default: if the best learning rate of an optimizer is the highest or the lowest tried,
+    the next trial takes ten times that rate, or a tenth. The first optimizer has four trials before the second starts,
+    unless several trials train at a time.
 
-    From then on a Gaussian process chooses each trial among mutations of the best one, draws from the priors and draws
-    from the whole space, by expected improvement. It reads learning rates in decades from their priors and estimates
-    by how many decades all priors are off together, so that wrong ones are left after a few trials. Optimizers learn
-    from each other where fields mean the same. `opttune.algorithms.proposal` has the details and the papers.
+    After that, a Gaussian process chooses each trial by expected improvement, among mutations of the best one, draws
+    from the priors and draws from the whole space. It reads learning rates in decades from their priors. It also
+    estimates a common error of all priors, so a few trials lead away from wrong priors. Optimizers learn from each
+    other if their fields mean the same. `opttune.algorithms.proposal` has the details and the papers.
 
-    A trial's parameters follow from the seed, its number and the earlier trials, so that a study that was interrupted
-    continues as it would have. Parameters outside the space, such as others of your own objective, are drawn at
-    random.
+    A trial's parameters depend on the seed, its number and the earlier trials, so an interrupted study continues
+    unchanged. Parameters outside the space, such as those of your own objective, are drawn at random.
 
-    With `TrialCallback` the sampler needs to know nothing else: the first trial settles the space for its module and
-    its length, as `opttune.search` does, and the sampler reads it from the study. In other objectives give `max_steps`;
-    without it the space is sampled as its file says, whose learning rates are those of long trainings.
+    With `TrialCallback` the sampler needs no further arguments: the first trial settles the space for its module and
+    its length, as `opttune.search` does, and the sampler reads it from the study. In other objectives, give
+    `max_steps`. Without it, the space is sampled as written in its file, with the learning rates of long trainings.
 
     Args:
-        space: What may vary: a space, the name of one that ships with opttune, or a file.
+        space: The space to sample: a `Space`, the name of a shipped space, or a file.
         seed: Seed of the search; None draws one.
-        mixture: How the sources of draws are mixed; None for the default shares.
-        max_steps: Optimizer steps of one training, for which a space that ships with opttune is settled.
-        model: The LightningModule, its class or a function that makes it; the space `auto` needs it beside `max_steps`.
-        budget: With `max_steps`, what the whole study may cost, in full trainings: the more, the more fields vary.
+        mixture: Shares of the sources of draws; None for the defaults.
+        max_steps: Optimizer steps of one training, for which a shipped space is settled.
+        model: The LightningModule, its class or a function that makes it. With `max_steps`, the space `auto` needs it.
+        budget: With `max_steps`, the cost of the whole study in full trainings. A larger budget lets more fields vary.
 
     Raises:
         InputError: `auto` with `max_steps` and no `model`, or `model` without `max_steps`.
@@ -87,7 +86,7 @@ class OpttuneSampler(BaseSampler):
         self._settings = mixture or SamplerSettings()
         self._left_out: frozenset[str] = frozenset()
         self._names = _parameter_names(self._space)
-        # of the trials that are asking just now: several, if threads share a study
+        # of the currently asking trials: several, if threads share a study
         self._configurations: dict[int, Parameters] = {}
         self._seen: list[_SeenTrial | None] = []
 
@@ -96,19 +95,19 @@ class OpttuneSampler(BaseSampler):
         self._left_out |= {optimizer}
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return nothing: `sample_independent` hands out every parameter."""
+        """Return nothing: `sample_independent` samples every parameter."""
         return {}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return nothing: `sample_independent` hands out every parameter."""
+        """Return nothing: `sample_independent` samples every parameter."""
         return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return a parameter of the trial's configuration, or a random value if it is not of the space."""
+        """Return a parameter of the trial's configuration, or a random value if it is outside the space."""
         with _ONE_AT_A_TIME:
             configuration = self._configuration(study, trial)
         if param_name in configuration and _fits(configuration[param_name], param_distribution):
@@ -127,7 +126,7 @@ class OpttuneSampler(BaseSampler):
         configuration = self._configurations.get(trial.number)
         if configuration is None:
             others = self._read_others(study, trial.number)
-            # what a rule of the guard has ended that is off now says nothing
+            # trials that a now inactive rule of the guard has ended say nothing
             off = silenced(read_trial(one.trial) for one in others)
             observations = [
                 one.observation
@@ -143,18 +142,18 @@ class OpttuneSampler(BaseSampler):
         return configuration
 
     def _follow(self, study: optuna.Study) -> None:
-        """Sample the space that `TrialCallback` has settled for the study, from its first trial on."""
+        """Use the space that `TrialCallback` has settled for the study, from its first trial on."""
         shared = shared_space(study._storage.get_study_user_attrs(study._study_id), self._request)
         if shared is not None and shared != self._shared:
             self._shared, self._space = shared, TrialSpace.from_dict(shared).settled.space
             self._names = _parameter_names(self._space)
-            # one may have been made for a parameter outside the space, before the fit began
+            # one may have been made for a parameter outside the space, before the fit started
             self._configurations, self._seen = {}, []
 
     def _read_others(self, study: optuna.Study, asking: int) -> list["_SeenTrial"]:
         """Return all trials except the one that is asking."""
         directions, before = study.directions, chain(self._seen, repeat(None))
-        # a storage hands out the same object again until something is written to the trial
+        # a storage returns the same object until something is written to the trial
         self._seen = [
             None if trial.number == asking
             else seen if seen is not None and seen.trial is trial
@@ -182,7 +181,7 @@ class _SeenTrial:
 
 
 def _too_early(study: optuna.Study, tried: Sequence[Parameters]) -> set[str]:
-    """Return the optimizer of a baseline that was given, until the first optimizer has had its turn."""
+    """Return the optimizer of a given baseline, until the first optimizer has had its turn."""
     given = {str(one.params.get("optimizer")) for one in study.get_trials(deepcopy=False) if SOURCE in one.user_attrs}
     others = [one for one in tried if one and one.get("optimizer") not in given]
     return given if given and len(others) < TRIALS_OF_FIRST else set()

@@ -1,4 +1,4 @@
-"""`TrialCallback`: opttune inside an objective of the user's own Optuna study."""
+"""`TrialCallback`: opttune inside the objective of the user's own Optuna study."""
 
 import time
 import traceback
@@ -48,34 +48,34 @@ from opttune.training.modes import quirk_callbacks
 class TrialCallback(CallbackGroup):
     """Trains one Optuna trial: samples the recipe, attaches it, guards the training, reports and tracks it.
 
-    The recipe is sampled when the fit begins: then the module, its data and its length are known, and a space means
-    what it means to `opttune.search`. The first trial settles the space for all trials of the study, which keeps it in
-    a user attribute. A trial more than twice as long, or half as long, is refused.
+    The callback samples the recipe when the fit starts. Then the module, its data and its length are known, and a space
+    means the same as in `opttune.search`. The first trial settles the space for all trials of the study, which keeps it
+    in a user attribute. A trial that is more than twice as long, or less than half as long, is refused.
 
-    Each validation is reported to the trial with its optimizer step, and the study's pruner may end the training.
-    The training always ends cleanly; afterwards `result()` returns the value, or raises Optuna's exception for a
-    pruned trial.
+    The callback reports each validation to the trial with its optimizer step, and the study's pruner may end the
+    training. The training always ends cleanly. Afterwards, `result()` returns the value, or raises Optuna's exception
+    for a pruned trial.
 
     Args:
-        trial: The trial of your objective, with any sampler; `OpttuneSampler` draws as `opttune.search` does.
-        space: What may vary: a space, the name of one that ships with opttune, or a file.
-        monitor: The metric to optimize, under the name by which the module logs it; its value at the end counts.
+        trial: The trial of your objective, with any sampler; `OpttuneSampler` draws like `opttune.search`.
+        space: The space to sample: a `Space`, the name of a shipped space, or a file.
+        monitor: The metric to optimize, under the name in the module's log; its value at the end counts.
         mode: `min` or `max`; the study's direction must be the same.
         guard: Rules that stop a diverging or stalled training: None or True for the defaults, False for none.
         tracking: Address of MLflow; None for `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`; False for no
             tracking. If the Trainer has an MLFlowLogger, the trial is written to its run.
-        max_steps: Optimizer steps of the training: the recipe is then sampled at once, so that `recipe` is there
-            before the Trainer is made (for its precision, say).
-        model: The LightningModule, its class or a function that makes it; the space `auto` needs it beside `max_steps`.
-        budget: What the whole study may cost, in full trainings: the more, the more fields of a space that ships with
-            opttune vary. The default is that of `opttune.search`.
+        max_steps: Optimizer steps of the training. The recipe is then sampled at once, so `recipe` is available before
+            the Trainer is made, for example for its precision.
+        model: The LightningModule, its class or a function that makes it. With `max_steps`, the space `auto` needs it.
+        budget: Cost of the whole study in full trainings. A larger budget lets more fields of a shipped space vary. The
+            default is that of `opttune.search`.
 
     Raises:
-        OpttuneError: An argument cannot be used; in `trainer.fit`, if the space does not suit the module or its length.
+        OpttuneError: An argument is invalid; in `trainer.fit`, if the space does not suit the module or its length.
 
     With several devices, the first rank samples, reports and asks the pruner, and all ranks train the same recipe.
     Under `ddp`, Lightning runs the script again for each rank, and each would ask a shared study for a trial. Give
-    every rank beyond the first a study in memory, or train with `ddp_spawn`.
+    every rank except the first a study in memory, or train with `ddp_spawn`.
 
     Example:
         >>> import optuna
@@ -127,12 +127,12 @@ class TrialCallback(CallbackGroup):
         return self._guard, self._finish, self._reporter, self._pruning
 
     def _sample(self, space: TrialSpace) -> Recipe:
-        """Sample the space of the study, which is this one if there is none yet."""
+        """Sample the space of the study; if it has none yet, it takes this one."""
         self._sampled_space = share_in_study(self._trial, self._request, space)
         return sample_recipe(self._sampled_space.settled.space, self._trial)
 
     def _assemble(self, recipe: Recipe) -> tuple[AnyCallback, ...]:
-        """Act with a recipe from now on; return the callbacks that it needs."""
+        """Use a recipe from now on; return the callbacks that it needs."""
         self._attacher = RecipeAttacher(recipe, self._monitor, self._mode)
         needed = (self._attacher, *quirk_callbacks(recipe))
         self.parts = (*self._preparations, *needed, *self._observers)
@@ -145,14 +145,14 @@ class TrialCallback(CallbackGroup):
         return self._outcome
 
     def _read_spawned(self) -> None:
-        """Take over what this callback's copy in a spawned process has sampled and reported."""
+        """Take over the recipe and the reports of this callback's copy in a spawned process."""
         result = self._spawn_result.take()
         if result is None:
             return
         self._outcome = Outcome.from_dict(result["outcome"])
         if self._attacher is None and result["recipe"] is not None:
             if isinstance(self._trial, optuna.Trial):
-                # as of an enqueued trial: no sampler is asked
+                # as in an enqueued trial, so no sampler is asked
                 self._trial._fixed_params = {**self._trial._fixed_params, **result["parameters"]}
             self._sample(TrialSpace.from_dict(result["space"]))
             self._assemble(Recipe.from_dict(result["recipe"]))
@@ -166,7 +166,7 @@ class TrialCallback(CallbackGroup):
 
     @property
     def recipe(self) -> Recipe:
-        """The sampled recipe; clipping and accumulation are the Trainer's where it sets them itself.
+        """The sampled recipe, with the Trainer's own values of clipping and accumulation, if it has any.
 
         Raises:
             InputError: It is not sampled yet.
@@ -175,17 +175,17 @@ class TrialCallback(CallbackGroup):
             self._read_spawned()
         if self._attacher is None:
             raise InputError(
-                "TrialCallback.recipe is sampled when trainer.fit begins, which tells the module and its length: read "
-                "it from then on, or give TrialCallback max_steps= (with space='auto' model= too) to have it before."
+                "TrialCallback.recipe is sampled when trainer.fit starts, because the module and its length are known "
+                "then: read it later, or give TrialCallback max_steps= (and model= for space='auto') to sample at once."
             )
         return self._attacher.recipe
 
     def result(self) -> float:
-        """Return the trial's value, to be returned by the objective, or raise `optuna.TrialPruned`.
+        """Return the trial's value for the objective to return, or raise `optuna.TrialPruned`.
 
         Raises:
-            optuna.TrialPruned: The study's pruner or the guard ended the run. A trial that diverged reports a finite
-                bad value, so that the sampler learns from it.
+            optuna.TrialPruned: The study's pruner or the guard ended the run. A diverged trial reports a finite bad
+                value, from which the sampler learns.
             InputError: `trainer.fit` has not run yet.
         """
         outcome = self.outcome
@@ -204,7 +204,7 @@ class TrialCallback(CallbackGroup):
         raise optuna.TrialPruned(outcome.message)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Attach the recipe; on several devices, all ranks attach that of the first rank.
+        """Attach the recipe; on several devices, all ranks attach the first rank's recipe.
 
         Raises:
             InputError: A rank beyond the first has asked a shared study for another trial.
@@ -222,14 +222,14 @@ class TrialCallback(CallbackGroup):
         self._started = time.monotonic()
 
     def _share_early(self, trainer: Any, space: TrialSpace) -> None:
-        """Act with the recipe that the first rank has sampled before the fit."""
+        """Use the recipe that the first rank has sampled before the fit."""
         own = None if self._attacher is None else self._attacher.recipe
         recipe = _of_first_rank(trainer, lambda: own or self._sample(space))
         if own is None or not trainer.is_global_zero:
             self._assemble(recipe)
 
     def _ask_in_fit(self, module: Any) -> None:
-        """Sample once the Trainer asks for the optimizer: all layers and loaders are there then, and the length."""
+        """Sample once the Trainer asks for the optimizer: then all layers, the loaders and the length are known."""
 
         def configure_optimizers(module: Any) -> Any:
             self._stop_asking()
@@ -253,13 +253,13 @@ class TrialCallback(CallbackGroup):
             self._asking = None
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Tell the parts; those that the recipe brings are told when it is sampled."""
+        """Notify the parts; the parts of the recipe are notified when it is sampled."""
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
         if self._attacher is None:
             self._checkpoint = checkpoint
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Print what was replaced, store the recipe and the length in the trial, and open the run in MLflow."""
+        """Print the replaced optimizer, store the recipe and the length in the trial, and open the MLflow run."""
         super().on_train_start(trainer, pl_module)
         if trainer.is_global_zero:
             self._note_recipe(self.recipe.to_dict(), self._finish.total_steps)
@@ -336,7 +336,7 @@ class TrialCallback(CallbackGroup):
 
 
 def _of_first_rank(trainer: Any, sample: Callable[[], Recipe]) -> Recipe:
-    """Return the recipe that the first rank samples; its error is every rank's."""
+    """Return the recipe that the first rank samples; if it fails, all ranks raise its error."""
     recipe: Recipe | OpttuneError | None = None
     if trainer.is_global_zero or trainer.world_size == 1:
         try:

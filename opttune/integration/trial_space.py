@@ -1,6 +1,6 @@
-"""The space that the trials of a user's own study sample: settled once, for the module and the length of the first.
+"""The space of the trials in a user's own study, settled once for the module and the length of the first trial.
 
-It is settled as a search settles its own, and kept in the study, where `OpttuneSampler` finds it.
+It is settled as in a search, and kept in the study, where `OpttuneSampler` finds it.
 """
 
 import json
@@ -34,21 +34,22 @@ from opttune.training.workload import Workload
 DEFAULT_BUDGET = 20.0
 """Full trainings, as in `opttune.search`."""
 _PREFIX = "opttune.trial_space."
-"""User attributes of a study begin with it; the name of the requested space follows."""
+"""Prefix of a study's user attributes; the name of the requested space follows."""
 _MOST_APART = 2.0
-"""A trial may be longer or shorter by this factor than what the space was settled for. The priors of learning rates
-move at most as the root of the length, here by 1.4, which is less than one recipe of a study differs from the next."""
+"""A trial may be longer or shorter by this factor than the length for which the space was settled. The priors of
+learning rates move at most with the root of the length, here by 1.4, which is less than the difference between two
+recipes of a study."""
 _SETTLING = Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceRequest:
-    """What the trials of a study are asked to sample.
+    """The request for the space that the trials of a study sample.
 
     Attributes:
-        space: The space, as its file says.
-        shipped: `auto`, or the name of a space that ships with opttune; empty for a user's own.
-        budget: What the whole study may cost, in full trainings.
+        space: The space, as in its file.
+        shipped: `auto`, or the name of a shipped space; empty for a user's own space.
+        budget: Cost of the whole study in full trainings.
     """
 
     space: Space
@@ -60,7 +61,7 @@ class SpaceRequest:
         """Read the arguments of `TrialCallback` and `OpttuneSampler`.
 
         Raises:
-            OpttuneError: There is no such space, or the budget is no number above 0.
+            OpttuneError: There is no such space, or the budget is not a number above 0.
         """
         if not isinstance(budget, int | float) or not isfinite(budget) or budget <= 0:
             raise InputError(f"budget must be a number of full trainings above 0, got {shown(budget)}.")
@@ -69,17 +70,17 @@ class SpaceRequest:
 
     @property
     def key(self) -> str:
-        """The user attribute of a study that holds the settled space."""
+        """The user attribute of a study with the settled space."""
         if self.shipped:
             return _PREFIX + self.shipped
         content = json.dumps(self.space.to_dict(), sort_keys=True)
         return f"{_PREFIX}{self.space.name}-{crc32(content.encode()):08x}"
 
     def settle(self, facts: ModelFacts, total_steps: int, trainer: Mapping[str, Any] | None = None) -> SettledSpace:
-        """Return the space to sample, as a search settles it.
+        """Return the space to sample, settled as in a search.
 
         Args:
-            facts: What is known of the module.
+            facts: The known facts about the module.
             total_steps: Optimizer steps of one training.
             trainer: Settings of the Trainer that stay as they are.
 
@@ -108,12 +109,12 @@ class TrialSpace:
     total_steps: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, from which `from_dict` makes the same again."""
+        """Return plain values; `from_dict` reads them back."""
         return {**settled_to_dict(self.settled), "total_steps": self.total_steps}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrialSpace":
-        """Return what `to_dict` has written."""
+        """Make a `TrialSpace` from the result of `to_dict`."""
         return cls(settled_from_dict(values), values["total_steps"])
 
 
@@ -121,51 +122,51 @@ def settle_early(request: SpaceRequest, max_steps: int | None, model: Any, where
     """Settle a space before there is a Trainer, if the length is given.
 
     Args:
-        request: What is asked for.
-        max_steps: Optimizer steps of one training; None if the Trainer is to say it.
+        request: The requested space.
+        max_steps: Optimizer steps of one training; None to read them from the Trainer.
         model: A LightningModule, its class or a factory without arguments; None leaves the module unknown.
         where: The name of the caller, for errors.
 
     Raises:
-        OpttuneError: `max_steps` is no number of steps, or one of the two is missing.
+        OpttuneError: `max_steps` is not a number of steps, or one of the two arguments is missing.
     """
     if max_steps is None:
         if model is not None:
-            raise InputError(f"{where}: model= says nothing without max_steps=, the optimizer steps of one training.")
+            raise InputError(f"{where}: model= has no effect without max_steps=, the optimizer steps of one training.")
         return None
     if not isinstance(max_steps, int) or isinstance(max_steps, bool) or max_steps < 1:
         raise InputError(f"{where}: max_steps must be a whole number of at least 1, got {shown(max_steps)}.")
     if model is None and request.shipped == "auto":
         raise InputError(
-            f"{where}: the space auto is chosen for the module, so that max_steps= needs model= beside it (a "
-            "LightningModule, its class, or a function that makes it); or name another space, such as 'wide'."
+            f"{where}: the space auto is chosen for the module, so max_steps= needs model= as well (a LightningModule, "
+            "its class, or a function that makes it); or name another space, such as 'wide'."
         )
     facts = ModelFacts(parameters=0) if model is None else _facts_of(model)
     return TrialSpace(request.settle(facts, max_steps), max_steps)
 
 
 def settle_in_fit(request: SpaceRequest, trainer: Any, module: Any, is_first: bool = True) -> TrialSpace:
-    """Settle a space for a fit that has begun, once its Trainer asks for the optimizer.
+    """Settle a space for a fit that has started, once its Trainer asks for the optimizer.
 
     Args:
-        request: What is asked for.
+        request: The requested space.
         trainer: The Trainer; its own clipping and accumulation stay as they are.
         module: The module, with all of its layers.
         is_first: Whether the study may have no space yet.
 
     Raises:
-        OpttuneError: The length is not known, the space varies what only a new Trainer could take, or it does not
-            suit the module.
+        OpttuneError: The length is not known, the space varies a setting that needs a new Trainer, or it does not suit
+            the module.
     """
     varies = dict(request.space.training).get("precision", Fixed(None))
     if not isinstance(varies, Fixed):
         raise InputError(
-            f"the space {request.space.name} varies precision, which a Trainer takes when it is made: give "
-            "TrialCallback max_steps=, so that callback.recipe.precision is there before."
+            f"the space {request.space.name} varies precision, which must be known when the Trainer is made: give "
+            "TrialCallback max_steps=, so that callback.recipe.precision is known before."
         )
     settings = _settings_of(trainer)
     total_steps = _count_steps(trainer, without_trainer_settings(request.space, settings))
-    # a batch that is run for nothing costs time
+    # an unnecessary batch costs time
     operations = try_operations(trainer, module) if is_first and request.shipped == "auto" else None
     return TrialSpace(request.settle(_read_all(module, operations), total_steps, settings), total_steps)
 
@@ -176,15 +177,15 @@ def has_space(trial: optuna.trial.BaseTrial, request: SpaceRequest) -> bool:
 
 
 def share_in_study(trial: optuna.trial.BaseTrial, request: SpaceRequest, space: TrialSpace) -> TrialSpace:
-    """Return the space that all trials of a study sample; of its first trial that is the one given.
+    """Return the space that all trials of a study sample; the first trial sets it to the given one.
 
     Args:
-        trial: The trial; one that belongs to no study has the space for itself.
-        request: What is asked for.
+        trial: The trial; a trial without a study has the space for itself.
+        request: The requested space.
         space: The space for this trial's module and length.
 
     Raises:
-        InputError: The study's space was settled for trainings of quite another length.
+        InputError: The study's space was settled for trainings of a very different length.
     """
     if not isinstance(trial, optuna.Trial):
         return space
@@ -198,20 +199,20 @@ def share_in_study(trial: optuna.trial.BaseTrial, request: SpaceRequest, space: 
     if request.shipped and are_far_apart(shared.total_steps, space.total_steps):
         raise InputError(
             f"the study {study.study_name!r} samples the space {request.shipped} for trainings of {shared.total_steps} "
-            f"steps, and this one has {space.total_steps}, for which learning rates begin elsewhere: use one study for "
+            f"steps, and this one has {space.total_steps}, whose learning rates start elsewhere: use one study for "
             f"each length, or give TrialCallback max_steps={shared.total_steps} to sample as for that length."
         )
     return shared
 
 
 def shared_space(attributes: Mapping[str, Any], request: SpaceRequest) -> Mapping[str, Any] | None:
-    """Return what a study's trials sample, as `TrialSpace.to_dict` wrote it; None before the first has begun.
+    """Return the space of a study's trials, as `TrialSpace.to_dict` wrote it; None before the first trial.
 
-    A study whose trials sample one space alone has that one for any request.
+    If all trials of a study sample one space, any request returns it.
 
     Args:
         attributes: The study's user attributes.
-        request: What is asked for.
+        request: The requested space.
     """
     found = attributes.get(request.key)
     if found is None:
@@ -236,14 +237,14 @@ def _facts_of(model: Any) -> ModelFacts:
 
 
 def _read_all(module: Any, operations: Operations | None = None) -> ModelFacts:
-    """Return what is known of a module, and of the optimizers that it came with."""
+    """Return the known facts about a module and its own optimizers."""
     with kept_random_state():
         own = ask_own_optimizers(module, module.configure_optimizers)
     return replace(read_facts(module, own.groups, operations=operations), own=own_facts(own))
 
 
 def _settings_of(trainer: Any) -> dict[str, Any]:
-    """Return the arguments of the Trainer that stay, beside a recipe; precision always does."""
+    """Return the Trainer's arguments that take precedence over a recipe; precision always does."""
     settings = {
         "gradient_clip_val": trainer.gradient_clip_val,
         "gradient_clip_algorithm": getattr(trainer, "gradient_clip_algorithm", None),
@@ -264,7 +265,7 @@ def _count_steps(trainer: Any, space: Space) -> int:
 
 
 def _is_of_old(trial: optuna.Trial) -> bool:
-    """Return whether a version that settled no spaces has trained trials of the study: they sample on as they began."""
+    """Return whether the study has trials of a version that settled no spaces; it keeps sampling as it did."""
     if any(name.startswith(_PREFIX) for name in trial.study.user_attrs):
         return False
     others = trial.study.get_trials(deepcopy=False)

@@ -31,7 +31,7 @@ class TrialTracking:
     """Writes one trial into the run of the Trainer's MLFlowLogger, else into a child of the study's run.
 
     Args:
-        trial: The trial; a `FixedTrial` belongs to no study and is written only if there is such a logger.
+        trial: The trial; a `FixedTrial` has no study and is written only if there is such a logger.
         tracking_uri: Address of MLflow; None for the default.
     """
 
@@ -80,7 +80,7 @@ class TrialTracking:
             self._run.log(step, values, always=True)
 
     def end(self, outcome: Outcome) -> None:
-        """Write how the trial ended. A logger sets its run's state after this; `settle` corrects that."""
+        """Write the end of the trial. A logger sets its run's state after this; `settle` corrects it."""
         if self._run is None:
             return
         if self._parent is None:

@@ -1,1 +1,1 @@
-"""Read the model, data and Trainer settings of a search from a LightningCLI project."""
+"""Read the model, data and Trainer settings of a search from a LightningCLI or Hydra project."""

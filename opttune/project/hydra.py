@@ -1,7 +1,7 @@
-"""Read a Hydra project: its config, and the objects that the `_target_` nodes of the config make.
+"""Read a Hydra project: its config, and the objects of its `_target_` nodes.
 
-The project's script is not run: model, data, callbacks and the Trainer's arguments are made from the nodes of those
-names, as the widely used Lightning-Hydra template does.
+The project's script does not run. Model, data, callbacks and the Trainer's arguments come from the nodes of these
+names, as in the widely used Lightning-Hydra template.
 """
 
 import json
@@ -25,7 +25,7 @@ _OUTPUT = "outputs/opttune"
 
 @dataclass(frozen=True, slots=True)
 class HydraSource:
-    """Where a Hydra project is.
+    """The source of a Hydra project.
 
     Attributes:
         folder: The folder of its configs, absolute.
@@ -53,7 +53,7 @@ class HydraSource:
 
     @classmethod
     def from_text(cls, text: str) -> "HydraSource":
-        """Return what `to_text` wrote.
+        """Read back the result of `to_text`.
 
         Example:
             >>> source = HydraSource("/project/configs", "train", ("model.width=8",))
@@ -65,10 +65,10 @@ class HydraSource:
 
 
 def find_hydra(place: str, overrides: tuple[str, ...] = ()) -> HydraSource:
-    """Return the project at `CONFIG_DIR[/NAME]`; without a name that is `train`, `config`, `main`, or the only file.
+    """Return the project at `CONFIG_DIR[/NAME]`; the default name is `train`, `config`, `main`, or the only file.
 
     Raises:
-        InputError: There is no such config, or the folder holds several.
+        InputError: There is no such config, or the folder has several.
     """
     path = Path(place)
     if path.is_dir():
@@ -84,7 +84,7 @@ def find_hydra(place: str, overrides: tuple[str, ...] = ()) -> HydraSource:
 
 
 class OpenHydra:
-    """A Hydra project whose config is read; each `make` makes a new model, data and Trainer arguments.
+    """A Hydra project with its config; each `make` makes a new model, data and Trainer arguments.
 
     Raises:
         MissingExtraError: Hydra is not installed.
@@ -109,7 +109,7 @@ class OpenHydra:
 
     @property
     def seed(self) -> int | None:
-        """The config's seed; None where it is no integer."""
+        """The config's seed; None if it is not an integer."""
         seed = self._config.get("seed")
         return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
 
@@ -121,7 +121,7 @@ class OpenHydra:
         given = [name for name in names if name != "logger" and not name.startswith("_")]
         self.trainer = {name: self._instantiate("trainer", name, _convert_="all") for name in given}
         self.trainer["callbacks"] = [*_as_list(self.trainer.get("callbacks")), *self._callbacks()]
-        # not made: some begin a run as soon as they are
+        # not created, because some loggers start a run at once
         self.trainer["logger"] = bool(self._config.get("logger") or ("logger" in names and self._config.trainer.logger))
         return model
 
@@ -183,7 +183,7 @@ class OpenHydra:
 
 
 def _share_imports(folder: Path) -> None:
-    """Make the project's packages importable, and name its root as the template does."""
+    """Make the project's packages importable, and set its root as in the template."""
     root = next((each for each in folder.parents if any((each / mark).exists() for mark in _ROOT_MARKS)), folder.parent)
     os.environ.setdefault("PROJECT_ROOT", str(root))
     for place in (root / "src", folder.parent, root):
@@ -206,7 +206,7 @@ def _as_list(callbacks: Any) -> list[Any]:
 
 
 def _words_of(err: BaseException) -> str:
-    """Return an error and its first cause on one line; Hydra wraps what the user's code raises."""
+    """Return an error and its first cause on one line, because Hydra wraps errors of the user's code."""
     cause = err
     while cause.__cause__ is not None:
         cause = cause.__cause__

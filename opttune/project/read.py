@@ -1,9 +1,9 @@
-"""Read a project: the model, the data and the Trainer settings that its code makes from its config.
+"""Read a project: the model, the data and the Trainer settings from its config.
 
-Of a LightningCLI project opttune runs the script as `python main.py fit --config config.yaml` would, with one
+For a LightningCLI project, opttune runs the script as `python main.py fit --config config.yaml` would, with one
 difference: the LightningCLI stops as soon as it has read its arguments. Classes, defaults, linked arguments and
-environment variables therefore work as in the project. For each attempt the CLI makes a new model and new data. Of a
-Hydra project the config is composed, and its nodes are made (`opttune.project.hydra`).
+environment variables therefore work as in the project. For each attempt the CLI makes a new model and new data. For a
+Hydra project, opttune composes the config and instantiates its nodes (`opttune.project.hydra`).
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from opttune.trainer.logger import add_logger
 from opttune.trainer.namespaces import NAMESPACES
 from opttune.training.isolation import quiet_lightning
 
-# callbacks whose work opttune does itself in a search; both Lightning packages name them alike
+# callbacks whose work opttune does itself in a search; both Lightning packages use the same names
 _LEFT_OUT = {
     "Checkpoint", "ProgressBar", "ModelSummary", "LearningRateMonitor", "DeviceStatsMonitor", "LearningRateFinder",
     "BatchSizeFinder",
@@ -31,7 +31,7 @@ _OURS = {
     "callbacks", "logger", "max_epochs", "max_steps", "enable_checkpointing", "enable_progress_bar",
     "enable_model_summary", "num_sanity_val_steps",
 }  # fmt: skip
-# what is not used in a search, beside callbacks
+# other settings that a search does not use
 _DROPPED = ("max_time", "logger")
 
 
@@ -44,13 +44,13 @@ class Project:
 
     Attributes:
         model: Factory of the model.
-        data: Factory of the data of the latest model; returns None where the model has its own data.
+        data: Factory of the data of the latest model; returns None if the model has its own data.
         trainer: Arguments of the Trainer, without those that opttune sets itself.
-        length: `{"max_steps": n}` or `{"max_epochs": n}`; both where the config sets
-            both, for Lightning ends a training at the first of them; empty where it sets neither.
-        watched: The metric and mode that its callbacks watch; None where they watch none or several.
-        seed: Its `seed_everything`; None where that is not an integer.
-        notes: What was found and what is left out, one sentence each.
+        length: `{"max_steps": n}` or `{"max_epochs": n}`; both if the config sets both, because Lightning ends a
+            training at the first of them; empty if it sets neither.
+        watched: The metric and mode that its callbacks watch; None if they watch none or several.
+        seed: Its `seed_everything`; None if that is not an integer.
+        notes: The found and the omitted parts, one sentence each.
     """
 
     model: "ProjectModel"
@@ -67,7 +67,7 @@ class ProjectModel:
     """Makes a new model of the project, and its data; each process starts the project's CLI itself.
 
     Attributes:
-        source: Where the project is.
+        source: The source of the project.
         __name__: The name of the model's class.
     """
 
@@ -76,7 +76,7 @@ class ProjectModel:
 
     @property
     def file(self) -> Path:
-        """The project's script; its config where there is no script."""
+        """The project's script, or its config if there is no script."""
         if isinstance(self.source, HydraSource):
             return self.source.file
         return Path(self.source.script.rpartition(":")[0] or self.source.script or self.source.configs[0]).resolve()
@@ -88,10 +88,10 @@ class ProjectModel:
 
 @dataclass(frozen=True)
 class ProjectData:
-    """Returns the data that was made with the latest model.
+    """Returns the data of the latest model.
 
     Attributes:
-        source: Where the project is.
+        source: The source of the project.
     """
 
     source: Source
@@ -107,10 +107,10 @@ def read_source(text: str) -> Source:
 
 
 def load_project(source: Source) -> Project:
-    """Start a project's LightningCLI, or compose its Hydra config, and read what a search needs.
+    """Start a project's LightningCLI, or compose its Hydra config, and read the settings for a search.
 
     Args:
-        source: Where the project is.
+        source: The source of the project.
 
     Raises:
         MissingExtraError: jsonargparse or Hydra is not installed.
@@ -192,7 +192,7 @@ class _OpenCli:
         return trainer
 
     def _section(self) -> Any:
-        """Return the part of the config that belongs to fit."""
+        """Return the part of the config for fit."""
         return self._config.get(self._cli.subcommand, self._config) if self._cli.subcommand else self._config
 
     def _refuse_a_checkpoint(self) -> None:
@@ -252,7 +252,7 @@ def _length(given: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _watched(callbacks: Any) -> tuple[str, str] | None:
-    """Return the one metric that the callbacks watch, and its mode."""
+    """Return the one monitored metric of the callbacks, and its mode."""
     found = {
         (callback.monitor, callback.mode)
         for callback in _as_list(callbacks)

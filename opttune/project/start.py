@@ -23,14 +23,14 @@ _CLI_NAME = "LightningCLI"
 
 @dataclass(frozen=True, slots=True)
 class CliSource:
-    """Where a LightningCLI project is.
+    """The source of a LightningCLI project.
 
     Attributes:
         configs: Its config files; a later one overrides an earlier one.
-        script: Its script, or `path/file.py:name` of a function or class that makes the CLI when it is called;
-            empty for a plain LightningCLI.
-        model: Reference of the model's class, for a plain LightningCLI; empty where the config names it.
-        data: Reference of the LightningDataModule's class, likewise.
+        script: Its script, or `path/file.py:name` of a function or class that makes the CLI when it is called; empty
+            for a plain LightningCLI.
+        model: Reference to the model's class, for a plain LightningCLI; empty if the config names it.
+        data: Reference to the LightningDataModule's class, for a plain LightningCLI; empty if the config names it.
         arguments: Further arguments of the project's CLI, such as `--model.width=8`.
     """
 
@@ -55,7 +55,7 @@ class CliSource:
 
     @classmethod
     def from_text(cls, text: str) -> "CliSource":
-        """Return what `to_text` wrote.
+        """Read back the result of `to_text`.
 
         Example:
             >>> source = CliSource(("/a.yaml",), "/main.py", arguments=("--x=1",))
@@ -76,7 +76,7 @@ class _ReadyError(BaseException):
 
 
 def find_script(configs: tuple[str, ...], folder: Path | None = None) -> str:
-    """Return the project's script: the one Python file, here or beside the config, that mentions LightningCLI.
+    """Return the project's script: the one Python file here or beside the config that mentions LightningCLI.
 
     If there are several, `main.py` is taken.
 
@@ -85,7 +85,7 @@ def find_script(configs: tuple[str, ...], folder: Path | None = None) -> str:
         folder: The working folder.
 
     Returns:
-        Its path; empty where there is none.
+        Its path; empty if there is none.
 
     Raises:
         InputError: There are several, and none is `main.py`.
@@ -105,10 +105,10 @@ def start_cli(source: CliSource) -> Any:
     """Start a project's CLI.
 
     Args:
-        source: Where the project is.
+        source: The source of the project.
 
     Returns:
-        The LightningCLI, which has read its arguments and has made nothing yet.
+        The LightningCLI, which has read its arguments but made no objects yet.
 
     Raises:
         InputError: A file is missing or wrong, or the script makes no LightningCLI.
@@ -190,7 +190,7 @@ def _ready_init(original: Callable[..., None], source: CliSource) -> Callable[..
 
 
 def _arguments(source: CliSource, has_subcommands: bool) -> list[str]:
-    """Return the arguments that the project's script would be given to train."""
+    """Return the arguments with which the project's script would train."""
     configs = [f"--config={config}" for config in source.configs]
     if not has_subcommands:
         return [*configs, *source.arguments]

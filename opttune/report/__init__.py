@@ -1,4 +1,4 @@
-"""What a search found, to look at: an HTML page, pictures, and the same in short on the terminal."""
+"""The report of a search: an HTML page, images, and a summary for the terminal."""
 
 from opttune.report.write import write_report
 

@@ -17,15 +17,15 @@ class Series:
     """Points of one kind.
 
     Attributes:
-        name: Its entry in the legend. Series of one name share an entry, and have one colour in the whole chart.
-        x: Horizontal positions; for spans, where they end.
+        name: Its entry in the legend. Series with the same name share an entry and a colour in the whole chart.
+        x: Horizontal positions; for spans, their ends.
         y: Vertical positions, or the names of rows.
         style: `line`, `steps` (a line that holds its value), `spans` (horizontal bars), or a mark.
         colour: As `#rrggbb`.
         labels: A text for each point, or one for the whole line; shown on hover.
         width: Thickness of a line or a span, in pixels.
         opacity: In (0, 1].
-        x_from: Where spans begin; empty for 0.
+        x_from: The starts of spans; empty for 0.
     """
 
     name: str
@@ -59,16 +59,16 @@ class Panel:
     """One pair of axes.
 
     Attributes:
-        x_label: What the x axis shows, with its unit.
-        y_label: What the y axis shows.
-        series: What is drawn.
-        title: Above it; empty for none.
-        rules: Lines across.
+        x_label: Label of the x axis, with its unit.
+        y_label: Label of the y axis.
+        series: The series to draw.
+        title: Title above the panel; empty for none.
+        rules: Lines across the panel.
         x_log: Whether the x axis is logarithmic.
-        y_log: Whether the y axis is.
-        y_range: Least and largest y; None for what the points need.
-        rows: Names of the rows from above, where the y of all series are such names.
-        x_from_zero: Whether the x axis begins at 0.
+        y_log: Whether the y axis is logarithmic.
+        y_range: Least and largest y; None to fit the points.
+        rows: Names of the rows from above, if the y of all series are such names.
+        x_from_zero: Whether the x axis starts at 0.
     """
 
     x_label: str
@@ -88,9 +88,9 @@ class Chart:
     """One figure.
 
     Attributes:
-        name: Name of its picture file, without suffix.
-        title: What it shows.
-        says: How to read it, in a sentence or two.
+        name: Name of its image file, without suffix.
+        title: Its title.
+        says: A guide for reading it, in a sentence or two.
         panels: One or more.
     """
 
@@ -101,7 +101,7 @@ class Chart:
 
 
 def is_steep(values: Sequence[float]) -> bool:
-    """Return whether values want a logarithmic axis: all above 0, and a factor of 10 apart.
+    """Return whether values need a logarithmic axis: all are above 0, and they span a factor of 10.
 
     Example:
         >>> is_steep([0.1, 2.0]), is_steep([0.1, 0.5]), is_steep([0.0, 5.0])
@@ -112,7 +112,7 @@ def is_steep(values: Sequence[float]) -> bool:
 
 
 def room_for(values: Sequence[float], *, log: bool) -> tuple[float, float]:
-    """Return the least and largest y of an axis that holds values, with room at the top for marks of no value.
+    """Return the least and largest y of an axis for values, with room at the top for marks without a value.
 
     Example:
         >>> room_for([1.0, 2.0], log=False)

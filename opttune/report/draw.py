@@ -1,7 +1,7 @@
-"""Draw charts with Vega-Lite: one figure for the page and the picture, without a browser and without a network.
+"""Draw charts with Vega-Lite: one figure for the page and the image, without a browser or a network.
 
-vl-convert contains Vega-Lite: it draws the pictures and holds the page's JavaScript. A figure is a specification in
-the sense of https://vega.github.io/vega-lite/docs.
+vl-convert contains Vega-Lite: it draws the images and has the page's JavaScript. A figure is a specification in the
+sense of https://vega.github.io/vega-lite/docs.
 """
 
 import json
@@ -47,7 +47,7 @@ _CONVERT: dict[str, Callable[[Spec], bytes]] = {
     ".svg": lambda figure: vl_convert.vegalite_to_svg(figure).encode(),
 }
 SUFFIXES = tuple(_CONVERT)
-"""The formats of pictures."""
+"""The formats of images."""
 _CONFIG = {
     "view": {"stroke": None},
     "axis": {"gridOpacity": 0.6, "labelLimit": 260, "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": 400},
@@ -60,7 +60,7 @@ def save_chart(chart: Chart, path: Path) -> None:
     """Draw a chart into a file.
 
     Args:
-        chart: What to draw.
+        chart: The chart.
         path: Its suffix names the format, one of `SUFFIXES`.
     """
     figure = _figure(chart) | {"title": {"text": chart.title, "fontSize": 15, "offset": 14}, "background": "white"}
@@ -96,7 +96,7 @@ def _figure(chart: Chart) -> Spec:
 
 
 def _kinds(all_series: Sequence[Series]) -> Spec:
-    """Return the encodings that give each name its colour and its mark, and a legend where there are several."""
+    """Return the encodings that give each name its colour and its mark, and a legend if there are several names."""
     kinds: dict[str, Series] = {}
     for series in sorted(all_series, key=lambda series: series.style in _MARKS[1:]):
         # if a line and dots share a name, the legend shows the dot
@@ -152,7 +152,7 @@ def _panel(panel: Panel, kinds: Spec, size: tuple[int, int], number: int) -> Spe
 
 
 def _row(series: Series, index: int) -> Spec:
-    """Return a series as one row of data: what its points share is written once."""
+    """Return a series as one row of data, with the common values of its points written once."""
     has_own_labels = len(series.labels) == len(series.x)
     return {
         "name": series.name,

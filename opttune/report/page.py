@@ -42,8 +42,8 @@ document.querySelectorAll("th.sorts").forEach(head => head.addEventListener("cli
 """
 
 _HINT = (
-    "<p class='small'>In the figures: point at a mark for its trial and recipe; click on an entry of the legend to "
-    "see it alone; drag to move, Shift and the wheel to zoom, double click to reset.</p>"
+    "<p class='small'>In the charts: point at a mark to see its trial and recipe; click a legend entry to show it "
+    "alone; drag to move, Shift and the wheel to zoom, double click to reset.</p>"
 )
 
 
@@ -52,8 +52,8 @@ def write_page(study: FrozenStudy, charts: Sequence[Chart], verdict: Sequence[st
 
     Args:
         study: The search.
-        charts: Its figures.
-        verdict: How its winner compares on new seeds, one sentence each.
+        charts: Its charts.
+        verdict: The comparison of its winner on new seeds, one sentence each.
     """
     answer = answer_of(study)
     parts = [
@@ -65,7 +65,7 @@ def write_page(study: FrozenStudy, charts: Sequence[Chart], verdict: Sequence[st
         *map(_figure, charts[:1]),
         _comparison(study),
         *map(_figure, charts[1:]),
-        "<h2>All trials</h2><p class='says'>A click on a heading sorts.</p>",
+        "<h2>All trials</h2><p class='says'>Click a heading to sort.</p>",
         f"<div class='wide'>{_trials(study)}</div>",
         f"<p class='small'>{_searched(study)} Written by opttune {escape(__version__)}.</p>",
     ]

@@ -1,4 +1,4 @@
-"""The charts of recipes: the schedules of the best, and which fields mattered."""
+"""The charts of recipes: the schedules of the best recipes, and the fields that mattered."""
 
 import warnings
 
@@ -17,13 +17,13 @@ _TOP = 5
 _MOST_POINTS = 400
 _MOST_FIELDS = 15
 _LEAST_TRIALS = 6
-"""Fewer finished trials say nothing. Chosen by hand."""
+"""Fewer finished trials show nothing. Chosen by hand."""
 _LEAST_SHARE = 0.005
 """Fields with a smaller share are left out. Chosen by hand."""
 
 
 def schedules(study: FrozenStudy) -> Chart | None:
-    """Draw the learning rates of the best recipes over the steps; None where all follow the metric."""
+    """Draw the learning rates of the best recipes over the steps; None if all follow the metric."""
     best = [record for record in study.ranked if record.recipe and _has_curve(record)][:_TOP]
     series = [_curve(study, record, colour) for record, colour in zip(best, PALETTE, strict=False)]
     if not series:
@@ -32,14 +32,14 @@ def schedules(study: FrozenStudy) -> Chart | None:
     return Chart(
         "schedules",
         f"Schedules of the {len(series)} best recipes",
-        "The learning rate at each step, from warmup to the end. Different optimizers take different rates: compare "
+        "The learning rate at each step, from warmup to the end. Different optimizers need different rates, so compare "
         "the shapes.",
         [panel],
     )
 
 
 def importances(study: FrozenStudy) -> Chart | None:
-    """Draw how much each field mattered; None where too few trials finished to tell."""
+    """Draw the importance of each field; None if too few trials finished."""
     found = list(field_importances(study.study, study.config.mode).items())[:_MOST_FIELDS]
     if not found:
         return None
@@ -55,26 +55,26 @@ def importances(study: FrozenStudy) -> Chart | None:
     return Chart(
         "importances",
         "Which fields mattered",
-        f"Importance for being among the best tenth (PED-ANOVA) of {count} finished trainings. The search itself went "
-        "where it was good, so this says what separated the best from the rest, not what would matter elsewhere. "
+        f"Importance for being among the best tenth (PED-ANOVA) of {count} finished trainings. The search favoured "
+        "good regions, so this shows the difference between the best and the rest, not the importance elsewhere. "
         f"{'With this few trainings it is only a hint.' if count < 20 else ''}".strip(),
         [panel],
     )
 
 
 def field_importances(study: optuna.Study, mode: str) -> dict[str, float]:
-    """Return how much each field that was sampled mattered for being among the best, the most important first.
+    """Return the importance of each sampled field for being among the best, the most important first.
 
-    The measure is PED-ANOVA [1], as Optuna computes it: how much a field's distribution among the best tenth of the
-    trials differs from its distribution among all. A field of one optimizer counts among the trials that had it. The
-    shares sum to 1.
+    The measure is Optuna's PED-ANOVA [1]: the difference between a field's distribution among the best tenth of the
+    trials and its distribution among all. A field of one optimizer counts among the trials that had it. The shares sum
+    to 1.
 
     Args:
         study: The study.
         mode: `min` or `max`.
 
     Returns:
-        Name of a sampled field -> its share; empty where too few trials finished, or nothing varied.
+        Name of a sampled field -> its share; empty if too few trials finished, or nothing varied.
 
     References:
         [1] Watanabe, Bansal, Hutter. PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary

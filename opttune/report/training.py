@@ -28,11 +28,11 @@ _ENDS = {
 
 
 def learning_curves(study: FrozenStudy, curves: Curves) -> Chart | None:
-    """Draw the monitored metric and the training loss over the steps; None where neither was recorded.
+    """Draw the monitored metric and the training loss over the steps; None if neither was recorded.
 
     Args:
         study: The search.
-        curves: The curves in MLflow; a trial without one is drawn by its values at the rungs.
+        curves: The curves in MLflow; a trial without one is drawn with its values at the rungs.
     """
     shown = _shown(study)
     monitored = {record.number: _monitored(study, record, curves) for record in shown}
@@ -55,7 +55,7 @@ def learning_curves(study: FrozenStudy, curves: Curves) -> Chart | None:
 
 
 def halving(study: FrozenStudy) -> Chart | None:
-    """Draw how far each trial was trained; None where none has begun."""
+    """Draw the trained length of each trial; None if no trial has started."""
     begun = [record for record in study.records if record.last is not None]
     if not begun:
         return None
@@ -75,7 +75,7 @@ def halving(study: FrozenStudy) -> Chart | None:
     return Chart(
         "halving",
         "How far each trial was trained",
-        "At a rung the trials are compared, and those that are not among the better are paused.",
+        "At a rung the search compares the trials, and pauses those that are not among the better ones.",
         [panel],
     )
 
@@ -130,7 +130,7 @@ def _line(name: str, curve: Curve, colour: str, record: TrialRecord, *, is_best:
 
 
 def _marks(record: TrialRecord, curve: Curve, top: float) -> list[Series]:
-    """Return the marks of a curve: where it was paused, and where it was stopped before its end."""
+    """Return the marks of a curve: its pauses, and an early stop."""
     label = [trial_label(record)]
     end = how_it_ended(record)
     pauses = record.pauses if end != "left behind" else record.pauses[:-1]
@@ -149,7 +149,7 @@ def _at(curve: Curve, step: int) -> float:
 
 
 def _top(curves: Sequence[Curve], points: Sequence[float]) -> float:
-    """Return where the y axis ends: a diverging loss would flatten all other curves."""
+    """Return the upper end of the y axis, because a diverging loss would flatten all other curves."""
     firsts = sorted(curve[0][1] for curve in curves if curve and isfinite(curve[0][1]))
     ordered = sorted(points)
     usual = ordered[min(len(ordered) - 1, int(_HIGHEST * len(ordered)))]
@@ -162,7 +162,7 @@ def _bottom(points: Sequence[float], top: float, *, log: bool) -> float:
 
 
 def _smooth(curve: Curve) -> Curve:
-    """Return a curve's running mean; the first windows hold fewer points."""
+    """Return a curve's running mean; the first windows have fewer points."""
     finite = [(step, value) for step, value in curve if isfinite(value)]
     window = max(1, round(_SMOOTHED_OVER * len(finite)))
     smoothed = []

@@ -1,4 +1,4 @@
-"""How every chart and table shows a trial: the colour of its optimizer, its one-line label, and how it ended."""
+"""The form of a trial in every chart and table: the colour of its optimizer, its one-line label, and its end."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from opttune.trial_record import TrialRecord
 
 
 def optimizer_colours(study: FrozenStudy) -> dict[str, str]:
-    """Return the optimizers that were tried, in the order of the space, each with its colour."""
+    """Return the tried optimizers, in the order of the space, each with its colour."""
     tried = [record.recipe.optimizer.name for record in study.records if record.recipe]
     order = [branch.name for branch in study.space.optimizers]
     names = sorted(set(tried), key=lambda name: (order.index(name) if name in order else len(order), name))
@@ -31,7 +31,7 @@ def trial_label(record: TrialRecord) -> str:
 
 
 def how_it_ended(record: TrialRecord) -> str:
-    """Return how a trial ended, as one of five words.
+    """Return the way a trial ended, as one of five words.
 
     Example:
         >>> how_it_ended(TrialRecord(0, "waiting", None, None, None))
@@ -52,5 +52,5 @@ def has_diverged(record: TrialRecord) -> bool:
 
 
 def baseline_value(study: FrozenStudy) -> float | None:
-    """Return the baseline's value; None where it was not trained or has no value."""
+    """Return the baseline's value; None if it was not trained or has no value."""
     return study.baseline.value if study.baseline is not None else None

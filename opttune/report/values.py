@@ -14,7 +14,7 @@ from opttune.trial_record import TrialRecord
 
 
 def best_over_cost(study: FrozenStudy) -> Chart | None:
-    """Draw the best value so far, and every finished trial, over steps and over seconds; None where none finished."""
+    """Draw the best value so far, and every finished trial, over steps and over seconds; None if none finished."""
     finished = _by_cost(study.records)
     if not finished:
         return None
@@ -31,7 +31,7 @@ def best_over_cost(study: FrozenStudy) -> Chart | None:
     return Chart(
         "best_over_cost",
         "Best value over the cost of the search",
-        "Each dot is a training of the full length; the line is the best of those so far.",
+        "Each dot is a training of the full length; the line is the best value so far.",
         panels,
     )
 
@@ -64,7 +64,7 @@ def _over_cost(
 
 
 def improvement_rows(study: FrozenStudy) -> list[dict[str, object]]:
-    """Return a row for each time that the best value improved: after how much, in trainings and in seconds."""
+    """Return a row for each improvement of the best value, with its cost in trainings and in seconds."""
     rows: list[dict[str, object]] = []
     best: float | None = None
     for record in _by_cost(study.records):
@@ -84,7 +84,7 @@ def improvement_rows(study: FrozenStudy) -> list[dict[str, object]]:
 
 
 def equal_cost(study: FrozenStudy) -> Chart | None:
-    """Draw the best value of each optimizer over its cost; None where fewer than two finished a training."""
+    """Draw the best value of each optimizer over its cost; None if fewer than two finished a training."""
     lines: dict[str, tuple[list[float], list[float]]] = {}
     costs: dict[str, float] = {}
     for name in optimizer_colours(study):
@@ -116,15 +116,15 @@ def equal_cost(study: FrozenStudy) -> Chart | None:
     return Chart(
         "equal_cost",
         "The optimizers at equal cost",
-        "The best value of each optimizer over the cost of its trials, those that were stopped included. Compare "
-        "them at the vertical line: only some were given more. One seed each; `opttune confirm` tests whether a "
+        "The best value of each optimizer over the cost of its trials, including stopped ones. Compare them at the "
+        "vertical line: only some optimizers received more. One seed each; `opttune confirm` tests whether a "
         "difference is more than noise.",
         [panel],
     )
 
 
 def equal_cost_rows(study: FrozenStudy) -> list[dict[str, object]]:
-    """Return a row for each optimizer: trials, cost, best value, and its value at the cost that all have spent."""
+    """Return a row for each optimizer: trials, cost, best value, and its value at a cost that all have reached."""
     chart = equal_cost(study)
     if chart is None:
         return []
@@ -146,7 +146,7 @@ def equal_cost_rows(study: FrozenStudy) -> list[dict[str, object]]:
 
 
 def value_over_lr(study: FrozenStudy) -> Chart | None:
-    """Draw each optimizer's values over its learning rates; None where no trial has a value."""
+    """Draw each optimizer's values over its learning rates; None if no trial has a value."""
     rules = _baseline_rules(study)
     known = [*(record.value for record in study.records if record.value is not None), *(rule.at for rule in rules)]
     if len(known) == len(rules):
@@ -170,13 +170,13 @@ def value_over_lr(study: FrozenStudy) -> Chart | None:
         "value_over_lr",
         "Value over the learning rate, for each optimizer",
         "Dots ran the full length. Crosses at the top diverged. Rings were left behind at a rung: they show the value "
-        "there, at most that of the top. The other fields of the recipes differ as well.",
+        "there, up to the top of the chart. The other fields of the recipes differ as well.",
         [panel for panel in panels if panel.series],
     )
 
 
 def value_over_groups(study: FrozenStudy) -> Chart | None:
-    """Draw the values over each number that varied in the parameter groups; None where none did."""
+    """Draw the values over each number that varied in the parameter groups; None if none did."""
     varied = [(name, field) for name, field in study.space.group_fields if isinstance(field, Range)]
     points = {name: _over_group(study, name) for name, _ in varied}
     known = [value for series in points.values() for each in series for value in each.y if not isinstance(value, str)]
@@ -202,7 +202,7 @@ def value_over_groups(study: FrozenStudy) -> Chart | None:
     return Chart(
         "value_over_groups",
         "Value over the rates of the parameter groups",
-        "Each dot ran the full length. At 1 the parameters have the rate of the others. The learning rate and the "
+        "Each dot ran the full length. At 1 the parameters have the same rate as the others. The learning rate and the "
         "other fields differ as well.",
         panels,
     )
@@ -225,15 +225,15 @@ def _axis_words(space: Space, name: str) -> str:
     index, attribute = space.groups.rule_fields.get(name, (-1, ""))
     if index < 0:
         return {
-            "layer_decay": "rate of each layer as a share of that above it",
-            "lora_plus_ratio": "rate of LoRA's B matrices as a multiple of the others'",
+            "layer_decay": "rate of each layer as a share of the rate of the layer above",
+            "lora_plus_ratio": "rate of LoRA's B matrices as a multiple of the other rates",
         }.get(name, name)
     what = "rate" if attribute == "lr_mult" else "weight decay"
     return f"{what} of {space.groups.rules[index].match} as a multiple of the others'"
 
 
 def verdict_chart(study: FrozenStudy) -> Chart | None:
-    """Draw the values of each candidate on the seeds of the verdict; None where there is none."""
+    """Draw the values of each candidate on the seeds of the verdict; None if there is none."""
     verdict = study_verdict(study)
     if verdict is None:
         return None
@@ -265,7 +265,7 @@ def verdict_chart(study: FrozenStudy) -> Chart | None:
     return Chart(
         "verdict",
         f"The verdict: {len(verdict.seeds)} new seeds each",
-        f"{verdict.sentences[0]}. The comparison is by seed, so intervals that overlap may still differ.",
+        f"{verdict.sentences[0]}. The comparison is by seed, so overlapping intervals may still mean a difference.",
         [panel],
     )
 
@@ -291,7 +291,7 @@ def _best_so_far(points: Sequence[tuple[float, float]], mode: str) -> tuple[list
 
 
 def _over_lr(records: Sequence[TrialRecord], name: str, colour: str, top: float) -> list[Series]:
-    """Return one optimizer's trials by how they ended; those without a value on the axis are drawn at its top."""
+    """Return one optimizer's trials by their end; trials without a value on the axis are drawn at its top."""
     kinds: list[tuple[str, Style, str, Callable[[TrialRecord], bool]]] = [
         (name, "dots", colour, lambda record: record.value is not None),
         ("left behind at a rung", "rings", GREY, lambda record: record.value is None and _at_rung(record) is not None),

@@ -1,4 +1,4 @@
-"""Write the report of a search: the page and its pictures."""
+"""Write the report of a search: the page and its images."""
 
 from pathlib import Path
 
@@ -21,11 +21,11 @@ def write_report(study: FrozenStudy, path: str | Path, tracking_uri: str | None 
 
     Args:
         study: The search.
-        path: A folder, or the HTML file; the pictures are written beside it.
+        path: A folder, or the HTML file; the images are written beside it.
         tracking_uri: MLflow's address, for the learning curves; None for that of the search.
 
     Returns:
-        The HTML file, then the pictures.
+        The HTML file, then the images.
 
     Raises:
         InputError: The folder cannot be written.
@@ -46,7 +46,7 @@ def write_report(study: FrozenStudy, path: str | Path, tracking_uri: str | None 
 
 
 def curves_of(study: FrozenStudy, tracking_uri: str | None = None) -> Curves:
-    """Return the learning curves of a search's trials, as MLflow holds them; empty where it cannot be reached."""
+    """Return the learning curves of a search's trials from MLflow; empty if MLflow cannot be reached."""
     key = study.parent_key
     if key is None:
         return {}
@@ -55,7 +55,7 @@ def curves_of(study: FrozenStudy, tracking_uri: str | None = None) -> Curves:
 
 
 def make_charts(study: FrozenStudy, curves: Curves) -> list[Chart]:
-    """Return the figures of a search, without those for which there is no data.
+    """Return the charts of a search, without charts that have no data.
 
     Args:
         study: The search.

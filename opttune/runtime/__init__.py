@@ -1,1 +1,1 @@
-"""The one loop that trains, and what it needs to record, show and stop trainings."""
+"""The training loop, and its parts that record, show and stop trainings."""

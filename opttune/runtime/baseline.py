@@ -1,4 +1,4 @@
-"""A baseline that was trained elsewhere: it takes the baseline's place in the study, at no cost."""
+"""A given baseline curve, which replaces the baseline's training in the study at no cost."""
 
 from collections.abc import Sequence
 
@@ -23,23 +23,23 @@ def place_baseline(
     store: StudyStore,
     checkpoints: CheckpointStore,
 ) -> None:
-    """Put a given curve where the baseline's training would be: a trial of `own`, or an auxiliary run.
+    """Put a given curve in the place of the baseline's training: a trial of `own`, or an auxiliary run.
 
     Args:
         given: The curve, of the full length.
-        config: What the search is told, with its settled space.
-        inspection: What the inspection of the model showed.
-        store: The study; one that has this baseline already stays as it is.
-        checkpoints: Where the best recipe is kept.
+        config: The configuration of the search, with its settled space.
+        inspection: The inspection of the model.
+        store: The study; it stays unchanged if it already has this baseline.
+        checkpoints: The files of the search, with the best recipe.
 
     Raises:
-        InputError: The module has no optimizer that works, which could be handed out.
+        InputError: The module has no working optimizer, which could be the answer.
         StudyError: The study has another baseline.
     """
     if not inspection.has_own_optimizer:
         raise InputError(
             f"baseline_run (--baseline-run): {inspection.model_name} has no optimizer that works "
-            f"({inspection.replaced}), so that no curve can be that of its training."
+            f"({inspection.replaced}), so no curve can belong to its training."
         )
     known = baseline_record(store.records(), store.runs())
     if known is not None:
@@ -47,8 +47,8 @@ def place_baseline(
             return
         what = f"one that was given ({known.source})" if known.source else "one that it trains itself"
         raise StudyError(
-            f"the study {config.study_name!r} has a baseline, {what}: a study compares with one alone. Leave "
-            "--baseline-run out, or start a new one: --study NAME."
+            f"the study {config.study_name!r} has a baseline, {what}: a study compares with only one. Leave out "
+            "--baseline-run, or start a new study: --study NAME."
         )
     pauses, outcome = _outcomes(given, config, inspection)
     with store.batch():
@@ -61,9 +61,9 @@ def place_baseline(
 
 
 def _outcomes(given: GivenBaseline, config: SearchConfig, inspection: ModelInspection) -> tuple[list[Outcome], Outcome]:
-    """Return what a training with this curve would have given at each rung, and at its end."""
+    """Return the outcomes of a training with this curve at each rung and at its end."""
     *rungs, end = config.rungs(inspection.total_steps)
-    # what others are worth whose rate comes down at a rung cannot be read off a curve whose rate stays up there
+    # at a rung with a decaying look, the curve of a training without decay is not comparable
     is_comparable = not config.halving_for(end).look_share
     values = [given.value_at(rung) if is_comparable else None for rung in rungs]
     pauses = [Outcome(StopReason.PAUSED, value, rung, end, 0.0) for value, rung in zip(values, rungs, strict=True)]
@@ -88,7 +88,7 @@ def _save(
     else:
         trial = store.trials.begin(parameters)
         kept, number, recipe = store.trials, trial.number, sample_recipe(config.space, trial)
-    # first of all: what is given costs nothing
+    # it comes first, because a given baseline costs nothing
     kept.save_source(number, recipe, source)
     for pause in pauses:
         kept.save_pause(number, pause)

@@ -1,7 +1,7 @@
-"""Keep what other code writes to the terminal from breaking a live display.
+"""Keep the output of other code from breaking a live display on the terminal.
 
-It acts on file descriptors, since no other place sees all: loggers keep the stream that they began with, and worker
-processes and C libraries know nothing of `sys.stderr`.
+It acts on file descriptors, because only they receive all output: loggers keep their first stream, and worker processes
+and C libraries do not use `sys.stderr`.
 """
 
 import os
@@ -19,7 +19,7 @@ _STDERR = 2
 _IDLE_SECONDS = 0.5
 _BLOCK_BYTES = 1 << 16
 _MOVES = re.compile(r"\x1b\[[0-9;?]*[A-HJKSTfhl]")
-"""Escape sequences that move the cursor or erase; colours are none of them."""
+"""Escape sequences that move the cursor or erase, but not colours."""
 
 
 def is_terminal() -> bool:
@@ -32,12 +32,12 @@ def is_terminal() -> bool:
 
 @contextmanager
 def captured() -> Iterator[Console]:
-    """Show what this process and its children write to the terminal line by line, above a live display.
+    """Show the output of this process and its children line by line, above a live display.
 
-    Progress bars, which are drawn over, are left out.
+    Progress bars, which overwrite themselves, are left out.
 
     Yields:
-        The terminal, for the live display alone.
+        The terminal, only for the live display.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -59,12 +59,12 @@ def captured() -> Iterator[Console]:
         for place, original in kept.items():
             os.dup2(original, place)
             os.close(original)
-        # a process that was started meanwhile may write later, too: the thread then ends with this process
+        # a process that was started in between may still write later: then the thread ends with this process
         reader.join(2 * _IDLE_SECONDS)
 
 
 def _size() -> tuple[int | None, int | None]:
-    """Return columns and lines of the terminal where rich, which asks the standard streams, cannot find them."""
+    """Return columns and lines of the terminal, which rich cannot read from the standard streams."""
     if os.isatty(0) or "COLUMNS" in os.environ:
         return None, None
     size = os.get_terminal_size(_STDERR)
@@ -83,14 +83,14 @@ def _read(reading: int, console: Console) -> None:
             # the end, or a question without an end of line
             lines, begun = [*lines, begun], b""
         for line in filter(None, map(shown, lines)):
-            # where a line cannot be shown, its writer must not wait for ever
+            # if a line cannot be shown, its writer must not wait for ever
             with suppress(Exception):
                 console.print(Text.from_ansi(line), soft_wrap=True)
     os.close(reading)
 
 
 def shown(line: bytes) -> str:
-    r"""Return what is left of a line; nothing of a progress bar, which is drawn over by carriage returns.
+    r"""Return the visible part of a line; a progress bar, which carriage returns overwrite, becomes empty.
 
     Example:
         >>> shown(b"a line"), shown(b"\r 0%\r 50%\r100%"), shown(b"\r 0%\r    \ra line after a bar that was erased")

@@ -19,10 +19,10 @@ from opttune.trial_record import TrialRecord
 
 
 def make_folder(out_dir: Path) -> None:
-    """Make the folder of a search, which other processes may be making as well, and try to write in it.
+    """Make the folder of a search and test that it is writable; other processes may make it at the same time.
 
     Raises:
-        InputError: It cannot be made, or nothing can be written in it.
+        InputError: The folder cannot be made, or is not writable.
     """
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -35,18 +35,18 @@ def make_folder(out_dir: Path) -> None:
 
 
 _PREFIXES = tuple(f"{role}_" for role in Role)
-"""How the names of checkpoints begin."""
+"""Prefix of the names of checkpoints."""
 
 
 class CheckpointStore:
-    """What a search keeps in its folder.
+    """The files that a search keeps in its folder.
 
     Args:
-        config: What the search is told.
+        config: The configuration of the search.
         is_shared: Whether other processes may keep their states in the same folder.
 
     Attributes:
-        most_bytes: The most that the states of paused trials have taken at a time.
+        most_bytes: The largest total size of the states of paused trials so far.
     """
 
     def __init__(self, config: SearchConfig, is_shared: bool = False) -> None:
@@ -56,7 +56,7 @@ class CheckpointStore:
         self._sizes: dict[str, int] = {}
 
     def final_path(self, record: TrialRecord) -> Path:
-        """Return the checkpoint path of a trial at its end, kept until it is known whether it is the best."""
+        """Return the path of a trial's final checkpoint, which is kept until the best trial is known."""
         return self._final_folder / f"{record.name}.ckpt"
 
     def rung_path(self, record: TrialRecord, step: int) -> Path:
@@ -78,14 +78,14 @@ class CheckpointStore:
             yield
 
     def note_size(self) -> None:
-        """Measure how much the states take now."""
+        """Measure the current size of the states."""
         states = [file for file in files_in(self._folder) if file.name.endswith(".ckpt")]
-        # many may wait, on a slow disk; each is measured once
+        # a slow disk may have many; each is measured once
         self._sizes = {file.name: self._sizes.get(file.name) or _size_of(file) for file in states}
         self.most_bytes = max(self.most_bytes, sum(self._sizes.values()))
 
     def drop_pauses(self, record: TrialRecord, but_at: int | None = None) -> None:
-        """Delete the checkpoints of a paused training, but the one at a step."""
+        """Delete the checkpoints of a paused training, except the one at a step."""
         kept = "" if but_at is None else self.rung_path(record, but_at).name
         for file in files_in(self._folder):
             if file.name.startswith(f"{record.name}_step_") and file.name.endswith(".ckpt") and file.name != kept:
@@ -105,7 +105,7 @@ class CheckpointStore:
         kept = {self.rung_path(record, record.steps) for record in records if record.outcome is None}
         kept |= {self.interrupt_path(record) for record in records if record.saved_steps > record.steps}
         kept |= {self.final_path(record) for record in records if record.value is not None}
-        # of a training that is running just now a checkpoint may be half written
+        # a running training may have a half-written checkpoint
         running = tuple(f"{record.name}{end}" for record in records if record.is_running for end in ("_", "."))
         for file in (*files_in(self._folder), *files_in(self._final_folder)):
             is_training = file.name.startswith(_PREFIXES) and not file.name.startswith(running)
@@ -113,11 +113,11 @@ class CheckpointStore:
                 Path(file).unlink(missing_ok=True)
 
     def keep_best(self, best: TrialRecord, before: TrialRecord | None) -> None:
-        """Make a trial's recipe and state at the end those of the best.
+        """Store a trial's recipe and final state as those of the best.
 
         Args:
             best: The trial.
-            before: The one that was the best until now, whose state may be asked for again.
+            before: The previous best, whose state may be needed again.
         """
         path = self._config.best_checkpoint_path
         if before is not None and path.exists() and not self.final_path(before).exists():
@@ -126,16 +126,16 @@ class CheckpointStore:
         if self.final_path(best).exists():
             _link(self.final_path(best), path)
         else:
-            # an earlier call of the search may have ended without it: better no state than that of another trial
+            # an earlier call of the search may have ended without the state: no state is better than another trial's
             path.unlink(missing_ok=True)
         if best.recipe is not None:
             save_recipe(best.recipe, self._config.best_recipe_path, self._header(best, best.recipe))
 
     def drop_finals(self, but: Collection[TrialRecord]) -> None:
-        """Delete the checkpoints of all trials at their end but some; `best.ckpt` is kept in any case."""
+        """Delete the final checkpoints of all trials, except some; `best.ckpt` is always kept."""
         kept = {record.name for record in but}
         for file in files_in(self._final_folder):
-            # of a trial that is running just now it may be half written, under a longer name
+            # a running trial may have a half-written one, under a longer name
             if _stem(file) not in kept:
                 Path(file).unlink(missing_ok=True)
 
@@ -159,7 +159,7 @@ def _size_of(file: os.DirEntry[str]) -> int:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Link a file to a second place atomically; copy it where the file system has no links."""
+    """Link a file to a second place atomically; copy it if the file system has no links."""
     part = target.with_name(f"{target.name}.part")
     part.unlink(missing_ok=True)
     try:
@@ -167,10 +167,10 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, part)
     part.replace(target)
-    # where both were links to one file already, that has done nothing
+    # if both were already links to one file, this has done nothing
     part.unlink(missing_ok=True)
 
 
 def _stem(file: os.DirEntry[str]) -> str:
-    """Return a name up to its first point: of `trial_1.ckpt` and of `trial_1.ckpt.part` that is the same."""
+    """Return a name up to its first point, which is the same for `trial_1.ckpt` and `trial_1.ckpt.part`."""
     return file.name.partition(".")[0]

@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: a live table on a terminal, plain lines elsewhere.
+"""The display of a running search: a live table on a terminal, plain lines elsewhere.
 
 All of it goes to standard error; standard output belongs to the result.
 """
@@ -23,11 +23,11 @@ from opttune.trial_record import TrialRecord
 
 
 class PlainReporter(ProgressReporter):
-    """Three lines when the search begins, and one for each training that ends or reaches a rung.
+    """Prints three lines when the search starts, and one for each training that ends or reaches a rung.
 
     Args:
-        console: Where to write.
-        verbose: Whether to give the reasons for what is searched.
+        console: The console to write to.
+        verbose: Whether to give the reasons for the choice of the space.
     """
 
     def __init__(self, console: Console, verbose: bool = False) -> None:
@@ -37,7 +37,7 @@ class PlainReporter(ProgressReporter):
     def search_started(
         self, config: SearchConfig, inspection: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
     ) -> None:
-        """Say what is searched, and how far an earlier part of the search got."""
+        """Print the plan, and the progress of an earlier part of the search."""
         self._config, self._inspection = config, inspection
         best = best_record(records, config.mode)
         self._best = best.value if best else None
@@ -51,7 +51,7 @@ class PlainReporter(ProgressReporter):
             self._line(f"resuming {config.study_name}: {len(records)} trials, {self._cost(steps_spent)} so far")
 
     def training_ended(self, record: TrialRecord, outcome: Outcome, steps_spent: int) -> None:
-        """Say what came of it."""
+        """Print the outcome of a training."""
         if outcome.reason is StopReason.PAUSED:
             value = "undefined" if outcome.value is None else f"{outcome.value:.5g}"
             what = f"{self._config.monitor} {value} at {outcome.steps / outcome.total_steps:.0%}"
@@ -72,12 +72,12 @@ class PlainReporter(ProgressReporter):
 
 
 class LiveReporter(PlainReporter):
-    """The live table; above it the first lines, and one for each training that failed.
+    """Shows the live table, and above it the first lines and one line for each failed training.
 
     Args:
         console: The terminal.
         live: Draws the table.
-        verbose: Whether to give the reasons for what is searched, and a line for each training.
+        verbose: Whether to give the reasons for the choice of the space, and a line for each training.
     """
 
     def __init__(self, console: Console, live: Live, verbose: bool = False) -> None:
@@ -87,7 +87,7 @@ class LiveReporter(PlainReporter):
     def search_started(
         self, config: SearchConfig, inspection: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
     ) -> None:
-        """Begin where an earlier part of the search ended."""
+        """Start where an earlier part of the search ended."""
         super().search_started(config, inspection, records, steps_spent)
         full = inspection.total_steps
         self._table = LiveTable(
@@ -98,31 +98,31 @@ class LiveReporter(PlainReporter):
         self._live.update(self._table)
 
     def training_started(self, record: TrialRecord) -> None:
-        """Show that it is trained."""
+        """Show that a training has started."""
         self._table.start(record)
 
     def steps(self, record: TrialRecord, steps: Sequence[StepRecord]) -> None:
-        """Show the latest; the table is drawn a few times a second."""
+        """Show the latest step; the table is drawn a few times per second."""
         self._table.step(record, steps[-1])
 
     def metrics(self, record: TrialRecord, step: int, values: Mapping[str, float]) -> None:
-        """Show the monitored one."""
+        """Show the monitored metric."""
         self._table.measure(record, values)
 
     def training_ended(self, record: TrialRecord, outcome: Outcome, steps_spent: int) -> None:
-        """Show what came of it; a failure's message has no room in the table."""
+        """Show the outcome; the message of a failure goes above the table, which has no room for it."""
         self._table.end(record, outcome)
         self._table.spend(steps_spent)
         if self._verbose or outcome.reason in (StopReason.FAILED, StopReason.OUT_OF_MEMORY):
             super().training_ended(record, outcome, steps_spent)
 
     def trial_discarded(self, number: int) -> None:
-        """Show it."""
+        """Show that a trial is discarded."""
         self._table.discard(number)
 
 
 def _plan(config: SearchConfig, inspection: ModelInspection, verbose: bool) -> tuple[str, str, str]:
-    """Return what is searched in three lines: the module, what is replaced by what, and the cost."""
+    """Return the plan in three lines: the module, the replacement of its optimizer, and the cost."""
     optimizers = ", ".join(branch.name for branch in config.space.optimizers)
     why = "" if verbose or not config.space_notes else "; --verbose says why"
     steps, budget = inspection.total_steps, config.budget
@@ -150,11 +150,11 @@ def _name(record: TrialRecord) -> str:
 
 @contextmanager
 def make_reporter(progress: bool, verbose: bool = False) -> Iterator[ProgressReporter]:
-    """Open the display that fits where standard error goes.
+    """Open the right display for standard error.
 
     Args:
         progress: Whether to show anything.
-        verbose: Whether to say more.
+        verbose: Whether to show more.
     """
     if not progress:
         yield ProgressReporter()

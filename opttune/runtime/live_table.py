@@ -19,9 +19,9 @@ from opttune.trial_record import TrialRecord
 
 _MOST_ROWS, _LEAST_ROWS = 12, 3
 _LINES_AROUND = 7
-"""Lines of a terminal that the table's frame, the budget and a line above need."""
+"""Lines of a terminal for the table's frame, the budget and a line above."""
 _STATE_WIDTH = 22
-"""So wide that the table does not change its width with the loss."""
+"""Wide enough that the width of the table does not change with the loss."""
 _STATES = {
     StopReason.COMPLETED: "finished",
     StopReason.EARLY_STOPPED: "finished",
@@ -42,11 +42,11 @@ class _Row:
     """A training.
 
     Attributes:
-        record: The training as it was when it began, or was resumed last.
-        last: What came of it, or its last pause.
-        running: The numbers of its latest step while it is trained.
-        measured: The metric at its latest validation while it is trained.
-        is_running: Whether it is trained now.
+        record: The training's record at its start or its last resumption.
+        last: Its outcome, or its last pause.
+        running: The numbers of its latest step, during training.
+        measured: The metric at its latest validation, during training.
+        is_running: Whether it is running now.
     """
 
     record: TrialRecord
@@ -78,12 +78,12 @@ class LiveTable:
 
     Args:
         monitor: The metric.
-        mode: Whether it is to fall or to rise.
+        mode: Whether it should fall or rise.
         total_steps: Optimizer steps of the full length.
         budget: Cost of the search in full trainings.
         replaced: The module's own optimizer, in words.
-        steps_of: Returns the optimizer steps of a full training with a recipe, where equal time and not equal steps
-            are compared; None where all have the full length.
+        steps_of: Returns the optimizer steps of a full training with a recipe, if trainings have equal time instead of
+            equal steps; None if all have the full length.
     """
 
     def __init__(
@@ -104,13 +104,13 @@ class LiveTable:
         self._began, self._spent_before = time.monotonic(), 0
 
     def begin(self, records: Sequence[TrialRecord], steps_spent: int) -> None:
-        """Take what an earlier part of the search has done."""
+        """Take over the records of an earlier part of the search."""
         self._rows = {record.name: _Row(record, record.last) for record in records}
         self._began, self._spent_before = time.monotonic(), steps_spent
         self.spend(steps_spent)
 
     def start(self, record: TrialRecord) -> None:
-        """Show that a training is begun, or resumed."""
+        """Show that a training has started or resumed."""
         self._rows[record.name] = _Row(record, record.last, is_running=True)
 
     def step(self, record: TrialRecord, latest: StepRecord) -> None:
@@ -124,7 +124,7 @@ class LiveTable:
             self._rows[record.name].measured = values[self._monitor]
 
     def end(self, record: TrialRecord, outcome: Outcome) -> None:
-        """Show what came of a training; a replicate has no row of a trial."""
+        """Show the outcome of a training; a replicate has no row among the trials."""
         if record.role is Role.REPLICATE:
             self._rows.pop(record.name, None)
         else:
@@ -146,7 +146,7 @@ class LiveTable:
         self._bar.update(self._task, completed=steps_spent, shown=shown)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it in the room that the terminal has."""
+        """Draw the table within the size of the terminal."""
         most = max(_LEAST_ROWS, min(_MOST_ROWS, console.height - _LINES_AROUND))
         rows = self._in_order()
         ranks = {row.record.name: rank for rank, row in enumerate(filter(_has_rank, rows), 1)}
@@ -159,7 +159,7 @@ class LiveTable:
         yield Group(self._bar, table, Text(self._counts(rows), no_wrap=True, overflow="ellipsis"))
 
     def _in_order(self) -> list[_Row]:
-        """Return the finished trainings by value, then those under way, then the others by how far they came."""
+        """Return the finished trainings by value, then the running ones, then the others by their progress."""
 
         def place(row: _Row) -> tuple[int, float, float]:
             value = float("inf") if row.value is None else self._sign * row.value
@@ -177,14 +177,14 @@ class LiveTable:
         return short_name(row.record), optimizer, rate, f"{self._share(row):.0%}", value, row.state
 
     def _share(self, row: _Row) -> float:
-        """Return how much of its full length a training has done."""
+        """Return the finished share of a training's full length."""
         done = row.last.steps / row.last.total_steps if row.last is not None and row.last.total_steps else 0.0
         if not row.is_running or row.running is None:
             return done
         return max(done, row.running.step / self._steps_of(row.record.recipe))
 
     def _counts(self, rows: Sequence[_Row]) -> str:
-        """Return how many trials are in each state; the search's own are counted alone."""
+        """Return the number of trials in each state; only the search's own trials count."""
         states = ["training" if row.is_running else row.state for row in rows if row.record.is_trial]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         return f"{len(states)} trials: {counts}" if states else "no trial yet"
@@ -195,7 +195,7 @@ def _has_rank(row: _Row) -> bool:
 
 
 def _visible(rows: Sequence[_Row], most: int) -> list[_Row]:
-    """Return the rows for which there is room: those under way, and the first of the others."""
+    """Return the rows that fit: the running ones, and the first of the others."""
     running = [row for row in rows if row.is_running][:most]
     others = [row for row in rows if not row.is_running][: most - len(running)]
     return [row for row in rows if row in running or row in others]
@@ -215,7 +215,7 @@ def short_name(record: TrialRecord) -> str:
 
 
 def about(seconds: float) -> str:
-    """Return a time in words, no more exact than it is known.
+    """Return a time in words, with the precision of an estimate.
 
     Example:
         >>> about(0.3), about(37), about(100), about(9000)

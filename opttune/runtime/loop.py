@@ -1,4 +1,4 @@
-"""The only loop: what is to be trained next is trained and recorded, until nothing is left or a limit is reached."""
+"""The training loop: it trains and records one action after another, until nothing is left or a limit is reached."""
 
 import time
 from collections.abc import Callable
@@ -24,25 +24,25 @@ from opttune.trial_record import TrialRecord
 
 _POLL_SECONDS = 0.2
 _OTHERS_SECONDS = 1.0
-"""How often to look whether another process's training has brought something to do."""
+"""Interval at which to check whether another process's training has created new work."""
 
 
 class TrainingLoop:
-    """Trains what a policy says: a search, or the confirmation of one.
+    """Runs the actions of a policy: a search, or its confirmation.
 
     Args:
-        policy: What is trained next.
+        policy: Chooses the next action.
         store: The study.
         engine: Runs the trainings.
         tracking: The search's run.
-        reporter: Shows what happens.
+        reporter: Shows the progress.
         interrupts: Defers Ctrl-C while no training runs.
-        leave_out: Called with an optimizer of which no more trials are to be proposed.
+        leave_out: Called with an optimizer for which no more trials should be proposed.
 
     Attributes:
-        interrupted: Whether it was stopped by Ctrl-C or SIGTERM.
-        stopped_because: Why it ended before its limits, in a sentence; empty where it did not.
-        checkpoints: What it keeps in the search's folder.
+        interrupted: Whether Ctrl-C or SIGTERM stopped the loop.
+        stopped_because: Why the loop ended before its limits, in a sentence; empty if it did not.
+        checkpoints: The files in the search's folder.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class TrainingLoop:
 
     @property
     def warnings(self) -> list[str]:
-        """What to know of how it ended, one sentence each."""
+        """Warnings about the end of the loop, one sentence each."""
         return [*self._failures.left_out.values(), *filter(None, [self.stopped_because])]
 
     def run(self) -> None:
@@ -87,14 +87,14 @@ class TrainingLoop:
             while self._advance():
                 pass
         except KeyboardInterrupt:
-            # in the moments around a fit; within it the attempt turns it into an outcome
+            # just before or after a fit; within it, the attempt turns it into an outcome
             self.interrupted = True
         self.interrupted = self.interrupted or self._interrupts.stop_requested
-        # after failures the same command continues, once they are mended
+        # the same command continues after the failures are fixed
         self._is_done = not (self.interrupted or self._failures.verdict or self._continues_elsewhere())
 
     def close(self) -> None:
-        """Leave no trial and no run of one open, however the loop ended."""
+        """Close all trials and their runs, however the loop ended."""
         self._engine.close()
         self._recorder.close(self._is_done)
         if self._is_done and Role.TRIAL in self._policy.roles:
@@ -102,7 +102,7 @@ class TrainingLoop:
         self.store.leases.end()
 
     def _advance(self) -> bool:
-        """Begin what there is to begin, and take what has ended; return whether to continue."""
+        """Start the possible trainings, and record the ended ones; return whether to continue."""
         while not self._is_over() and len(self._training) < self._engine.slots and self._begin_next():
             pass
         if self._training:
@@ -125,13 +125,13 @@ class TrainingLoop:
         return timeout is not None and time.monotonic() - self._started >= timeout
 
     def _others_train(self) -> bool:
-        """Return whether other processes train for this study; what dead ones have left is requeued."""
+        """Return whether other processes train for this study; trainings of dead processes are requeued."""
         self._recorder.requeue(self.store.reclaim_stale())
         runs = [run for run in self.store.runs() if run.role in self._policy.roles]
         return any(record.is_running for record in (*self.store.records(), *runs))
 
     def _continues_elsewhere(self) -> bool:
-        """Return whether other processes need the trials that wait; one may be between two trainings."""
+        """Return whether other processes need the waiting trials; a process may be between two trainings."""
         if not self.store.leases.is_shared:
             return False
         if self._others_train():
@@ -140,7 +140,7 @@ class TrainingLoop:
         return self._others_train()
 
     def _begin_next(self) -> bool:
-        """Begin the next training; return whether there was one."""
+        """Start the next training; return whether there was one."""
         with self.store.batch():
             action = self._next_action()
             return action is not None and self._begin(action)
@@ -199,7 +199,7 @@ class TrainingLoop:
             self._record(Done(self._last_ticket, err))
 
     def _wait(self) -> bool:
-        """Take what ends next; return whether to continue."""
+        """Record the next training that ends; return whether to continue."""
         with self._interrupts.released() if self._engine.trains_here else nullcontext():
             done = self._engine.next_done(_POLL_SECONDS)
         if done is not None:
@@ -219,7 +219,7 @@ class TrainingLoop:
             raise result
         result = self._recorder.counted(record, result)
         if result.reason is StopReason.FAILED and self._interrupts.stop_requested:
-            # a library in which Ctrl-C came has raised its own error for it
+            # a library has turned Ctrl-C into its own error
             message = f"interrupted at step {result.steps}"
             result = replace(result, reason=StopReason.INTERRUPTED, message=message, traceback="")
         self.interrupted = self.interrupted or result.reason is StopReason.INTERRUPTED
@@ -228,7 +228,7 @@ class TrainingLoop:
                 f"the search trained for {self._policy.total_steps} steps, now a full training has "
                 f"{result.total_steps}: the data or the Trainer changed."
             )
-        # an error before the state is loaded has done no step
+        # an error before the state is loaded means no step
         result = replace(result, steps=max(result.steps, record.saved_steps))
         self._recorder.take(record, result)
         self._reporter.training_ended(record, result, self.store.steps_spent)
@@ -238,7 +238,7 @@ class TrainingLoop:
                 self._leave_out(optimizer)
 
     def _record_error(self, record: TrialRecord, error: OpttuneError) -> None:
-        # where the disk is full no recipe is to blame, and an auxiliary run is requeued: both are resumed
+        # on a full disk no recipe is to blame, and an auxiliary run is requeued: both resume
         if record.role is Role.TRIAL and not isinstance(error, DiskFullError):
             failed = Outcome(StopReason.FAILED, None, record.steps, self._policy.total_steps, 0.0, str(error))
             self._recorder.end(record, failed)

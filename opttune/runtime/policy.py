@@ -1,4 +1,4 @@
-"""What is trained next, as a function of the records alone."""
+"""Policies: they choose the next training from the records only."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
 
 _EARLY_SHARE = 0.2
-"""Where several train at a time, the top candidates are replicated while at most this share of the budget is left."""
+"""With several workers, the top candidates are replicated while at most this share of the budget is left."""
 
 _LARGE_BUDGET = 100.0
-"""Where several train at a time, what is left of a larger one for less than a training is not waited for."""
+"""With several workers and a larger budget, a rest of less than one training is not waited for."""
 
 _BASELINE_SHARE = 0.25
 """The baseline is trained once this share of the budget, or of the time, is spent: good recipes first."""
 
 _BASELINE_END_SHARE = 0.5
-"""As a trial it is trained to its end from here on, whatever its rank: it is what a user compares with."""
+"""From this share on, a baseline trial is trained to its end, whatever its rank, because users compare with it."""
 
 
 _RACED_SHARE = 0.3
@@ -43,15 +43,15 @@ _RACED_SHARE_OF_REST = 0.5
 halves of TaskSet's tables for development, against `_RACED_SHARE` and two thirds: nothing else could use the rest."""
 
 _UNTOUCHED: dict[str, Scalar] = {"accumulate_grad_batches": 1}
-"""What a field outside of optimizer and schedule is where it changes nothing, if it is not None."""
+"""Neutral values of fields outside optimizer and schedule, if they are not None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """The action that begins an auxiliary run, or resumes it.
+    """The action that starts an auxiliary run, or resumes it.
 
     Attributes:
-        job: What to train.
+        job: The training.
     """
 
     job: TrainingJob
@@ -59,7 +59,7 @@ class Train:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """The action that trains the recipe of a trial again, which a rule of the guard ended that is off now.
+    """The action that repeats a trial's recipe, after the rule of the guard that ended it was turned off.
 
     Attributes:
         number: The trial.
@@ -70,7 +70,7 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class StartBaseline:
-    """The action that begins the trial of the baseline, the space's recipe `own` with nothing moved."""
+    """The action that starts the trial of the baseline, the space's recipe `own` with nothing moved."""
 
 
 Action = Start | StartBaseline | Promote | Train | Repeat
@@ -78,12 +78,12 @@ Action = Start | StartBaseline | Promote | Train | Repeat
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a search has spent.
+    """The cost of a search so far.
 
     Attributes:
         steps: Optimizer steps.
         seconds: Wall time of this process.
-        is_late: Whether its time is over: what was begun is still finished where it was promised to be.
+        is_late: Whether its time is over; promised trainings that have started are still finished.
     """
 
     steps: int
@@ -92,15 +92,15 @@ class Spent:
 
 
 class Policy(ABC):
-    """What to train next, and how far.
+    """Chooses the next training and its end.
 
     Args:
-        config: What the search is told.
+        config: The configuration of the search.
         total_steps: Optimizer steps of the full length.
 
     Attributes:
         rungs: The rungs in optimizer steps, the full length last.
-        roles: What its trainings are for.
+        roles: The roles of its trainings.
     """
 
     roles: frozenset[Role] = frozenset()
@@ -121,24 +121,24 @@ class Policy(ABC):
     def look_steps(
         self, record: TrialRecord, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], steps_spent: int
     ) -> int:
-        """Return how long a copy of a training is looked at on its next rung; 0 where it is not.
+        """Return how long a copy of a training is looked at on its next rung; 0 if it is not.
 
         Args:
             record: The training, claimed.
             records: All trials.
             runs: All auxiliary runs.
-            steps_spent: Optimizer steps that were spent so far.
+            steps_spent: Optimizer steps spent so far.
         """
         return 0
 
     @abstractmethod
     def next_action(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], spent: Spent) -> Action | None:
-        """Return what to train next; None where nothing is left to do or to pay.
+        """Return what to train next; None if nothing is left to do or to pay.
 
         Args:
             records: All trials.
             runs: All auxiliary runs.
-            spent: What was spent so far.
+            spent: The cost so far.
         """
 
     def top_candidates(self, records: Sequence[TrialRecord]) -> list[int]:
@@ -155,11 +155,11 @@ class Policy(ABC):
 
 
 class SearchPolicy(Policy):
-    """A search: trials by successive halving, the baseline once, and in the end replicates of the top candidates.
+    """The policy of a search: trials by successive halving, the baseline once, then replicates of the top candidates.
 
     Args:
-        config: What the search is told.
-        inspection: What the inspection of the model showed.
+        config: The configuration of the search.
+        inspection: The inspection of the model.
     """
 
     roles = frozenset({Role.TRIAL, Role.BASELINE, Role.REPLICATE})
@@ -171,13 +171,13 @@ class SearchPolicy(Policy):
         self._candidates = config.reevaluation.candidate_count(config.budget)
         self._baseline = TrainingJob(None, config.seed, Role.BASELINE, label=inspection.replaced)
         self._halving = config.halving_for(self.total_steps)
-        # a second fit would make the processes anew
+        # a second fit would start the processes again
         self._in_ranks = count_processes(config.trainer) > 1
-        # a smaller budget pays for one training: the baseline is one of those that are looked at
+        # a smaller budget pays for one training: the baseline is one of the looks
         pays_for_two = config.budget >= LEAST_FOR_BASELINE
         self._has_baseline = config.with_baseline and inspection.has_own_optimizer and pays_for_two
         self._is_in_space = baseline_parameters(config.space) is not None
-        # so that the other workers train on meanwhile
+        # so the other workers can continue to train
         others = min(config.workers - 1.0, _EARLY_SHARE * config.budget)
         self._leaves_rest = config.workers > 1 and config.budget > _LARGE_BUDGET
         paid = config.budget - self._has_baseline
@@ -185,9 +185,9 @@ class SearchPolicy(Policy):
         self._early = int(self.total_steps * others) if self._candidates else 0
 
     def next_action(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], spent: Spent) -> Action | None:
-        """Return what to train next; None where nothing is left to do or to pay."""
+        """Return what to train next; None if nothing is left to do or to pay."""
         runs = [run for run in runs if run.role in self.roles]
-        # an auxiliary run that was begun is finished before anything else, at each rung and after an interruption
+        # a started auxiliary run is finished before anything else, at each rung and after an interruption
         waiting = next((run for run in runs if run.state == "waiting"), None)
         if waiting is not None and waiting.auxiliary is not None:
             return Train(waiting.auxiliary)
@@ -195,7 +195,7 @@ class SearchPolicy(Policy):
             return None
         left = int(self.config.budget * self.total_steps) - spent.steps - self._promised(records, runs)
         baseline = baseline_record(records, runs)
-        # what is left of the baseline's training is held in reserve, until it has ended
+        # the rest of the baseline's training is reserved until it has ended
         reserve = self._left_of(baseline) if self._has_baseline else 0
         action = self._next_of_search(records, runs, left - reserve)
         if left - reserve >= self.total_steps and not self._is_limited(records):
@@ -215,14 +215,14 @@ class SearchPolicy(Policy):
     def look_steps(
         self, record: TrialRecord, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], steps_spent: int
     ) -> int:
-        """Return how long a copy of a training is looked at on its next rung; 0 where it is not."""
+        """Return how long a copy of a training is looked at on its next rung; 0 if it is not."""
         rung = self.next_rung(record)
         if record.role is not Role.TRIAL or rung == self.total_steps or self._in_ranks:
             return 0
         steps, baseline = self._halving.look_steps(rung), baseline_record(records, runs)
         others = [one for one in records if one.number != record.number]
         left = int(self.config.budget * self.total_steps) - steps_spent - self._promised(others, runs)
-        # what is trained for a look must not be missing at the end
+        # the steps of a look must not be missing at the end
         is_other = self._has_baseline and (baseline is None or baseline.name != record.name)
         left -= steps + (self._left_of(baseline) if is_other else 0)
         return steps if left >= self.total_steps - record.saved_steps else 0
@@ -239,13 +239,13 @@ class SearchPolicy(Policy):
     def _repeat(
         self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], action: Action | None
     ) -> Action | None:
-        """Return which trial is trained again after a rule of the guard has ended all there are; None where none is."""
+        """Return the trial to repeat after a rule of the guard has ended all trials; None if there is none."""
         if any(not was_ended(one) and one.last is not None and one.last.reason.has_value for one in records):
             return None
         if any(one.is_running or one.waits_to_begin for one in records):
             return None
         rules = set(silenced(records, baseline_record(records, runs)))
-        # what a rule has ended is repeated once; where nothing else can be tried, as long as the budget lasts
+        # an ended trial is repeated once; if nothing else can be tried, as long as the budget lasts
         if action is None:
             rules = {StopReason.BLOW_UP, StopReason.STALL}
         elif any(repeats(records, one) for one in records):
@@ -254,7 +254,7 @@ class SearchPolicy(Policy):
         return None if number is None else Repeat(number)
 
     def _promised(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> int:
-        """Return the optimizer steps that the trainings under way, of all processes, will still do."""
+        """Return the remaining optimizer steps of the running trainings of all processes."""
         promised = sum(
             self.next_rung(one) - one.saved_steps + self._halving.look_steps(self.next_rung(one))
             for one in records
@@ -272,7 +272,7 @@ class SearchPolicy(Policy):
         self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], steps_left: int
     ) -> Action | None:
         """Return the next trial or replicate."""
-        # an interrupted trial goes before everything that is new, replicates too: they would use up what it needs
+        # an interrupted trial comes before anything new, even replicates, which would use up its budget
         is_interrupted = any(record.is_interrupted for record in records)
         if is_interrupted and self._may_start(records) and steps_left >= self.total_steps - _begun_steps(records):
             return Start()
@@ -284,7 +284,7 @@ class SearchPolicy(Policy):
         to_replicate = [] if self._is_limited(records) else self._to_replicate(records)
         to_replicate = [number for number in to_replicate if number not in under_way]
         if self._early:
-            # trials that become top candidates after these were chosen are not waited for
+            # later top candidates are not waited for
             replicated = sum(bool(record.replicates) for record in records)
             to_replicate = to_replicate[: max(0, self._candidates - replicated - len(under_way))]
         progress = self._read_progress(records)
@@ -305,7 +305,7 @@ class SearchPolicy(Policy):
             steps_left,
             begun_steps=_begun_steps(records),
             may_start=self._may_start(records),
-            # as long as none has finished, those that died are made up for
+            # until one has finished, failed trials are replaced
             uses_up=not (self._is_limited(records) or self._leaves_rest)
             or all(record.value is None for record in records),
             at_once=_at_once(records),
@@ -331,17 +331,17 @@ class SearchPolicy(Policy):
 
     def _is_limited(self, records: Sequence[TrialRecord]) -> bool:
         most = self.config.most_trials
-        # the baseline is not one of the trials that a user has asked for
+        # the baseline does not count in the user's number of trials
         counted = [one for one in records if not (one.source or (self._has_baseline and one.is_baseline))]
         return most is not None and _count_tried(counted) >= most
 
     def _to_replicate(self, records: Sequence[TrialRecord]) -> list[int]:
-        """Return the top candidates that were not trained on the second seed yet, where there is more than one."""
+        """Return the top candidates without a training on the second seed, if there is more than one."""
         best = self.top_candidates(records)
         return [number for number in best if len(best) > 1 and not records[number].replicates]
 
     def _held_back(self, records: Sequence[TrialRecord], to_replicate: int) -> int:
-        """Return the steps that are held back for replicates: of the candidates there are, and of those to come."""
+        """Return the steps that are reserved for replicates of present and future candidates."""
         to_come = max(0, self._candidates - sum(record.value is not None for record in records))
         return self.total_steps * (to_replicate + to_come)
 
@@ -380,14 +380,14 @@ class _Known:
 
 
 def baseline_parameters(space: Space) -> dict[str, Scalar] | None:
-    """Return the Optuna parameters of the baseline; None where the space does not hold it.
+    """Return the Optuna parameters of the baseline; None if the space does not contain it.
 
     Example:
         >>> from opttune.space.parse import parse_space
         >>> baseline_parameters(parse_space("optimizer: {own: {lr_factor: {low: 0.1, high: 10, log: true}}}", "mine"))
         {'own.lr_factor': 1.0}
     """
-    # a space that an earlier study taught begins elsewhere, and may still hold it
+    # a space with an earlier study's priors starts elsewhere, and may still contain it
     unmoved = _begun_unmoved(space)
     for index, branch in enumerate(unmoved.optimizers):
         if branch.is_own and default_recipe(unmoved, index).is_baseline:
@@ -396,7 +396,7 @@ def baseline_parameters(space: Space) -> dict[str, Scalar] | None:
 
 
 def _begun_unmoved(space: Space) -> Space:
-    """Return a space whose own optimizers begin where the module has them, as far as it holds that."""
+    """Return a space whose own optimizers start at the module's values, if it contains them."""
     training = tuple((name, _begun_at(field, _UNTOUCHED.get(name))) for name, field in space.training)
     schedules = tuple(sorted(space.schedules, key=lambda branch: not branch.is_own))
     begun = replace(space, schedules=schedules, training=training if space.is_own else space.training)
@@ -419,7 +419,7 @@ def _at_once(records: Sequence[TrialRecord]) -> int:
 
 
 def _begun_steps(records: Sequence[TrialRecord]) -> int:
-    """Return the saved steps of the trial that is asked for next; 0 for a new one."""
+    """Return the saved steps of the next trial; 0 for a new one."""
     return next((record.saved_steps for record in records if record.waits_to_begin), 0)
 
 
@@ -428,7 +428,7 @@ def _count_tried(records: Sequence[TrialRecord]) -> int:
 
 
 def _progress_of(record: TrialRecord, sign: float) -> TrialProgress | None:
-    """Return how far a trial is; None before its first rung or end."""
+    """Return the progress of a trial; None before its first rung or end."""
     if record.last is None:
         return None
     values = [pause.value for pause in record.pauses]

@@ -1,4 +1,4 @@
-"""What a training tells while it runs, and where that goes: to MLflow, and to whatever shows the search."""
+"""The progress of a running training, and its receivers: MLflow and the display of the search."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,36 +12,38 @@ from opttune.trial_record import TrialRecord
 
 
 class ProgressReporter:
-    """Is told all that a person may want to see, and shows nothing. Nothing here may block."""
+    """Receives all progress and shows nothing; displays derive from it. No method may block."""
 
     def search_started(
         self, config: SearchConfig, inspection: ModelInspection, records: Sequence[TrialRecord], steps_spent: int
     ) -> None:
-        """Take what is searched, and what an earlier part of the search has done."""
+        """Receive the start of the search, with the records of an earlier part."""
 
     def training_started(self, record: TrialRecord) -> None:
-        """Take that a training is begun, or resumed."""
+        """Receive the start or the resumption of a training."""
 
     def steps(self, record: TrialRecord, steps: Sequence[StepRecord]) -> None:
-        """Take the numbers of some optimizer steps of a training."""
+        """Receive the numbers of some optimizer steps of a training."""
 
     def metrics(self, record: TrialRecord, step: int, values: Mapping[str, float]) -> None:
-        """Take the metrics that a training's module logged, after a validation."""
+        """Receive the metrics that a training's module logged, after a validation."""
 
     def training_ended(self, record: TrialRecord, outcome: Outcome, steps_spent: int) -> None:
-        """Take what came of a training, or where it is paused, and what the whole search has spent."""
+        """Receive the outcome of a training, or its pause, and the cost of the search so far."""
 
     def trial_discarded(self, number: int) -> None:
-        """Take that a paused trial will not be resumed."""
+        """Receive that a paused trial will not be resumed."""
 
 
 class TrainingListener:
-    """Passes what a training tells to its log and to the reporter, once, even if a dead worker's steps are repeated.
+    """Passes the progress of a training to its log and to the reporter, each step once.
+
+    A dead worker's steps may be repeated; they are not passed again.
 
     Args:
         log: Writes it to MLflow.
         reporter: Shows it.
-        interrupts: Defers Ctrl-C meanwhile.
+        interrupts: Defers Ctrl-C during this.
         record: The training.
     """
 

@@ -1,6 +1,6 @@
-"""What came of each training, saved in MLflow, the folder and the study, in an order that survives a kill.
+"""The outcome of each training, saved in MLflow, the folder and the study, in an order that survives a kill.
 
-Optuna is told last. A search that is killed before that repeats a part of the training; after it, none.
+Optuna is told last. A search that is killed before this repeats a part of the training; a later kill repeats nothing.
 """
 
 import time
@@ -26,15 +26,15 @@ from opttune.trial_record import TrialRecord
 
 
 class TrialRecorder:
-    """Records the trainings of one search, all in the same way: trials, the baseline, replicates, confirmations.
+    """Records all trainings of a search in the same way: trials, the baseline, replicates, confirmations.
 
     Args:
-        config: What the search is told.
+        config: The configuration of the search.
         store: The study.
-        policy: How far each training goes, and which paused trials are given up.
-        checkpoints: What the search keeps in its folder.
+        policy: Sets the end of each training and the paused trials to discard.
+        checkpoints: The files in the search's folder.
         tracking: The search's run.
-        reporter: Is told which trials are given up.
+        reporter: Receives the discarded trials.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class TrialRecorder:
         self._logs: dict[str, TrainingLog] = {}
 
     def begin(self, record: TrialRecord) -> TrainingLog:
-        """Return the log of a training that is about to begin, or to be resumed."""
+        """Return the log of a training that is about to start or resume."""
         store = self._store.store_of(record)
         if store.run_key(record.number) is None:
-            # before the run is made: a kill in between must not leave a run that no study knows
+            # before the run is made: a kill in between must not leave an unknown run
             store.save_start(record.number, record.recipe, uuid4().hex)
             self._logs[record.name] = self._make_log(record, is_resumed=False)
         log = self.log_of(record)
@@ -62,7 +62,7 @@ class TrialRecorder:
         return log
 
     def log_of(self, record: TrialRecord) -> TrainingLog:
-        """Return the log of a training; a run that this process has not open is continued."""
+        """Return the log of a training; it continues the run if this process has not opened it."""
         if record.name not in self._logs:
             self._logs[record.name] = self._make_log(record, is_resumed=True)
         return self._logs[record.name]
@@ -99,34 +99,34 @@ class TrialRecorder:
         ended = repeats(records, record)
         if ended is not None and ended.outcome is not None:
             off.add(ended.outcome.reason)
-        # a training that learns nothing is still to be compared; and as long as none has come to its end, nothing says
-        # that the loss of this module falls so soon
+        # a baseline that learns nothing is still compared; and until a training has finished, there is no sign that the
+        # loss of this module falls so early
         is_known = any(one.value is not None and not one.source for one in (*records, *runs))
         if record.is_baseline or record.role is Role.CONFIRMATION or not is_known:
             off.add(StopReason.STALL)
         return without(self._config.guard, off)
 
     def _state_of(self, record: TrialRecord) -> Path | None:
-        """Return the furthest checkpoint of a training that exists; None trains it from the beginning."""
+        """Return the latest existing checkpoint of a training; None trains it from the start."""
         stopped, paused = self._checkpoints.interrupt_path(record), self._checkpoints.rung_path(record, record.steps)
         if record.saved_steps > record.steps and stopped.exists():
             return stopped
         return paused if record.pauses and paused.exists() else None
 
     def counted(self, record: TrialRecord, outcome: Outcome) -> Outcome:
-        """Return what a training gave in steps as the search counts them: of optimizer steps, or of time."""
+        """Return an outcome with its steps in the units of the search: optimizer steps, or time."""
         until, full = self._policy.next_rung(record), self._policy.total_steps
         return self._config.step_costs.counted(record.job(self._config.seed).recipe, outcome, until, full)
 
     def take(self, record: TrialRecord, outcome: Outcome) -> None:
-        """Record what came of a training.
+        """Record the outcome of a training.
 
         Args:
-            record: The training as it was when it began, or was resumed.
-            outcome: What came of it.
+            record: The training's record at its start or its last resumption.
+            outcome: Its outcome.
         """
         if not self._store.store_of(record).is_own(record.number):
-            # this process was suspended for so long that another one has taken the training over
+            # this process was suspended so long that another one has taken over the training
             if (log := self._logs.pop(record.name, None)) is not None:
                 log.leave()
             return
@@ -136,7 +136,7 @@ class TrialRecorder:
             self._pause(record, outcome)
         else:
             with self._checkpoints.held():
-                # before the outcome is saved: a kill in between repeats a training and loses none
+                # before the outcome is saved: a kill in between repeats a training instead of losing it
                 self._keep_best(replace(record, outcome=outcome))
                 self.end(record, outcome)
 
@@ -164,7 +164,7 @@ class TrialRecorder:
             self.discard(records[number])
 
     def discard(self, record: TrialRecord) -> None:
-        """Give up a paused trial that will not be promoted."""
+        """Discard a paused trial that will not be promoted."""
         if not self._store.trials.claim(record.number):
             return
         last = record.pauses[-1]
@@ -179,7 +179,7 @@ class TrialRecorder:
         self.flush_logs()
         self._store.save_outcome(record, outcome)
         self._checkpoints.drop_pauses(record)
-        # Optuna is told last: a search that was killed before finds the outcome, and tells it then
+        # Optuna is told last: after an earlier kill, the next search finds the outcome and reports it
         self._store.store_of(record).tell(record.number, outcome)
 
     def requeue(self, records: Iterable[TrialRecord]) -> None:
@@ -189,7 +189,7 @@ class TrialRecorder:
             if record.outcome is not None:
                 store.tell(record.number, record.outcome)
                 continue
-            # the run of a paused training of this loop's own stays open: it may be resumed at once
+            # the run of a training that this loop paused stays open, because it may resume at once
             stays_open = bool(record.pauses) and record.role in self._policy.roles
             if not stays_open and store.run_key(record.number) is not None:
                 self.log_of(record).end(self._interrupted_at(record.saved_steps))
@@ -197,10 +197,10 @@ class TrialRecorder:
             store.requeue(record.number)
 
     def close(self, is_done: bool) -> None:
-        """Leave no training and no run of this process open.
+        """Close all trainings and runs of this process.
 
         Args:
-            is_done: Whether the search is over, so that no paused trial will be promoted.
+            is_done: Whether the search is over, so no paused trial will be promoted.
         """
         self.requeue(self._store.own())
         for record in (*self._store.records(), *self._store.runs()):
@@ -215,11 +215,11 @@ class TrialRecorder:
         return Outcome(StopReason.INTERRUPTED, None, steps, self._policy.total_steps, 0.0)
 
     def flush_logs(self) -> None:
-        """Flush the logs to disk, without waiting for MLflow, before work is marked as done: it is not repeated."""
+        """Flush the logs to disk, without waiting for MLflow, before work is marked as done and never repeated."""
         self._tracking.flush(0.0)
 
     def _keep_best(self, ended: TrialRecord) -> None:
-        """Keep the recipe and the checkpoint of the best trial, given what came of this training."""
+        """Keep the recipe and the checkpoint of the best trial after this training."""
         records = self._store.records()
         runs = self._store.runs()
         before = best_of(records, baseline_record(records, runs), self._config.mode)
@@ -241,7 +241,7 @@ class TrialRecorder:
             seconds = round(self._store.seconds_seen + ended.seconds - known.seconds)
             at = {"best/objective": spent, BEST_OVER_SECONDS: seconds}
             self._tracking.metrics([(name, best.value or 0.0, step, now) for name, step in at.items()])
-        # a trial that is running just now may have written its final checkpoint already
+        # a running trial may already have written its final checkpoint
         kept = [one for one in records if one.is_running or one.number in self._policy.top_candidates(records)]
         kept += [one for one in (*runs, *records) if one.is_baseline]
         self._checkpoints.drop_finals(but=kept)

@@ -1,9 +1,8 @@
-"""Ctrl-C and SIGTERM end a training at its next step, and are held back while a search writes down what came of it.
+"""Ctrl-C and SIGTERM: they end a training at its next step, and wait while a search records its outcome.
 
-A KeyboardInterrupt may come between any two steps of Python, within `logging` and `threading` too, where it
-leaves a lock behind that is never released. So the first press only asks: the training sees it after its step,
-saves its state and ends. Where it does not for some seconds, or at a second press, KeyboardInterrupt is raised
-wherever the training is.
+A KeyboardInterrupt may arrive between any two steps of Python. Within `logging` and `threading`, it leaves a lock that
+is never released. Therefore the first press is only a request: the training sees it after its step, saves its state and
+ends. If the training does not end within some seconds, or at a second press, KeyboardInterrupt is raised at once.
 """
 
 import queue
@@ -15,20 +14,20 @@ from types import FrameType, TracebackType
 from typing import Any
 
 GRACE_SECONDS = 3.0
-"""How long a training has to end by itself."""
+"""Time for a training to end by itself."""
 
 
 class DeferredInterrupts:
-    """Holds Ctrl-C and SIGTERM back while it is entered; one that came meanwhile is raised at the end.
+    """Defers Ctrl-C and SIGTERM inside the context, and raises a deferred one at its end.
 
     Outside the main thread, and for a signal that the process ignores, it does nothing.
 
     Args:
-        grace_seconds: How long a press in a released stretch waits for the training to end by itself.
+        grace_seconds: Time after a press in a released stretch for the training to end by itself.
 
     Attributes:
-        stop_requested: Whether either came at all: the training shall end after its step.
-        is_forced: Whether it came again, or the grace period is over: the training shall end at once.
+        stop_requested: Whether a signal has arrived: the training should end after its step.
+        is_forced: Whether a second signal has arrived, or the grace period is over: the training must end at once.
 
     Example:
         >>> with DeferredInterrupts() as interrupts:
@@ -41,7 +40,7 @@ class DeferredInterrupts:
         self.stop_requested = False
         self.is_forced = False
         self._grace_seconds = grace_seconds
-        # of all that tells a thread something, this alone may be used in a signal's handler
+        # the only way to notify a thread that a signal handler may use
         self._presses: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._watch: threading.Thread | None = None
         self._before: dict[int, Any] = {}
@@ -76,7 +75,7 @@ class DeferredInterrupts:
 
     @contextmanager
     def released(self) -> Iterator[None]:
-        """Let Ctrl-C through for a while: a second one, or a first one after the grace period."""
+        """Let Ctrl-C through inside the context: a second one, or a first one after the grace period."""
         self._raise_what_came()
         self._is_released = self._is_open = True
         try:
@@ -86,7 +85,7 @@ class DeferredInterrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold Ctrl-C back for a moment, within `released`, whatever is pressed."""
+        """Defer every Ctrl-C for a moment, within `released`."""
         before, self._is_open = self._is_open, False
         try:
             yield
@@ -105,14 +104,14 @@ class DeferredInterrupts:
             self._presses.put(True)
 
     def _press_again(self) -> None:
-        """Repeat a press where the training does not end within the grace period; end with the released stretch."""
+        """Repeat a press if the training does not end within the grace period; end with the released stretch."""
         while self._presses.get():
             try:
                 if not self._presses.get(timeout=self._grace_seconds):
                     return
             except queue.Empty:
                 if self._came is not None and self._is_released:
-                    # to the main thread itself, so that what it waits for is broken off
+                    # sent to the main thread itself, to interrupt its wait
                     signal.pthread_kill(threading.main_thread().ident or 0, next(iter(self._before)))
 
     def _raise_what_came(self) -> None:

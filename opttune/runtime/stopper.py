@@ -5,12 +5,13 @@ import re
 from opttune.outcome import Outcome, StopReason
 
 _MOST_ALIKE = 3
-"""As many trials in a row that fail with the same error end an optimizer, or the search if it is not the optimizer's:
-the next would fail as well."""
+"""Number of trials in a row that fail with the same error and end an optimizer, or the search if the error is not the
+optimizer's: the next one would fail as well."""
 _MOST_OF_ANY_KIND = 10
-"""As many in a row end it whatever their errors: trials that fail before their first step cost nothing."""
+"""Number of failures in a row that end the search whatever their errors: trials that fail before their first step cost
+nothing."""
 _MOST_WORDS = 300
-"""Characters of a message that are quoted."""
+"""Most characters of a quoted message."""
 
 
 class FailureStopper:
@@ -37,10 +38,10 @@ class FailureStopper:
         self.left_out: dict[str, str] = {}
 
     def note(self, outcome: Outcome, optimizer: str = "") -> None:
-        """Take what came of the latest trial.
+        """Note the outcome of the latest trial.
 
         Args:
-            outcome: What came of it.
+            outcome: Its outcome.
             optimizer: The name of its optimizer.
         """
         if outcome.reason not in (StopReason.FAILED, StopReason.OUT_OF_MEMORY):
@@ -56,7 +57,7 @@ class FailureStopper:
 
     @property
     def verdict(self) -> str:
-        """Why the search should end, in a sentence; empty where it should not."""
+        """Why the search should end, in a sentence; empty if it should not."""
         if not self._failed:
             return ""
         cause = _cause(self._failed[-1][1])
@@ -75,7 +76,7 @@ def _are_alike(messages: list[str]) -> bool:
 
 
 def _what(message: str) -> str:
-    """Return what messages of the same error have in common: all but the numbers, which may be the recipe's."""
+    """Return the common part of messages of the same error: all except numbers, which may be the recipe's."""
     return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?(e[-+]?\d+)?", "0", message)
 
 

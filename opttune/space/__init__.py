@@ -1,1 +1,1 @@
-"""YAML -> Space -> Recipe."""
+"""Spaces: from a YAML file to a `Space`, and from a `Space` to recipes."""

@@ -1,7 +1,7 @@
-"""`auto`: choose a space for a module, a length and a budget, and say why.
+"""`auto`: choose a space for a module, a length and a budget, and give the reasons.
 
-`plan_for` tells by its `ModelFacts` what kind of module it is; the plan of that kind names optimizers of shipped
-spaces, the surest first; `choose_space` puts them together.
+`plan_for` finds the kind of a module from its `ModelFacts`. The plan of that kind names optimizers of shipped spaces,
+the safest first. `choose_space` combines them into one space.
 """
 
 from collections.abc import Iterator
@@ -18,44 +18,44 @@ from opttune.space.own import EACH_FROM_BUDGET, OwnFacts, own_branch, with_own_v
 from opttune.space.parse import load_space
 
 SHORT_STEPS = 3_000
-"""Below it a training is short: customary ranges for training from scratch do not reach the best rates."""
+"""Below this length a training is short: customary ranges for training from scratch do not reach the best rates."""
 MUON_FIRST_FROM, MUON_FIRST_TO = 200, 1_000
-"""In trainings from scratch of this many steps Muon's default is mostly the best (`benchmarks/default_recipes.py`)."""
+"""In trainings from scratch of this many steps, Muon's default is mostly the best (`benchmarks/default_recipes.py`)."""
 LONG_STEPS = 10_000
-"""From it on a large transformer's training counts as pretraining."""
+"""From this length on, a large transformer's training counts as pretraining."""
 LARGE = 50_000_000
 """A transformer with at least this many trained parameters counts as large."""
 HEAD_SHARE = 0.05
-"""Below that trained share, without LoRA, new layers are trained on top of frozen ones."""
+"""Below this trained share, without LoRA, the module trains new layers on top of frozen ones."""
 PRETRAINED_SHARE = 0.45
-"""Below it what is frozen is taken for pretrained; a frozen copy for targets or of a teacher makes one half."""
+"""Below this trained share, frozen weights count as pretrained; a frozen target network or teacher makes one half."""
 OPTIMIZERS_BELOW = ((5, 1), (10, 2), (25, 3))
-"""Budget -> how many optimizers at most are searched below it in short trainings: each costs further trainings."""
+"""Budget -> most optimizers to search below it in short trainings: each one costs further trainings."""
 SCHEDULES_BELOW = ((5, 1), (10, 2))
-"""Budget -> how many schedules at most are searched below it."""
+"""Budget -> most schedules to search below it."""
 _CLIP = "gradient_clip_norm"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a module is made of; `opttune.build.module_facts.read_facts` reads it off.
+    """Facts about a module, as `opttune.build.module_facts.read_facts` reads them.
 
     Attributes:
-        parameters: Numbers in all parameters; 0 where they are only made once the training starts.
-        trainable_share: Share of them that is trained.
+        parameters: Numbers in all parameters; 0 if the module creates them only when the training starts.
+        trainable_share: The trained share of them.
         has_convolutions: Whether there is a convolutional layer.
         has_attention: Whether there is attention.
         is_recurrent: Whether there is an LSTM, a GRU or another recurrent layer.
         has_norms: Whether there is batch, layer or another norm.
         has_lora: Whether LoRA's matrices are trained.
         has_embeddings: Whether there is a table of embeddings.
-        has_hidden_matrices: Whether a weight between hidden layers is trained, as Muon wants it.
-        looks_pretrained: Whether the weights were loaded from a pretrained model, as far as that shows.
+        has_hidden_matrices: Whether a weight between hidden layers is trained, as Muon needs it.
+        looks_pretrained: Whether the weights show signs of a pretrained model.
         has_complex: Whether a complex parameter is trained.
         has_sparse: Whether a parameter has sparse gradients.
         is_manual: Whether the module steps its optimizers itself.
-        own: The optimizers that the module came with; None where there is none that works.
-        groups: What the parameter groups depend on; None where it is not known.
+        own: The module's own optimizers; None if none of them works.
+        groups: Facts for the parameter groups; None if they are unknown.
 
     Example:
         >>> ModelFacts(parameters=1_000_000, trainable_share=0.01, has_lora=True).trainable
@@ -80,18 +80,18 @@ class ModelFacts:
 
     @property
     def trainable(self) -> int:
-        """Numbers in the parameters that are trained."""
+        """Numbers in the trained parameters."""
         return round(self.parameters * self.trainable_share)
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """An optimizer of a shipped space, and why.
+    """An optimizer of a shipped space, and the reason for it.
 
     Attributes:
         space: The space.
         optimizer: Its optimizer.
-        why: The end of a sentence.
+        why: The reason, as the end of a sentence.
     """
 
     space: str
@@ -101,14 +101,14 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to take for one kind of module.
+    """The choices for one kind of module.
 
     Attributes:
-        words: What the module is.
-        home: The shipped space whose schedules, clipping and groups are taken.
-        picks: Optimizers, the surest first.
-        beware: A sentence on what could be wrong; empty where there is none.
-        is_from_scratch: Whether all that is trained starts from chance, so that rates may be as high as they can.
+        words: A description of the module.
+        home: The shipped space that gives the schedules, the clipping and the groups.
+        picks: Optimizers, the safest first.
+        beware: A sentence on a possible mistake; may be empty.
+        is_from_scratch: Whether all trained weights start at random, so rates may be as high as possible.
     """
 
     words: str
@@ -118,25 +118,25 @@ class Plan:
     is_from_scratch: bool = True
 
 
-WIDE_ADAMW = Pick("wide", "adamw", "the customary choice, in a range that holds short and long trainings")
+WIDE_ADAMW = Pick("wide", "adamw", "the customary choice, in a range for short and long trainings")
 WIDE_SGD = Pick("wide", "sgd", "with momentum it is often the best for small networks, and the cheapest")
 WIDE_MUON = Pick("wide", "muon", "among the strongest for hidden matrices at equal steps (arxiv.org/abs/2509.02046)")
-WIDE_NADAMW = Pick("wide", "nadamw", "a hair better than AdamW in recorded sweeps of 300 steps")
-WIDE_LION = Pick("wide", "lion", "steps of equal size, which none of the others takes")
-CONV_SGD = Pick("sgd", "sgd", "convolutional networks with norms were made for it")
+WIDE_NADAMW = Pick("wide", "nadamw", "slightly better than AdamW in recorded sweeps of 300 steps")
+WIDE_LION = Pick("wide", "lion", "steps of equal size, unlike all the others")
+CONV_SGD = Pick("sgd", "sgd", "convolutional networks with norms were designed for it")
 
 LORA = Plan(
     "a frozen network with LoRA matrices",
     "lora",
-    (Pick("lora", "adamw", "LoRA's recipes are AdamW's, at ten times the rate of full fine-tuning"),),
+    (Pick("lora", "adamw", "LoRA recipes use AdamW, at ten times the rate of full fine-tuning"),),
     is_from_scratch=False,
 )
 PRETRAINED = Plan(
-    "a pretrained network that is trained further",
+    "a pretrained network in further training",
     "finetune",
     (
         Pick("finetune", "adamw", "small rates keep what the network has learned"),
-        Pick("lion", "lion", "half of AdamW's memory, at rates 3 to 10 times below"),
+        Pick("lion", "lion", "half of AdamW's memory, at rates 3 to 10 times lower"),
     ),
     is_from_scratch=False,
 )
@@ -144,7 +144,7 @@ HEAD = Plan(
     "new layers on top of a frozen network",
     "small_data",
     (
-        Pick("small_data", "adamw", "the new layers start from scratch, so rates are not fine-tuning's"),
+        Pick("small_data", "adamw", "the new layers start from scratch, so fine-tuning rates do not apply"),
         Pick("small_data", "sgd", "few weights on fixed features are an easy problem for momentum"),
     ),
     is_from_scratch=False,
@@ -153,26 +153,26 @@ RECURRENT = Plan(
     "a recurrent network",
     "rnn",
     (
-        Pick("rnn", "adam", "it copes best with gradients that differ by orders of magnitude over time"),
-        Pick("rnn", "sgd", "with clipping it has held the records of LSTM language models"),
-        Pick("rnn", "rmsprop", "the older custom for recurrent networks"),
+        Pick("rnn", "adam", "it copes best with gradients that vary by orders of magnitude over time"),
+        Pick("rnn", "sgd", "with clipping it held the records of LSTM language models"),
+        Pick("rnn", "rmsprop", "the traditional choice for recurrent networks"),
     ),
 )
 PRETRAINING = Plan(
     "a large transformer, trained from scratch for long",
     "adamw_pretrain",
     (
-        Pick("adamw_pretrain", "adamw", "what language models are pretrained with"),
+        Pick("adamw_pretrain", "adamw", "the standard choice for pretraining language models"),
         Pick("muon", "muon", "among the strongest for hidden matrices at equal steps (arxiv.org/abs/2509.02046)"),
         WIDE_LION,
-        Pick("soap", "soap", "like Muon among the strongest per step, for several times AdamW's memory"),
+        Pick("soap", "soap", "among the strongest per step, like Muon, at several times AdamW's memory"),
     ),
 )
 VISION_TRANSFORMER = Plan(
     "a vision transformer (attention and convolutions, no embedding table)",
     "vision_adamw",
     (
-        Pick("vision_adamw", "adamw", "what vision transformers are trained with"),
+        Pick("vision_adamw", "adamw", "the standard choice for vision transformers"),
         Pick("muon", "muon", "among the strongest for hidden matrices at equal steps (arxiv.org/abs/2509.02046)"),
         WIDE_LION,
     ),
@@ -188,17 +188,17 @@ PLAIN = Plan(
     (WIDE_ADAMW, WIDE_MUON, WIDE_SGD, WIDE_NADAMW, WIDE_LION),
 )
 UNKNOWN = Plan(
-    "a network whose layers are made only when it trains, so that nothing is known about it",
+    "a network that creates its layers only in training, so nothing is known about it",
     "wide",
     (WIDE_ADAMW, WIDE_SGD, WIDE_NADAMW, WIDE_LION),
 )
 MAYBE_PRETRAINED = (
-    "Whether the weights are pretrained cannot be seen; if they are, search space 'finetune', whose rates are lower."
+    "opttune cannot see whether the weights are pretrained; if they are, search space 'finetune', with lower rates."
 )
 
 
 def plan_for(facts: ModelFacts, total_steps: int) -> Plan:
-    """Return the plan for a module: the first kind that it is.
+    """Return the plan for a module: that of the first kind that fits.
 
     Example:
         >>> plan_for(ModelFacts(1_000_000, is_recurrent=True), total_steps=1_000).home
@@ -206,7 +206,7 @@ def plan_for(facts: ModelFacts, total_steps: int) -> Plan:
     """
     plan = _kind(facts, total_steps)
     words = plan.words.format(trainable=facts.trainable)
-    # LoRA, heads and what names its origin leave no doubt
+    # LoRA, new heads, and weights that name their origin leave no doubt
     may_be_pretrained = facts.has_attention and plan.is_from_scratch
     return replace(plan, words=words, beware=MAYBE_PRETRAINED if may_be_pretrained else "")
 
@@ -216,7 +216,7 @@ def in_order(plan: Plan, picks: tuple[Pick, ...], total_steps: int) -> tuple[Pic
 
     Args:
         plan: The plan.
-        picks: Those of its optimizers that are searched.
+        picks: Its optimizers in the search.
         total_steps: Optimizer steps of one full training.
     """
     if not plan.is_from_scratch or not MUON_FIRST_FROM <= total_steps <= MUON_FIRST_TO:
@@ -253,16 +253,16 @@ def _transformer(facts: ModelFacts, total_steps: int) -> Plan:
 def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledSpace:
     """Choose optimizers, schedules and ranges for a module.
 
-    Every branch is one of a space that ships with opttune, so that ranges and their sources have one home;
-    `for_length` and `for_budget` are applied to it already.
+    Every branch comes from a shipped space, so each range and its source are written once. `for_length` and
+    `for_budget` are already applied.
 
     Args:
-        facts: What the module is made of.
+        facts: Facts about the module.
         total_steps: Optimizer steps of one full training.
         budget: Cost of the search in full trainings.
 
     Returns:
-        The space, with priors for the length and fields for the budget; what was chosen and why, a sentence each.
+        The space, with priors for the length and fields for the budget, and one sentence for each choice.
 
     Example:
         >>> chosen = choose_space(ModelFacts(50_000, has_hidden_matrices=True), total_steps=300, budget=8)
@@ -310,10 +310,10 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledS
 
 
 def own_alone(own: OwnFacts, budget: float) -> SettledSpace:
-    """Return the space of a module with several optimizers: each stays its own, and its rate is moved.
+    """Return the space of a module with several optimizers: it keeps each of them and varies its rate.
 
     Args:
-        own: The optimizers that the module came with.
+        own: The module's own optimizers.
         budget: Cost of the search in full trainings.
     """
     branch = own_branch(own, budget)
@@ -347,7 +347,7 @@ def _suitable(plan: Plan, facts: ModelFacts) -> tuple[Pick, ...]:
         if is_suitable(find_optimizer(pick.optimizer), facts)
         and (facts.has_hidden_matrices or find_optimizer(pick.optimizer).matrices_only is None)
     )
-    # the one that trains whatever has a gradient
+    # SGD trains everything that has a gradient
     return fit or (WIDE_SGD,)
 
 
@@ -390,22 +390,22 @@ def _why_optimizers(picks: tuple[Pick, ...], suitable: int, space: Space, budget
         rates = f", lr {lr.low:g} to {lr.high:g} around {lr.centre:g}" if isinstance(lr, Range) else ""
         yield f"Optimizer {pick.optimizer} (ranges of {pick.space!r}{rates}): {pick.why}."
     if picks[0] is WIDE_MUON:
-        yield f"Muon is tried first: of {MUON_FIRST_FROM} to {MUON_FIRST_TO:,} steps its default is mostly the best."
+        yield f"Muon is tried first: for {MUON_FIRST_FROM} to {MUON_FIRST_TO:,} steps its default is mostly the best."
     if len(picks) < suitable:
-        yield f"A budget of {budget:g} trainings pays for {len(picks)} of the {suitable} optimizers that suit."
+        yield f"A budget of {budget:g} trainings pays for {len(picks)} of the {suitable} suitable optimizers."
 
 
 def _why_left_out(plan: Plan, facts: ModelFacts) -> Iterator[str]:
     names = [pick.optimizer for pick in plan.picks if not is_suitable(find_optimizer(pick.optimizer), facts)]
     if names:
         what = "complex parameters" if facts.has_complex else "sparse gradients"
-        yield f"Left out, as the model has {what}: {', '.join(names)}."
+        yield f"Left out, because the model has {what}: {', '.join(names)}."
 
 
 def _why_schedules(schedules: tuple[Branch, ...], home: Space, budget: float) -> str:
     names = ", ".join(branch.name for branch in schedules)
     if len(schedules) < len(home.schedules):
-        return f"Schedules: {names}, the first of space {home.name!r}, as many as a budget of {budget:g} compares."
+        return f"Schedules: {names}, the first of space {home.name!r}; a budget of {budget:g} compares no more."
     return f"Schedules: {names}, as in space {home.name!r}."
 
 
@@ -417,14 +417,14 @@ def _why_length(before: Space, after: Space, total_steps: int) -> Iterator[str]:
         if was.centre != now.centre
     ]
     if rates := [words for name, words in moved if name == "lr"]:
-        yield f"Learning rates start higher, as {total_steps:,} steps are few: {', '.join(rates)}."
+        yield f"Learning rates start higher, because {total_steps:,} steps are few: {', '.join(rates)}."
     if others := [f"{name} of {words}" for name, words in moved if name != "lr"]:
         yield f"For the same reason other fields start elsewhere: {', '.join(others)}."
 
 
 def _why_clipping(home: Space, space: Space) -> Iterator[str]:
     if home.training != space.training:
-        yield "Gradients are always clipped: without norms one bad batch can throw the weights far off."
+        yield "Gradients are always clipped: without norms, one bad batch can throw the weights far off."
 
 
 def _why_held(held: tuple[Held, ...], budget: float) -> Iterator[str]:

@@ -1,7 +1,6 @@
-"""Fit a space to the length of a training and to a budget: where priors lie, and what varies.
+"""Fit the priors and the varying fields of a space to the length of a training and to a budget.
 
-`for_length` and `for_budget` are for spaces that ship with opttune; what users wrote to vary in a space of their own,
-varies as they wrote it.
+`for_length` and `for_budget` are for shipped spaces. A user's own space varies as written.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,8 @@ from opttune.space.parse import LR_TIMES_WEIGHT_DECAY
 from opttune.yaml_text import inline_yaml
 
 HIGHEST_PLACE = 0.8
-"""How far up its range, on the range's scale, a centre is moved at most, and as far down: draws must fall on both
-sides."""
+"""The highest place in its range, on the range's scale, to which a centre moves, and likewise the lowest: draws must
+fall on both sides."""
 FROM_BUDGET = {
     LR_FACTOR: 0,
     LR_TIMES_WEIGHT_DECAY: 10,
@@ -25,31 +24,31 @@ FROM_BUDGET = {
     "accumulate_grad_batches": 25,
     "precision": 25,
 }
-"""Field -> least budget, for those that no row of the catalog holds; the others' is `Search.from_budget`."""
+"""Field -> least budget, for fields outside the catalog; the others use `Search.from_budget`."""
 OTHERS_FROM_BUDGET = 25
-"""Least budget for a field that its row does not say to search."""
+"""Least budget for a field without a search range in its row."""
 RATES_OF_GROUPS = ("layer_decay", "lora_plus_ratio")
-"""Fields of the parameter groups that give them rates of their own; so does the `lr_ratio` of a rule."""
+"""Fields of the parameter groups that give groups different rates; so does the `lr_ratio` of a rule."""
 RATES_FROM_BUDGET = 10
 """Least budget for these; the other fields of the groups have `OTHERS_FROM_BUDGET`."""
 _LONGEST_WARMUP = 0.3
 _REACH_OF_FACTORS = (0.01, 100.0)
-"""How far the rates of a module's own optimizers may be moved, where its range ends too soon. Chosen by hand."""
+"""How far a line search may move the rates of a module's own optimizers beyond their range. Chosen by hand."""
 
 
 def for_length(space: Space, total_steps: int) -> Space:
-    """Return a space whose optimizers start from their best values for trainings of that length.
+    """Return a space whose optimizers start from their best values for trainings of this length.
 
     Short trainings need larger rates. In recorded sweeps of 300 steps (`benchmarks/prior_length.py`) the best
     ones of AdamW, NAdamW and Lion lie 6 to 40 times above the customary centres; in DeepOBS's sweeps Adam's
     best rate falls as the length to the power -0.5 (median of seven problems), which is the slope between the
     catalog's two centres. arxiv.org/abs/2409.19913 finds such a law for language models. Muon needs a larger
     rate and a shorter momentum (`benchmarks/short_muon.py`). Each centre moves as far as the catalog's own does
-    (`SearchRange.centre_for`), and stays in its range: at most at `HIGHEST_PLACE`, or where it was if that is
-    higher; choices start from the nearest. The ranges stay, and so do the centres of an optimizer whose learning
-    rates end below the customary one: it is for fine-tuning or for large models, where this law was not seen.
+    (`SearchRange.centre_for`), and stays in its range: at most at `HIGHEST_PLACE`, or at its old place if that is
+    higher. Choices start from the nearest one. The ranges stay, and so do the centres of an optimizer whose learning
+    rates end below the customary one: it is for fine-tuning or for large models, where this law was not observed.
 
-    The search calls it for a space that ships with opttune; a user's space file keeps its priors.
+    The search calls it for a space shipped with opttune; a user's space file keeps its priors.
 
     Args:
         space: What may vary.
@@ -65,10 +64,10 @@ def for_length(space: Space, total_steps: int) -> Space:
 
 
 def with_room(space: Space, total_steps: int) -> Space:
-    """Return a space whose learning rates reach a decade above where they are best in trainings of that length.
+    """Return a space whose learning rates reach a decade above the best ones in trainings of this length.
 
-    For `auto`, which composes a space; a space that was asked for by name keeps its ranges. In trainings of
-    330 steps the best rates of Adam for an LSTM were at the upper end of `rnn`'s range.
+    This is for `auto`, which composes a space; a space requested by name keeps its ranges. In trainings of 330 steps
+    the best rates of Adam for an LSTM were at the upper end of `rnn`'s range.
 
     Args:
         space: What may vary.
@@ -83,9 +82,9 @@ def with_room(space: Space, total_steps: int) -> Space:
 
 
 def with_reach(space: Space) -> Space:
-    """Return a space in which a line search may leave the range of a learning rate, as far as the catalog goes.
+    """Return a space in which a line search may leave the range of a learning rate, up to the catalog's range.
 
-    For searches of spaces that ship with opttune, whose ranges are where one begins. What users wrote is a wall.
+    This is for searches of shipped spaces, whose ranges are starting points. The ranges of a user's space are strict.
 
     Args:
         space: What may vary.
@@ -110,7 +109,7 @@ def _with_reach(branch: Branch) -> Branch:
 
 
 def lr_factor(optimizer: str, total_steps: int) -> float:
-    """Return by how much an optimizer's best learning rate lies above the customary one at that length.
+    """Return the factor of an optimizer's best learning rate at this length over the customary one.
 
     Example:
         >>> lr_factor("adamw", 300), lr_factor("adamw", 100_000), lr_factor("sgd", 300)
@@ -156,7 +155,7 @@ def _moved_field(field: Field, search: Search | None, total_steps: int) -> Field
 
 
 def _moved_choice(field: Choice, search: SearchRange, way: float) -> Choice:
-    """Return choices that start from the one that is nearest to where the start moves."""
+    """Return choices that start from the one nearest to the moved start."""
     places = {
         index: search.place(one)
         for index, one in enumerate(field.choices)
@@ -200,12 +199,12 @@ def _highest(field: Field | None, default: object) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A field that a budget does not pay for.
+    """A field that a budget is too small to vary.
 
     Attributes:
         name: Its full name, such as `adamw.weight_decay`.
-        value: Where it is held.
-        from_budget: Budget, in full trainings, from which on it varies.
+        value: Its fixed value.
+        from_budget: Budget, in full trainings, from which it varies.
     """
 
     name: str
@@ -218,13 +217,13 @@ class Held:
 
 
 def for_budget(space: Space, budget: float) -> tuple[Space, tuple[Held, ...]]:
-    """Return a space in which only the fields that the budget pays for vary, and the fields that are held.
+    """Return a space in which only the fields within the budget vary, and the fields that stay fixed.
 
-    By the Deep Learning Tuning Playbook: few trainings find the learning rate (and the optimizer and the
-    schedule), from 10 on warmup, weight decay and beta1 are worth it, from 25 on the rest. A held field stays
+    This follows the Deep Learning Tuning Playbook: few trainings find the learning rate (and the optimizer and the
+    schedule); from 10 on, warmup, weight decay and beta1 are worth varying; from 25 on, the rest. A fixed field stays
     at its centre.
 
-    The search calls it for a space that ships with opttune and for `auto`, not for a user's space file.
+    The search calls it for a space shipped with opttune and for `auto`, not for a user's space file.
 
     Args:
         space: What may vary.
@@ -249,9 +248,9 @@ def for_budget(space: Space, budget: float) -> tuple[Space, tuple[Held, ...]]:
 
 
 def fields_for_budget(space: Space, budget: float) -> tuple[str, ...]:
-    """Return the full names of the fields that vary with that budget, in the space's order.
+    """Return the full names of the fields that vary with this budget, in the space's order.
 
-    The choices of the optimizer and of the schedule are not among them: they vary with any budget.
+    They do not include the choices of the optimizer and the schedule, which vary with any budget.
 
     Example:
         >>> from opttune.space.parse import load_space

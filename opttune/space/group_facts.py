@@ -1,4 +1,4 @@
-"""Leave out what a space varies of the parameter groups and what means nothing for a module."""
+"""Leave out the fields of parameter groups that have no effect on a module."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,14 +10,14 @@ from opttune.space.sample import why_unasked
 
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
-    """What a module's parameters are, as far as groups depend on it; `opttune.build.groups.read_group_facts` reads it.
+    """Facts about a module's parameters for their groups; `opttune.build.groups.read_group_facts` reads them.
 
     Attributes:
-        names: Names of the parameters that are trained.
-        layers: In how many layers they lie.
-        has_norms_and_biases: Whether norms or biases are among them.
-        has_embeddings: Whether embeddings are among them whose weight decay can be left off.
-        has_lora_b: Whether LoRA's B matrices are among them, and others.
+        names: Names of the trained parameters.
+        layers: The number of their layers.
+        has_norms_and_biases: Whether they include norms or biases.
+        has_embeddings: Whether they include embeddings with weight decay.
+        has_lora_b: Whether they include LoRA's B matrices and other parameters.
     """
 
     names: tuple[str, ...]
@@ -28,7 +28,7 @@ class GroupFacts:
 
 
 def without_group_fields(space: Space) -> Space:
-    """Return a space whose groups do not vary: rules of which something varies are left out.
+    """Return a space whose groups do not vary: it leaves out rules with varying factors.
 
     It fits every module, whatever the names of its parameters.
     """
@@ -40,24 +40,24 @@ def without_group_fields(space: Space) -> Space:
 
 
 def with_fitting_groups(settled: SettledSpace, facts: GroupFacts | None) -> SettledSpace:
-    """Return a space that varies of the parameter groups only what means something, and say what was left out.
+    """Return a space that varies only effective fields of the parameter groups, with notes on the others.
 
-    A rule of which something varies is left out where it holds for no parameter. What an optimizer cannot use is not
-    asked with it (`sample.group_fields`), which is said as well.
+    A rule with varying factors is left out if it matches no parameter. An optimizer is sampled without the fields that
+    it cannot use (`sample.group_fields`); a note says so.
 
     Args:
         settled: The space.
-        facts: What the module's parameters are; None where that is not known, so that nothing is left out.
+        facts: Facts about the module's parameters; None if they are unknown, so nothing is left out.
 
     Raises:
-        SpaceError: A rule of which nothing varies holds for no parameter, since the others take them.
+        SpaceError: A rule with fixed factors matches no parameter that an earlier rule left.
 
     Example:
         >>> from opttune.space.parse import parse_space
         >>> space = parse_space("{optimizer: adamw, groups: {layer_decay: {low: 0.5, high: 1.0}}}", "mine")
         >>> fitting = with_fitting_groups(SettledSpace(space), GroupFacts(("weight", "bias"), layers=1))
         >>> print(fitting.space.group_fields, *fitting.notes)
-        () groups.layer_decay is left out: all that is trained lies in one layer.
+        () groups.layer_decay is left out: all trained parameters are in one layer.
     """
     space = settled.space
     if not space.group_fields:
@@ -72,7 +72,7 @@ def with_fitting_groups(settled: SettledSpace, facts: GroupFacts | None) -> Sett
 
 
 def _without(space: Space, kept: dict[str, Range | Choice], gone: set[int]) -> Space:
-    """Return a space with some of its fields of groups; the names of those of a rule change with the other rules."""
+    """Return a space with some of its group fields; the names of a rule's fields change with the other rules."""
     rules = tuple(rule for index, rule in enumerate(space.groups.rules) if index not in gone)
     groups = replace(space.groups, rules=rules)
     places = space.groups.rule_fields
@@ -83,15 +83,15 @@ def _without(space: Space, kept: dict[str, Range | Choice], gone: set[int]) -> S
 
 
 def _rule_of(space: Space, name: str) -> int:
-    """Return which rule a field belongs to; -1 for none."""
+    """Return the number of a field's rule; -1 for none."""
     return space.groups.rule_fields.get(name, (-1, ""))[0]
 
 
 def _idle_rules(space: Space, facts: GroupFacts) -> dict[int, str]:
-    """Return the rules of which something varies and that hold for no parameter, each with what is the matter.
+    """Return the rules with varying factors that match no parameter, each with the reason.
 
     Raises:
-        SpaceError: A rule of which nothing varies holds for none.
+        SpaceError: A rule with fixed factors matches no parameter.
     """
     varying = {_rule_of(space, name) for name, _ in space.group_fields}
     found, left = {}, list(facts.names)
@@ -108,7 +108,7 @@ def _idle_rules(space: Space, facts: GroupFacts) -> dict[int, str]:
 
 
 def _why_idle(space: Space, name: str, facts: GroupFacts | None) -> str:
-    """Return why a field means nothing; empty where it means something."""
+    """Return why a field has no effect; empty if it has one."""
     unasked = [why_unasked(name, branch) for branch in space.optimizers]
     if all(unasked):
         names = ", ".join(branch.name for branch in space.optimizers)
@@ -118,9 +118,9 @@ def _why_idle(space: Space, name: str, facts: GroupFacts | None) -> str:
     if name.startswith("lr_ratio_"):
         rule = space.groups.rules[_rule_of(space, name)]
         matches_all = all(map(rule.matches, facts.names))
-        return "its rule holds for all that is trained, so it is the learning rate itself" if matches_all else ""
+        return "its rule matches all trained parameters, so it is the learning rate itself" if matches_all else ""
     return {
-        "layer_decay": "all that is trained lies in one layer" if facts.layers < 2 else "",
+        "layer_decay": "all trained parameters are in one layer" if facts.layers < 2 else "",
         "lora_plus_ratio": "" if facts.has_lora_b else "no trained parameter is LoRA's B matrix (lora_B)",
         "no_decay_embeddings": "" if facts.has_embeddings else "no embedding is trained with weight decay",
         "no_decay_norm_bias": "" if facts.has_norms_and_biases else "no norm or bias is trained",
@@ -128,7 +128,7 @@ def _why_idle(space: Space, name: str, facts: GroupFacts | None) -> str:
 
 
 def _unasked(space: Space, names: list[str]) -> Iterator[str]:
-    """Yield what some of the optimizers go without."""
+    """Yield the fields that some of the optimizers cannot use."""
     for branch in space.optimizers:
         reasons: dict[str, list[str]] = {}
         for name in names:

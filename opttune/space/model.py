@@ -1,7 +1,7 @@
-"""`Space`: what may vary, as a tree of frozen values.
+"""`Space`: the fields that may vary, as a tree of frozen values.
 
-A space holds one branch for each optimizer and each schedule; a field of a branch is asked only when
-its branch was chosen. Fields are a `Range`, a `Choice` or `Fixed`; nothing is guessed.
+A space has one branch for each optimizer and each schedule. The fields of a branch are sampled only if the branch was
+chosen. A field is a `Range`, a `Choice` or `Fixed`; nothing is guessed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,37 +20,37 @@ LR_FACTOR = "lr_factor"
 
 Scalar = bool | int | float | str | None
 RACED_FROM_STEPS = 1_000
-"""From this length on trainings are long: what a short look costs is a small share of one, so that all optimizers are
-looked at before one is trained (`opttune.algorithms.successive_halving`)."""
+"""From this length on, trainings are long: a short look costs only a small share of one, so the search looks at all
+optimizers before it trains one (`opttune.algorithms.successive_halving`)."""
 GROUPS = "groups"
 """Fields of the parameter groups bear it in their full names, as those of a branch bear the branch's."""
 
 
 class FieldError(SpaceError):
-    """A range or choice is wrong in itself; the code that read it from a file adds the place."""
+    """A range or a choice is invalid; the code that reads it from a file adds the place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
     """All numbers from `low` to `high`.
 
-    Optuna knows a range on the scale `log_of_one_minus` by the distance to 1: `adamw.beta2` is its parameter
-    `adamw.one_minus_beta2`, on a log scale, so that any sampler searches it evenly. `optuna_name`, `optuna_bounds`,
-    `to_optuna` and `from_optuna` are the way there and back.
+    For Optuna, a range on the scale `log_of_one_minus` is the distance to 1: `adamw.beta2` is the parameter
+    `adamw.one_minus_beta2`, on a log scale, so any sampler searches it evenly. `optuna_name`, `optuna_bounds`,
+    `to_optuna` and `from_optuna` convert between the two.
 
     Attributes:
         low: Least value.
         high: Largest value, > low.
-        scale: On which scale it is even: `linear`; `log` (learning rates); `log_of_one_minus`
-            (decay rates near 1: 0.9, 0.99 and 0.999 are equally far apart).
+        scale: The scale of the search: `linear`; `log` (learning rates); `log_of_one_minus` (decay rates near 1: 0.9,
+            0.99 and 0.999 are equally far apart).
         integer: Whether only whole numbers count.
-        prior: The value to start from, where a specialist would; None for the middle of the scale.
-        source: Where the range comes from.
-        reach: The least and the largest value that a line search may reach beyond the ends of the range, where the
-            best value is at one; None stops it there.
+        prior: The value where an expert would start; None for the middle of the scale.
+        source: The source of the range.
+        reach: The least and the largest value for a line search beyond the ends of the range, if the best value is at
+            an end; None stops it there.
 
     Raises:
-        FieldError: The range is empty, or its scale cannot hold it.
+        FieldError: The range is empty, or does not fit its scale.
 
     Example:
         >>> lr = Range(1e-4, 1e-2, "log")
@@ -95,7 +95,7 @@ class Range:
         if self.reach is not None and not (0 < self.reach[0] <= self.low and self.high <= self.reach[1] < inf):
             raise FieldError(f"reach must enclose the range {self.low!r} to {self.high!r}, got {self.reach!r}.")
         if self.reach is not None and (self.scale != "log" or self.integer):
-            raise FieldError("reach is for numbers on a log scale alone, such as learning rates.")
+            raise FieldError("reach is only for numbers on a log scale, such as learning rates.")
 
     def _check_whole(self) -> None:
         if self.scale == "log_of_one_minus":
@@ -111,22 +111,22 @@ class Range:
         return self.at(0.5) if self.prior is None else self.prior
 
     def place(self, value: float) -> float:
-        """Return where a value is on the scale: 0 at `low`, 1 at `high`."""
+        """Return the position of a value on the scale: 0 at `low`, 1 at `high`."""
         return SCALES[self.scale].place(value, self.low, self.high)
 
     def at(self, place: float) -> float:
-        """Return the value at a place in [0, 1] of the scale."""
+        """Return the value at a position in [0, 1] on the scale."""
         value = SCALES[self.scale].at(min(1.0, max(0.0, place)), self.low, self.high)
         return self.clip(float(round(value)) if self.integer else value)
 
     def clip(self, value: float) -> float:
-        """Return the value of the range that is nearest."""
+        """Return the nearest value in the range."""
         return min(self.high, max(self.low, value))
 
     def rounded(self, value: float) -> float:
-        """Return a value of the range with three significant digits, as people read recipes.
+        """Return a value of the range with three significant digits, for readable recipes.
 
-        On the scale `log_of_one_minus` they are those of the distance to 1.
+        On the scale `log_of_one_minus` these are digits of the distance to 1.
 
         Example:
             >>> Range(1e-5, 1e-1, "log").rounded(0.0012345), Range(0.5, 0.9999, "log_of_one_minus").rounded(0.9987654)
@@ -143,21 +143,21 @@ class Range:
 
     @property
     def is_encoded(self) -> bool:
-        """Whether Optuna is asked for another number than the value: its distance to 1."""
+        """Whether Optuna samples the distance to 1 instead of the value."""
         return self.scale == "log_of_one_minus"
 
     @property
     def is_log_in_optuna(self) -> bool:
-        """Whether Optuna is asked on a log scale."""
+        """Whether Optuna samples on a log scale."""
         return self.scale != "linear"
 
     @property
     def optuna_bounds(self) -> tuple[float, float]:
-        """The ends of what Optuna is asked for, the lower first."""
+        """The ends of the range in Optuna, the lower first."""
         return (1 - self.high, 1 - self.low) if self.is_encoded else self.reach or (self.low, self.high)
 
     def optuna_name(self, name: str) -> str:
-        """Return the name under which Optuna knows a field that this range holds: `b.x` or `b.one_minus_x`."""
+        """Return the name in Optuna of a field with this range: `b.x` or `b.one_minus_x`."""
         if not self.is_encoded:
             return name
         branch, dot, last = name.rpartition(".")
@@ -170,7 +170,7 @@ class Range:
         return int(value or 0) if self.integer else value
 
     def from_optuna(self, stored: Scalar) -> float:
-        """Return the value for what Optuna holds; rounding can take it past an end by the last digit."""
+        """Return the value for Optuna's stored number; rounding can move it past an end by the last digit."""
         number = float(stored or 0)
         return 1 - number if self.is_encoded else number
 
@@ -189,12 +189,12 @@ class Choice:
     """One of a few values.
 
     Attributes:
-        choices: The values, at least one, none twice.
-        start: Which of them to start from, counted from 0.
-        source: Where the choices come from.
+        choices: The values, at least one, without repetition.
+        start: The index of the value to start from.
+        source: The source of the choices.
 
     Raises:
-        FieldError: There is no choice, one is no plain value, or one is given twice.
+        FieldError: There is no choice, a choice is not a plain value, or one is repeated.
     """
 
     choices: tuple[Scalar, ...]
@@ -203,10 +203,10 @@ class Choice:
 
     def __post_init__(self) -> None:
         if not self.choices:
-            raise FieldError("choices must hold at least one value, got [].")
+            raise FieldError("choices must have at least one value, got [].")
         for choice in self.choices:
             _check_scalar(choice)
-        # 1, 1.0 and true are one value to Python, and so to Optuna: it would store one and give back the other
+        # 1, 1.0 and true are the same value to Python and to Optuna, which would store one and return the other
         if len(set(self.choices)) < len(self.choices):
             raise FieldError(f"choices must not repeat a value, got {shown(list(self.choices))}.")
         if not 0 <= self.start < len(self.choices):
@@ -218,11 +218,11 @@ class Choice:
         return self.choices[self.start]
 
     def optuna_name(self, name: str) -> str:
-        """Return the name under which Optuna knows a field with these choices: its own."""
+        """Return the name in Optuna of a field with these choices: its own."""
         return name
 
     def to_optuna(self, value: Scalar) -> Scalar:
-        """Return what Optuna holds for a value: the value itself."""
+        """Return Optuna's form of a value: the value itself."""
         return value
 
     def to_dict(self) -> dict[str, Any]:
@@ -236,7 +236,7 @@ class Fixed:
     """A value that does not vary.
 
     Raises:
-        FieldError: It is no plain value.
+        FieldError: It is not a plain value.
     """
 
     value: Scalar
@@ -250,7 +250,7 @@ class Fixed:
         return self.value
 
     def to_dict(self) -> Scalar:
-        """Return what a space file holds: the value itself."""
+        """Return the form for a space file: the value itself."""
         return self.value
 
 
@@ -259,9 +259,9 @@ Field = Range | Choice | Fixed
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """An optimizer or a schedule with the fields that go with it.
+    """An optimizer or a schedule with its fields.
 
-    That of several optimizers together carries the number of each in its fields (`own+adamw`: `0.lr_factor`, `1.lr`).
+    A branch for several optimizers has their numbers in the names of its fields (`own+adamw`: `0.lr_factor`, `1.lr`).
 
     Attributes:
         name: Its name in the catalog.
@@ -282,48 +282,49 @@ class Branch:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is the module's own optimizer, or all of several are."""
+        """Whether it is the module's own optimizer, or all of several optimizers are."""
         return all(name == OWN for name in self.names)
 
     @property
     def rate_name(self) -> str:
-        """The field along which the learning rate varies: `lr`, or a factor on rates that are there."""
+        """The field of the learning rate: `lr`, or a factor on existing rates."""
         return LR_FACTOR if self.get(LR_FACTOR) is not None else "lr"
 
     @property
     def rate(self) -> Field | None:
-        """The field along which the learning rate varies; None where it does not."""
+        """The field of the learning rate; None if there is none."""
         return self.get(self.rate_name)
 
     def with_rate(self, field: Field) -> "Branch":
-        """Return a copy with another field in place of `rate`."""
+        """Return a copy with another field instead of `rate`."""
         return self.with_field(self.rate_name, field)
 
     def with_field(self, name: str, field: Field) -> "Branch":
-        """Return a copy with another field in place of the one of that name."""
+        """Return a copy with another field of that name."""
         return self.map_fields(lambda one, old: field if one == name else old)
 
     def map_fields(self, change: Callable[[str, Field], Field]) -> "Branch":
-        """Return a copy in which each field is what `change(name, field)` gives."""
+        """Return a copy with `change(name, field)` applied to each field."""
         return replace(self, fields=tuple((name, change(name, field)) for name, field in self.fields))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the mapping that a space file holds below the name."""
+        """Return the mapping below the name in a space file."""
         return {name: field.to_dict() for name, field in self.fields}
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What a search may vary.
+    """The space of a search: all fields that may vary.
 
     Attributes:
-        name: What it is called, in study names and messages.
+        name: Its name, in study names and messages.
         optimizers: One branch for each optimizer, at least one.
         schedules: One branch for each schedule, at least one.
         training: Fields of the recipe outside optimizer and schedule, such as `gradient_clip_norm`.
-        groups: How the parameters are split, as far as it is the same for every recipe.
-        group_fields: What varies of it, by the names of `Groups.flat`: `layer_decay`, `lr_ratio_backbone`.
-        description: What the space is for.
+        groups: The fixed part of the parameter groups.
+        group_fields: The varying fields of the groups, by the names of `Groups.flat`: `layer_decay`,
+            `lr_ratio_backbone`.
+        description: The purpose of the space.
     """
 
     name: str
@@ -361,15 +362,15 @@ class Space:
         return all(branch.is_own for branch in self.optimizers)
 
     def schedules_of(self, optimizer: Branch) -> tuple[Branch, ...]:
-        """Return the schedules to choose from: beside others the module's own optimizer keeps its own."""
+        """Return the schedules to choose from; beside other optimizers, the module's own keeps its own schedule."""
         return (Branch(OWN),) if optimizer.is_own and not self.is_own else self.schedules
 
     def training_of(self, optimizer: Branch) -> tuple[tuple[str, Field], ...]:
-        """Return the fields outside optimizer and schedule: none for the module's own optimizer beside others."""
+        """Return the fields outside optimizer and schedule; beside other optimizers, the module's own has none."""
         return () if optimizer.is_own and not self.is_own else self.training
 
     def parameters(self) -> Iterator[tuple[str, Range | Choice]]:
-        """Yield every field that varies, with its full name: `optimizer`, `adamw.lr`, `cosine.warmup_fraction`."""
+        """Yield every varying field with its full name: `optimizer`, `adamw.lr`, `cosine.warmup_fraction`."""
         for kind, branches in (("optimizer", self.optimizers), ("schedule", self.schedules)):
             if len(branches) > 1:
                 yield kind, Choice(tuple(branch.name for branch in branches))
@@ -379,11 +380,11 @@ class Space:
         yield from ((f"{GROUPS}.{name}", field) for name, field in self.group_fields)
 
     def map_optimizers(self, change: Callable[[Branch], Branch]) -> "Space":
-        """Return a copy in which each optimizer's branch is what `change(branch)` gives."""
+        """Return a copy with `change(branch)` applied to each optimizer's branch."""
         return replace(self, optimizers=tuple(map(change, self.optimizers)))
 
     def map_fields(self, change: Callable[[str, Field], Field]) -> "Space":
-        """Return a copy in which each field is what `change(full_name, field)` gives, the fixed ones as well."""
+        """Return a copy with `change(full_name, field)` applied to each field, including fixed ones."""
 
         def in_branch(branch: Branch) -> Branch:
             return branch.map_fields(lambda name, field: change(f"{branch.name}.{name}", field))
@@ -400,7 +401,7 @@ class Space:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the mapping that a space file holds; parsing it gives the same space again."""
+        """Return the mapping for a space file; parsing it gives the same space."""
         return {
             **_given(description=self.description),
             **_section("optimizer", self.optimizers),
@@ -410,7 +411,7 @@ class Space:
         }
 
     def _groups_to_dict(self) -> dict[str, Any]:
-        """Return the groups with what varies of them; a varying factor of a rule has the name that spaces give it."""
+        """Return the groups with their varying fields; a varying factor of a rule has its name in spaces."""
         section, places = self.groups.to_dict(), self.groups.rule_fields
         for name, varying in self.group_fields:
             if name not in places:
@@ -434,11 +435,11 @@ def _section(kind: str, branches: tuple[Branch, ...]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class SettledSpace:
-    """What a search varies.
+    """The settled space of a search.
 
     Attributes:
         space: The space.
-        notes: What was chosen or held and why, one sentence each; none for a space of the user's own.
+        notes: The choices and their reasons, one sentence each; none for a user's own space.
     """
 
     space: Space

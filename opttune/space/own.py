@@ -1,4 +1,4 @@
-"""The module's own optimizer in a space: what of it can be moved, and where it tells other branches to begin."""
+"""The module's own optimizer in a space: its movable options, and its values as starting points of other branches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,20 +11,21 @@ from opttune.recipe import OWN, join_names, numbered
 from opttune.space.model import LR_FACTOR, Branch, Choice, Field, Fixed, Range, Space
 
 EACH_FROM_BUDGET = 10
-"""From this budget on several optimizers are moved one by one; below it all together."""
+"""From this budget on, each of several optimizers has its own factor; below it, one factor moves all."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnFacts:
-    """What is known of the optimizers that a module came with.
+    """Facts about a module's own optimizers.
 
     Attributes:
         words: All of them in words.
         names: The name of each: an attribute of the module, or its number.
         knobs: The knobs that any of them has.
-        row: The name of the catalog's row of the same class; empty where there is none, or there are several.
-        values: What that row's fields are set to: `lr`, `beta1`, `weight_decay`.
-        sets_rates: Whether the module's code sets the learning rate in each step, which no other schedule survives.
+        row: The name of the catalog's row of the same class; empty if there is none, or if there are several
+            optimizers.
+        values: The module's values of that row's fields: `lr`, `beta1`, `weight_decay`.
+        sets_rates: Whether the module's code sets the learning rate in each step, which excludes other schedules.
     """
 
     words: str
@@ -36,17 +37,17 @@ class OwnFacts:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of optimizers."""
         return len(self.names)
 
 
 def own_branch(facts: OwnFacts, budget: float) -> Branch:
-    """Return the branch of `own` for a module: a factor on all rates, and from a budget on one for each optimizer.
+    """Return the branch of `own` for a module: one factor on all rates, or from a larger budget one per optimizer.
 
     In its default recipe nothing is moved: it is the baseline.
 
     Args:
-        facts: What is known of the module's own optimizers.
+        facts: Facts about the module's own optimizers.
         budget: Cost of the search in full trainings.
 
     Example:
@@ -63,11 +64,11 @@ def own_branch(facts: OwnFacts, budget: float) -> Branch:
 
 
 def fit_own(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[str, ...]]:
-    """Return a space whose branch `own` moves only what the module's own optimizer has, and what was left out.
+    """Return a space whose branch `own` moves only options of the module's own optimizer, with notes on the others.
 
     Args:
-        space: What may vary.
-        facts: What is known of the module's own optimizers; None where it has none that works.
+        space: The space.
+        facts: Facts about the module's own optimizers; None if none of them works.
 
     Raises:
         ModelError: There is nothing to move, or the space is for another number of optimizers.
@@ -105,13 +106,13 @@ def fit_own(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[str, ...
 
 
 def with_own_values(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[str, ...]]:
-    """Return a space in which the optimizer that the module came with begins where its authors have put it.
+    """Return a space in which the class of the module's own optimizer starts at the module's values.
 
-    A value outside of the range is left out: what a module was written with first is often no more than a placeholder.
+    A value outside the range is left out, because the first value in a module is often only a placeholder.
 
     Args:
-        space: What may vary.
-        facts: What is known of the module's own optimizers.
+        space: The space.
+        facts: Facts about the module's own optimizers.
     """
     if facts is None or not facts.row:
         return space, ()
@@ -121,11 +122,11 @@ def with_own_values(space: Space, facts: OwnFacts | None) -> tuple[Space, tuple[
         return branch.map_fields(lambda name, each: _begun(each, facts.values.get(name), name, moved))
 
     space = space.map_optimizers(lambda branch: begun(branch) if branch.name == facts.row else branch)
-    return space, ((f"{facts.row} begins where the module's own has it: {', '.join(moved)}.",) if moved else ())
+    return space, ((f"{facts.row} starts at the module's own values: {', '.join(moved)}.",) if moved else ())
 
 
 def _from_unmoved(name: str, each: Field) -> Field:
-    """Let a factor on what the module has begin where it changes nothing, unless its file says otherwise."""
+    """Let a factor on the module's own values start at 1, unless its file says otherwise."""
     is_factor = name.rpartition(".")[2] in searched_fields(find_optimizer(OWN))
     if is_factor and isinstance(each, Range) and each.prior is None and each.low <= 1 <= each.high:
         return replace(each, prior=1.0)

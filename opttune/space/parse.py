@@ -26,7 +26,7 @@ from opttune.space.model import (
 from opttune.yaml_text import Document, YamlTextError, inline_yaml, read_yaml, write_yaml
 
 LR_TIMES_WEIGHT_DECAY = "lr_times_weight_decay"
-"""A field in place of `weight_decay`: the product of the two, on which they depend on each other least."""
+"""A field that replaces `weight_decay`: the product of the two, which depends least on the learning rate."""
 
 _RANGE_KEYS = ("low", "high", "log", "log_of_one_minus", "prior", "source", "reach")
 _CHOICE_KEYS = ("choices", "prior", "source")
@@ -36,8 +36,8 @@ _SECTIONS = (
 )  # fmt: skip
 _FACTOR = OptionInfo(LR_FACTOR, 1.0, low=0, excluded="low")
 _WITHOUT_OWN = (
-    "Beside others own keeps its schedule by itself; leave it out here.",
-    "Write `schedules:`, a list with one for each optimizer, and own beside own alone.",
+    "Beside other optimizers, own keeps its schedule automatically; leave it out here.",
+    "Write `schedules:`, a list with one for each optimizer, and own only for own.",
 )
 _GROUPS = {option.name: option for option in GROUP_OPTIONS}
 _RULES = {option.name: option for option in RULE_OPTIONS}
@@ -45,17 +45,17 @@ _FOLDERS = (Path(__file__).parents[1] / "search_spaces", Path(__file__).parents[
 
 
 def load_space(name_or_path: str | Path) -> Space:
-    """Load a space that ships with opttune, or one of your own.
+    """Load a shipped space, or your own.
 
     Args:
-        name_or_path: A name as `opttune spaces list` shows it, `"auto"`, or the path of a YAML file.
+        name_or_path: A name from `opttune spaces list`, `"auto"`, or the path of a YAML file.
 
     Returns:
         The space.
 
     Raises:
         UnknownNameError: There is neither such a space nor such a file.
-        SpaceError: The file is no space; the message names file and line.
+        SpaceError: The file is not a valid space; the message names file and line.
 
     Example:
         >>> load_space("adamw").optimizers[0].name
@@ -77,12 +77,12 @@ def load_space(name_or_path: str | Path) -> Space:
 
 
 def space_names() -> tuple[str, ...]:
-    """Return the names of the spaces that ship with opttune."""
+    """Return the names of the shipped spaces."""
     return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
 
 
 def shipped_name(space: str | Path | Space) -> str:
-    """Return `auto`, or the name of a space that ships with opttune; empty for a user's own.
+    """Return `auto`, or the name of a shipped space; empty for a user's own.
 
     Example:
         >>> shipped_name("adamw"), shipped_name("mine.yaml")
@@ -93,12 +93,12 @@ def shipped_name(space: str | Path | Space) -> str:
 
 
 def settled_to_dict(settled: SettledSpace) -> dict[str, Any]:
-    """Return a settled space as JSON holds it; `settled_from_dict` reads it back without loss."""
+    """Return a settled space as plain values for JSON; `settled_from_dict` reads it back without loss."""
     return {"name": settled.space.name, "space": settled.space.to_dict(), "notes": list(settled.notes)}
 
 
 def settled_from_dict(values: Mapping[str, Any]) -> SettledSpace:
-    """Return what `settled_to_dict` has written."""
+    """Make a settled space from the result of `settled_to_dict`."""
     return SettledSpace(parse_space(write_yaml(values["space"]), values["name"]), tuple(values["notes"]))
 
 
@@ -107,12 +107,12 @@ def parse_space(text: str, name: str, where: str = "space") -> Space:
 
     Args:
         text: The file's text.
-        name: What to call the space.
-        where: What to call the file in errors.
+        name: The name of the space.
+        where: The name of the file in errors.
 
     Raises:
-        SpaceError: Naming `where`, the line, the key, and what is allowed.
-        UnknownNameError: The catalog has no optimizer or schedule of a name; likewise.
+        SpaceError: The text is invalid; the message names `where`, the line, the key, and the allowed values.
+        UnknownNameError: The catalog has no optimizer or schedule of that name; the message names the same.
 
     Example:
         >>> space = parse_space("optimizer: {adamw: {lr: {low: 1e-4, high: 5e-4, log: true}}}", "mine")
@@ -127,7 +127,7 @@ def parse_space(text: str, name: str, where: str = "space") -> Space:
 
 
 def _folder() -> Path:
-    # a wheel carries the folder inside the package; a checkout has it beside the package
+    # a wheel has the folder inside the package; a checkout has it beside the package
     return next((folder for folder in _FOLDERS if folder.is_dir()), _FOLDERS[0])
 
 
@@ -141,7 +141,7 @@ def _shipped(name: str) -> Path:
 
 
 class _Parser:
-    """One document; every method names the path of keys that it reads."""
+    """Parser of one document; every method takes the path of the keys that it reads."""
 
     def __init__(self, document: Document, where: str) -> None:
         self.document = document
@@ -204,7 +204,7 @@ class _Parser:
         return (Branch(join_names(names), tuple(fields)),)
 
     def check_own(self, optimizers: tuple[Branch, ...], schedules: tuple[Branch, ...]) -> None:
-        """Refuse the module's own schedule where an optimizer that is not its own would follow it."""
+        """Refuse the module's own schedule for an optimizer that is not its own."""
         for schedule in schedules:
             names = schedule.names
             for optimizer in optimizers:
@@ -223,7 +223,7 @@ class _Parser:
                     )
 
     def refuse_misplaced(self, data: object) -> None:
-        """Say where a field of the groups belongs that lies beside them."""
+        """Refuse a field of the groups outside them, and say where it belongs."""
         for key in data if isinstance(data, dict) else ():
             if key in (*_GROUPS, "rules"):
                 self.fail((key,), f"{key} belongs to the groups. Write `groups: {{{key}: ..}}`.")
@@ -357,7 +357,7 @@ class _Parser:
         rules = settings.get("rules", [])
         if not isinstance(rules, list):
             self.fail((GROUPS, "rules"), f"groups.rules must be a list of rules, got {shown(rules)}.")
-        # in one order, so that a space is the same again once it was written and read
+        # in a fixed order, so that writing and reading a space gives the same space
         given = [name for name in _GROUPS if name in settings]
         found = {name: self.field((GROUPS, name), settings[name], _GROUPS[name]) for name in given}
         read = [self.rule((GROUPS, "rules", str(index)), rule) for index, rule in enumerate(rules)]
@@ -370,7 +370,7 @@ class _Parser:
         return groups.with_fields({n: f.value for n, f in found.items() if isinstance(f, Fixed)}), varying
 
     def rule(self, path: tuple[str, ...], data: object) -> tuple[Rule, dict[str, Field]]:
-        """Return a rule with the usual factors, and its own by the rule's attribute."""
+        """Return a rule with default factors, and its varying factors by the rule's attribute."""
         spellings = {held: name for name, held in RULE_FIELDS.items()} | {name: name for name in RULE_FIELDS}
         settings = self.mapping(path, data, "a rule of groups", ("match", *spellings))
         if "match" not in settings:
@@ -386,7 +386,7 @@ class _Parser:
                 continue
             name = spellings[key]
             if RULE_FIELDS[name] in fields:
-                self.fail((*path, key), f"{name} and {RULE_FIELDS[name]} are one factor; keep one of them.")
+                self.fail((*path, key), f"{name} and {RULE_FIELDS[name]} are the same factor; keep one.")
             fields[RULE_FIELDS[name]] = self.field((*path, key), value, _RULES[name])
         return rule, fields
 
@@ -408,7 +408,7 @@ class _Parser:
 
 
 def _usual_schedules(optimizers: tuple[Branch, ...]) -> tuple[Branch, ...]:
-    """Return the schedules of a space that names none: the module's own for its own optimizers, else none."""
+    """Return the schedules of a space without any: the module's own for its own optimizers, else none."""
     names = [OWN if name == OWN else "constant" for name in optimizers[0].names]
     if len(names) == 1 and not all(branch.is_own for branch in optimizers):
         names = ["constant"]

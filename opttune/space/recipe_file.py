@@ -1,4 +1,4 @@
-"""Recipe files: a recipe to YAML and back, without loss."""
+"""Recipe files: write a recipe as YAML and read it back, without loss."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ def load_recipe(path: str | Path) -> Recipe:
         path: A YAML file such as the `best_recipe.yaml` of a search.
 
     Raises:
-        RecipeError: The file cannot be read, or a setting in it cannot be used.
+        RecipeError: The file cannot be read, or a setting in it is invalid.
         UnknownNameError: The catalog has no such optimizer or schedule.
     """
     try:
@@ -39,7 +39,7 @@ def load_recipe(path: str | Path) -> Recipe:
 
 
 def save_recipe(recipe: Recipe, path: str | Path, header: str = "") -> None:
-    """Write a recipe file below the comment lines of `header`; an earlier file is replaced in one step."""
+    """Write a recipe file below the comment lines of `header`, and replace an earlier file in one step."""
     write_whole(Path(path), write_yaml(recipe.to_dict(), header))
 
 
@@ -88,7 +88,7 @@ def _name_of(part: object) -> Any:
 def _one_of_several(
     section: str, entries: list[Any], beside: list[dict[str, Any]]
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """Yield each key of an entry as if it were of the only optimizer."""
+    """Yield each key of an entry as if its optimizer were the only one."""
     for number, (entry, needed) in enumerate(zip(entries, beside, strict=False)):
         kind, name = section.removesuffix("s"), _name_of(entry)
         yield (section, str(number)), {**needed, kind: name}

@@ -1,4 +1,4 @@
-"""A space and an Optuna trial -> a recipe."""
+"""Sample a recipe from a space and an Optuna trial."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,11 +15,11 @@ from opttune.space.parse import LR_TIMES_WEIGHT_DECAY
 def sample_recipe(space: Space, trial: optuna.trial.BaseTrial) -> Recipe:
     """Ask a trial for every field of a space and return the recipe.
 
-    Parameters carry their branch in their name (`adamw.lr`); only the fields of the chosen optimizer and
-    schedule are asked. A range is asked for as `Range.to_optuna` encodes it.
+    The name of a parameter includes its branch (`adamw.lr`). Only the fields of the chosen optimizer and schedule are
+    asked. `Range.to_optuna` encodes a range.
 
     Args:
-        space: What may vary.
+        space: The space.
         trial: A trial of any study, with any sampler, or an `optuna.trial.FixedTrial`.
 
     Example:
@@ -43,8 +43,8 @@ def default_parameters(space: Space, index: int) -> dict[str, Scalar]:
     """Return the Optuna parameters of an optimizer's default recipe: every field at its centre.
 
     Args:
-        space: What may vary.
-        index: Which optimizer, counted in the order of the space.
+        space: The space.
+        index: The index of the optimizer, in the order of the space.
 
     Returns:
         The values that `sample_recipe` asks for, by parameter name: of that optimizer, of the first schedule and of
@@ -93,12 +93,12 @@ def training_fields(space: Space, optimizer: Branch) -> tuple[tuple[str, Field],
 
 
 def group_fields(space: Space, optimizer: Branch) -> tuple[tuple[str, Range | Choice], ...]:
-    """Return the fields of the parameter groups that mean something for an optimizer; the others stay as they are."""
+    """Return the fields of the parameter groups that affect an optimizer; the others do not vary."""
     return tuple((name, field) for name, field in space.group_fields if not why_unasked(name, optimizer))
 
 
 def why_unasked(name: str, optimizer: Branch) -> str:
-    """Return why a field of the parameter groups means nothing for an optimizer; empty where it means something.
+    """Return why a field of the parameter groups has no effect on an optimizer; empty if it has one.
 
     Example:
         >>> why_unasked("layer_decay", Branch("prodigy"))
@@ -190,7 +190,7 @@ def _pack(fields: dict[str, Value], info: Info) -> dict[str, Value]:
         elif given:
             packed[option.name] = fields[option.name]
     if info.is_own:
-        # a recipe says what it moves, and always where it puts the rate
+        # a recipe names its changes, and always the rate
         return {name: value for name, value in packed.items() if value != 1 or name == info.options[0].name}
     return packed
 

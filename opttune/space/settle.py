@@ -1,4 +1,4 @@
-"""Settle a search's space: the requested space -> the space that is searched."""
+"""Settle the space of a search: fit the requested space to the module, the length and the budget."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from opttune.space.parse import load_space
 
 _CLIP = "gradient_clip_norm"
 _MANUAL = {_CLIP: Fixed(None), "accumulate_grad_batches": Fixed(1)}
-"""What a module does itself under manual optimization."""
+"""Fields that a module handles itself under manual optimization."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class EarlierBest:
     Attributes:
         optimizer: The optimizer's name.
         schedule: The schedule's name.
-        parameters: The trial's Optuna parameters; a field may be there under its own name, with its own value.
+        parameters: The trial's Optuna parameters; a field may appear under its own name, with its own value.
         value: Its value.
     """
 
@@ -47,19 +47,18 @@ def settle(
 ) -> SettledSpace:
     """Return the space to search.
 
-    A space that ships with opttune is fitted. `auto` is chosen for the model. A named space gets priors that suit
-    the length of the training, and only the fields that the budget pays for vary. A user's own space is not
-    fitted. Of either, what means nothing for the model's parameter groups is left out, and the best trials of an
-    earlier study become the priors.
+    A shipped space is fitted: `auto` is chosen for the model; a named space gets priors for the length of the training,
+    and only the fields within the budget vary. A user's own space is not fitted. In both, fields without effect on the
+    model's parameter groups are left out, and the best trials of an earlier study become the priors.
 
     Args:
         requested: The requested space, without the fields that the Trainer settles.
-        shipped: `auto`, or the name of a space that ships with opttune; empty for a user's own.
+        shipped: `auto`, or the name of a shipped space; empty for a user's own.
         trainer: The user's arguments of the Trainer.
-        facts: What is known of the model.
+        facts: The known facts about the model.
         total_steps: Optimizer steps of one training.
         budget: Cost of the search in full trainings.
-        earlier: An earlier study's best, the best first.
+        earlier: The best trials of an earlier study, the best first.
 
     Example:
         >>> facts = ModelFacts(parameters=1000)
@@ -78,9 +77,9 @@ def settle(
 
 
 def without_trainer_settings(space: Space, trainer: Mapping[str, Any]) -> Space:
-    """Return a space whose fields that the arguments of the user's Trainer settle are fixed."""
+    """Return a space in which fields that the user's Trainer sets are fixed."""
     if space.is_own:
-        # the module's own optimizer trains with them as they are
+        # the module's own optimizer trains with the Trainer's settings
         return replace(space, training=tuple(one for one in space.training if not _settles(trainer, one[0])))
     fixed: dict[str, Fixed] = {}
     if "precision" in trainer:
@@ -107,17 +106,17 @@ def with_earlier_best(settled: SettledSpace, earlier: Sequence[EarlierBest]) -> 
 
     Args:
         settled: The space to search.
-        earlier: The earlier study's best, the best first.
+        earlier: The best trials of the earlier study, the best first.
     """
     space = settled.space
     held = {branch.name for branch in space.optimizers}
     known = [one for one in earlier if one.optimizer in held]
     if not known:
         names = ", ".join(one.optimizer for one in earlier)
-        note = f"The earlier study tried {names}, none of which this space holds: it is not used."
+        note = f"The earlier study tried {names}, which this space does not have: it is not used."
         return SettledSpace(space, (*settled.notes, note))
     ranks = {one.optimizer: rank for rank, one in enumerate(known)}
-    # what all recipes share is taken from the best trial, the fields of each optimizer from its own
+    # common fields come from the best trial, the fields of each optimizer from its own best
     taught = known[0].parameters | {
         name: value for one in known for name, value in one.parameters.items() if name.startswith(f"{one.optimizer}.")
     }
@@ -144,10 +143,10 @@ def _fitted(shipped: str, facts: ModelFacts, total_steps: int, budget: float) ->
 
 
 def _suited(settled: SettledSpace, facts: ModelFacts) -> SettledSpace:
-    """Return the space without what cannot train the model.
+    """Return the space without optimizers that cannot train the model.
 
     Raises:
-        UnsuitableOptimizerError: Nothing is left.
+        UnsuitableOptimizerError: No optimizer is left.
     """
     space = settled.space
     suitable = tuple(branch for branch in space.optimizers if is_suitable(find_optimizer(branch.name), facts))
@@ -156,9 +155,9 @@ def _suited(settled: SettledSpace, facts: ModelFacts) -> SettledSpace:
     if not suitable:
         raise UnsuitableOptimizerError(
             f"the model has {what}, which no optimizer of the space {space.name} trains ({', '.join(left_out)}). "
-            "Give another space: --space sgd, or --space auto, which takes what fits."
+            "Give another space: --space sgd, or --space auto, which chooses suitable optimizers."
         )
-    notes: tuple[str, ...] = (f"Left out, as the model has {what}: {', '.join(left_out)}.",) if left_out else ()
+    notes: tuple[str, ...] = (f"Left out, because the model has {what}: {', '.join(left_out)}.",) if left_out else ()
     training = space.training
     if facts.has_sparse and any(name == _CLIP for name, _ in training):
         training = tuple((name, Fixed(None) if name == _CLIP else field) for name, field in training)
@@ -166,7 +165,7 @@ def _suited(settled: SettledSpace, facts: ModelFacts) -> SettledSpace:
     given = [name for name, field in training if name in _MANUAL and field != _MANUAL[name]]
     if facts.is_manual and given:
         training = tuple((name, field) for name, field in training if name not in given)
-        notes += (f"Left out, as the module's training_step does this itself: {', '.join(given)}.",)
+        notes += (f"Left out, because the module's training_step does this itself: {', '.join(given)}.",)
     return SettledSpace(replace(space, optimizers=suitable, training=training), (*settled.notes, *notes))
 
 

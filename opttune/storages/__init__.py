@@ -1,1 +1,1 @@
-"""Where a study is kept, and which process holds what of it."""
+"""The storage of a study, and the processes that hold its trainings."""

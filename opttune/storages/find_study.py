@@ -1,4 +1,4 @@
-"""Find a study again: by its name, in a storage or under `opttune_runs`, or by the folder of its search."""
+"""Find a stored study: by its name, in a storage or under `opttune_runs`, or by the folder of its search."""
 
 import re
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ _RUNS = Path("opttune_runs")
 
 @dataclass(frozen=True, slots=True)
 class StudyLocation:
-    """A study and where it lies.
+    """A study and its location.
 
     Attributes:
         study: Optuna's study, made by `opttune search`.
-        storage: Its storage, open.
+        storage: Its open storage.
         folder: The folder of the search's files.
     """
 
@@ -34,10 +34,10 @@ def find_study(study: str | Path, storage: str | None = None, where: str = "STUD
     """Find a study.
 
     Args:
-        study: Name of a study, looked for in `storage` where that is given, and in `opttune_runs/<study>`; or the
-            folder of a search.
+        study: Name of a study, to find in `storage`, if given, and in `opttune_runs/<study>`; or the folder of a
+            search.
         storage: Optuna storage URL.
-        where: What to name in errors.
+        where: The place that errors name.
 
     Raises:
         InputError: There is no such study, or it is not one of opttune's.

@@ -1,4 +1,4 @@
-"""Studies in a journal file that outlives kills: no torn line, no lock of a dead process, several lines a write."""
+"""Studies in a journal file that survives kills: no torn line, no lock of a dead process, several lines per write."""
 
 import json
 import os
@@ -12,12 +12,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 _LONGEST_WRITE_SECONDS = 1.0
-"""A journal's lock is held for one write, of milliseconds."""
+"""A process holds a journal's lock for one write of milliseconds."""
 _BLOCK_BYTES = 4096
 
 
 def open_journal(path: Path) -> "JournalFile":
-    """Open a journal file, made where it is missing."""
+    """Open a journal file, and create it if it is missing."""
     return JournalFile(path, _MendingLock(path))
 
 
@@ -31,19 +31,19 @@ class JournalFile(JournalStorage):
 
     def __init__(self, path: Path, lock: JournalFileSymlinkLock) -> None:
         self._lines = _Lines(path, lock)
-        # a torn line that a second one follows already could not be read
+        # a torn line could not be read if another line already followed it
         lock.acquire()
         lock.release()
         super().__init__(self._lines)
 
     @property
     def lines_read(self) -> int:
-        """How many lines have been read, with which all that this object knows was written."""
+        """The number of lines read; they contain everything that this object knows."""
         return self._lines.lines_read
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Bring what is written meanwhile to disk at the end; other processes of this machine see it at once."""
+        """Flush the writes inside the context to disk at its end; other processes on this machine see them at once."""
         self._lines.waits_for_disk = False
         try:
             yield
@@ -53,11 +53,11 @@ class JournalFile(JournalStorage):
 
 
 class _Lines(JournalFileBackend):
-    """The lines of a journal file, which may be brought to disk several at a time.
+    """The lines of a journal file, of which several may be flushed to disk at a time.
 
     Attributes:
-        waits_for_disk: Whether each line is brought to disk before the next thing is done.
-        lines_read: How many have been read.
+        waits_for_disk: Whether each line is flushed to disk before the next action.
+        lines_read: The number of lines read.
     """
 
     def __init__(self, path: Path, lock: JournalFileSymlinkLock) -> None:
@@ -67,7 +67,7 @@ class _Lines(JournalFileBackend):
         self.lines_read = 0
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        """Read the lines from one on."""
+        """Read the lines from a number on."""
         for log in super().read_logs(log_number_from):
             self.lines_read += 1
             yield log
@@ -85,15 +85,15 @@ class _Lines(JournalFileBackend):
             self._guard.release()
 
     def bring_to_disk(self) -> None:
-        """Wait until all that was written is on disk."""
+        """Wait until all writes are on disk."""
         with self._path.open("ab") as file:
             os.fsync(file.fileno())
 
 
 class _MendingLock(JournalFileSymlinkLock):
-    """A journal's lock that cuts off what a killed process, or a full disk, has left of a line.
+    """A journal's lock that removes a torn line of a killed process or a full disk.
 
-    A later line behind it would make the journal unreadable for ever.
+    A later line after it would make the journal unreadable for ever.
     """
 
     def __init__(self, path: Path) -> None:
@@ -109,14 +109,14 @@ class _MendingLock(JournalFileSymlinkLock):
         try:
             super().release()
         except FileNotFoundError as err:
-            # where Ctrl-C comes at its end, Optuna removes a second time what it has removed
+            # if Ctrl-C arrives at its end, Optuna removes the lock a second time
             if isinstance(err.__context__, KeyboardInterrupt):
                 raise err.__context__ from None
             raise
 
 
 def cut_torn_line(path: Path) -> None:
-    """Shorten a journal to its last whole line; harmless where it ends with one. Its lock must be held."""
+    """Shorten a journal to its last whole line, if necessary. The caller must hold its lock."""
     with path.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)
         whole = end
@@ -141,7 +141,7 @@ def _ends_a_line(file: BinaryIO, end: int) -> bool:
 
 
 def _last_newline(file: BinaryIO, end: int) -> int:
-    """Return the place behind the last newline before `end`; 0 where there is none."""
+    """Return the position after the last newline before `end`; 0 if there is none."""
     while end > 0:
         start = max(0, end - _BLOCK_BYTES)
         file.seek(start)
@@ -153,7 +153,7 @@ def _last_newline(file: BinaryIO, end: int) -> int:
 
 
 def remove_stale_lock(lock: Path) -> None:
-    """Remove a journal's lock that a killed search left; Optuna itself would wait half a minute for it."""
+    """Remove a killed search's lock of a journal; Optuna itself would wait half a minute for it."""
     with suppress(OSError):
         taken = lock.lstat().st_mtime
         if time.time() - taken < _LONGEST_WRITE_SECONDS:

@@ -1,12 +1,13 @@
-"""Which process trains which trial, where several processes share a study.
+"""Leases: which process trains which trial, if several processes share a study.
 
-A process claims a waiting trial by making it a running one: of two that try, Optuna's storages let one through. The
-*holder* writes its name into the trial, and increments its heartbeat counter in the study every few seconds.
-If another process sees the counter unchanged for four intervals on its own clock, it takes over the holder's trials;
-clocks are never compared.
+A process claims a waiting trial by making it a running one. If two processes try, Optuna's storages let only one
+succeed. The *holder* writes its name into the trial, and increments its heartbeat counter in the study every few
+seconds. If another process sees the counter unchanged for four intervals on its own clock, it takes over the holder's
+trials; clocks are never compared.
 
-Optuna cannot choose one of several processes for a trial that runs already. So a process that takes one over writes
-its name into it, waits until every other write would have arrived, and continues only if the name is still its own.
+Optuna cannot choose one of several processes for a trial that is already running. A process that takes one over
+therefore writes its name into it, waits until every other write has arrived, and continues only if the name is still
+its own.
 """
 
 import os
@@ -28,14 +29,14 @@ SETTLE_SECONDS = 2.0
 
 
 class Leases:
-    """This process as a holder of trials, and what it knows of other processes.
+    """This process as a holder of trials, and its knowledge of other processes.
 
     Args:
         read: Returns the study's user attributes.
         write: Sets one of them.
         is_shared: Whether other processes may work on the study at the same time.
         heartbeat_seconds: Seconds between two heartbeats; after four intervals without one a lease is expired.
-        settle_seconds: Seconds in which every write arrives.
+        settle_seconds: Seconds within which every write arrives.
 
     Attributes:
         holder: The name of this process.
@@ -58,7 +59,7 @@ class Leases:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Send heartbeats from now on, where other processes may work on the study."""
+        """Send heartbeats from now on, if other processes may work on the study."""
         if self.is_shared and self._thread is None:
             self._thread = threading.Thread(target=self._send_heartbeats, name="opttune-lease", daemon=True)
             self._thread.start()
@@ -73,7 +74,7 @@ class Leases:
         """Return whether the process that holds a trial has died.
 
         Args:
-            holder: The name that the trial holds; empty where a process died before it wrote one.
+            holder: The name in the trial; empty if a process died before it wrote one.
         """
         if holder == self.holder:
             return False
@@ -85,7 +86,7 @@ class Leases:
         return now - self._last_seen[holder][1] > _EXPIRES_AFTER_BEATS * self._heartbeat_seconds
 
     def settle(self) -> None:
-        """Wait until what other processes may have written at the same time has arrived: the last name counts."""
+        """Wait until simultaneous writes of other processes have arrived, because the last name counts."""
         if self.is_shared:
             time.sleep(self._settle_seconds)
 

@@ -1,4 +1,4 @@
-"""What studies hold that were made before auxiliary runs were trials of a study of their own.
+"""Auxiliary runs in studies of earlier versions, which had no second study for them.
 
 The baseline, replicates and confirmations were user attributes of the search's study. They are read, never written.
 """
@@ -16,7 +16,7 @@ _BASELINE, _REPLICATES = "opttune.baseline", "opttune.repeats."
 
 
 def legacy_runs(attributes: Mapping[str, Any], seed: int) -> list[TrialRecord]:
-    """Return the auxiliary runs that the attributes of a study hold; all of them have ended.
+    """Return the auxiliary runs in the attributes of a study; all of them have ended.
 
     Args:
         attributes: The user attributes of the study.
@@ -31,7 +31,7 @@ def legacy_runs(attributes: Mapping[str, Any], seed: int) -> list[TrialRecord]:
 
 
 def legacy_steps(attributes: Mapping[str, Any]) -> int:
-    """Return the optimizer steps of auxiliary runs that were interrupted and begun anew."""
+    """Return the lost optimizer steps of auxiliary runs that were interrupted and restarted."""
     return int(attributes.get(LOST_STEPS, 0))
 
 

@@ -1,4 +1,4 @@
-"""Open the storage of a study, and hold its folder: a journal file, or any database that Optuna takes."""
+"""Open the storage of a study, and lock its folder: a journal file, or any database that Optuna supports."""
 
 import time
 from collections.abc import Iterator
@@ -18,18 +18,18 @@ from opttune.training.errors import raise_if_disk_is_full
 
 _JOURNAL = "journal://"
 _SQLITE_WAIT_SECONDS = 60
-"""How long one process waits for another's write."""
+"""Time for which a process waits for another's write."""
 _TABLES_SECONDS = 3.0
-"""In so long the tables of a new database are made."""
+"""Time within which the tables of a new database are created."""
 
 
 def open_storage(url: str | None, out_dir: Path) -> BaseStorage:
-    """Open where studies are kept.
+    """Open a storage for studies.
 
     Args:
-        url: Any database URL that Optuna takes, or `journal:///path` for a journal file that several processes share;
-            None for the journal file `study.journal` in `out_dir`.
-        out_dir: The folder of the search, which this process holds (`lock_folder`) where no URL is given.
+        url: Any database URL that Optuna supports, or `journal:///path` for a journal file that several processes
+            share; None for the journal file `study.journal` in `out_dir`.
+        out_dir: The folder of the search; without a URL, this process must have locked it (`lock_folder`).
 
     Raises:
         InputError: The storage cannot be opened.
@@ -41,30 +41,30 @@ def open_storage(url: str | None, out_dir: Path) -> BaseStorage:
         if url.startswith(_JOURNAL):
             return open_journal(Path(url.removeprefix(_JOURNAL)))
         return _open_database(url)
-    except Exception as err:  # drivers of databases raise what they like
+    except Exception as err:  # database drivers may raise anything
         problem = safe_uri(f"the storage {url or out_dir} cannot be opened: {type(err).__name__}: {err}")
         raise InputError(problem) from None
 
 
 def _open_database(url: str) -> BaseStorage:
-    # a server may have closed a connection that lay idle during a long training
+    # a server may have closed an idle connection during a long training
     wait: dict[str, Any] = {"connect_args": {"timeout": _SQLITE_WAIT_SECONDS}}
     settings: dict[str, Any] = wait if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
         return RDBStorage(url, engine_kwargs=settings)
     except SQLAlchemyError:
-        # of two processes that make the tables of a new database, one comes too late
+        # if two processes create the tables of a new database, one comes too late
         time.sleep(_TABLES_SECONDS)
         return RDBStorage(url, engine_kwargs=settings)
 
 
 @contextmanager
 def explain_storage_errors() -> Iterator[None]:
-    """Say what to do where the storage, or the disk under it, fails in the middle of a search.
+    """Explain a failure of the storage, or of its disk, during a search.
 
     Raises:
-        DiskFullError: Nothing more can be written.
-        StudyError: The storage cannot be reached any more.
+        DiskFullError: The disk is full.
+        StudyError: The storage is no longer reachable.
     """
     try:
         yield
@@ -76,25 +76,25 @@ def explain_storage_errors() -> Iterator[None]:
             raise
         problem = safe_uri(" ".join(f"{type(err.__cause__ or err).__name__}: {err.__cause__ or err}".split())[:300])
         raise StudyError(
-            f"the storage of the study fails ({problem}). Nothing finished is lost: once it can be reached again, "
+            f"the storage of the study fails ({problem}). Nothing finished is lost: once it is reachable again, "
             "the same command resumes it."
         ) from err
 
 
 @contextmanager
 def lock_folder(out_dir: Path) -> Iterator[None]:
-    """Hold a folder's search for this process; the hold ends with the process, however it ends.
+    """Lock a folder's search for this process; the lock ends with the process, however it ends.
 
     Raises:
-        StudyError: Another process holds it.
+        StudyError: Another process holds the lock.
     """
     lock = FileLock(out_dir / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise StudyError(
-            f"another search is running in {out_dir}. Wait for it, or choose another --out-dir. Several searches share "
-            "the work on a study that lies in a database: --storage URL."
+            f"another search is running in {out_dir}. Wait for it, or choose another --out-dir. Several searches can "
+            "share a study in a database: --storage URL."
         ) from None
     try:
         yield
@@ -104,7 +104,7 @@ def lock_folder(out_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Keep Optuna's own line for each trial off the terminal; opttune shows its own."""
+    """Hide Optuna's own line for each trial, because opttune shows its own."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

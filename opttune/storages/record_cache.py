@@ -1,4 +1,4 @@
-"""The trials of a study as records; a trial that has ended is parsed once."""
+"""The trials of a study as records; an ended trial is parsed once."""
 
 from typing import Any, NamedTuple
 
@@ -13,16 +13,16 @@ from opttune.trial_record import TrialRecord
 class RecordCache:
     """The trials of one study.
 
-    Optuna never changes a trial that has ended, so its record is not read again. The record of any other trial is
-    kept until something is written to it.
+    Optuna never changes an ended trial, so its record is not read again. The record of any other trial is kept until
+    something is written to the trial.
 
     Args:
-        storage: Where the study is.
-        study_id: Its id there.
+        storage: The study's storage.
+        study_id: The study's id in it.
 
     Attributes:
-        steps_done: Optimizer steps that were done for all of them, as of the last reading.
-        seconds_done: Wall time of their trainings, likewise.
+        steps_done: Optimizer steps of all trials, at the last reading.
+        seconds_done: Wall time of their trainings, at the last reading.
     """
 
     def __init__(self, storage: BaseStorage, study_id: int) -> None:
@@ -34,17 +34,17 @@ class RecordCache:
         self._lines_read: int | None = None
 
     def all(self) -> list[TrialRecord]:
-        """Return all trials, in their order, as they are now; the list is the caller's own."""
+        """Return the current records of all trials, in their order, in a new list."""
         self.refresh()
         return list(self._records)
 
     def open(self) -> list[TrialRecord]:
-        """Return the trials that have not ended, in their order, as they are now."""
+        """Return the current records of the trials that have not ended, in their order."""
         self.refresh()
         return [self._records[number] for number in self._open]
 
     def refresh(self) -> None:
-        """Read what has been written."""
+        """Read all new writes."""
         lines_read = self._count_lines()
         if lines_read is not None and lines_read == self._lines_read:
             return
@@ -52,16 +52,16 @@ class RecordCache:
         self._lines_read = lines_read
 
     def _count_lines(self) -> int | None:
-        """Return how many lines a journal has; None where the study is not in one."""
+        """Return the number of lines in the journal; None if the study is not in one."""
         if not isinstance(self._storage, JournalFile):
             return None
-        # this reads what others have written
+        # this reads the writes of others
         self._storage.get_study_user_attrs(self._study_id)
         return self._storage.lines_read
 
     def _read_all(self) -> None:
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
-        # a storage hands out the same object again until something is written to the trial
+        # a storage returns the same object until something is written to the trial
         written = [number for number, seen in self._open.items() if trials[number] is not seen]
         new = range(len(self._records), len(trials))
         self.steps_done -= sum(self._records[number].steps_done for number in written)
@@ -75,12 +75,12 @@ class RecordCache:
                 del self._open[number]
 
     def one(self, trial: FrozenTrial) -> TrialRecord:
-        """Return a trial as a record, the same as before where nothing was written since."""
+        """Return a trial as a record, the same object as before if nothing was written since."""
         known = self._read.get(trial.number)
         if known is not None and known.trial is trial:
             return known.record
         words = trial.user_attrs
-        # whatever is written later adds a word, or changes one of these
+        # every later write adds a word, or changes one of these
         changing = [words.get(name) for name in (STOPPED_AT, LOST_STEPS, HOLDER)]
         mark = (trial.state, len(words), len(words.get(RUNGS, ())), *changing)
         record = known.record if known is not None and known.mark == mark else read_trial(trial)
@@ -89,7 +89,7 @@ class RecordCache:
 
 
 class _Read(NamedTuple):
-    """A trial as it was read, and what tells whether its record still holds."""
+    """A trial as it was read, and the values that show whether its record is still valid."""
 
     trial: FrozenTrial
     mark: tuple[Any, ...]

@@ -1,4 +1,4 @@
-"""What opttune writes into an Optuna study, and the rows that it reads back."""
+"""The values that opttune writes into an Optuna study, and the records that it reads back."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -17,8 +17,8 @@ RECIPE, OUTCOME, STEPS_SPENT, SECONDS_SPENT, RUN_KEY, RUNGS = (
 TOTAL_STEPS, STOPPED_AT, HOLDER, LOST_STEPS, JOB, SOURCE = (
     f"opttune.{name}" for name in ("total_steps", "stopped_at", "holder", "lost_steps", "job", "source")
 )
-"""User attributes of a trial; `rungs` holds an outcome for each rung at which it was paused, `job` what an auxiliary
-run trains, `source` where the values of one come from that was not trained here."""
+"""User attributes of a trial: `rungs` has an outcome for each rung at which it paused, `job` the training of an
+auxiliary run, and `source` the origin of values that were not trained here."""
 
 SPEC, SPACE, IDENTITY, PARENT_KEY, ALIVE, STEP_SECONDS = (
     f"opttune.{name}" for name in ("spec", "space", "identity", "mlflow_run_key", "alive", "step_seconds")
@@ -26,25 +26,26 @@ SPEC, SPACE, IDENTITY, PARENT_KEY, ALIVE, STEP_SECONDS = (
 ORIGIN, OUT_DIR, STATUS, ANSWERED, CONFIRMED = (
     f"opttune.{name}" for name in ("origin", "out_dir", "status", "answered", "confirmed")
 )
-"""User attributes of a study; `identity` is its model and data, `alive.<holder>` counts up while a process trains some
-of its trials, `step_seconds` is what a step of each optimizer takes where the budget is in time, `origin` is what the
-last search of it was told, `confirmed` the candidates and seeds of a verdict, `status` how its run in MLflow ended."""
+"""User attributes of a study: `identity` is its model and data, `alive.<holder>` counts up while a process trains some
+of its trials, `step_seconds` is the time of a step of each optimizer if the budget is in time, `origin` has the
+settings of its last search, `confirmed` the candidates and seeds of a verdict, and `status` the final status of its
+MLflow run."""
 
 _AUXILIARY = ":auxiliary-runs-"
 
 
 def auxiliary_study_name(study_name: str, key: str) -> str:
-    """Return the name of the study that holds a search's auxiliary runs.
+    """Return the name of the study with a search's auxiliary runs.
 
     Args:
         study_name: Name of the search's own study.
-        key: Told apart from an earlier study of that name, which was deleted.
+        key: Distinguishes it from an earlier, deleted study of that name.
     """
     return f"{study_name}{_AUXILIARY}{key[:8]}"
 
 
 def search_names(study_names: Iterable[str]) -> list[str]:
-    """Return the names without those of the studies that hold auxiliary runs."""
+    """Return the names without those of the studies for auxiliary runs."""
     return [name for name in study_names if _AUXILIARY not in name]
 
 
@@ -70,19 +71,19 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
 
 
 def optuna_state(outcome: Outcome) -> TrialState:
-    """Return how Optuna is told of an outcome: divergence is PRUNED, so that its samplers learn from it."""
+    """Return Optuna's state for an outcome; divergence is PRUNED, so that Optuna's samplers learn from it."""
     if outcome.reason.counts:
         return TrialState.COMPLETE
     return TrialState.FAIL if outcome.reason is StopReason.FAILED else TrialState.PRUNED
 
 
 def penalty_value(outcome: Outcome, mode: str, others: Iterable[float] = ()) -> float:
-    """Return the finite value that Optuna is told for a run that diverged.
+    """Return the finite value that is reported to Optuna for a diverged run.
 
-    It is worse than any real value, and the worse the earlier the run died.
+    It is worse than any real value, and worse the earlier the run ended.
 
     Args:
-        outcome: What came of the run.
+        outcome: The outcome of the run.
         mode: `min` or `max`.
         others: The real values so far.
     """
@@ -92,7 +93,7 @@ def penalty_value(outcome: Outcome, mode: str, others: Iterable[float] = ()) -> 
 
 
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Name what differs between the search that a study was made for and the one asked for."""
+    """Return the differences between the stored and the requested search, in words."""
     words = []
     for key in sorted({*stored, *asked}):
         before, now = stored.get(key), asked.get(key)
@@ -109,6 +110,6 @@ def races(attributes: Mapping[str, Any]) -> bool:
     """Return whether a study's trainings are long ones, with rungs for them.
 
     Args:
-        attributes: What is saved with the study.
+        attributes: The user attributes of the study.
     """
     return bool(attributes[SPACE].get("races", False))

@@ -1,4 +1,4 @@
-"""The stored study: Optuna's, with opttune's own records in it."""
+"""The stored study: Optuna's study with opttune's own records."""
 
 import time
 from collections.abc import Mapping
@@ -39,18 +39,18 @@ class StudyStore:
     """One study in its storage.
 
     The trials of the search are the trials of one Optuna study. Auxiliary runs (the baseline, replicates,
-    confirmations) are the trials of a second one beside it, so that Optuna's own views of a search show its trials
-    alone. Both are claimed, paused and resumed in the same way.
+    confirmations) are the trials of a second study beside it, so Optuna's own views of a search show only its trials.
+    Both kinds are claimed, paused and resumed in the same way.
 
     Args:
         name: Name of the study.
         storage: An open Optuna storage.
-        spec: What the search is for: space, length, monitor, mode. A study that was made for another is refused.
+        spec: The purpose of the search: space, length, monitor, mode. A study with another purpose is refused.
         is_shared: Whether other processes may work on the study at the same time.
 
     Attributes:
         trials: The search's trials.
-        leases: Which process trains what.
+        leases: The leases of all processes.
 
     Raises:
         StudyError: The study was made for another search; the message names the difference.
@@ -61,7 +61,7 @@ class StudyStore:
         self._seed = int(spec.get("seed", 0))
         self._direction = StudyDirection.MINIMIZE if spec["mode"] == "min" else StudyDirection.MAXIMIZE
         if name not in optuna.get_all_study_names(storage):
-            # of several processes that start at once, one makes it
+            # if several processes start at once, only one makes it
             with suppress(optuna.exceptions.DuplicatedStudyError):
                 made = optuna.create_study(study_name=name, storage=storage, direction=self._direction)
                 made.set_user_attr(PARENT_KEY, uuid4().hex)
@@ -81,7 +81,7 @@ class StudyStore:
             time.sleep(SETTLE_SECONDS)
             stored = self.attributes.get(SPEC)
         if stored is None and not self.study.get_trials(deepcopy=False) and self.study.directions == [self._direction]:
-            # a search was killed between making the study and writing down what it is for
+            # a search was killed after it made the study and before it wrote the purpose
             self.study.set_user_attr(SPEC, dict(spec))
             return
         if stored is None:
@@ -90,17 +90,17 @@ class StudyStore:
         if found:
             raise StudyError(
                 f"the study {name!r} was made for another search ({'; '.join(found[:3])}). "
-                "Ask for the same, or start a new one: --study NAME."
+                "Use the same settings, or start a new study: --study NAME."
             )
 
     def refuse_another_model(
         self, now: Identity, way_out: str = "Search it under another name: study='NAME' (--study NAME)."
     ) -> None:
-        """Keep which model and data the study is for; of an older study, those that it is resumed with first.
+        """Store the model and the data of the study; an older study stores those of its first resumption.
 
         Args:
-            now: The model and data of today.
-            way_out: What to do if they are others, in a sentence.
+            now: The present model and data.
+            way_out: Advice for other models or data, in a sentence.
 
         Raises:
             StudyError: It was made for another model or other data; the message names the difference.
@@ -114,7 +114,7 @@ class StudyStore:
             raise StudyError(f"the study {self.study.study_name!r} was made for {what} ({'; '.join(words)}). {way_out}")
 
     def settle_space(self, settled: SettledSpace, full_length_steps: int) -> SettledSpace:
-        """Return the space that the study was made with; of a new study that is the one given.
+        """Return the space of the study; a new study takes the given one.
 
         Raises:
             StudyError: A full training had another number of steps when the study was made.
@@ -133,25 +133,25 @@ class StudyStore:
 
     @property
     def stored_space(self) -> SettledSpace:
-        """The space that the study was made with; a search of it has settled one."""
+        """The settled space of the study."""
         return settled_from_dict(self.attributes[SPACE])
 
     @property
     def races(self) -> bool:
-        """Whether the study was made for long trainings, with rungs for them; before 2026-12 none was."""
+        """Whether the study was made for long trainings, with their rungs; before 2026-12 no study was."""
         return races(self.attributes)
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """What is saved with the study, without the deep copy that Optuna makes; a thread may add to it."""
+        """The user attributes of the study, without Optuna's deep copy; a thread may add to them."""
         return dict(self.storage.get_study_user_attrs(self._study_id))
 
     def batch(self) -> AbstractContextManager[None]:
-        """Bring what is written meanwhile to disk at the end, in its order; each alone takes milliseconds."""
+        """Flush the writes inside the context to disk at its end, in order, because each flush takes milliseconds."""
         return self.storage.batch() if isinstance(self.storage, JournalFile) else nullcontext()
 
     def records(self) -> list[TrialRecord]:
-        """Return all trials, in their order, each with what its recipe gave on further seeds."""
+        """Return all trials, in their order, each with its recipe's values on further seeds."""
         records = self.trials.records()
         for run in self.runs():
             if run.role is Role.REPLICATE and run.outcome is not None and run.auxiliary is not None:
@@ -162,7 +162,7 @@ class StudyStore:
     def runs(self) -> list[TrialRecord]:
         """Return all auxiliary runs: the baseline, replicates and confirmations, in their order.
 
-        Two processes that begin a job at the same moment may both add it; only the first one counts.
+        Two processes that start a job at the same moment may both add it; only the first one counts.
         """
         store = self._run_store()
         first: dict[TrainingJob | None, TrialRecord] = {}
@@ -172,13 +172,13 @@ class StudyStore:
 
     @cached_property
     def _legacy_runs(self) -> list[TrialRecord]:
-        # no search adds to them any more
+        # no search adds further ones
         return legacy_runs(self.attributes, self._seed)
 
     def _run_store(self) -> TrialStore | None:
-        """Return the store of the auxiliary runs; None where none was begun yet."""
+        """Return the store of the auxiliary runs; None if none was started yet."""
         if self._runs is None and self._may_have_runs:
-            # where no other process works on the study, this one alone can make it
+            # if no other process works on the study, only this one can make it
             self._may_have_runs = self.leases.is_shared
             if (name := self._runs_name()) in optuna.get_all_study_names(self.storage):
                 study = optuna.load_study(study_name=name, storage=self.storage)
@@ -198,14 +198,14 @@ class StudyStore:
         return auxiliary_study_name(self.study.study_name, self.attributes.get(PARENT_KEY, ""))
 
     def store_of(self, record: TrialRecord) -> TrialStore:
-        """Return where a training is kept: among the trials, or among the auxiliary runs."""
+        """Return the store of a training: that of the trials, or that of the auxiliary runs."""
         return self.trials if record.auxiliary is None else self._make_run_store()
 
     def claim_run(self, job: TrainingJob) -> TrialRecord | None:
-        """Begin an auxiliary run, or resume it: make it this process's own.
+        """Claim an auxiliary run for this process, to start or resume it.
 
         Returns:
-            Its record; None where it has ended, or another process trains it.
+            Its record; None if it has ended, or another process trains it.
         """
         store = self._make_run_store()
         if self._find_run(job) is None:
@@ -231,47 +231,47 @@ class StudyStore:
         return [self.trials] if runs is None else [self.trials, runs]
 
     def save_outcome(self, record: TrialRecord, outcome: Outcome) -> None:
-        """Save what came of a training, and what the whole search has spent by then."""
+        """Save the outcome of a training, and the cost of the search so far."""
         store = self.store_of(record)
-        # one that is given up after an interruption may have been saved further on
+        # a discarded training may have been saved further on, after an interruption
         undone = max(0, outcome.steps - store.record(record.number).saved_steps)
-        # one that is given up has not trained since its last pause
+        # a discarded training has not trained since its last pause
         seconds = 0.0 if outcome.reason is StopReason.OUTRANKED else outcome.seconds
         store.save_outcome(record.number, outcome, self.steps_spent + undone, self.seconds_seen + seconds)
 
     @property
     def steps_spent(self) -> int:
-        """Optimizer steps that the whole search has done, those of auxiliary runs and lost ones included."""
+        """Optimizer steps of the whole search, including those of auxiliary runs and lost ones."""
         self.trials.records()
         return self.steps_seen
 
     @property
     def steps_seen(self) -> int:
-        """The same as of the records that were read last, without another look at the trials."""
-        # a verdict is not the search's to pay
+        """The same from the records of the last reading, without another look at the trials."""
+        # the cost of a verdict is not part of the search
         runs = sum(run.steps_done for run in self.runs() if run.role is not Role.CONFIRMATION)
         return self.trials.steps_done + runs + legacy_steps(self.attributes)
 
     @property
     def seconds_seen(self) -> float:
-        """Wall time of all trainings of the search, of the records that were read last."""
+        """Wall time of all trainings of the search, from the records of the last reading."""
         runs = sum(run.seconds for run in self.runs() if run.role is not Role.CONFIRMATION)
         return self.trials.seconds_done + runs
 
     @property
     def step_seconds(self) -> dict[str, float]:
-        """Seconds a step of each optimizer, and of the baseline; empty where they were not measured."""
+        """Seconds per step of each optimizer and of the baseline; empty if they were not measured."""
         return dict(self.attributes.get(STEP_SECONDS, {}))
 
     def keep_step_seconds(self, measured: Mapping[str, float]) -> None:
-        """Keep what a step of each optimizer takes, from which the lengths of all trainings of the study follow."""
+        """Store the time of a step of each optimizer, which determines the lengths of all trainings of the study."""
         self.study.set_user_attr(STEP_SECONDS, dict(measured))
-        # of several processes that have measured at once, all use what was written last
+        # if several processes have measured at once, all use the last write
         self.leases.settle()
 
     @property
     def parent_key(self) -> str:
-        """Under which key tracking knows the search; made when it is first asked for."""
+        """The key of the search in tracking; it is made at its first use."""
         key = self.attributes.get(PARENT_KEY)
         if key is None:
             key = uuid4().hex

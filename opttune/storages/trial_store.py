@@ -1,4 +1,4 @@
-"""The trainings that one Optuna study holds: which process has claimed which, and what is saved of each."""
+"""The trainings in one Optuna study: their claims and their saved values."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,15 +34,15 @@ Trial = optuna.Trial
 
 
 class TrialStore:
-    """The trainings of one Optuna study, each of which is one of its trials.
+    """The trainings of one Optuna study; each is one of its trials.
 
-    A training waits, or one process trains it: Optuna lets one of several processes make a waiting trial a running
-    one. What it gives is saved piece by piece; Optuna is told last.
+    A training waits, or one process trains it: Optuna lets only one of several processes make a waiting trial a running
+    one. Its results are saved piece by piece; Optuna is told last.
 
     Args:
         study: The study.
-        storage: Its storage, open.
-        leases: Which process this is, and which others are alive.
+        storage: Its open storage.
+        leases: The leases of this process and of others.
     """
 
     def __init__(self, study: optuna.Study, storage: BaseStorage, leases: Leases) -> None:
@@ -54,28 +54,28 @@ class TrialStore:
 
     @property
     def steps_done(self) -> int:
-        """Optimizer steps that were done for all of them, as of the last reading."""
+        """Optimizer steps of all trainings, at the last reading."""
         return self._cache.steps_done
 
     @property
     def seconds_done(self) -> float:
-        """Wall time of all their trainings, as of the last reading."""
+        """Wall time of all trainings, at the last reading."""
         return self._cache.seconds_done
 
     def records(self) -> list[TrialRecord]:
-        """Return all of them, in their order."""
+        """Return all trainings, in their order."""
         return self._cache.all()
 
     def record(self, number: int) -> TrialRecord:
-        """Return one of them."""
+        """Return one training."""
         return self._cache.one(self._storage.get_trial(self._trial_id(number)))
 
     def own(self) -> list[TrialRecord]:
-        """Return those that this process trains."""
+        """Return the trainings that this process runs."""
         return [one for one in self._running() if one.holder == self._leases.holder]
 
     def is_own(self, number: int) -> bool:
-        """Return whether no other process has taken it over; one may where this process was suspended for long."""
+        """Return whether no other process has taken it over, as one may if this process was suspended for long."""
         return self.record(number).holder == self._leases.holder
 
     def reclaim_stale(self) -> list[TrialRecord]:
@@ -83,7 +83,7 @@ class TrialStore:
         seen = self._held_by_the_dead()
         if not seen:
             return []
-        # one that was claimed just now bears the name of its last holder, until the next write
+        # a newly claimed trial has the name of its last holder until the next write
         self._leases.settle()
         taken = seen & self._held_by_the_dead()
         for number in taken:
@@ -101,7 +101,7 @@ class TrialStore:
         return [record for record in self._cache.open() if record.state == "running"]
 
     def ask(self) -> optuna.Trial:
-        """Return the next trial: one that was begun and has passed no rung, else a new one."""
+        """Return the next trial: a started one that has passed no rung, else a new one."""
         for record in self._cache.open():
             if record.waits_to_begin and self.claim(record.number):
                 return optuna.Trial(self._study, self._trial_id(record.number))
@@ -117,7 +117,7 @@ class TrialStore:
         return optuna.Trial(self._study, trial_id)
 
     def repeat(self, number: int) -> None:
-        """Add a trial with the parameters of another one, which waits to be asked for."""
+        """Add a waiting trial with the parameters of another one."""
         self._add_waiting(self._storage.get_trial(self._trial_id(number)).params)
 
     def _add_waiting(self, parameters: Mapping[str, Any]) -> int:
@@ -125,12 +125,12 @@ class TrialStore:
         return self._storage.create_new_trial(self._study_id, template_trial=waiting)
 
     def add(self, job: TrainingJob) -> None:
-        """Add a training that waits to be claimed."""
+        """Add a waiting training."""
         waiting = create_trial(state=TrialState.WAITING, user_attrs={JOB: job.to_dict()})
         self._storage.create_new_trial(self._study_id, template_trial=waiting)
 
     def claim(self, number: int) -> bool:
-        """Make a waiting training this process's own; return whether no other process was quicker."""
+        """Claim a waiting training for this process; return whether no other process was faster."""
         trial_id = self._trial_id(number)
         try:
             is_claimed = self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
@@ -148,18 +148,18 @@ class TrialStore:
         self._storage.set_trial_user_attr(trial_id, HOLDER, self._leases.holder)
 
     def save_start(self, number: int, recipe: Recipe | None, run_key: str) -> None:
-        """Save what is about to be trained, and the key under which tracking knows its run."""
+        """Save the recipe of a starting training, and the key of its run in tracking."""
         if recipe is not None:
             self._save(number, RECIPE, recipe.to_dict())
         self._save(number, RUN_KEY, run_key)
 
     def save_source(self, number: int, recipe: Recipe | None, source: str) -> None:
-        """Save that what follows was not trained here.
+        """Save that the following values were not trained here.
 
         Args:
             number: The training.
             recipe: Its recipe.
-            source: Where its values come from, in words.
+            source: The source of its values, in words.
         """
         self._save(number, SOURCE, source)
         if recipe is not None:
@@ -181,27 +181,27 @@ class TrialStore:
         self._save(number, RUNGS, [*pauses, outcome.to_dict()])
 
     def save_outcome(self, number: int, outcome: Outcome, steps_spent: int, seconds_spent: float) -> None:
-        """Save what came of a training; it is not trained again."""
+        """Save the outcome of a training, which is then not repeated."""
         self._save(number, STEPS_SPENT, steps_spent)
         self._save(number, SECONDS_SPENT, round(seconds_spent, 3))
         self._save(number, OUTCOME, outcome.to_dict())
 
     def run_key(self, number: int) -> str | None:
-        """Return the key under which tracking knows the run of a training; None before it has one."""
+        """Return the key of a training's run in tracking; None before it has one."""
         key = self._storage.get_trial(self._trial_id(number)).user_attrs.get(RUN_KEY)
         return None if key is None else str(key)
 
     def run_keys(self) -> dict[int, str]:
-        """Return the keys under which tracking knows the runs, by number."""
+        """Return the keys of the runs in tracking, by number."""
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
         keys = {trial.number: trial.user_attrs.get(RUN_KEY) for trial in trials}
         return {number: str(key) for number, key in keys.items() if key is not None}
 
     def tell(self, number: int, outcome: Outcome) -> None:
-        """Tell Optuna what came of a training."""
+        """Report the outcome of a training to Optuna."""
         state = optuna_state(outcome)
         if outcome.reason.is_infeasible:
-            # Optuna takes the last reported value for a pruned trial's own
+            # Optuna uses the last reported value as a pruned trial's own
             values = [record.value for record in self.records() if record.value is not None]
             penalty = penalty_value(outcome, self._mode, values)
             self._storage.set_trial_intermediate_value(self._trial_id(number), outcome.steps, penalty)

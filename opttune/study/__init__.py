@@ -1,1 +1,1 @@
-"""What a search is told, and what it gave."""
+"""The configuration and the results of a search."""

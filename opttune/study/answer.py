@@ -1,4 +1,4 @@
-"""`Answer`: how a search ended, the one source of what the terminal, report, note and `SearchResult` say of it."""
+"""`Answer`: the answer of a search, the single source for the terminal, the report, the note and `SearchResult`."""
 
 from dataclasses import dataclass
 
@@ -14,22 +14,22 @@ from opttune.yaml_text import write_yaml
 
 NO_ANSWER = "No trial finished with a value."
 _COSTLY = 1.2
-"""A best recipe whose step takes more than that many times the baseline's is said to be costly."""
+"""A warning calls a best recipe costly if its step takes more than this multiple of the baseline's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a search ended.
+    """The answer of a search.
 
     Attributes:
-        config: What the search was told.
-        best: The best trial, or the baseline where none beats it; None where no trial finished with a value.
-        baseline: The outcome of the user's own optimizer; None where it was not trained.
+        config: The configuration of the search.
+        best: The best trial, or the baseline if none beats it; None if no trial finished with a value.
+        baseline: The outcome of the user's own optimizer; None if it was not trained.
         replaced: That optimizer, in words.
-        source: Where the baseline's value comes from, if it was not trained here; else empty.
-        warnings: What to know before the recipe is used, one sentence each.
-        stability: For each optimizer of which trials diverged, how many did and up to which learning rate it stayed
-            stable, one sentence each.
+        source: The source of the baseline's value, if it was not trained here; else empty.
+        warnings: Warnings about the recipe, one sentence each.
+        stability: For each optimizer with diverged trials, their number and the highest stable learning rate, one
+            sentence each.
     """
 
     config: SearchConfig
@@ -42,7 +42,7 @@ class Answer:
 
     @property
     def recipe(self) -> Recipe | None:
-        """The best recipe: `own` where nothing beats the baseline."""
+        """The best recipe; `own` if nothing beats the baseline."""
         return self.best.recipe if self.best else None
 
     @property
@@ -52,7 +52,7 @@ class Answer:
 
     @property
     def baseline_value(self) -> float | None:
-        """The value of the user's own optimizer; None where it was not trained, or gave none."""
+        """The value of the user's own optimizer; None if it was not trained, or gave none."""
         return self.baseline.value if self.baseline else None
 
     @property
@@ -69,20 +69,20 @@ class Answer:
 
     @property
     def baseline_words(self) -> str:
-        """The baseline's value and optimizer, in words; empty where it was not trained."""
+        """The baseline's value and optimizer, in words; empty if it was not trained."""
         given = f", not trained here: {self.source}" if self.source else ""
         return f"{_shown(self.baseline_value)} with {self.replaced}{given}" if self.baseline else ""
 
     @property
     def recipe_yaml(self) -> str:
-        """The recipe as its file holds it; empty without one."""
+        """The recipe as the text of its file; empty without one."""
         return write_yaml(self.recipe.to_dict()).rstrip() if self.recipe else ""
 
     def trainer_call(self, path: str = "") -> str:
-        """Return how to train with the recipe, as Python text; empty without one.
+        """Return a Python call that trains with the recipe; empty without one.
 
         Args:
-            path: The recipe file; empty for that in the folder of the search.
+            path: The recipe file; empty for the one in the folder of the search.
         """
         if self.recipe is None:
             return ""
@@ -93,7 +93,7 @@ class Answer:
 
 
 def answer_of(study: FrozenStudy) -> Answer:
-    """Return how a search ended."""
+    """Return the answer of a search."""
     best = study.best
     return Answer(
         config=study.config,
@@ -107,7 +107,7 @@ def answer_of(study: FrozenStudy) -> Answer:
 
 
 def _interrupted(study: FrozenStudy) -> list[str]:
-    """Return a sentence on the trials that were interrupted and not trained again before the search ended."""
+    """Return a sentence on interrupted trials that did not resume before the search ended."""
     numbers = [record.number for record in study.records if record.is_interrupted]
     if not numbers or study.status != "FINISHED" or any(record.is_running for record in study.records):
         return []
@@ -129,14 +129,14 @@ def _warnings(study: FrozenStudy, best: TrialRecord) -> list[str]:
         given = f" Its value is that of {best.source}; it was not trained here." if best.source else ""
         return [
             f"no recipe beats the baseline ({config.monitor} {_shown(best.value)} with "
-            f"{study.origin.replaced}), so that best_recipe.yaml keeps its own optimizer. Give a new search "
-            f"(--study NAME) a larger budget, which opens more of the space, or a space of your own.{given}"
+            f"{study.origin.replaced}), so best_recipe.yaml keeps its own optimizer. Give a new search "
+            f"(--study NAME) a larger budget, which opens more of the space, or your own space.{given}"
         ]
     found = []
     if config.with_baseline and study.baseline is None and config.budget < LEAST_FOR_BASELINE:
         found.append(
-            f"a budget of {config.budget:g} trainings does not pay for the baseline: whether the recipe beats your own "
-            f"optimizer is not known. Give {LEAST_FOR_BASELINE:g} or more to have both trained."
+            f"a budget of {config.budget:g} trainings does not pay for the baseline: it is unknown whether the recipe "
+            f"beats your own optimizer. Give {LEAST_FOR_BASELINE:g} or more to train both."
         )
     found += edge_warnings(best.recipe, study.space) if best.recipe else []
     found += filter(None, [luck_warning(study.records, best, config.monitor, config.mode), _cost_warning(study, best)])
@@ -144,7 +144,7 @@ def _warnings(study: FrozenStudy, best: TrialRecord) -> list[str]:
 
 
 def _cost_warning(study: FrozenStudy, best: TrialRecord) -> str:
-    """Return a sentence where a step of the best recipe takes clearly longer than the baseline's; else empty."""
+    """Return a sentence if a step of the best recipe takes clearly longer than the baseline's; else empty."""
     ratio = cost_ratio(study, best)
     if ratio is None or ratio <= _COSTLY:
         return ""
@@ -153,14 +153,14 @@ def _cost_warning(study: FrozenStudy, best: TrialRecord) -> str:
     )
     done = best.outcome.optimizer_steps if best.outcome else best.steps
     if study.config.budget_unit == "time" and done < study.total_steps:
-        return f"{costs}, so that it was trained for {done} of {study.total_steps} steps, in about the baseline's time."
+        return f"{costs}, so it was trained for {done} of {study.total_steps} steps, in about the baseline's time."
     if study.config.budget_unit == "time":
         return f"{costs}; when it was measured before the search, it took about as long as the baseline's."
-    return f"{costs}: values are of equal steps. A search in the unit time (--budget-unit time) compares equal time."
+    return f"{costs}: values are for equal steps. A search in the unit time (--budget-unit time) compares equal time."
 
 
 def cost_ratio(study: FrozenStudy, record: TrialRecord) -> float | None:
-    """Return how many times the baseline's seconds a step of a training takes; None where either was not measured."""
+    """Return the seconds per step of a training divided by the baseline's; None if either was not measured."""
     baseline = baseline_record(study.records, study.runs)
     if baseline is None or not baseline.step_seconds or record.step_seconds is None:
         return None

@@ -1,4 +1,4 @@
-"""`SearchConfig`: everything that one search is told, as one frozen value."""
+"""`SearchConfig`: the configuration of a search, as one frozen value."""
 
 import re
 from collections.abc import Mapping
@@ -19,44 +19,41 @@ from opttune.study.step_costs import StepCosts
 from opttune.tracking.settings import Tracking
 
 LEAST_FOR_BASELINE = 2.0
-"""Budget, in full trainings, from which on the baseline is trained to its end."""
+"""Budget, in full trainings, from which the baseline is trained to its end."""
 _BETTER_HIGHER = {"acc", "accuracy", "auc", "auroc", "f1", "iou", "map", "r2", "precision", "recall", "bleu", "dice"}
 _SETTLED_BY_THE_TRAINER = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "precision")
 
 
 @dataclass(frozen=True, slots=True)
 class SearchConfig:
-    """What a search is told.
+    """The configuration of the search.
 
     Attributes:
-        space: What may vary.
+        space: The space to search.
         monitor: The metric whose value at the end of a training counts.
         mode: `min` or `max`.
-        length: `{"max_steps": n}` or `{"max_epochs": n}`: the full length of one training; of a
-            project it may hold both.
+        length: `{"max_steps": n}` or `{"max_epochs": n}`: the full length of one training; a project may set both.
         study_name: Name of the study.
         out_dir: Folder of the search's files.
         budget: Cost of the whole search in full trainings.
-        most_trials: Trials in all; None for no limit.
+        most_trials: Total number of trials; None for no limit.
         timeout_seconds: No training starts later than this; None for no limit.
-        seed: For the sampler, and for initial weights and data order of every training.
-        guard: What stops a training early; None lets all run.
+        seed: Seed of the sampler, and of initial weights and data order of every training.
+        guard: Settings of the guard; None for no guard.
         with_baseline: Whether the baseline, the module with its own optimizer, is trained once.
         trainer: Arguments of the Trainer beside the length.
-        shipped_space: `auto` or the name of the space, where it ships with opttune and is yet to be settled, or was;
-            empty for a space of the user's own.
-        space_notes: How it was settled, one sentence each.
-        halving: At which shares of the length trials are compared, and how many are promoted; None for what suits the
-            length.
-        references: `model` and `data`, or the `project`, as the command was given them; empty for a search that was
-            called from Python.
-        tracking: What is written to MLflow beside the usual.
-        reevaluation: How many of the best are trained on a second seed at the end.
+        shipped_space: `auto`, or the name of a shipped space; empty for a user's own space.
+        space_notes: The choices in the space and their reasons, one sentence each.
+        halving: The rungs and the shares of promoted trials; None for the defaults at this length.
+        references: The command's references to `model` and `data`, or to the `project`; empty for a search called from
+            Python.
+        tracking: Settings for MLflow.
+        reevaluation: How many of the best recipes are trained on a second seed at the end.
         engine: Where trainings run: `inline`, `local` or `ray`.
         workers: Trainings at a time.
-        pauses: Whether trials are paused at rungs; otherwise each is trained in one go.
-        budget_unit: `steps`, or `time`: then all full trainings take as long as the baseline's.
-        step_costs: What a step of each optimizer costs, where the unit is `time` and it was measured.
+        pauses: Whether trials pause at rungs; otherwise each trains without a pause.
+        budget_unit: `steps`, or `time`: then every full training takes as long as the baseline's.
+        step_costs: The cost of a step of each optimizer, if the unit is `time` and it was measured.
     """
 
     space: Space
@@ -86,7 +83,7 @@ class SearchConfig:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """What a study must have been made for so that this search can resume it."""
+        """The settings that a study must share with this search to be resumed."""
         return {
             "space": self.shipped_space or self.space.to_dict(),
             "trainer": {name: self.trainer[name] for name in _SETTLED_BY_THE_TRAINER if name in self.trainer},
@@ -101,7 +98,7 @@ class SearchConfig:
         """Return the length of a recipe's training, as arguments of a Trainer.
 
         Args:
-            recipe: What is trained.
+            recipe: The recipe.
             full: Optimizer steps of the full length.
         """
         steps = self.step_costs.steps(recipe, full)
@@ -114,29 +111,29 @@ class SearchConfig:
         return self.halving_for(total_steps).steps(total_steps, longest_warmup(self.space))
 
     def halving_for(self, total_steps: int) -> SuccessiveHalving:
-        """Return at which shares of that length trials are compared, and how many are promoted."""
+        """Return the rungs and the shares of promoted trials for this length."""
         return self.halving or halving_for(total_steps)
 
     def with_races(self, races: bool) -> "SearchConfig":
-        """Return it with the rungs that a study was made with.
+        """Return the configuration with the rungs of its study.
 
         Args:
-            races: Whether they are those of long trainings.
+            races: Whether these are the rungs of long trainings.
         """
         return self if races else replace(self, halving=self.halving or SuccessiveHalving())
 
     @property
     def second_seed(self) -> int:
-        """With which the best trials are trained again."""
+        """The seed of the replicates of the best trials."""
         return self.seed + 1
 
     @property
     def mode_warning(self) -> str:
-        """A sentence where the mode looks like a slip: `min` for a metric that is better the higher; else empty."""
+        """A sentence if the mode looks wrong, such as `min` for a metric to maximize; else empty."""
         words = set(re.split(r"[^a-z0-9]+", self.monitor.lower()))
         if self.mode == "max" or not words & _BETTER_HIGHER:
             return ""
-        return f"{self.monitor} is searched for its lowest value; if higher is better, say mode max (--mode max)."
+        return f"the search minimizes {self.monitor}; if higher is better, give mode max (--mode max)."
 
     @property
     def best_recipe_path(self) -> Path:
@@ -160,7 +157,7 @@ class SearchConfig:
 
 
 def read_mode(mode: str) -> Mode:
-    """Return a mode that was given as text.
+    """Return a mode from its text.
 
     Raises:
         InputError: It is neither `min` nor `max`.
@@ -173,7 +170,7 @@ def read_mode(mode: str) -> Mode:
 
 
 def recipe_call(config: SearchConfig, recipe: Recipe, path: str) -> str:
-    """Return how to train with a recipe file, as Python text; a schedule that follows the monitor must know it.
+    """Return a Python call that trains with a recipe file; it names the monitor for a schedule that follows it.
 
     Example:
         >>> from opttune.recipe import Part

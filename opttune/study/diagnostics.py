@@ -1,4 +1,4 @@
-"""Warnings about the space from the results of a search: best values at an edge, learning rates that diverged."""
+"""Warnings about the space, from the results of a search: best values at an edge, diverged learning rates."""
 
 from collections.abc import Sequence
 
@@ -24,10 +24,10 @@ def edge_warnings(best: Recipe, space: Space) -> list[str]:
         if field.reach is not None and not field.low <= value <= field.high:
             found.append(
                 f"the best {name} {value:.3g} lies beyond the range {field.low:g}..{field.high:g} of the space "
-                f"{space.name}: values still improved at its end, so that the line search went further."
+                f"{space.name}: values still improved at its end, so the line search went further."
             )
             continue
-        # 0 is a natural end, and the search did not find a value that is the prior
+        # 0 is a natural end, and a value at the prior is not a finding of the search
         if value == field.prior or (place <= _EDGE and field.low == 0):
             continue
         # with a factor of 1, a group has the rate of the others
@@ -44,7 +44,7 @@ def edge_warnings(best: Recipe, space: Space) -> list[str]:
 
 
 def stability(records: Sequence[TrialRecord]) -> list[str]:
-    """Return for each optimizer with diverged trials how many diverged, and up to which learning rate it was stable."""
+    """Return, for each optimizer with diverged trials, their number and the highest stable learning rate."""
     found = []
     for name in dict.fromkeys(record.recipe.optimizer.name for record in records if record.recipe):
         own = [record for record in records if record.recipe and record.recipe.optimizer.name == name]
@@ -76,22 +76,22 @@ def _fields_of(best: Recipe, space: Space) -> list[tuple[str, Field]]:
 
 
 def _values_of(best: Recipe, space: Space) -> dict[str, Value]:
-    """Return the value of each field of a recipe, as the space knows it."""
+    """Return the value of each field of a recipe in the terms of the space."""
     flat = best.flat()
     branch = next((one for one in space.optimizers if one.name == best.optimizer.name), None)
     parts = best.optimizer.split()
     common = parts[0].rate
     if len(parts) == 1 or branch is None or branch.get(LR_FACTOR) is None or not common or not branch.is_own:
         return flat
-    # a recipe says the rate of each optimizer, and here the space moves the others against the first
+    # a recipe has the rate of each optimizer; this space has factors relative to the first one
     shares = {numbered(number, LR_FACTOR): (part.rate or 1.0) / common for number, part in enumerate(parts)}
     return flat | shares | {LR_FACTOR: common}
 
 
 def _next_step(space: Space, branch: str, field: str) -> str:
     if len(part_names(branch)) > 1 or branch == OWN:
-        return f"Next: a space file of your own with a wider {field} (opttune spaces show own)."
+        return f"Next: write a space file with a wider {field} (opttune spaces show own)."
     if branch == GROUPS or space.name in ("auto", "wide"):
         shown = "" if branch == GROUPS else " (opttune spaces show wide)"
-        return f"Next: a space file of your own with a wider {branch}.{field}{shown}."
+        return f"Next: write a space file with a wider {branch}.{field}{shown}."
     return "Next: the same command with --space wide."

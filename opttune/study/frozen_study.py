@@ -1,4 +1,4 @@
-"""`FrozenStudy`: a search that was made earlier, read as one frozen value."""
+"""`FrozenStudy`: a stored search, read as one frozen value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ from opttune.trial_record import TrialRecord
 
 @dataclass(frozen=True, slots=True)
 class FrozenStudy:
-    """A search, as its study holds it.
+    """A search, as stored in its study.
 
     Attributes:
-        config: What it was told, as far as that is known.
-        store: The study, open.
+        config: The configuration of the search, as far as it is known.
+        store: The open study.
         total_steps: Optimizer steps of the full length.
         records: All trials, in their order.
         runs: All auxiliary runs: the baseline, replicates and confirmations.
         steps_spent: Optimizer steps of the whole search.
-        origin: What the search was told beside, and saw of the model.
-        run_keys: Number of a trial -> the key under which tracking knows its run.
-        parent_key: The key under which tracking knows the search; None for one that wrote nothing.
-        status: How the search's run in MLflow ended.
+        origin: Further arguments of the search, and facts about the model.
+        run_keys: Number of a trial -> the key of its run in tracking.
+        parent_key: The key of the search in tracking; None if it wrote nothing.
+        status: The final status of the search's MLflow run.
         confirmed: The candidates and seeds of a verdict; empty before one.
     """
 
@@ -59,7 +59,7 @@ class FrozenStudy:
 
     @property
     def space(self) -> Space:
-        """What was varied."""
+        """The space of the search."""
         return self.config.space
 
     @property
@@ -69,31 +69,31 @@ class FrozenStudy:
 
     @property
     def seconds_spent(self) -> float:
-        """Wall time of all trainings of the search; a verdict is not the search's to pay."""
+        """Wall time of all trainings of the search, without those of a verdict."""
         paid = [run for run in self.runs if run.role is not Role.CONFIRMATION]
         return sum(record.seconds for record in (*self.records, *paid))
 
     @property
     def baseline(self) -> Outcome | None:
-        """What the module reached with its own optimizer; None where it was not tried, or has not ended."""
+        """The outcome of the module's own optimizer; None if it was not trained, or has not ended."""
         found = baseline_record(self.records, self.runs)
         outcome = None if found is None else found.outcome
         return None if outcome is None or outcome.reason is StopReason.OUTRANKED else outcome
 
     @property
     def baseline_source(self) -> str:
-        """Where the baseline's value comes from, if it was not trained here; else empty."""
+        """The source of the baseline's value, if it was not trained here; else empty."""
         found = baseline_record(self.records, self.runs)
         return "" if found is None else found.source
 
     @property
     def best(self) -> TrialRecord | None:
-        """The best trial, or the baseline where none beats it; None where no trial finished with a value."""
+        """The best trial, or the baseline if none beats it; None if no trial finished with a value."""
         return best_of(self.records, baseline_record(self.records, self.runs), self.config.mode)
 
     @property
     def ranked(self) -> list[TrialRecord]:
-        """The trials that have a value, that with the best to be expected on any seed first."""
+        """The trials with a value, ordered by the value to expect on any seed, the best first."""
         expected = expected_values(self.records, self.config.mode)
         sign = 1 if self.config.mode == "min" else -1
         valued = [record for record in self.records if record.number in expected]
@@ -125,7 +125,7 @@ def load_study(study: str | Path, storage: str | None = None) -> FrozenStudy:
         storage: Optuna storage URL.
 
     Raises:
-        InputError: There is no such study, it is not one of opttune's, or it has begun nothing yet.
+        InputError: There is no such study, it is not one of opttune's, or it has started nothing yet.
     """
     return read_study(find_study(study, storage))
 
@@ -134,7 +134,7 @@ def read_study(found: StudyLocation) -> FrozenStudy:
     """Read a search.
 
     Raises:
-        InputError: It has begun nothing yet.
+        InputError: It has started nothing yet.
     """
     spec = found.study.user_attrs[SPEC]
     if SPACE not in found.study.user_attrs:
@@ -159,12 +159,12 @@ def read_study(found: StudyLocation) -> FrozenStudy:
 
 
 def keep_status(study: optuna.Study, status: str) -> None:
-    """Write down how a search's run in MLflow ended."""
+    """Store the final status of a search's MLflow run."""
     study.set_user_attr(STATUS, status)
 
 
 def is_first_answer(study: optuna.Study) -> bool:
-    """Return whether no search of this study has written its answer as params yet; from here on one has."""
+    """Return whether no search of this study has written its answer as params, and note that one has now."""
     is_first = ANSWERED not in study.user_attrs
     study.set_user_attr(ANSWERED, True)
     return is_first
@@ -182,7 +182,7 @@ def _config(
         out_dir=found.folder,
         budget=origin.budget,
         seed=spec["seed"],
-        # what was settled is in the study itself; a search from Python may have left the rest out
+        # the settled space is in the study itself; a search from Python may lack the rest
         trainer={**origin.trainer, **spec["trainer"]},
         shipped_space=spec["space"] if isinstance(spec["space"], str) else "",
         space_notes=settled.notes,

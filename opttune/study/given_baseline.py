@@ -1,4 +1,4 @@
-"""The baseline as a curve that the user has already: a run of MLflow, or a CSV file."""
+"""A given baseline: an existing curve of the user, from an MLflow run or a CSV file."""
 
 import csv
 from dataclasses import dataclass, replace
@@ -13,10 +13,10 @@ _WHERE = "baseline_run (--baseline-run)"
 
 @dataclass(frozen=True, slots=True)
 class GivenBaseline:
-    """The curve of a training with the module's own optimizer that was trained elsewhere.
+    """The curve of an earlier training with the module's own optimizer.
 
     Attributes:
-        source: Where it comes from, in words.
+        source: The source of the curve, in words.
         curve: Optimizer steps and values, the first step first.
 
     Example:
@@ -34,7 +34,7 @@ class GivenBaseline:
         return self.curve[-1][1]
 
     def value_at(self, step: int) -> float | None:
-        """Return the value at a step, on the line between those beside it; None before the first."""
+        """Return the value at a step, interpolated between its neighbours; None before the first step."""
         before = [point for point in self.curve if point[0] <= step]
         after = [point for point in self.curve if point[0] >= step]
         if not before or not after:
@@ -49,7 +49,7 @@ class GivenBaseline:
             total_steps: Optimizer steps of the full length.
 
         Raises:
-            InputError: It is of another length.
+            InputError: The curve has another length.
         """
         last = self.curve[-1][0]
         if last == total_steps:
@@ -59,7 +59,7 @@ class GivenBaseline:
             return replace(self, curve=tuple((step + 1, value) for step, value in self.curve))
         raise InputError(
             f"{_WHERE}: {self.source} ends at step {last}, and a full training has {total_steps}: a schedule follows "
-            f"the length, so that a curve of another length says nothing of this one. Give one whose last step is "
+            f"the length, so a curve of another length says nothing about this one. Give one whose last step is "
             f"{total_steps}, or let the search train the baseline itself."
         )
 
@@ -69,7 +69,7 @@ def read_baseline(text: str | Path, monitor: str, tracking_uri: str) -> GivenBas
 
     Args:
         text: `RUN_ID` or `RUN_ID:METRIC` of MLflow, or the path of a CSV file with the columns `step` and `value`.
-        monitor: The metric that is searched, which a run must have logged where no other is named.
+        monitor: The metric of the search; a run must have logged it, unless another one is named.
         tracking_uri: Address of MLflow.
 
     Raises:
@@ -95,14 +95,14 @@ def _read_csv(path: Path, monitor: str) -> Curve:
     except (OSError, UnicodeDecodeError) as err:
         raise InputError(f"{_WHERE}: the file {path} cannot be read: {err}.") from None
     if not rows:
-        raise InputError(f"{_WHERE}: the file {path} holds no row. It needs the columns step,value.")
+        raise InputError(f"{_WHERE}: the file {path} has no rows. It needs the columns step,value.")
     columns = [name for name in rows[0] if name]
     column = next((name for name in (monitor, "value") if name in columns), None)
     if "step" not in columns or column is None:
         raise InputError(
             f"{_WHERE}: the file {path} has the columns {', '.join(columns)}, and needs step and value (or {monitor})."
         )
-    # a logger leaves the field empty where a row is of other metrics
+    # a logger leaves the field empty in rows of other metrics
     return [_point(path, line, row["step"], row[column]) for line, row in enumerate(rows, 2) if row[column]]
 
 
@@ -117,10 +117,10 @@ def _point(path: Path, line: int, step: str, value: str) -> tuple[int, float]:
 
 
 def _checked(curve: Curve, name: str) -> tuple[tuple[int, float], ...]:
-    """Return the points in the order of their steps, the last of equals."""
+    """Return the points in the order of their steps; of equal steps only the last."""
     points = sorted(dict(curve).items())
     if not points:
-        raise InputError(f"{_WHERE}: {name} holds no value.")
+        raise InputError(f"{_WHERE}: {name} has no value.")
     for step, value in points:
         if not isfinite(value) or step < 0:
             raise InputError(f"{_WHERE}: {name} has the value {value} at step {step}; all must be finite numbers.")

@@ -1,7 +1,6 @@
-"""Which rules of the guard a study has switched off: one that ends every trial has found nothing about the rate.
+"""The rules of the guard that a study has turned off: a rule that ends every trial says nothing about the rate.
 
-It follows from the records alone, in the order of the trials, so that it is the same after a resumption and for all
-workers.
+This depends only on the records, in the order of the trials, so it is the same after a resumption and for all workers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,16 +11,16 @@ from opttune.outcome import StopReason
 from opttune.trial_record import TrialRecord
 
 _FIELDS = {StopReason.BLOW_UP: "blow_up", StopReason.STALL: "stall"}
-"""The rules that can be wrong, and the settings of the guard that switch them off."""
+"""The rules that can be wrong, and the settings of the guard that turn them off."""
 _TOLD_NOTHING = (StopReason.FAILED, StopReason.OUT_OF_MEMORY, StopReason.INTERRUPTED)
 _TEN_TIMES = 9.9
-"""Rates that differ by this factor are ten times apart, but for rounding."""
+"""Rates that differ by this factor count as ten times apart, up to rounding."""
 _MOST_ENDED = 4
-"""As many trials in a row switch a rule off whatever their rates. Chosen by hand."""
+"""Number of ended trials in a row that turn a rule off whatever their rates. Chosen by hand."""
 
 
 def silenced(records: Iterable[TrialRecord], baseline: TrialRecord | None = None) -> dict[StopReason, str]:
-    """Return the rules that are off for a study, each with a sentence on what was seen.
+    """Return the rules that are off for a study, each with a sentence of observations.
 
     Args:
         records: All trials, in their order.
@@ -39,7 +38,7 @@ def silenced(records: Iterable[TrialRecord], baseline: TrialRecord | None = None
         elif not last.has_diverged:
             break
         else:
-            # rates that are too high have been seen, so lower ones may be so as well
+            # some rates are known to be too high, so lower ones may be too high as well
             any_broke = True
         for rule in _FIELDS.keys() - found.keys():
             if why := _why(rule, ended[rule], baseline, any_broke):
@@ -48,7 +47,7 @@ def silenced(records: Iterable[TrialRecord], baseline: TrialRecord | None = None
 
 
 def _why(rule: StopReason, ended: Sequence[TrialRecord], baseline: TrialRecord | None, any_broke: bool) -> str:
-    """Return a sentence if a rule that has ended these trials, while none finished, is off; else empty."""
+    """Return a sentence if a rule is off because it ended these trials while none finished; else empty."""
     if not ended:
         return ""
     rates = [rate for record in ended if (rate := record.rate) is not None]
@@ -73,7 +72,7 @@ def optimizers(records: Iterable[TrialRecord]) -> list[str]:
 
 
 def repeats(records: Sequence[TrialRecord], record: TrialRecord) -> TrialRecord | None:
-    """Return the trial that a rule had ended and that another one trains again; None if it is new."""
+    """Return the ended trial that another trial repeats; None if the other trial is new."""
     if record.recipe is None or record.auxiliary is not None:
         return None
     return next((one for one in records[: record.number] if was_ended(one) and one.recipe == record.recipe), None)
@@ -85,9 +84,9 @@ def was_ended(record: TrialRecord) -> bool:
 
 
 def to_repeat(records: Sequence[TrialRecord], rules: Iterable[StopReason]) -> int | None:
-    """Return the best of the trials that rules have ended, which is trained again without them; None if there is none.
+    """Return the best of the trials that rules have ended, to repeat without these rules; None if there is none.
 
-    It is the one that went furthest, the earliest of equals: the first recipes are the surest.
+    It is the one that went furthest, and the earliest among equals, because the first recipes are the safest.
 
     Args:
         records: All trials.
@@ -101,5 +100,5 @@ def to_repeat(records: Sequence[TrialRecord], rules: Iterable[StopReason]) -> in
 
 
 def without(guard: Guard | None, rules: Iterable[StopReason]) -> Guard | None:
-    """Return a guard with some rules switched off."""
+    """Return a guard with some rules turned off."""
     return None if guard is None else replace(guard, **{_FIELDS[rule]: False for rule in rules if rule in _FIELDS})

@@ -1,7 +1,7 @@
-"""Earlier trainings of the user's own, with their settings and values: the best of each optimizer become priors.
+"""The user's earlier trainings, with their settings and values: the best of each optimizer become priors.
 
-They are rows of a CSV file or runs of an MLflow experiment. Columns are matched with the fields of a recipe by their
-names; what is made of them is what a warm start takes from an earlier study (`EarlierBest`).
+They are rows of a CSV file or runs of an MLflow experiment. Their columns are matched with the fields of a recipe by
+name. The result is the same as for a warm start from an earlier study (`EarlierBest`).
 """
 
 import csv
@@ -31,16 +31,16 @@ _ALIASES = {
 }
 _OF_THE_TRAINING = ("gradient_clip_norm", "accumulate_grad_batches")
 Row = Mapping[str, str | float]
-"""The columns of one training, by the names that the user gave them."""
+"""The columns of one training, by the user's names."""
 
 
 @dataclass(frozen=True, slots=True)
 class EarlierRun:
-    """One earlier training that can be used.
+    """One usable earlier training.
 
     Attributes:
         found: Its settings and value.
-        steps: Its optimizer steps; None where no column says it, for the full length.
+        steps: Its optimizer steps; None for the full length, if no column has them.
     """
 
     found: EarlierBest
@@ -49,18 +49,18 @@ class EarlierRun:
 
 @dataclass(frozen=True, slots=True)
 class EarlierRuns:
-    """What was read of earlier trainings.
+    """The earlier trainings that were read.
 
     Attributes:
-        runs: Those that can be used.
-        notes: Which are used and which are not, and why, one sentence each.
+        runs: The usable trainings.
+        notes: The used and unused trainings, with the reasons, one sentence each.
     """
 
     runs: tuple[EarlierRun, ...]
     notes: tuple[str, ...]
 
     def best(self, total_steps: int, mode: str) -> list[EarlierBest]:
-        """Return each optimizer's best, of the trainings that are nearest to the full length; the best first.
+        """Return each optimizer's best training among those nearest to the full length, the best first.
 
         Args:
             total_steps: Optimizer steps of the full length.
@@ -80,7 +80,7 @@ def read_earlier_runs(text: str | Path, monitor: str, tracking_uri: str) -> Earl
 
     Args:
         text: The name of an MLflow experiment, or the path of a CSV file with a row for each training.
-        monitor: The column, or the metric, whose value at the end counts; in a file `value` is as good.
+        monitor: The column, or the metric, whose value at the end counts; a file may call it `value`.
         tracking_uri: Address of MLflow.
 
     Raises:
@@ -98,12 +98,12 @@ def read_earlier_runs(text: str | Path, monitor: str, tracking_uri: str) -> Earl
     notes = [f"Not used of {name}: {count} trainings, {why}." for why, count in unused.items()]
     if not runs:
         raise InputError(
-            f"{_WHERE}: {name} holds no training that can be used. {' '.join(notes) or 'It is empty.'} A training "
+            f"{_WHERE}: {name} has no usable training. {' '.join(notes) or 'It is empty.'} A training "
             f"needs an optimizer, a learning rate (lr) and a value ({monitor})."
         )
     known = _known_fields(monitor)
     if ignored := sorted({column for row in rows for column in row if _field(column) not in known}):
-        notes.append(f"Not used of {name}: the columns {', '.join(ignored)}, which are no fields of a recipe.")
+        notes.append(f"Not used of {name}: the columns {', '.join(ignored)}, which are not fields of a recipe.")
     return EarlierRuns(tuple(runs), (f"Learned from {len(runs)} trainings of {name}.", *notes))
 
 
@@ -120,7 +120,7 @@ def _usable(rows: Iterable[Row], monitor: str) -> tuple[list[EarlierRun], Counte
 
 
 def _run_of(row: Row, monitor: str) -> EarlierRun | str:
-    """Return what a row says, or why it is not used."""
+    """Return the training of a row, or the reason why it is not used."""
     value = _number(row.get(monitor, row.get("value")))
     if value is None:
         return f"which have no finite {monitor}"

@@ -1,4 +1,4 @@
-"""`StudyMetadata`: what a search was told that its study can do without, and a report or a verdict cannot."""
+"""`StudyMetadata`: further settings of a search, which only its report or verdict needs."""
 
 import json
 from collections.abc import Mapping
@@ -16,24 +16,24 @@ from opttune.training.inspection import ModelInspection
 
 @dataclass(frozen=True, slots=True)
 class StudyMetadata:
-    """What the last search of a study was told, and what it saw of the model; JSON can hold it.
+    """Settings of the last search of a study, and facts about the model, ready for JSON.
 
     Attributes:
-        model: The command's reference of the model; empty for a search that was called from Python.
-        data: The command's reference of the data.
-        project: The LightningCLI project that was searched, as text; empty where it was none.
-        trainer: Arguments of the Trainer, those that JSON can hold.
-        left_out: Names of those that it cannot.
+        model: The command's reference to the model; empty for a search called from Python.
+        data: The command's reference to the data.
+        project: The project of the search, as text; empty if it had none.
+        trainer: Arguments of the Trainer that JSON can store.
+        left_out: Names of the arguments that JSON cannot store.
         is_guarded: Whether the guard may stop a training.
         budget: Cost of the search in full trainings.
-        tracking_uri: Where MLflow is; empty where the address holds a password.
+        tracking_uri: Address of MLflow; empty if it contains a password.
         model_name: The class of the model.
         parameters: Its trainable parameters.
-        replaced: The optimizer that it came with, in words.
-        has_own_optimizer: Whether that optimizer can train at all.
-        has_own_groups: Whether that optimizer has several groups, or leaves some parameters alone.
+        replaced: The module's own optimizer, in words.
+        has_own_optimizer: Whether that optimizer works.
+        has_own_groups: Whether that optimizer has several groups, or does not train some parameters.
         groups: Table of the parameter groups of the space's first recipe, in Markdown.
-        pauses: Whether its trials were paused at rungs.
+        pauses: Whether its trials paused at rungs.
         batches: Batches of an epoch; None if unknown, as for an IterableDataset, and in studies of earlier versions.
     """
 
@@ -56,7 +56,7 @@ class StudyMetadata:
 
     @classmethod
     def of(cls, config: SearchConfig, inspection: ModelInspection, tracking_uri: str) -> "StudyMetadata":
-        """Take what a search was told and what a look at its model showed."""
+        """Make it from the configuration of a search and the inspection of its model."""
         kept = {name: value for name, value in config.trainer.items() if _is_plain(value)}
         return cls(
             model=config.references.get("model", ""),
@@ -79,18 +79,18 @@ class StudyMetadata:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "StudyMetadata":
-        """Read back what `to_dict` gave; what a later version added is passed over."""
+        """Read back the result of `to_dict`; fields of a later version are ignored."""
         known = {each.name for each in fields(cls)}
         values = {name: value for name, value in stored.items() if name in known}
         return cls(**{**values, "left_out": tuple(values.get("left_out", ()))})
 
     def keep(self, study: optuna.Study, out_dir: Path) -> None:
-        """Write it into the study, with the folder of the search's files."""
+        """Store it in the study, with the folder of the search's files."""
         study.set_user_attr(ORIGIN, self.to_dict())
         study.set_user_attr(OUT_DIR, str(out_dir.absolute()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON holds them."""
+        """Return the fields as plain values for JSON."""
         return {**asdict(self), "trainer": dict(self.trainer), "left_out": list(self.left_out)}
 
 

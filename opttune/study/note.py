@@ -1,4 +1,4 @@
-"""The note on a search that MLflow shows on its page: the answer first."""
+"""The note on a search's page in MLflow: the answer first."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,17 +14,17 @@ _LONGEST = 7_800
 
 
 def write_note(study: FrozenStudy, verdict: Sequence[str] = ()) -> str:
-    """Return the note in Markdown: what won, against what, how to use it, warnings, and the table of trials.
+    """Return the note in Markdown: the winner, the baseline, how to use it, warnings, and the table of trials.
 
     Args:
         study: The search.
-        verdict: What its winner is worth on other seeds, one sentence each; empty before that is known.
+        verdict: The verdict of `opttune confirm`, one sentence each; empty before it.
     """
     for most_rows in (_MOST_ROWS, 30, 20, 10, 5):
         note = _note(study, verdict, most_rows)
         if len(note) <= _LONGEST:
             break
-    # the end says how the space was chosen: the least important part
+    # the choice of the space is the least important part, so it comes last
     return note[:_LONGEST]
 
 
@@ -42,7 +42,7 @@ def _note(study: FrozenStudy, verdict: Sequence[str], most_rows: int) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    r"""Return a user's text such that Markdown takes it for plain words, on one line.
+    r"""Escape a user's text, so that Markdown shows it as plain words on one line.
 
     Example:
         >>> escape_markdown("a|b <script> `x`")

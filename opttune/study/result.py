@@ -1,4 +1,4 @@
-"""`SearchResult`: what a search gives back."""
+"""`SearchResult`: the result of a search."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,19 +17,19 @@ from opttune.trial_record import TrialRecord
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search gives back.
+    """The result of a search.
 
     Attributes:
-        answer: How the search ended.
-        trials: One row a trial: `number, state, reason, value, steps, steps_spent, rung` and a column for each
-            field of the recipes. `steps_spent` is what the whole search had spent when the row was reached.
+        answer: The answer of the search.
+        trials: One row per trial: `number, state, reason, value, steps, steps_spent, rung` and a column for each
+            field of the recipes. `steps_spent` counts the steps of the whole search up to the row's value.
         steps_spent: Optimizer steps of the whole search.
         study: The Optuna study.
-        run_id: MLflow's id of the parent run; None where MLflow could not be reached.
-        warnings: What the user should know of the search and its answer, one sentence each.
+        run_id: MLflow's id of the parent run; None if MLflow could not be reached.
+        warnings: Warnings about the search and its answer, one sentence each.
         budget_steps: Optimizer steps that the whole search may spend.
-        config: What the search was told.
-        write_report: What `report` calls.
+        config: The configuration of the search.
+        write_report: The function behind `report`.
     """
 
     answer: Answer
@@ -44,9 +44,9 @@ class SearchResult:
 
     @property
     def best_recipe(self) -> Recipe | None:
-        """The recipe with the best value, over both seeds where the best trials were trained on a second one.
+        """The recipe with the best value; over both seeds, if the best trials were trained on a second one.
 
-        None where no trial finished with a value.
+        None if no trial finished with a value.
         """
         return self.answer.recipe
 
@@ -59,25 +59,25 @@ class SearchResult:
     def baseline_value(self) -> float | None:
         """The value of the user's own optimizer, at the same length and seed.
 
-        None where it was not trained or gave no value.
+        None if it was not trained or gave no value.
         """
         return self.answer.baseline_value
 
     @property
     def replaced(self) -> str:
-        """The optimizer that the module came with, in words."""
+        """The module's own optimizer, in words."""
         return self.answer.replaced
 
     @property
     def stability(self) -> tuple[str, ...]:
-        """For each optimizer of which trials diverged, how many did and up to which rate it stayed stable."""
+        """For each optimizer with diverged trials, their number and the highest stable learning rate."""
         return self.answer.stability
 
     def report(self, path: str | Path | None = None) -> Path:
-        """Write the report: one HTML file that opens offline, and a picture of each of its figures.
+        """Write the report: one HTML file that opens offline, and an image of each of its charts.
 
         Args:
-            path: A folder, or the HTML file, whose folder takes the pictures as well; None for the search's own.
+            path: A folder, or the HTML file, whose folder also receives the images; None for the search's folder.
 
         Returns:
             The HTML file.
@@ -89,14 +89,14 @@ class SearchResult:
 
 
 def trials_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
-    """Return the trials as a table, a row each; fields that a recipe lacks are missing values."""
+    """Return the trials as a table with one row each; fields that a recipe lacks are missing values."""
     columns = list(TrialRecord(0, "", None, None, None).row())
     table = pd.DataFrame([record.row() for record in records])
     return table if len(table) else pd.DataFrame(columns=columns)
 
 
 def plain_rows(study: optuna.Study) -> list[dict[str, Any]]:
-    """Return the rows of the table as plain values, None where a field is missing."""
+    """Return the rows of the table as plain values, None if a field is missing."""
     rows = [read_trial(trial).row() for trial in study.trials]
     names = list(dict.fromkeys(name for row in rows for name in row))
     return [{name: row.get(name) for name in names} for row in rows]

@@ -1,6 +1,6 @@
-"""Which recipe a search hands out: the best trials are trained on a second seed, and their mean values decide.
+"""The choice of the returned recipe: the best trials are trained on a second seed, and their mean values decide.
 
-The best of many noisy values is in part the luckiest: its value is too good to be expected again. This is the
+The best of many noisy values is partly the luckiest: its value will probably not be reached again. This is the
 optimizer's curse (Smith and Winkler 2006, "The optimizer's curse: skepticism and postdecision surprise in decision
 analysis"), the winner's curse of auctions. Smith and Winkler shrink each value by a Bayesian prior. Here the top
 candidates are re-evaluated on a second seed instead and compared by the mean over both; all others are shifted by the
@@ -70,10 +70,11 @@ def top_candidates(records: Sequence[TrialRecord], count: int, mode: str) -> lis
 
 
 def expected_values(records: Sequence[TrialRecord], mode: str) -> dict[int, float]:
-    """Return the value that each finished trial is expected to reach on any seed.
+    """Return the expected value of each finished trial on any seed.
 
-    For a re-evaluated trial it is the mean over its seeds, or the worst possible if it diverged on one. For any other
-    it is its value, shifted by the average difference between those means and the values on the search's seed.
+    For a re-evaluated trial, this is the mean over its seeds, or the worst possible value if it diverged on one. For
+    any other trial, it is the trial's value, shifted by the average difference between those means and the values on
+    the search's seed.
 
     Args:
         records: All trials.
@@ -93,7 +94,7 @@ def _means(records: Sequence[TrialRecord], mode: str) -> dict[int, float]:
 
 
 def _disappointment(records: Sequence[TrialRecord], mode: str) -> float:
-    """Return by how much the means of the re-evaluated trials differ from their values, on average."""
+    """Return the average difference between the means of the re-evaluated trials and their values."""
     means = _means(records, mode)
     own = {one.number: one.value for one in records if one.value is not None}
     lost = [mean - own[number] for number, mean in means.items() if isfinite(mean)]
@@ -110,7 +111,7 @@ def best_record(records: Sequence[TrialRecord], mode: str) -> TrialRecord | None
 
 
 def baseline_record(records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> TrialRecord | None:
-    """Return the training of the baseline: its own run, or one of the trials; None before it has begun.
+    """Return the training of the baseline: its own run, or one of the trials; None before it has started.
 
     Args:
         records: All trials.
@@ -121,13 +122,13 @@ def baseline_record(records: Sequence[TrialRecord], runs: Sequence[TrialRecord])
 
 
 def best_of(records: Sequence[TrialRecord], baseline: TrialRecord | None, mode: str) -> TrialRecord | None:
-    """Return what a search hands out: the best trial, or the baseline where no trial beats it.
+    """Return the answer of a search: the best trial, or the baseline if no trial beats it.
 
     A trial must be better in expectation, and not worse on the search's own seed.
 
     Args:
         records: All trials.
-        baseline: The training of the baseline; None where there is none.
+        baseline: The training of the baseline; None if there is none.
         mode: `min` or `max`.
 
     Returns:
@@ -144,14 +145,14 @@ def best_of(records: Sequence[TrialRecord], baseline: TrialRecord | None, mode: 
 
 
 def is_better(value: float | None, than: float | None, mode: str) -> bool:
-    """Return whether a value beats another; any value beats none."""
+    """Return whether a value beats another; any value beats None."""
     if value is None or than is None:
         return value is not None
     return value < than if mode == "min" else value > than
 
 
 def luck_warning(records: Sequence[TrialRecord], best: TrialRecord, monitor: str, mode: str) -> str:
-    """Return a sentence if the trial with the best value is not the one handed out; else an empty string."""
+    """Return a sentence if the answer is not the trial with the best value; else an empty string."""
     luckiest = top_candidates(records, 1, mode)[0]
     if luckiest.number == best.number or best.is_baseline:
         return ""

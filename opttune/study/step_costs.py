@@ -1,4 +1,4 @@
-"""`StepCosts`: how long each training is where all of them are to take the same time."""
+"""`StepCosts`: the length of each training, if all trainings take the same time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,20 +10,20 @@ BASELINE = "baseline"
 """The key of the baseline among measured seconds."""
 
 _NOISE = 1.1
-"""A step that takes at most that many times the baseline's counts as equal: so far two measures of one optimizer differ
-on a busy machine. Chosen by hand."""
+"""A step that takes at most this multiple of the baseline's counts as equal, because two measurements of one optimizer
+differ by as much on a busy machine. Chosen by hand."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepCosts:
-    """What a step of each optimizer costs, in steps of the baseline.
+    """The cost of a step of each optimizer, in steps of the baseline.
 
-    A search counts steps of the baseline's time: a full training is as long as the baseline's, and an optimizer whose
-    step takes three times as long does a third of the optimizer steps in it, its schedule included. One whose step is
-    cheaper does not do more than the full length. A search whose budget is in steps knows no costs.
+    A search counts steps of the baseline's time: a full training takes as long as the baseline's, and an optimizer
+    whose step takes three times as long does a third of the optimizer steps, with its schedule over these. An optimizer
+    with a cheaper step does not exceed the full length. A search with a budget in steps has no costs.
 
     Attributes:
-        costs: Optimizer -> its cost; 1 for those that are not in it.
+        costs: Optimizer -> its cost; 1 for all others.
 
     Example:
         >>> costs = StepCosts.of({"baseline": 0.01, "adamw": 0.0105, "soap": 0.03})
@@ -35,10 +35,10 @@ class StepCosts:
 
     @classmethod
     def of(cls, seconds: Mapping[str, float]) -> "StepCosts":
-        """Take what a step of each optimizer takes; without a baseline, the cheapest optimizer counts as one.
+        """Make the costs from the time of a step of each optimizer; without a baseline, the cheapest one costs 1.
 
         Args:
-            seconds: Optimizer -> seconds of a step; the baseline's under `baseline`.
+            seconds: Optimizer -> seconds per step, with the baseline's under `baseline`.
         """
         least = seconds.get(BASELINE) or min(seconds.values(), default=0.0)
         if least <= 0:
@@ -47,15 +47,15 @@ class StepCosts:
         return cls({name: ratio for name, ratio in ratios.items() if ratio > _NOISE})
 
     def share(self, recipe: Recipe | None) -> float:
-        """Return how many optimizer steps a recipe does for each step that is counted."""
+        """Return the number of a recipe's optimizer steps per counted step."""
         return 1.0 if recipe is None else 1.0 / self.costs.get(recipe.optimizer.name, 1.0)
 
     def steps(self, recipe: Recipe | None, counted: int) -> int:
-        """Return the optimizer steps of a recipe for those that are counted."""
+        """Return the optimizer steps of a recipe for a number of counted steps."""
         return optimizer_steps(counted, self.share(recipe))
 
     def sentences(self, full: int) -> list[str]:
-        """Return a sentence for each optimizer that does fewer steps than the full length."""
+        """Return a sentence for each optimizer with fewer steps than the full length."""
         return [
             f"a step of {name} takes {cost:.3g} x the baseline's: in equal time it trains "
             f"{optimizer_steps(full, 1 / cost)} of {full} steps."
@@ -63,12 +63,12 @@ class StepCosts:
         ]
 
     def counted(self, recipe: Recipe | None, outcome: Outcome, until: int, full: int) -> Outcome:
-        """Return what a training gave, in steps as they are counted.
+        """Return the outcome of a training in counted steps.
 
         Args:
-            recipe: What was trained.
-            outcome: The same in optimizer steps.
-            until: The counted step to which it was to be trained.
+            recipe: The recipe.
+            outcome: The outcome in optimizer steps.
+            until: The counted step at which the training was to end.
             full: The full length in counted steps.
         """
         share = self.share(recipe)

@@ -1,4 +1,4 @@
-"""Deliver to MLflow what searches could not, while no search of theirs runs."""
+"""Deliver the waiting data of searches to MLflow, while none of these searches runs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,13 +18,13 @@ from opttune.tracking.study_run import sync
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """What came of one search's entries.
+    """The result for one search's entries.
 
     Attributes:
         folder: The folder of the search.
-        delivered: Entries that are in MLflow now.
-        waiting: Entries that wait still.
-        problem: What went wrong, in a line; empty where all is well.
+        delivered: Number of entries that are now in MLflow.
+        waiting: Number of entries that still wait.
+        problem: The problem, in a line; empty if there is none.
     """
 
     folder: str
@@ -40,20 +40,20 @@ class SyncResult:
 def sync_studies(
     studies: Sequence[str], storage: str | None, tracking_uri: str | None, timeout_seconds: float
 ) -> list[SyncResult]:
-    """Deliver what earlier searches left in their spools.
+    """Deliver the entries of earlier searches in their spools.
 
     Args:
         studies: Names or folders of searches; none for all under `opttune_runs`.
         storage: Optuna storage URL.
-        tracking_uri: Where MLflow is; None for where each search wrote to.
-        timeout_seconds: For how long each may be tried.
+        tracking_uri: Address of MLflow; None for that of each search.
+        timeout_seconds: Longest time for each search.
 
     Returns:
-        What came of each search that had something to deliver.
+        The result for each search with waiting entries.
 
     Raises:
         StudyError: A search is running in one of the folders.
-        InputError: There is no such study, or it is not known where it wrote to.
+        InputError: There is no such study, or its MLflow address is unknown.
     """
     folders = [find_study(study, storage).folder for study in studies] if studies else study_folders()
     return [
@@ -73,11 +73,11 @@ def _deliver(folder: Path, storage: str | None, tracking_uri: str | None, timeou
 
 
 def _uri_of(folder: Path, storage: str | None) -> str | None:
-    """Return where a search wrote to; None for the usual place, where the folder does not say."""
+    """Return the MLflow address of a search; None for the default, if the folder does not name one."""
     try:
         study = find_study(folder if storage is None else folder.name, storage).study
     except InputError:
-        # a study of the user's own, with TrialCallback, or one whose journal lies elsewhere
+        # the user's own study, with TrialCallback, or a study with its journal elsewhere
         return None
     origin = StudyMetadata.from_dict(study.user_attrs.get(ORIGIN, {}))
     return origin.tracking_uri or None

@@ -1,4 +1,4 @@
-"""Read what an earlier study found: the best trial of each optimizer, which a new search can start from."""
+"""Read the best trial of each optimizer in an earlier study, as a start for a new search."""
 
 from pathlib import Path
 
@@ -16,12 +16,12 @@ def find_earlier(study: str | Path, storage: str | None = None) -> list[EarlierB
     """Return each optimizer's best trial in an earlier study, the best first.
 
     Args:
-        study: Name of a study, looked for in `storage` where that is given, and in `opttune_runs/<study>`; or the
-            folder of a search.
+        study: Name of a study, to find in `storage`, if given, and in `opttune_runs/<study>`; or the folder of a
+            search.
         storage: Optuna storage URL.
 
     Raises:
-        InputError: There is no such study, it is not one of opttune's, or none of its trials came to an end.
+        InputError: There is no such study, it is not one of opttune's, or none of its trials has finished.
     """
     loaded = find_study(study, storage, "warm start").study
     mode = "max" if loaded.direction == optuna.study.StudyDirection.MAXIMIZE else "min"

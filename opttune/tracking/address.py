@@ -44,9 +44,9 @@ def _refuse_files(uri: str) -> None:
     allowed = getattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE", None)
     if allowed is not None and not allowed.get():
         raise InputError(
-            f"this version of MLflow writes to no folder of files, as the tracking URI {uri!r} asks: give a database "
-            "(--tracking-uri sqlite:///mlflow.db) or a server, or set MLFLOW_ALLOW_FILE_STORE=true. What an earlier "
-            "search could not deliver goes elsewhere with: opttune sync STUDY --tracking-uri sqlite:///mlflow.db"
+            f"this version of MLflow cannot write to a folder of files, as in the tracking URI {uri!r}: give a "
+            "database (--tracking-uri sqlite:///mlflow.db) or a server, or set MLFLOW_ALLOW_FILE_STORE=true. To "
+            "deliver waiting data of an earlier search elsewhere: opttune sync STUDY --tracking-uri sqlite:///mlflow.db"
         )
 
 

@@ -36,7 +36,7 @@ class Delivery:
 
     Attributes:
         refused: Number of entries that MLflow will never accept.
-        refusal: MLflow's error for the last of them; empty where there is none.
+        refusal: MLflow's error for the last of them; empty if there is none.
     """
 
     def __init__(self, server: Server, on_run: Callable[[str, str], None]) -> None:

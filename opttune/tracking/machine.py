@@ -1,4 +1,4 @@
-"""Write the load of the machine (processors, memory, disk, network, GPUs) to the running trainings' runs."""
+"""Write the machine's system metrics (processors, memory, disk, network, GPUs) to the runs of running trainings."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ _SECONDS = 10.0
 
 
 def check_machine_metrics() -> None:
-    """Raise an error if this machine's load cannot be read.
+    """Raise an error if this machine's system metrics cannot be read.
 
     Raises:
         InputError: psutil is not installed, or the interval is not a number.

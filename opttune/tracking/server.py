@@ -1,4 +1,4 @@
-"""`Server`: one MLflow server or database, with what opttune needs beyond MLflow's client.
+"""`Server`: one MLflow server or database, with functions that MLflow's client lacks.
 
 Nothing here is global: it sets no tracking URI, no active run and no autologging.
 """

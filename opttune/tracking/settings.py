@@ -1,4 +1,4 @@
-"""`Tracking`: what else a search writes to MLflow."""
+"""`Tracking`: optional contents of a search's MLflow runs."""
 
 import os
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Tracking:
-    """What else a search writes to MLflow; frozen settings.
+    """Settings for the contents of a search's MLflow runs; frozen.
 
     Attributes:
         thin: Whether curves of more than 1,000 steps are thinned evenly after their first 5%; False writes every step.
         log_model: Whether the best trial's checkpoint, including the optimizer's state, becomes an artifact.
-        log_data: Whether facts of the loaders (class of the dataset, numbers of samples and batches) become MLflow
+        log_data: Whether facts about the loaders (class of the dataset, numbers of samples and batches) become MLflow
             datasets of the search and of each trial. Their digest covers these facts and the name of the data, not
             the samples.
-        system_metrics: Whether the load of the machine that runs the search (processors, memory, disk, network, GPUs)
-            is written to the search and, except with Ray, to the running trials; needs `opttune[system]`. None
+        system_metrics: Whether system metrics of the search's machine (processors, memory, disk, network, GPUs) are
+            written to the search's run and, except with Ray, to the running trials. This needs `opttune[system]`. None
             follows MLflow's own `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING`.
-        report: Whether the report and its pictures are written when the search ends.
+        report: Whether to write the report and its images at the end of the search.
 
     Example:
         >>> Tracking(thin=False).log_model
@@ -32,7 +32,7 @@ class Tracking:
 
     @property
     def reads_machine(self) -> bool:
-        """Whether the load of the machine is written."""
+        """Whether system metrics are written."""
         if self.system_metrics is None:
             return os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").lower() in ("true", "1")
         return self.system_metrics

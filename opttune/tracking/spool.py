@@ -3,9 +3,9 @@
     <folder>/<time>-<process>.jsonl        the file of one writer, one line per operation
     <folder>/<time>-<process>.jsonl.lock   held while that writer lives
 
-Everything goes through the file, so that memory stays small however long MLflow is away. The next writer of the
-folder delivers what a killed process left. Deliveries are not recorded line by line: after a kill some operations
-are delivered again, which does no harm (see `delivery.py`).
+Everything goes through the file, so memory stays small however long MLflow is unavailable. The next writer of the
+folder delivers the operations of a killed process. Deliveries are not recorded line by line: after a kill some
+operations are delivered again, which does no harm (see `delivery.py`).
 """
 
 import os
@@ -110,7 +110,7 @@ class Spool:
             self._own = None
 
     def _drop(self, file: "_File") -> None:
-        """Give up a file that was deleted meanwhile."""
+        """Give up a file that was deleted in the meantime."""
         self.lost += file.count
         self.delivered += file.count
         if file is self._own:

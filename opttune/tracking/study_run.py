@@ -25,8 +25,8 @@ class StudyRun:
         study_name: Name of the study.
         experiment: Name of the experiment.
         thins: Whether long curves of its trials are thinned.
-        machine: Writes the load of the machine to the run; closed with this run.
-        trains_here: Whether the trials run on that machine, so that they get its load too.
+        machine: Writes the machine's system metrics to the run; closed with this run.
+        trains_here: Whether the trials run on that machine, so they also get its metrics.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class StudyRun:
         Args:
             name: The run's name.
             key: Key or MLflow id of the training's earlier run, which is continued; None makes a new one.
-            tags: Tags of it; `opttune.role` says what the training is for.
-            thinning: Which steps of a curve are kept; None keeps all.
+            tags: Its tags; `opttune.role` is the role of the training.
+            thinning: Chooses the steps of a curve to keep; None keeps all.
         """
         key = key or uuid4().hex
         self._open(key, name, tags or {})
@@ -127,7 +127,7 @@ class StudyRun:
         return self.writer.flush(timeout_seconds)
 
     def close(self, timeout_seconds: float = 10.0) -> None:
-        """Deliver what waits, for at most `timeout_seconds`, and stop; `writer.problem` says what was not delivered."""
+        """Deliver the waiting data for at most `timeout_seconds`, and stop; `writer.problem` names undelivered data."""
         self.writer.close(timeout_seconds)
 
 
@@ -150,13 +150,13 @@ def open_study_run(
     Args:
         tracking_uri: Address of MLflow.
         study_name: The study's name, and the run's.
-        spool_dir: Folder of the spool; what an earlier search left there is delivered first.
+        spool_dir: Folder of the spool; entries of an earlier search are delivered first.
         run_id: Id or key (`StudyRun.key`) of the study's earlier run, which is set running again; a deleted one is
             created again.
         experiment: The experiment's name; None takes `MLFLOW_EXPERIMENT_NAME`, else `opttune`.
         thins: Whether long curves of its trials are thinned.
-        reads_machine: Whether the load of this machine is written to the run.
-        trains_here: Whether the trials run on this machine, so that they get its load too.
+        reads_machine: Whether this machine's system metrics are written to the run.
+        trains_here: Whether the trials run on this machine, so they also get its metrics.
     """
     key = run_id or uuid4().hex
     experiment = resolve_experiment(experiment)
@@ -172,7 +172,7 @@ def open_study_run(
 
 
 def sync(tracking_uri: str, spool_dir: Path, timeout_seconds: float = 600.0) -> TrackingWriter:
-    """Deliver what earlier searches left in a spool, and return the closed writer: `undelivered`, `problem`."""
+    """Deliver the data of earlier searches in a spool, and return the closed writer: `undelivered`, `problem`."""
     with quiet_warnings():
         writer = TrackingWriter(tracking_uri, spool_dir)
         writer.close(timeout_seconds)

@@ -19,7 +19,7 @@ class TrainingLog:
 
     Args:
         parent: The search's run.
-        job: What is trained.
+        job: The training.
         total_steps: Optimizer steps of the full length; longer curves are thinned.
         key: The run's key in tracking.
         is_resumed: Whether the run exists and is continued.
@@ -67,10 +67,10 @@ class TrainingLog:
         self._run.training_ends()
 
     def end(self, outcome: Outcome, seconds: float | None = None) -> None:
-        """Write how it ended.
+        """Write the end of the training.
 
         Args:
-            outcome: The trial's outcome.
+            outcome: Its outcome.
             seconds: Wall time of all its parts; None if the training did not end.
         """
         if seconds is not None:
@@ -139,7 +139,7 @@ def cost_metrics(outcome: Outcome, seconds: float) -> dict[str, float]:
 
 
 def short_rate(recipe: Recipe, style: str = ".1e") -> str:
-    """Return the learning rate in few characters: `3.1e-4`, or `x2` for one moved from where the module has it."""
+    """Return the learning rate in few characters: `3.1e-4`, or `x2` for a factor on the module's own rate."""
     optimizers = recipe.optimizer.split()
     rates = [f"x{(one.rate or 1):.2g}" if one.name == OWN else _short(one.rate, style) for one in optimizers]
     return ",".join(rates)

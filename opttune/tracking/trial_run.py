@@ -34,9 +34,9 @@ class TrialRun:
     Args:
         writer: Writes to MLflow.
         key: Our key of the run, or MLflow's id of it.
-        thinning: Which steps of a curve are kept; None keeps all.
-        run_id: MLflow's id, if it is known already.
-        machine: Writes the load of the machine while the trial trains; None for no load.
+        thinning: Chooses the steps of a curve to keep; None keeps all.
+        run_id: MLflow's id, if it is already known.
+        machine: Writes the machine's system metrics during the trial; None for none.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class TrialRun:
             self._passed_over = points
 
     def training_begins(self) -> None:
-        """Start to write the load of the machine, if that is wanted."""
+        """Start writing the machine's system metrics, if requested."""
         if self._machine is not None:
             self._machine.watch(self.key)
 
     def training_ends(self) -> None:
-        """Stop writing the load of the machine."""
+        """Stop writing the machine's system metrics."""
         if self._machine is not None:
             self._machine.leave(self.key)
 
@@ -102,7 +102,7 @@ class TrialRun:
         self.writer.text(self.key, text, file_name)
 
     def end(self, outcome: Outcome, state: str | None = None) -> None:
-        """Write how the trial ended, and set the run's final status.
+        """Write the end of the trial, and set the run's final status.
 
         Args:
             outcome: The training's outcome.
@@ -147,14 +147,14 @@ class TrialRun:
 def attach_trial_run(
     client: MlflowClient, run_id: str, *, thinning: Thinning | None = None, spool_dir: Path | None = None
 ) -> TrialRun:
-    """Write into an existing run, that of the user's own MLFlowLogger.
+    """Write into the existing run of the user's own MLFlowLogger.
 
-    A param that exists with another value cannot be changed; ours is then written as `opttune/<name>`.
+    A param that exists with another value cannot change; opttune's value is then written as `opttune/<name>`.
 
     Args:
         client: The client that made the run.
         run_id: MLflow's id of the run.
-        thinning: Which steps of a curve are kept; None keeps all.
+        thinning: Chooses the steps of a curve to keep; None keeps all.
         spool_dir: Folder of the spool; None keeps it in memory.
 
     Returns:

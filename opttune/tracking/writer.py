@@ -1,8 +1,8 @@
-"""`TrackingWriter`: writes to MLflow in the background, so that no training waits for it.
+"""`TrackingWriter`: writes to MLflow in the background, so no training waits for it.
 
     training thread --give--> deque --gather thread--> Spool (disk) --sender thread--> Delivery --> MLflow
 
-There are two threads because a call to MLflow may hang for minutes; meanwhile the other thread keeps writing to disk.
+There are two threads because a call to MLflow may hang for minutes, while the other thread keeps writing to disk.
 """
 
 import atexit
@@ -34,8 +34,8 @@ class TrackingWriter:
 
     Args:
         tracking_uri: Address of MLflow.
-        spool_dir: Folder of the spool; what an earlier writer left there is delivered first. None keeps everything
-            in memory.
+        spool_dir: Folder of the spool; entries of an earlier writer are delivered first. None keeps everything in
+            memory.
         client: Client to write with; None makes one.
         flush_seconds: Longest time for which points are gathered before they are sent.
         flush_points: Number of gathered points after which they are sent.
@@ -149,7 +149,7 @@ class TrackingWriter:
     def find_run_id(self, key: str, timeout_seconds: float = 5.0) -> str | None:
         """Return MLflow's id of a run, after a wait of at most `timeout_seconds`; None until it is known.
 
-        There is no wait while MLflow is away.
+        There is no wait while MLflow is unavailable.
         """
         with self._changed:
             self._changed.wait_for(
@@ -170,7 +170,7 @@ class TrackingWriter:
                 self._hurried -= 1
 
     def close(self, timeout_seconds: float = 10.0) -> None:
-        """Deliver what waits, for at most `timeout_seconds`; the rest stays in the spool for the next writer."""
+        """Deliver the waiting data for at most `timeout_seconds`; the rest stays in the spool for the next writer."""
         if self._closed or os.getpid() != self._process:
             return
         atexit.unregister(self.close)
@@ -194,7 +194,7 @@ class TrackingWriter:
 
     @property
     def problem(self) -> str:
-        """One line on what has gone wrong so far; empty if nothing has."""
+        """One line on the problems so far; empty if there are none."""
         parts = []
         if self._spool.waiting and (self._outage or self._closed):
             what = f"wait in {self.spool_dir} for the next search" if self.spool_dir else "are not delivered"

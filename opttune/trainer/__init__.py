@@ -1,1 +1,1 @@
-"""Everything that depends on how Lightning's Trainer works."""
+"""All code that depends on the internals of Lightning's Trainer."""

@@ -11,10 +11,10 @@ from opttune.trainer.internals import is_sharded
 
 
 class _LocalFile:
-    """Takes the place of a strategy's `CheckpointIO`.
+    """Replaces a strategy's `CheckpointIO`.
 
-    torch copies one tensor after another from its device into the file. Lightning's own puts the whole file together
-    in main memory first, twice; a user's may write later, or elsewhere.
+    torch copies one tensor after another from its device into the file. Lightning's own class first builds the whole
+    file in main memory, twice; a user's class may write later, or elsewhere.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -25,7 +25,7 @@ class _LocalFile:
 
 @contextmanager
 def saved_locally(trainer: Any) -> Iterator[None]:
-    """Let `trainer.save_checkpoint` write to a local file meanwhile; sharded weights are written by their strategy."""
+    """Let `trainer.save_checkpoint` write to a local file inside the context; a strategy writes sharded weights."""
     strategy = trainer.strategy
     if is_sharded(trainer):
         yield

@@ -23,7 +23,7 @@ class EarlyEnd:
 
         Args:
             trainer: The Trainer that is fitting, in `on_train_batch_end`.
-            validate: Whether a validation follows, even in mid-epoch.
+            validate: Whether a validation follows, even within an epoch.
         """
         if validate:
             every = trainer.check_val_every_n_epoch

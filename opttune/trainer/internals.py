@@ -38,9 +38,9 @@ def is_mid_epoch(trainer: Any) -> bool:
 
 
 def begin_epoch(trainer: Any) -> None:
-    """Make a resumed fit begin with a new epoch.
+    """Make a resumed fit start with a new epoch.
 
-    With `max_steps` Lightning treats every checkpoint as one in mid-epoch, and would run an empty epoch first.
+    With `max_steps` Lightning treats every checkpoint as one within an epoch, and would run an empty epoch first.
     """
     trainer.fit_loop.on_iteration_done()
     trainer.fit_loop.epoch_loop.restarting = False
@@ -66,7 +66,7 @@ def count_epoch_as_unfinished(checkpoint: Mapping[str, Any]) -> None:
 
 
 def is_sharded(trainer: Any) -> bool:
-    """Return whether each rank holds a part of the weights alone.
+    """Return whether each rank has only a part of the weights.
 
     A strategy does not say so.
     """
@@ -74,9 +74,9 @@ def is_sharded(trainer: Any) -> bool:
 
 
 def batch_norm_epochs(trainer: Any) -> int:
-    """Return how many epochs StochasticWeightAveraging has added at the end, in which no weight is trained.
+    """Return the number of epochs that StochasticWeightAveraging has added at the end without training.
 
-    It counts them in `Trainer.max_epochs`; the number before is not public.
+    It includes them in `Trainer.max_epochs`; the original number is not public.
     """
     before = (getattr(callback, "_max_epochs", None) for callback in trainer.callbacks if _averages(callback))
     return next((trainer.max_epochs - epochs for epochs in before if epochs is not None), 0)
@@ -99,8 +99,8 @@ def validate_within_fit(trainer: Any) -> None:
 def deliver_no_metrics(trainer: Any, module: Any) -> None:
     """Keep metrics and hyperparameters from the loggers, as in a Trainer without one.
 
-    Lightning would wait for the device to convert metrics, and refuse those of several numbers and hyperparameters
-    that module and data set differently; no setting turns that off.
+    Lightning would wait for the device to convert metrics. It would also refuse metrics of several numbers, and
+    hyperparameters that module and data set differently. No setting turns that off.
     """
     trainer._logger_connector.log_metrics = _nothing
     module._log_hyperparams = False
@@ -114,7 +114,7 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
 def begin_at_step_zero(trainer: Any) -> None:
     """Keep a fit without a checkpoint from loading one that Lightning finds itself.
 
-    It would load that of another job of SLURM in `default_root_dir`, or of a fit that an exception ended
+    Lightning would load the checkpoint of another SLURM job in `default_root_dir`, or of a fit that an exception ended
     (`OnExceptionCheckpoint`); `ckpt_path=None` does not turn that off.
     """
     trainer._checkpoint_connector._select_ckpt_path = _nothing
@@ -123,26 +123,26 @@ def begin_at_step_zero(trainer: Any) -> None:
 def reload_epochs(trainer: Any) -> list[Any]:
     """Return the epochs at which the loaders were last created.
 
-    `reload_dataloaders_every_n_epochs` counts from them, and Lightning's checkpoints do not hold them.
+    `reload_dataloaders_every_n_epochs` counts from them, and Lightning's checkpoints do not contain them.
     """
     return [getattr(loop, name) for loop, name in _reload_counters(trainer)]
 
 
 def set_reload_epochs(trainer: Any, epochs: Sequence[Any]) -> None:
-    """Restore what `reload_epochs` returned."""
+    """Restore the result of `reload_epochs`."""
     for (loop, name), epoch in zip(_reload_counters(trainer), epochs, strict=True):
         setattr(loop, name, epoch)
 
 
 def set_up_training_data(trainer: Any) -> None:
-    """Make the training loaders before the fit begins; `Trainer.train_dataloader` holds none till then."""
+    """Make the training loaders before the fit starts; until then `Trainer.train_dataloader` has none."""
     trainer.fit_loop.setup_data()
 
 
 def prepare_batch(trainer: Any, batch: Any) -> Any:
-    """Return a batch as the module gets it, on its device, before the fit begins.
+    """Return a prepared batch for the module, on its device, before the fit starts.
 
-    The hooks that prepare a batch are public; which of the module's and the data module's apply is not.
+    The hooks that prepare a batch are public, but not which of the module's and the data module's hooks apply.
     """
     module = trainer.lightning_module
     moved = module._apply_batch_transfer_handler(module._on_before_batch_transfer(batch), device=module.device)

@@ -1,4 +1,4 @@
-"""A logger that takes any call and keeps nothing: user code that needs a logger trains without one."""
+"""A logger that accepts any call and stores nothing, for user code that needs a logger."""
 
 import os
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ _FOLDER = os.path.join("lightning_logs", "opttune")
 
 
 class _AnyExperiment:
-    """Takes any call, name or key; where a path is expected, it is the logger's folder."""
+    """Accepts any call, name or key; as a path, it is the logger's folder."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
     def __getattr__(self, name: str) -> Any:
-        # copy and pickle ask for names of Python's own
+        # copy and pickle ask for Python's special names
         if name.startswith("__"):
             raise AttributeError(name)
         return self
@@ -51,7 +51,7 @@ class _AnyExperiment:
 class AnyLogger(  # type: ignore[misc]
     lightning.pytorch.loggers.logger.DummyLogger, pytorch_lightning.loggers.logger.DummyLogger
 ):
-    """Lightning's logger that takes any call, for the Trainers of both names, with a folder for what users save.
+    """Lightning logger that accepts any call, for the Trainers of both names, with a folder for users' files.
 
     Args:
         root: The Trainer's `default_root_dir`.
@@ -59,13 +59,13 @@ class AnyLogger(  # type: ignore[misc]
 
     def __init__(self, root: str) -> None:
         super().__init__()
-        # not the root itself: what is saved there might overwrite files of the user
+        # not the root itself, where it might overwrite the user's files
         self._folder = os.path.join(root, _FOLDER)
         self._experiment: Any = _AnyExperiment(self._folder)
 
     @property
     def save_dir(self) -> str:
-        """The folder; it exists, unless it is elsewhere than in the file system."""
+        """The folder; it exists, unless it is outside the file system."""
         if "://" not in self._folder:
             os.makedirs(self._folder, exist_ok=True)
         return self._folder
@@ -87,7 +87,7 @@ class AnyLogger(  # type: ignore[misc]
 
 
 def remove_unused_folder(root: str) -> None:
-    """Remove the logger's folder where nothing was saved: Lightning asks for its path in every fit.
+    """Remove the logger's folder if it is empty, because Lightning asks for its path in every fit.
 
     Args:
         root: The Trainer's `default_root_dir`.
@@ -99,7 +99,7 @@ def remove_unused_folder(root: str) -> None:
 
 
 def add_logger(trainer: Any, module: Any = None) -> None:
-    """Give a Trainer without a logger one that takes any call; no metric of its module is delivered to it."""
+    """Give a Trainer without a logger one that accepts any call; it receives no metrics of the module."""
     if not trainer.loggers:
         trainer.loggers = [AnyLogger(str(trainer.default_root_dir))]
         if module is not None:

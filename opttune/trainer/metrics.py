@@ -1,10 +1,10 @@
-"""What a module logs, as plain numbers."""
+"""A module's logged values as plain numbers."""
 
 from typing import Any
 
 
 def as_number(logged: Any) -> float | None:
-    """Return a logged value as a number; None for what is no single number, such as a confusion matrix or a text.
+    """Return a logged value as a number; None if it is not a single number, such as a confusion matrix or a text.
 
     Example:
         >>> as_number(3), as_number([1, 2])

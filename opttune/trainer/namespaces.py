@@ -1,7 +1,7 @@
 """The two names of Lightning: `lightning.pytorch` and `pytorch_lightning`.
 
-They hold different classes with the same behaviour. A Trainer refuses a module or callback of the other
-name. Callbacks of opttune therefore belong to both, and a search uses the Trainer that belongs to the module.
+They have different classes with the same behaviour. A Trainer refuses a module or callback of the other name. opttune's
+callbacks therefore belong to both, and a search uses the module's Trainer.
 """
 
 from types import ModuleType
@@ -20,12 +20,12 @@ class AnyCallback(lightning.pytorch.Callback, pytorch_lightning.Callback):  # ty
 
 
 def is_module(thing: object) -> bool:
-    """Return whether a thing is a LightningModule of either name."""
+    """Return whether an object is a LightningModule of either name."""
     return any(isinstance(thing, namespace.LightningModule) for namespace in NAMESPACES)
 
 
 def is_data_module(thing: object) -> bool:
-    """Return whether a thing is a LightningDataModule of either name."""
+    """Return whether an object is a LightningDataModule of either name."""
     return any(isinstance(thing, namespace.LightningDataModule) for namespace in NAMESPACES)
 
 

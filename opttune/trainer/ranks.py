@@ -72,7 +72,7 @@ def _send(tensor: torch.Tensor) -> None:
 def is_launched_rank() -> bool:
     """Return whether this process was started as a further rank of a training, which runs the user's script again.
 
-    Lightning's launcher and torchrun say so before there is a Trainer, and between its fits.
+    Lightning's launcher and torchrun show this before there is a Trainer, and between its fits.
     """
     return any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 

@@ -42,7 +42,7 @@ class SpawnResult:
             write_whole(self._path, json.dumps(values))
 
     def take(self) -> dict[str, Any] | None:
-        """Return what was left since the last call, or None."""
+        """Return the values since the last call, or None."""
         if self.is_elsewhere or not self._path.exists():
             return None
         values: dict[str, Any] = json.loads(self._path.read_text())

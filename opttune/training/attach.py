@@ -1,12 +1,12 @@
-"""Put a recipe in place of a module's own optimizers and schedules, for one fit.
+"""Replace a module's own optimizers and schedules with those of a recipe, for one fit.
 
-`configure_optimizers` is bound on the instance in the `setup` hook and runs when the Trainer asks for it, because
-the number of optimizer steps is not known before. After the fit the module is unchanged. A recipe that keeps the
-module's own optimizers and schedules binds nothing.
+The `setup` hook binds `configure_optimizers` on the instance. It runs when the Trainer asks for it, because the number
+of optimizer steps is not known earlier. After the fit the module is unchanged. A recipe that keeps the module's own
+optimizers and schedules binds nothing.
 
-A step is what the Trainer counts in `global_step`: under automatic optimization a step of the one optimizer, under
-manual optimization a step of any. There each schedule is moved, with its optimizer's steps, to where the
-training is: `global_step` as a share of the full length.
+A step is one count of the Trainer's `global_step`: under automatic optimization a step of the one optimizer, under
+manual optimization a step of any optimizer. There each schedule moves, with its optimizer's steps, to the position of
+the training: `global_step` as a share of the full length.
 """
 
 from collections.abc import Callable
@@ -40,13 +40,13 @@ class RecipeAttacher(AnyCallback):
     Args:
         recipe: The settings; they are checked against the catalog.
         monitor: Metric for a schedule that follows one.
-        mode: Whether that metric is to fall or to rise.
-        is_strict: Whether to refuse a module that sets the learning rate itself; else it gives a warning.
+        mode: Whether that metric should fall or rise.
+        is_strict: Whether to refuse a module that sets the learning rate itself; else there is a warning.
 
     Attributes:
-        own: What the module came with, once the fit has begun.
-        groups: Table of the optimizers' parameter groups in Markdown, once the fit has begun.
-        module_notes: What of the module is replaced beside its optimizer; one sentence each.
+        own: The module's own optimizers and schedulers, once the fit has started.
+        groups: Table of the optimizers' parameter groups in Markdown, once the fit has started.
+        module_notes: Other replaced parts of the module, one sentence each.
     """
 
     def __init__(self, recipe: Recipe, monitor: str = "val_loss", mode: Mode = "min", is_strict: bool = False) -> None:
@@ -69,12 +69,12 @@ class RecipeAttacher(AnyCallback):
 
     @property
     def recipe(self) -> Recipe:
-        """The settings in use. Where the Trainer sets clipping or accumulation itself, its values are kept."""
+        """The settings in use, with the Trainer's own values of clipping and accumulation, if it has any."""
         return self._settings.recipe
 
     @property
     def notes(self) -> list[str]:
-        """Fields of the recipe that are not used, and why; one sentence each."""
+        """Unused fields of the recipe with the reasons, one sentence each."""
         return self._settings.notes
 
     @property
@@ -84,7 +84,7 @@ class RecipeAttacher(AnyCallback):
 
     @property
     def change(self) -> str:
-        """What the recipe changes, in words."""
+        """The change by the recipe, in words."""
         if self.recipe.is_baseline:
             return f"{self.replaced} is kept with nothing moved"
         if self._keeps_all:
@@ -93,7 +93,7 @@ class RecipeAttacher(AnyCallback):
 
     @property
     def _is_shared(self) -> bool:
-        """Whether one part may be for several optimizers, some of which lack what it moves."""
+        """Whether one part may be for several optimizers, of which some lack its options."""
         return len(self.recipe.optimizer.split()) == 1
 
     @property
@@ -127,7 +127,7 @@ class RecipeAttacher(AnyCallback):
                 # with a warmup before a plateau the scheduler is given twice
                 ours = found[0] if isinstance(found, list) and found else found
                 return _ReadOnly(ours) if self._attached_of(ours) is not None else found
-            # as many as the module itself has made, each in its place
+            # the same number as the module's own, each in its place
             schedulers = [self._in_place_of(config["scheduler"]) for config in self.own.schedulers] if self.own else []
             return schedulers if len(schedulers) > 1 else next(iter(schedulers), None)
 
@@ -151,7 +151,7 @@ class RecipeAttacher(AnyCallback):
         self.bind(pl_module)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Note the optimizers, where their curves began, and whether validations step them."""
+        """Note the optimizers, where their curves started, and whether validations step them."""
         checkpoint[_KEY] = {
             "optimizer": self.recipe.optimizer.name,
             "optimizers": recorded(self._attached),
@@ -160,12 +160,12 @@ class RecipeAttacher(AnyCallback):
         }
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Note what the checkpoint holds."""
+        """Note the contents of the checkpoint."""
         self._loaded = checkpoint
         self._follows_validations = bool(checkpoint.get(_KEY, {}).get("follows_validations"))
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Take a module's own optimizers as they are, and refuse the checkpoint of others.
+        """Take over a module's own optimizers, and refuse the checkpoint of other optimizers.
 
         Raises:
             InputError: The state of a checkpoint cannot be loaded into the recipe's optimizers.
@@ -174,7 +174,7 @@ class RecipeAttacher(AnyCallback):
             self._take_own(trainer, pl_module)
         is_loaded_later = trainer.strategy.restore_checkpoint_after_setup
         if self._loaded is None and trainer.ckpt_path is not None and not is_loaded_later:
-            # no hook is called for a checkpoint of weights alone
+            # no hook is called for a checkpoint with only weights
             self._loaded = {}
         if self._loaded is not None:
             self._refuse_other_checkpoint(self._loaded)
@@ -195,7 +195,7 @@ class RecipeAttacher(AnyCallback):
         """Refuse a module whose steps the Trainer does not see: its training would never end.
 
         Raises:
-            ModelError: Optimizers step, and `global_step` stays where it is.
+            ModelError: Optimizers step, but `global_step` does not change.
         """
         if self._is_uncounted and trainer.global_step == self._steps_before:
             raise ModelError(
@@ -251,7 +251,7 @@ class RecipeAttacher(AnyCallback):
         self._is_uncounted = True
 
     def _look_for_sparse_gradients(self, trainer: Any, optimizer: Any) -> None:
-        """Find those of embeddings that are no layers of torch's: they show only now."""
+        """Find sparse gradients of embeddings that are not torch's layers, which show only now."""
         attached = next((one for one in self._attached if one.optimizer is optimizer), None)
         if attached is None or attached.info.is_own:
             return
@@ -261,13 +261,13 @@ class RecipeAttacher(AnyCallback):
             refuse_unless(attached.info.takes_sparse, attached.info, "has sparse gradients", "takes_sparse")
             if group.get("weight_decay"):
                 raise ModelError(
-                    "the model has sparse gradients, which take no weight decay: set weight_decay to 0 (in a space "
-                    "file of your own), or use nn.Embedding(sparse=True), whose table gets none."
+                    "the model has sparse gradients, which take no weight decay: set weight_decay to 0 (in your own "
+                    "space file), or use nn.Embedding(sparse=True), whose table gets no weight decay."
                 )
             self._settings.leave_out_clipping(trainer)
 
     def _configure(self, module: Any, own: OwnConfiguration) -> Any:
-        """Return what Lightning takes from `configure_optimizers`."""
+        """Return the result of `configure_optimizers` for Lightning."""
         trainer = module.trainer
         loaded = None if self._loaded is None else self._loaded.get(_KEY, {})
         # a further fit of the same Trainer has one curve over the steps that are still to come
@@ -304,7 +304,7 @@ class RecipeAttacher(AnyCallback):
         return [config] if warmup is None else [config, warmup]
 
     def _take_own(self, trainer: Any, module: Any) -> None:
-        """Take the optimizers that the module itself has made."""
+        """Take over the module's own optimizers."""
         configs = tuple({"scheduler": config.scheduler} for config in trainer.lr_scheduler_configs)
         own = OwnConfiguration(describe(module, trainer.optimizers), configs)
         refuse_unless_own_fits(self.recipe, module, own)
@@ -326,7 +326,7 @@ class RecipeAttacher(AnyCallback):
         return next((one for one in self._attached if scheduler is not None and one.scheduler is scheduler), None)
 
     def _in_place_of(self, scheduler: Any) -> Any:
-        """Return what the module gets where it asks for a scheduler that it has made."""
+        """Return the object that the module gets instead of its own scheduler."""
         owners = [one.optimizer for one in self.own.optimizers] if self.own else []
         for optimizer, attached in zip(owners, self._attached, strict=True):
             if getattr(scheduler, "optimizer", None) is optimizer:
@@ -334,7 +334,7 @@ class RecipeAttacher(AnyCallback):
         return scheduler
 
     def _is_in_charge(self, trainer: Any, attached: AttachedOptimizer) -> bool:
-        """Return whether the schedule is still the recipe's: StochasticWeightAveraging puts another in its place."""
+        """Return whether the schedule is still the recipe's, because StochasticWeightAveraging replaces it."""
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
         first = next((one for one in schedulers if getattr(one, "optimizer", None) is attached.optimizer), None)
         return first is not None and first is attached.scheduler
@@ -344,7 +344,7 @@ class RecipeAttacher(AnyCallback):
             attached.check_rates(trainer.global_step + 1)
 
     def _after_step(self, trainer: Any, attached: AttachedOptimizer, moves: bool, *_: Any) -> None:
-        """Look at the rates of a step, and under manual optimization move the schedule, which no Trainer steps."""
+        """Check the rates of a step, and move the schedule under manual optimization, where no Trainer steps it."""
         self._check_rates(trainer, attached)
         if moves:
             # the Trainer counts the step after this hook
@@ -358,7 +358,7 @@ class RecipeAttacher(AnyCallback):
             return
         if problem := state_problem(states, saved, self._attached, self.replaced):
             raise InputError(
-                f"the checkpoint cannot be resumed with this recipe: {problem}. To start from its weights alone, load "
+                f"the checkpoint cannot be resumed with this recipe: {problem}. To start only from its weights, load "
                 'them before the fit, model.load_state_dict(torch.load(path)["state_dict"]), and leave out ckpt_path.'
             )
 
@@ -374,7 +374,7 @@ class RecipeAttacher(AnyCallback):
 
 
 class _ReadOnly:
-    """The recipe's scheduler for code of the module, whose calls were meant for the scheduler that it replaces."""
+    """The recipe's scheduler for the module's code, whose calls are for the replaced scheduler."""
 
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler

@@ -20,23 +20,23 @@ from opttune.training.rates import RateCheck
 
 
 class AttachedOptimizer:
-    """The optimizer that a recipe trains some parameters with, and its schedule.
+    """The optimizer of some parameters under a recipe, and its schedule.
 
     Args:
         recipe: Its settings.
         module: The module.
-        own: The module's own optimizer of the same parameters; None where the module has none.
-        own_schedulers: Torch's schedulers of that optimizer.
+        own: The module's own optimizer of the same parameters; None if the module has none.
+        own_schedulers: The torch schedulers of that optimizer.
         curve_steps: Optimizer steps of the schedule's curve.
         monitor: Metric for a schedule that follows one.
-        mode: Whether that metric is to fall or to rise.
-        is_strict: Whether to refuse code that sets the learning rate itself; else it gives a warning.
-        is_shared: Whether the recipe is for other optimizers of the module as well.
+        mode: Whether that metric should fall or rise.
+        is_strict: Whether to refuse code that sets the learning rate itself; else there is a warning.
+        is_shared: Whether the recipe is also for other optimizers of the module.
 
     Attributes:
-        optimizer: The optimizer that trains.
-        scheduler: The recipe's scheduler; None where the module's own stays.
-        config: What Lightning is told of the scheduler.
+        optimizer: The optimizer in use.
+        scheduler: The recipe's scheduler; None if the module's own stays.
+        config: Lightning's config of the scheduler.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class AttachedOptimizer:
             self._follow_schedule(module, monitor, mode, is_strict)
 
     def _follow_schedule(self, module: Any, monitor: str, mode: Mode, is_strict: bool) -> None:
-        """Give the optimizer the recipe's schedule, from the peak rates that its groups hold."""
+        """Give the optimizer the recipe's schedule, from the peak rates in its groups."""
         recipe, steps = self.recipe, self._curve_steps
         names = ("lr",) if self.info.is_own else tuple(with_defaults(recipe.optimizer, self.info))
         groups = self.optimizer.param_groups
@@ -99,7 +99,7 @@ class AttachedOptimizer:
         return self._schedule.follows_monitor
 
     def begin(self, is_resumed: bool) -> None:
-        """Begin the training; in a resumed one apply this fit's recipe and length from the current step on."""
+        """Start the training; in a resumed one apply this fit's recipe and length from the current step on."""
         if self.scheduler is None:
             return
         if is_resumed and not self.follows_monitor:
@@ -117,7 +117,7 @@ class AttachedOptimizer:
             self._rates.begin()
 
     def step_schedule(self, *metric: Any) -> None:
-        """Step the schedule, one that follows a metric with its value."""
+        """Step the schedule, with the metric's value if it follows a metric."""
         self.scheduler.step(*metric)
         if self._rates is not None:
             self._rates.expect()
@@ -127,14 +127,14 @@ class AttachedOptimizer:
         if not self.follows_monitor:
             self.scheduler.last_epoch = step - 1
         elif (warmup := getattr(self.scheduler, "warmup_steps", 0)) and self.scheduler.steps_done < warmup:
-            # an optimizer that steps now and then may pass over the last step of the warmup
+            # an optimizer that steps rarely may skip the last step of the warmup
             self.scheduler.steps_done = min(step, warmup) - 1
         else:
             return
         self.step_schedule()
 
     def settle_groups(self) -> None:
-        """Put groups that were added on the recipe's curve."""
+        """Put added groups on the recipe's curve."""
         if self._late is not None:
             self._late.settle()
 
@@ -142,19 +142,19 @@ class AttachedOptimizer:
         """Refuse or report learning rates that are not the recipe's.
 
         Args:
-            step: The step that they belong to, counted from 1.
+            step: The step of these rates, counted from 1.
         """
         if self._rates is not None:
             self._rates.compare(step)
 
     def release(self) -> None:
-        """Leave the optimizer to itself."""
+        """Detach from the optimizer."""
         if self.knobs is not None:
             self.knobs.remove()
 
 
 def _begin_at_peaks(optimizer: Optimizer, schedulers: Sequence[Any]) -> None:
-    """Set the rates of a module's own optimizer to those that its own schedulers start from or rise to."""
+    """Set the rates of a module's own optimizer to the starting or peak rates of its own schedulers."""
     for index, group in enumerate(optimizer.param_groups):
         peaks = [group.get(name) for name in ("initial_lr", "max_lr")]
         peaks += [lrs[index] for one in schedulers if (lrs := getattr(one, "max_lrs", None)) and index < len(lrs)]
@@ -183,11 +183,11 @@ def state_problem(
     names = recorded(attached)
     words = " + ".join(dict.fromkeys(names))
     if not states:
-        return "it holds weights alone, and no state of an optimizer"
+        return "it has only weights, and no state of an optimizer"
     if saved and list(saved) != names:
         return f"it was saved by a training with {' + '.join(dict.fromkeys(saved))}, and the recipe trains with {words}"
     if len(states) != len(attached):
-        return f"it holds {len(states)} optimizers, and the recipe trains with {len(attached)}"
+        return f"it has {len(states)} optimizers, and the recipe trains with {len(attached)}"
     shapes = [_shapes(state["param_groups"]) for state in states]
     if shapes == [_shapes(one.optimizer.state_dict()["param_groups"]) for one in attached]:
         return ""
@@ -197,5 +197,5 @@ def state_problem(
 
 
 def _shapes(groups: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """Return what tells groups of one optimizer from those of another; late ones are left out."""
+    """Return the shapes that distinguish the groups of optimizers, without late groups."""
     return [(group.get("name"), len(group["params"])) for group in groups if not is_late(group)]

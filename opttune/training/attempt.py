@@ -1,4 +1,4 @@
-"""One attempt: train one recipe in its own Trainer and return the `Outcome`."""
+"""One attempt: train one recipe in a new Trainer and return the `Outcome`."""
 
 import os
 import time
@@ -44,12 +44,12 @@ _QUIET_TRAINER = {
     "num_sanity_val_steps": 0,
     "devices": 1,
 }
-# a Trainer refuses these callbacks where the setting is False
+# a Trainer refuses these callbacks if the setting is False
 _CONTRADICTED = (("enable_checkpointing", "Checkpoint"), ("enable_progress_bar", "ProgressBar"))
 
 
 class AttemptListener(Protocol):
-    """Receives what a training reports while it runs; its methods must not block."""
+    """Receives the reports of a running training; its methods must not block."""
 
     def steps(self, records: list[StepRecord]) -> None:
         """Receive the numbers of some optimizer steps."""
@@ -73,19 +73,19 @@ class Attempt:
     """One training run to do.
 
     Attributes:
-        recipe: What to train with; None keeps the module's own optimizer.
+        recipe: The recipe; None keeps the module's own optimizer.
         monitor: The metric whose last value is the result.
-        seed: For initial weights and data order.
-        trainer: Arguments of the Trainer, the length among them.
+        seed: Seed of initial weights and data order.
+        trainer: Arguments of the Trainer, including the length.
         guard: The rules that end it early; None for no guard.
-        checkpoint: Where to save the state at the end or the pause; None does not save.
-        mode: Whether the metric is to fall (`min`) or to rise (`max`).
+        checkpoint: Path of the state at the end or the pause; None does not save.
+        mode: Whether the metric should fall (`min`) or rise (`max`).
         until_step: Pause after this optimizer step; None, or at least the full length, trains to the end. The
             schedule is always that of the full length.
         resume_from: The checkpoint of a paused attempt with the same recipe and seed.
-        stop_checkpoint: Where to save the state when the attempt is stopped before its end; None does not save.
+        stop_checkpoint: Path of the state if the attempt is stopped before its end; None does not save.
         look_steps: Optimizer steps, after the pause, in which a copy of the training decays its learning rate to zero;
-            the value at the pause is then the copy's. 0 takes the value at the pause itself.
+            the value at the pause is then the copy's. 0 uses the value at the pause itself.
     """
 
     recipe: Recipe | None
@@ -104,10 +104,10 @@ class Attempt:
 def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener, stop: Stop = NEVER) -> Outcome:
     """Train one recipe and return its outcome.
 
-    The global random state is restored afterwards, so that a search has no side effects on it.
+    The global random state is restored afterwards, so a search has no side effects on it.
 
     Args:
-        attempt: What to train.
+        attempt: The attempt.
         workload: The user's model and data.
         listener: Receives steps and metrics.
         stop: Checked after each step; on a request the training saves its state and ends.
@@ -144,7 +144,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
     return Outcome(
         reason=reason,
         value=value,
-        # of several optimizers all step in the batch in which a rung is passed
+        # several optimizers all step in the batch that passes a rung
         steps=attempt.until_step or 0 if reason is StopReason.PAUSED else run.steps_done,
         total_steps=run.total_steps,
         seconds=time.monotonic() - started,
@@ -160,11 +160,11 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
 
 
 def look_ahead(attempt: Attempt, value: float | None, workload: Workload, stop: Stop) -> tuple[float | None, int]:
-    """Return the value of a copy of a paused training whose learning rate has come down, and the steps that it took.
+    """Return the value of a copy of a paused training after its learning rate has decayed, and its number of steps.
 
     Args:
         attempt: The paused attempt, with its state at `attempt.checkpoint`.
-        value: The value at the pause, which is returned where the copy gives none.
+        value: The value at the pause, which is returned if the copy gives none.
         workload: The user's model and data.
         stop: Checked after each step.
     """
@@ -183,22 +183,22 @@ def look_ahead(attempt: Attempt, value: float | None, workload: Workload, stop: 
             run.fit(workload)
             reason, found, _ = run.result()
         except (KeyboardInterrupt, SystemExit):
-            # the search ends, and its trial keeps what it has
+            # the search ends, and its trial keeps its value
             reason = StopReason.INTERRUPTED
         except Exception as err:
             raise_if_disk_is_full(err)
-            # what fails here alone is not the recipe's fault
+            # a failure only here is not the recipe's fault
     looked = max(0, run.steps_done - begin)
     return (found if reason in (StopReason.PAUSED, StopReason.COMPLETED) and found is not None else value), looked
 
 
 class TrainingRun:
-    """The Trainer of one attempt and the callbacks that act on it.
+    """The Trainer of one attempt and its callbacks.
 
     Args:
-        attempt: What to train.
+        attempt: The attempt.
         listener: Receives steps and metrics.
-        stop_at_step: End after this optimizer step, for 0 after the first batch; None runs the full length.
+        stop_at_step: End after this optimizer step, or after the first batch for 0; None runs the full length.
         stop: Checked after each step.
         loads_in_process: Whether loaders use no worker processes, whose random numbers differ after each start.
         callback: A further callback; None for none.
@@ -243,12 +243,12 @@ class TrainingRun:
     def steps_done(self) -> int:
         """Optimizer steps done so far."""
         done = 0 if self.trainer is None else int(self.trainer.global_step)
-        # epochs in which nothing is trained may follow
+        # epochs without training may follow
         return min(done, self.total_steps or done)
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the full length, once the training has begun."""
+        """Optimizer steps of the full length, once the training has started."""
         return self._finish.total_steps
 
     @property
@@ -286,7 +286,7 @@ class TrainingRun:
             self._order.release()
 
     def result(self) -> Conclusion:
-        """Return how the fit ended, the same on every rank; save the checkpoint if there is a value."""
+        """Return the end of the fit, the same on every rank; save the checkpoint if there is a value."""
         if self._pause.paused and self._pause.is_stopped:
             return self.interrupted()
         conclusion = agreed(self.trainer, self._conclude)
@@ -299,7 +299,7 @@ class TrainingRun:
         return conclusion
 
     def interrupted(self) -> Conclusion:
-        """Return how a stopped fit ended; keep its state if it was saved."""
+        """Return the end of a stopped fit; keep its state if it was saved."""
         # after SIGTERM Lightning raises SystemExit even then
         if self._pause.paused and self._pause.is_stopped:
             self._keep_part(self.attempt.stop_checkpoint)
@@ -314,7 +314,7 @@ class TrainingRun:
             os.replace(self._part, path)
 
     def clean_up(self) -> None:
-        """Remove the temporary state that no pause has kept."""
+        """Remove the temporary state, if no pause has kept it."""
         if self._part is not None and (self.trainer is None or self.trainer.is_global_zero):
             self._part.unlink(missing_ok=True)
 

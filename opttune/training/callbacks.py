@@ -54,5 +54,5 @@ for _hook in _HOOKS:
 
 
 def preparations() -> tuple[AnyCallback, ...]:
-    """Return what every training with a recipe needs before the user's own callbacks are called."""
+    """Return the callbacks that every training with a recipe needs before the user's own callbacks."""
     return EpochCount(), LazyLayers(), GroupKeeper()

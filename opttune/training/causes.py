@@ -1,4 +1,4 @@
-"""What opttune knows of the cause of an error of torch or Lightning in a first training."""
+"""Known causes of errors of torch or Lightning in a first training."""
 
 _CAUSES = (
     ("does not require grad", "the loss depends on no trainable parameter: training_step must return it undetached"),
@@ -15,7 +15,7 @@ _CAUSES = (
 
 
 def cause_of(err: BaseException, fails_alike: bool, optimizer: str) -> str:
-    """Return what is known, in a sentence or two.
+    """Return the known cause, in a sentence or two.
 
     Args:
         err: The error.
@@ -28,7 +28,7 @@ def cause_of(err: BaseException, fails_alike: bool, optimizer: str) -> str:
     """
     known = [words for pattern, words in _CAUSES if pattern in str(err)]
     where = (
-        "It fails with its own optimizer as well: mend it until Trainer.fit trains it."
+        "It fails with its own optimizer as well: fix it until Trainer.fit trains it."
         if fails_alike
         else f"With its own optimizer it trains: search other optimizers than {optimizer} (--space)."
     )

@@ -1,4 +1,4 @@
-"""What the loaders of a Trainer hold."""
+"""Facts about the loaders of a Trainer."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from opttune.training.isolation import quiet_lightning
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
-    """What a loader holds.
+    """Facts about a loader.
 
     Attributes:
-        purpose: What it is for.
-        dataset: The class of its dataset, or of the loader where it has none.
+        purpose: Its purpose.
+        dataset: The class of its dataset, or of the loader if it has none.
         samples: Samples in it; None if unknown, as for an IterableDataset.
-        batch_size: Samples of a batch; None if unknown.
-        batches: Batches of an epoch; None if unknown.
+        batch_size: Samples per batch; None if unknown.
+        batches: Batches per epoch; None if unknown.
     """
 
     purpose: Literal["training", "validation"]
@@ -29,12 +29,12 @@ class DataFacts:
 
 
 def read_data(trainer: Any) -> tuple[DataFacts, ...]:
-    """Return what the loaders of a Trainer hold, after its fit."""
+    """Return the facts about the loaders of a Trainer, after its fit."""
     return tuple(facts for facts, _ in loaders_of(trainer))
 
 
 def loaders_of(trainer: Any) -> list[tuple[DataFacts, Any]]:
-    """Return the loaders of a Trainer, after its fit, each with what it holds."""
+    """Return the loaders of a Trainer, after its fit, each with its facts."""
     loaders = {"training": trainer.train_dataloader, "validation": trainer.val_dataloaders}
     with quiet_lightning():
         return [
@@ -60,7 +60,7 @@ def _facts(purpose: Literal["training", "validation"], loader: Any) -> DataFacts
 
 
 def _length(thing: Any) -> int | None:
-    # an iterable one has none, and may raise anything
+    # an iterable dataset has none, and may raise anything
     with suppress(Exception):
         return len(thing)
     return None

@@ -1,13 +1,13 @@
-"""The position of a training in its data: resumed in mid-epoch, it continues with the batches that remain.
+"""The position of a training in its data: a training resumed within an epoch continues with the remaining batches.
 
-Lightning starts a loader from its beginning. A DataLoader is therefore replaced by a copy that keeps the random state
-with which its epoch began. It skips the batches already seen by drawing only their indices. The order is then exact,
-and with `num_workers=0` so are the batches. The batches of a stream, and of a subclass that iterates in its own way,
-are drawn and thrown away. A CombinedLoader, or what is no DataLoader, is left as it is and starts from its beginning,
-as always with Lightning.
+Lightning restarts a loader from its first batch. A DataLoader is therefore replaced with a copy that keeps the random
+state of its epoch's start. It skips the batches already seen by drawing only their indices. The order is then exact,
+and with `num_workers=0` so are the batches. The batches of a stream, and of a subclass with a custom iteration, are
+drawn and discarded. A CombinedLoader, or another kind of loader, stays unchanged and starts from its first batch, as
+always with Lightning.
 
-torchdata's StatefulDataLoader is no substitute (tried with torchdata 0.11): an existing loader would have to be built
-again, `shuffle` gives another order, and a custom sampler that draws from a global generator is not resumed exactly.
+torchdata's StatefulDataLoader is not a substitute (tried with torchdata 0.11): an existing loader would have to be
+built again, `shuffle` gives another order, and a custom sampler with a global generator does not resume exactly.
 """
 
 from collections.abc import Iterable, Iterator
@@ -45,7 +45,7 @@ class DataOrder:
 
         Args:
             model: The LightningModule.
-            data: What `Workload.make_data` gave.
+            data: The result of `Workload.make_data`.
 
         Returns:
             The keyword arguments for `Trainer.fit`.
@@ -75,7 +75,7 @@ class DataOrder:
         return [place.state(is_mid_epoch) for place in self._places]
 
     def resume(self, states: list[dict[str, Any]]) -> None:
-        """Make every iteration that begins before `settle` continue from these positions."""
+        """Make every iteration that starts before `settle` continue from these positions."""
         self._resumed = states
         for number, place in enumerate(self._places):
             place.resumed = self._resumed_at(number)
@@ -86,7 +86,7 @@ class DataOrder:
             _set_states(place.generators, state["generators"])
 
     def settle(self) -> None:
-        """Let later iterations start from their beginning: the resumed one has begun."""
+        """Let later iterations start from their first batch, because the resumed one has started."""
         self.resume([])
 
     def _resumed_at(self, number: int) -> dict[str, Any] | None:
@@ -104,7 +104,7 @@ class DataOrder:
         if self._loads_in_process:
             loader.num_workers, loader.timeout, loader.prefetch_factor = 0, 0, None
         place = _Place(loader)
-        # of the class, not of the loader: where Lightning needs another sampler, for several devices or for
+        # replace the class, not the loader: if Lightning needs another sampler, for several devices or for
         # overfit_batches, it makes another loader of the same class
         followed = _FollowedLoader if _draws_indices(loaders) else _SkippingLoader
         loader.__class__ = type("_Followed", (followed, kind), {"place": place})
@@ -117,17 +117,16 @@ class _Place:
     """The position of one loader in its epoch.
 
     Attributes:
-        batches: Batches that its iteration has given.
-        start: The random states with which that iteration began.
+        batches: Number of batches that its iteration has returned.
+        start: The random states at the start of this iteration.
         resumed: The state of the paused training; None if there is none.
         generators: The loader's own random generators.
-        samplers: Its samplers, whose attributes may change while it trains.
-        samplers_at_start: Those attributes when the iteration began.
-        is_ahead: Whether Lightning draws a batch before the step of the one before it, as it does where it does not
-            know the length.
-        before_last: The random states before the last batch was drawn, where that is so.
-        containers: What a stream draws from, as the training may fill it.
-        held_at_start: What they held when the iteration began.
+        samplers: Its samplers, whose attributes may change during the training.
+        samplers_at_start: These attributes at the start of the iteration.
+        is_ahead: Whether Lightning draws a batch before the step of the previous one, as it does for an unknown length.
+        before_last: The random states before the last draw, if it is ahead.
+        containers: The containers from which a stream draws and which the training may fill.
+        held_at_start: Their contents at the start of the iteration.
     """
 
     def __init__(self, loader: Any) -> None:
@@ -156,7 +155,7 @@ class _Place:
         }  # fmt: skip
 
     def begin(self) -> None:
-        """Put the samplers where they were when the resumed iteration began, and note where they are."""
+        """Restore the samplers to the start of the resumed iteration, and note their state."""
         if self.resumed and (stored := self.resumed.get("samplers")) is not None:
             restore_attributes(self.samplers, stored)
         self.samplers_at_start = read_attributes(self.samplers, (self.dataset, *self.generators))
@@ -165,7 +164,7 @@ class _Place:
 
     @contextmanager
     def as_at_start(self) -> Iterator[None]:
-        """Let the stream draw from what it held when the iteration began."""
+        """Let the stream draw from its contents at the start of the iteration."""
         now = contents_of(self.containers)
         put_contents(self.containers, self.held_at_start or now)
         try:
@@ -174,7 +173,7 @@ class _Place:
             put_contents(self.containers, now)
 
     def indices(self, sampler: Iterable[Any]) -> Iterator[Any]:
-        """Begin an iteration over a sampler, or continue the paused one."""
+        """Start an iteration over a sampler, or continue the paused one."""
         self.begin()
         self.start = self.resumed["start"] if self.resumed else None
         self.batches = self.resumed["batches"] if self.resumed else 0
@@ -193,7 +192,7 @@ class _Place:
 
 
 class _Indices:
-    """A sampler whose iteration begins at a place; the place is read with the first index."""
+    """A sampler whose iteration starts at a position, which is read with the first index."""
 
     def __init__(self, sampler: Any, place: _Place) -> None:
         self._sampler, self._place = sampler, place
@@ -203,7 +202,7 @@ class _Indices:
 
     def __iter__(self) -> Iterator[Any]:
         yield from self._place.indices(self._sampler)
-        # a loader that is shorter than another begins again in the same epoch
+        # a loader that is shorter than another starts again in the same epoch
         self._place.resumed = None
 
 
@@ -215,7 +214,7 @@ def _draws_indices(loader: Any) -> bool:
 
 
 class _SkippingLoader(DataLoader[Any]):
-    """A DataLoader that draws the batches already seen again, and throws them away."""
+    """A DataLoader that draws the batches already seen again, and discards them."""
 
     place: _Place | None = None
 
@@ -241,7 +240,7 @@ class _SkippingLoader(DataLoader[Any]):
                 place.batches = seen
                 ahead = []
                 if (before_last := resumed.get("before_last")) is not None:
-                    # it was drawn before the step of the batch before it
+                    # it was drawn before the step of the previous batch
                     set_random_state(before_last)
                     place.before_last = before_last
                     ahead = [batch for batch in (next(batches, None),) if batch is not None]
@@ -283,7 +282,7 @@ class _FollowedLoader(DataLoader[Any]):
 
 
 def generators_of(loader: Any) -> list[torch.Generator]:
-    """Return the random generators that a loader and its samplers hold."""
+    """Return the random generators of a loader and its samplers."""
     sampler, batches = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
     owners = [loader, sampler, batches, getattr(batches, "sampler", None)]
     found = {id(g): g for g in (getattr(owner, "generator", None) for owner in owners)}

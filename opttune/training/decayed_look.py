@@ -1,10 +1,10 @@
-"""The value that a paused training would have if its learning rate came down now.
+"""The value of a paused training after a decay of its learning rate.
 
-At a rung the learning rate is mostly still high, and with it the noise of the steps; where it has come down, the loss
-falls by an amount that depends on the recipe. So a copy of the training continues from the saved state for a few steps
-in which its rate falls linearly to zero, is validated, and is thrown away; the training itself resumes from the saved
-state. This is the cooldown branch off a trunk of Hägele et al. 2024 (https://arxiv.org/abs/2405.18392), here from any
-schedule. `benchmarks/looks.py` compares it with the value at the rung itself.
+At a rung the learning rate is usually still high, and so is the noise of the steps. When the rate decays, the loss
+falls by an amount that depends on the recipe. Therefore a copy of the training continues from the saved state for a few
+steps with a rate that falls linearly to zero. The copy is validated and discarded; the training itself resumes from the
+saved state. This is the cooldown branch off a trunk of Hägele et al. 2024 (https://arxiv.org/abs/2405.18392), here from
+any schedule. `benchmarks/looks.py` compares it with the value at the rung itself.
 """
 
 from typing import Any
@@ -15,13 +15,13 @@ from opttune.trainer.namespaces import AnyCallback
 
 
 class DecayToZero(AnyCallback):
-    """Lets the learning rates of all optimizers fall linearly to zero, whatever else sets them.
+    """Decays the learning rates of all optimizers linearly to zero, whatever else sets them.
 
-    Step `i` of `n`, counted from 0, is made with `(n - i) / n` of its rate.
+    Step `i` of `n`, counted from 0, uses `(n - i) / n` of its rate.
 
     Args:
-        begin: Optimizer steps done before.
-        steps: Over how many optimizer steps they fall, >= 1.
+        start: Optimizer steps done before.
+        steps: Optimizer steps of the decay, >= 1.
     """
 
     def __init__(self, begin: int, steps: int) -> None:

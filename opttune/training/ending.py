@@ -18,24 +18,24 @@ from opttune.training.length import count_steps, has_known_length
 from opttune.training.metrics import read_monitor
 
 Conclusion = tuple[StopReason, float | None, str]
-"""Why a fit ended, its value if there is one, and a message if it did not run its full length."""
+"""The reason why a fit ended, its value if there is one, and a message if it did not run its full length."""
 
 
 _MOST_IDLE_BATCHES = 1000
-"""More in a row without an optimizer step are taken for a training that no longer gets on. Chosen by hand."""
+"""More batches in a row without an optimizer step count as a training without progress. Chosen by hand."""
 
 
 class FinishWithValidation(AnyCallback):
     """Runs a validation after the last step.
 
-    A Trainer that reaches `max_steps` in mid-epoch runs none.
+    A Trainer that reaches `max_steps` within an epoch runs none.
 
     Args:
         stop_at_step: End after this optimizer step; 0 for the first batch, without a validation; None for the full
             length.
 
     Attributes:
-        total_steps: Optimizer steps of the full length, once the training has begun.
+        total_steps: Optimizer steps of the full length, once the training has started.
     """
 
     def __init__(self, stop_at_step: int | None = None) -> None:
@@ -54,14 +54,14 @@ class FinishWithValidation(AnyCallback):
         """Find the last step."""
         # a Trainer that counts in epochs ends them itself
         self.total_steps = count_steps(trainer) if has_known_length(trainer) else sys.maxsize
-        # the averaged weights are put in place in the epochs that follow
+        # the averaged weights are loaded in the following epochs
         self._ends_itself = self._stop_at_step is None and batch_norm_epochs(trainer) > 0
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """After the last step, end with a validation; a stop by the guard has none.
+        """After the last step, end with a validation; after a stop by the guard, end without one.
 
         Raises:
-            FloatingPointError: No batch has led to a step for long, and the fit would never end.
+            FloatingPointError: No batch has led to a step for a long time, and the fit would never end.
         """
         self._idle_batches = 0 if trainer.global_step != self._seen_step else self._idle_batches + 1
         self._seen_step = trainer.global_step
@@ -90,7 +90,7 @@ class FinishWithValidation(AnyCallback):
 def conclude(
     trainer: Any, decision: StopDecision | None, monitor: str, total_steps: int, paused: bool = False
 ) -> Conclusion:
-    """Return how a fit without an error ended.
+    """Return the end of a fit without an error.
 
     Args:
         trainer: The Trainer, after its fit.
@@ -129,14 +129,14 @@ def conclude(
 
 
 def had_diverged(trainer: Any, guard: GuardCallback, error: BaseException) -> bool:
-    """Return whether a training had diverged when an error ended it: the recipe is to blame, not the code.
+    """Return whether a training had diverged when an error ended it; then the cause is the recipe, not the code.
 
-    Before the first step no recipe has done anything.
+    Before the first step, the recipe cannot be the cause.
 
     Args:
         trainer: The Trainer; None if the error came before it was made.
         guard: The guard of the fit.
-        error: What ended it.
+        error: The error.
     """
     if trainer is None or trainer.global_step == 0:
         return False
@@ -144,7 +144,7 @@ def had_diverged(trainer: Any, guard: GuardCallback, error: BaseException) -> bo
 
 
 def guarded_fields(guard: GuardCallback, has_diverged: bool) -> dict[str, Any]:
-    """Return what the guard noted of a fit, as fields of an outcome.
+    """Return the guard's notes on a fit, as fields of an outcome.
 
     Args:
         guard: The guard.
@@ -156,7 +156,7 @@ def guarded_fields(guard: GuardCallback, has_diverged: bool) -> dict[str, Any]:
 
 
 def agreed(trainer: Any, decide: Callable[[], Conclusion]) -> Conclusion:
-    """Return rank 0's conclusion on every rank: metrics that are not synchronised differ between ranks.
+    """Return rank 0's conclusion on every rank, because unsynchronised metrics differ between ranks.
 
     Raises:
         OpttuneError: Rank 0 raised it.

@@ -1,4 +1,4 @@
-"""A number of epochs for modules that ask for `trainer.max_epochs`, in a training whose length is given in steps."""
+"""The number of epochs for modules that read `trainer.max_epochs`, in a training with a length in steps."""
 
 import sys
 import warnings
@@ -13,10 +13,10 @@ _ASK_THE_TRAINER = ("lightning", "pytorch_lightning", "opttune")
 
 
 class EpochCount(AnyCallback):
-    """Makes `Trainer.max_epochs` the epochs that the steps take, for the user's code alone.
+    """Sets `Trainer.max_epochs` to the epochs of the given steps, only for the user's code.
 
-    Lightning says -1, with which a schedule over the epochs ends at once or cannot be made. To Lightning's own code
-    and callbacks it stays -1.
+    Lightning's value is -1, with which a schedule over the epochs ends at once or cannot be made. For Lightning's own
+    code and callbacks it stays -1.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class EpochCount(AnyCallback):
         self._class: type | None = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Begin to count."""
+        """Start to count."""
         is_in_steps = trainer.max_epochs == -1 and trainer.max_steps > 0
         if stage == "fit" and is_in_steps and not varies_accumulation(trainer):
             self._class = type(trainer)
@@ -44,7 +44,7 @@ class EpochCount(AnyCallback):
 
 
 def _counting(base: Any, steps: int, module: str) -> type:
-    """Return a class of Trainers that differs in `max_epochs` alone."""
+    """Return a class of Trainers that differs only in `max_epochs`."""
     found: list[int] = []
 
     def max_epochs(trainer: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the error that ended a training means: too little memory, a full disk, divergence, or a failure of the code."""
+"""The meaning of an error that ended a training: too little memory, a full disk, divergence, or failing code."""
 
 import errno
 import re
@@ -44,7 +44,7 @@ def reason_of(error: BaseException) -> StopReason:
 
 
 def raise_if_disk_is_full(error: BaseException) -> None:
-    """Raise if an error says that the disk is full: the recipe did not cause that.
+    """Raise if an error means a full disk, which the recipe did not cause.
 
     Raises:
         DiskFullError: The disk is full.
@@ -60,14 +60,14 @@ def raise_if_disk_is_full(error: BaseException) -> None:
 
 
 def located(error: Exception) -> str:
-    """Return an error with the innermost line of the user's code; where none led to it, of the library that raised it.
+    """Return an error with the innermost line of the user's code, or of the library if no user code led to it.
 
-    opttune's own lines are left out: there is nothing for a user to mend.
+    opttune's own lines are left out, because a user cannot fix them.
     """
     frames = traceback.extract_tb(error.__traceback__)
     others = [frame for frame in frames if not Path(frame.filename).is_relative_to(_OURS)]
     theirs = [frame for frame in others if not _is_of_library(frame.filename)]
-    # torch's dispatcher lists all that it knows below the first lines
+    # torch's dispatcher appends a long list below the first lines
     words = " ".join(str(error).split())
     words = words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}..."
     place = "".join(f" ({frame.filename}:{frame.lineno})" for frame in (theirs or others)[-1:])
@@ -77,13 +77,13 @@ def located(error: Exception) -> str:
 def _is_of_library(file: str) -> bool:
     """Return whether a file belongs to an installed package or to Python itself."""
     path = Path(file)
-    # code that was made at run time has no file: `<string>`, `<frozen runpy>`
+    # code made at run time has no file: `<string>`, `<frozen runpy>`
     is_made = file.startswith("<") and "ipython" not in file
     return is_made or not _LIBRARY_FOLDERS.isdisjoint(path.parts) or any(map(path.is_relative_to, _STANDARD_LIBRARY))
 
 
 def shows_divergence(error: BaseException) -> bool:
-    """Return whether an error says that numbers are not finite, or was raised while a tensor at hand was not.
+    """Return whether an error reports non-finite numbers, or was raised with a non-finite tensor at hand.
 
     Example:
         >>> shows_divergence(ValueError("loss is nan")), shows_divergence(ValueError("no such info"))
@@ -98,7 +98,7 @@ def shows_divergence(error: BaseException) -> bool:
 
 
 def _holds_nan(error: BaseException) -> bool:
-    """Return whether a local variable where an error was raised is not a number: `assert isfinite(loss)` says none."""
+    """Return whether a local variable at the error is NaN, because `assert isfinite(loss)` does not say so."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return any(map(_is_nan, frame.f_locals.values()))
 
@@ -106,7 +106,7 @@ def _holds_nan(error: BaseException) -> bool:
 def _is_nan(value: Any) -> bool:
     if isinstance(value, float):
         return isnan(value)
-    # infinite on purpose are masks and best values so far, but no single tensor
+    # masks and best values so far are infinite on purpose, but no single tensor is
     if isinstance(value, torch.Tensor) and value.is_floating_point():
         with suppress(RuntimeError, NotImplementedError):
             return bool(torch.isnan(value).any()) or (value.numel() == 1 and bool(torch.isinf(value).all()))

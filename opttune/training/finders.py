@@ -1,4 +1,4 @@
-"""Leave Lightning's finders of learning rates and batch sizes out of a fit: a recipe has its rate."""
+"""Leave Lightning's finders of learning rates and batch sizes out of a fit, because a recipe sets the rate."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ _FINDERS = tuple(
 
 
 class LeaveOutFinders(AnyCallback):
-    """Puts an empty callback in the place of each finder, of the Trainer's callbacks and the module's, for one fit.
+    """Replaces each finder among the Trainer's and the module's callbacks with an empty callback, for one fit.
 
     Args:
-        warns: Whether to warn of what is left out.
+        warns: Whether to warn of the omitted finders.
 
     Attributes:
         left_out: The names of their classes.
@@ -28,13 +28,13 @@ class LeaveOutFinders(AnyCallback):
         self._replaced: list[tuple[int, Any]] = []
 
     def without(self, callbacks: list[Any]) -> list[Any]:
-        """Return callbacks without the finders, for a Trainer that is yet to be made."""
+        """Return callbacks without the finders, for a new Trainer."""
         finders = [each for each in callbacks if isinstance(each, _FINDERS)]
         self.left_out = tuple(type(finder).__name__ for finder in finders)
         return [each for each in callbacks if each not in finders]
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Replace them, in their places: Lightning is about to call the others in the list."""
+        """Replace them in place, because Lightning is about to call the others in the list."""
         self._replaced = [(at, each) for at, each in enumerate(trainer.callbacks) if isinstance(each, _FINDERS)]
         for at, _ in self._replaced:
             trainer.callbacks[at] = AnyCallback()
@@ -58,7 +58,7 @@ class LeaveOutFinders(AnyCallback):
 
 
 def words_of(left_out: tuple[str, ...]) -> str:
-    """Return a sentence on the finders that are left out.
+    """Return a sentence on the omitted finders.
 
     Example:
         >>> words_of(("LearningRateFinder",))

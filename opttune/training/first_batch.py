@@ -1,4 +1,4 @@
-"""The first batch of a training, watched to see what the module computes, or run on a copy before the fit begins."""
+"""The first batch of a training, observed to find the module's operations, or run on a copy before the fit starts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +21,10 @@ _HOOK = "training_step"
 
 
 class WatchFirstBatch(AnyCallback):
-    """Sees what a module computes in the first batch of a fit.
+    """Observes the operations of a module in the first batch of a fit.
 
     Attributes:
-        operations: What was seen; None before the first batch has run.
+        operations: The observed operations; None before the first batch has run.
         has_failed: Whether the batch has raised an error.
     """
 
@@ -67,13 +67,13 @@ class WatchFirstBatch(AnyCallback):
 
 
 def try_operations(trainer: Any, module: Any) -> Operations | None:
-    """Return what a module computes before its fit begins; None if the first batch cannot be run on a copy of it.
+    """Return the operations of a module before its fit starts; None if the first batch cannot run on a copy of it.
 
     Args:
         trainer: The Trainer, while it sets the fit up.
         module: The module, with all of its layers.
     """
-    # it draws the seed of the loaders, as it would later on
+    # it draws the seed of the loaders, as it would later
     set_up_training_data(trainer)
     with kept_random_state():
         try:
@@ -83,16 +83,16 @@ def try_operations(trainer: Any, module: Any) -> Operations | None:
             watch = OperationWatch(copy)
             with trainer.precision_plugin.train_step_context(), watched(watch):
                 run_training_step(trainer, copy)
-        except Exception:  # the user's code may need what is only there in the training
+        except Exception:  # the user's code may need objects of a real training
             return None
     return watch.seen
 
 
 def run_training_step(trainer: Any, copy: Any) -> None:
-    """Run the training step of a copy of the module on the first batch; the data begins anew for the training.
+    """Run the training step of a copy of the module on the first batch; the training's data starts again from there.
 
     Args:
-        trainer: The Trainer, before its fit begins.
+        trainer: The Trainer, before its fit starts.
         copy: The copy.
     """
     copy.trainer = trainer
@@ -107,7 +107,7 @@ def run_training_step(trainer: Any, copy: Any) -> None:
 
 
 def _is_used_up(loader: Any) -> bool:
-    """Return whether a loader yields each batch once alone: the training would miss the first."""
+    """Return whether a loader yields each batch only once, so the training would miss the first."""
     return isinstance(loader, Iterator) or isinstance(getattr(loader, "dataset", None), Iterator)
 
 

@@ -1,4 +1,4 @@
-"""Keep parameter groups that were added while a training ran: a resumed one has them from its start."""
+"""Keep parameter groups that were added during a training, so that a resumed training has them from its start."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ _KEY = "opttune.groups"
 
 
 class GroupKeeper(AnyCallback):
-    """Adds the groups that a checkpoint's optimizer had beyond those of a new one.
+    """Adds the further groups of a checkpoint's optimizer to a new one.
 
-    Lightning builds the optimizer anew and then loads its state, which needs as many groups.
+    Lightning builds a new optimizer and then loads its state, which needs the same number of groups.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class GroupKeeper(AnyCallback):
         self._names, self._states = checkpoint.get(_KEY, []), checkpoint.get("optimizer_states", [])
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Add the groups that are missing; their state is loaded next."""
+        """Add the missing groups; their state is loaded next."""
         parameters = dict(pl_module.named_parameters())
         for optimizer, names, state in zip(trainer.optimizers, self._names, self._states, strict=False):
             known = len(optimizer.param_groups)

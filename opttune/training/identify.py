@@ -1,4 +1,4 @@
-"""Read which model and data a Trainer has trained: the `Identity` that a study keeps."""
+"""Read the `Identity` of a Trainer's model and data, which a study keeps."""
 
 import re
 import time
@@ -23,7 +23,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+|0x[0-9a-fA-F]{6,}")
 
 
 def identify(trainer: Any) -> Identity:
-    """Return the identity of a Trainer's model and data, after its fit; it reads some samples of each loader."""
+    """Return the identity of a Trainer's model and data, after its fit, from some samples of each loader."""
     return Identity(
         model=dict(islice(_lines(trainer.lightning_module), _MOST_LINES)),
         data=[_identify_loader(facts, loader) for facts, loader in loaders_of(trainer)],
@@ -35,7 +35,7 @@ def _lines(model: Any) -> Iterator[tuple[str, str]]:
     for name, parameter in model.named_parameters():
         yield name, "x".join(map(str, parameter.shape)) or "a number"
     for name, value in getattr(model, "hparams", {}).items():
-        # a text may be a path, or hold a date
+        # a text may be a path, or contain a date
         if isinstance(value, int | float):
             yield f"hyperparameter {name}", repr(value)
     for name, layer in model.named_modules():
@@ -54,7 +54,7 @@ def _identify_loader(facts: DataFacts, loader: Any) -> dict[str, Any]:
 
 
 def _contents(loader: Any) -> list[list[float]] | None:
-    """Return numbers of some samples; None where they are not the same whenever they are read."""
+    """Return numbers from some samples; None if they change between readings."""
     dataset = getattr(loader, "dataset", loader)
     # a random split chooses other samples each time
     while isinstance(dataset, Subset):
@@ -68,7 +68,7 @@ def _contents(loader: Any) -> list[list[float]] | None:
         batch_size=None,
         sampler=places * _READS,
         collate_fn=_as_is,
-        # where a worker process reads it, this process may not open its files
+        # if a worker process reads it, this process may not open its files
         num_workers=min(1, getattr(loader, "num_workers", 0)),
         worker_init_fn=getattr(loader, "worker_init_fn", None),
         multiprocessing_context=getattr(loader, "multiprocessing_context", None),

@@ -1,4 +1,4 @@
-"""Inspect a model and its data before a search: can it be tuned, how long does it train, what does it log?"""
+"""Inspect a model and its data before a search: whether it can be tuned, its length and its logged metrics."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,15 +35,15 @@ class ModelInspection:
         total_steps: Optimizer steps of the full length.
         replaced: The module's own optimizer, in words.
         has_own_optimizer: Whether that optimizer works.
-        facts: What kind of model it is.
+        facts: Facts about the model.
         groups: Table of the recipe's parameter groups in Markdown.
         has_own_groups: Whether that optimizer has several groups, or leaves some parameters out.
-        summary: Table of the model's layers, as Lightning draws it.
-        data: What the loaders hold.
-        not_paused: A sentence that says why trainings are not paused; empty if they are.
-        identity: By which a study knows the model and the data again; None where nothing was trained.
-        notes: What a training leaves out, or replaces beside the optimizer; one sentence each.
-        seconds: How long a training of the full length takes, about; None where too few steps were trained to tell.
+        summary: Lightning's table of the model's layers.
+        data: Facts about the loaders.
+        not_paused: The reason why trainings are not paused, in a sentence; empty if they are.
+        identity: The identity of the model and the data; None if nothing was trained.
+        notes: Parts that a training leaves out, or replaces beside the optimizer, one sentence each.
+        seconds: Estimated time of a training of the full length; None after too few steps.
     """
 
     model_name: str
@@ -63,14 +63,14 @@ class ModelInspection:
 
 
 def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: bool = True) -> ModelInspection:
-    """Set a model up for a recipe and train a few steps at most, to find errors within seconds.
+    """Set up a model for a recipe and train at most a few steps, to find errors within seconds.
 
     Args:
-        attempt: As in the search.
+        attempt: The attempt, as in the search.
         workload: The user's model and data.
-        steps: Optimizer steps to train. 0 runs the first batch alone; otherwise a validation follows. It must log the
-            monitored metric, or the module's code must name it: a dear metric may be logged in few validations.
-        watches: Whether to see from the first batch what the module computes; else its classes tell.
+        steps: Optimizer steps to train. 0 runs only the first batch; otherwise a validation follows. It must log the
+            monitored metric, or the module's code must name it, because an expensive metric may be logged rarely.
+        watches: Whether to observe the module's operations in the first batch; else its classes indicate them.
 
     Raises:
         OpttuneError: The model cannot be tuned, fails in its first steps, or does not log the metric.
@@ -84,13 +84,13 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: boo
             raise
         except Exception as err:
             if first_batch is not None and first_batch.has_failed:
-                # it may be the watch that the module's code does not bear
+                # the module's code may not work under the watch
                 return inspect_model(attempt, workload, steps, watches=False)
             words = f"{workload.name} fails when it is set up for training: {located(err)}."
             if run.trainer is None or run.trainer.world_size == 1:
                 fails_alike, optimizer = _own_training(attempt, workload, steps)
                 if not fails_alike and steps > 1 and run.steps_done >= 1:
-                    # it can be set up; what the rate of one recipe does to it is for its trial to show
+                    # it can be set up; its trial will show the effect of one recipe's rate
                     return inspect_model(attempt, workload, steps=1)
                 words += f" {cause_of(err, fails_alike, optimizer)}"
             raise ModelError(words) from err
@@ -98,7 +98,7 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: boo
 
 
 def _inspection_of(run: TrainingRun, workload: Workload, steps: int, operations: Operations | None) -> ModelInspection:
-    """Return what a fit of a few steps has shown."""
+    """Return the result of a fit of a few steps."""
     attempt = run.attempt
     identity = None
     logged = run.trainer.callback_metrics
@@ -145,10 +145,10 @@ def _own_training(attempt: Attempt, workload: Workload, steps: int) -> tuple[boo
 
 
 def _frozen_by_chance(own: OwnConfiguration, model: Any, workload: Workload, seed: int) -> set[int]:
-    """Return the ids of the frozen parameters that begin with random weights and that the module's own optimizer holds.
+    """Return the ids of frozen parameters with random weights that the module's own optimizer holds.
 
-    Such a module thaws them later, as far as one can tell, and then trains them from scratch. Weights that were
-    learned elsewhere are the same after every seed: the module is made once more with another one.
+    Such a module probably thaws them later, and then trains them from scratch. Pretrained weights are the same with
+    every seed, so the module is made again with another seed.
     """
     held = {id(parameter) for group in own.groups or () for parameter in group["params"]}
     frozen = {
@@ -204,5 +204,5 @@ def _summary(model: Any) -> str:
     namespace = next(each for each in NAMESPACES if isinstance(model, each.LightningModule))
     try:
         return str(namespace.utilities.model_summary.ModelSummary(model, max_depth=2))
-    except Exception as err:  # it runs an example input through the model, where there is one
+    except Exception as err:  # it runs an example input through the model, if there is one
         return f"no summary: {type(err).__name__}: {err}"

@@ -25,12 +25,12 @@ _SEED_VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 def isolated(seed: int) -> Iterator[None]:
     """Seed everything for one attempt and restore the global state afterwards.
 
-    Restored are the global random states, the environment variables that Lightning's seeding sets, the
-    handler of Ctrl-C (Lightning ignores the signal after the first), and the levels of Lightning's loggers,
-    which would otherwise repeat their greeting for each attempt.
+    This restores the global random states, the environment variables of Lightning's seeding, the handler of Ctrl-C
+    (Lightning ignores the signal after the first), and the levels of Lightning's loggers, which would otherwise repeat
+    their greeting for each attempt.
 
     Args:
-        seed: For initial weights and data order.
+        seed: Seed of initial weights and data order.
     """
     with _kept_random_state(), _kept_environment(), _kept_interrupt_handler(), quiet_lightning():
         seed_everything(seed, workers=True, verbose=False)

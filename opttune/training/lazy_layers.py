@@ -1,7 +1,7 @@
-"""Layers that torch makes at their first batch (`nn.LazyLinear`): they are made before the optimizer is built.
+"""Initialize layers that torch makes at their first batch (`nn.LazyLinear`) before the optimizer is built.
 
-The parameters' sizes are read off a copy of the module, which takes one training step. The module itself only makes
-its layers, so that nothing else of it changes, and all trainings with one seed begin with the same weights.
+A copy of the module does one training step to find the parameters' sizes. The module itself only makes its layers.
+Nothing else in it changes, and all trainings with one seed start with the same weights.
 """
 
 from copy import deepcopy
@@ -60,7 +60,7 @@ def make_lazy_layers(trainer: Any, module: Any) -> None:
     """Make the lazy layers of a module from the first batch of its training data.
 
     Args:
-        trainer: The Trainer, before its fit begins.
+        trainer: The Trainer, before its fit starts.
         module: The module.
     """
     with kept_random_state():
@@ -73,7 +73,7 @@ def make_lazy_layers(trainer: Any, module: Any) -> None:
 
 
 def _first_inputs(trainer: Any, module: Any) -> dict[str, tuple[Any, Any]]:
-    """Return what each lazy layer is called with at the first step, in the order of the calls."""
+    """Return the inputs of each lazy layer at the first step, in the order of the calls."""
     # torch cannot copy a buffer that is not made yet
     unmade = [buffer for buffer in module.buffers() if isinstance(buffer, UninitializedBuffer)]
     trial = deepcopy(module, {id(buffer): UninitializedBuffer() for buffer in unmade})

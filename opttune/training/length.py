@@ -1,4 +1,4 @@
-"""How long a training is, in optimizer steps."""
+"""The length of a training in optimizer steps."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def varies_accumulation(trainer: Any) -> bool:
 
 
 def has_known_length(trainer: Any) -> bool:
-    """Return whether the optimizer steps of the full length can be told: under manual optimization by max_steps."""
+    """Return whether the optimizer steps of the full length are known; manual optimization needs max_steps."""
     return bool(trainer.lightning_module.automatic_optimization) or trainer.max_steps != -1
 
 

@@ -10,19 +10,19 @@ _LEAST_LETTERS = 3
 
 
 def may_log(trainer: Any, monitor: str, logged: Collection[str]) -> bool:
-    """Return whether code of the user names a metric, so that it may be logged later: each n-th epoch, or at the end.
+    """Return whether the user's code names a metric, so it may be logged later: every n-th epoch, or at the end.
 
     A name may be made of parts, as in `f"{stage}_fid"`: its end counts as well, unless a logged metric ends alike.
 
     Args:
         trainer: The Trainer, after a fit with one validation.
         monitor: The metric.
-        logged: What was logged until then.
+        logged: The metrics logged until then.
     """
     validates = sum(number for number in trainer.num_val_batches if number) > 0
     module = trainer.lightning_module
     owners = [module, *trainer.callbacks]
-    # an attribute, such as a hyperparameter, may hold the name
+    # an attribute, such as a hyperparameter, may contain the name
     own = [value for value in vars(module).values() if isinstance(value, str)]
     texts = {*own, *(text for owner in owners for text in _texts(owner, validates))}
     ends = [text for text in texts if len(text) >= _LEAST_LETTERS and monitor.endswith(text)]
@@ -36,7 +36,7 @@ def _texts(owner: Any, validates: bool) -> Iterator[str]:
 
 
 def _codes(kind: type, name: str) -> Iterator[CodeType]:
-    """Return the code of the user's method of that name, and of what it calls by `super()`."""
+    """Return the code of the user's method of that name, and of the methods that it calls with `super()`."""
     for function in (vars(each)[name] for each in kind.__mro__ if name in vars(each)):
         function = inspect.unwrap(getattr(function, "__func__", function)) if callable(function) else function
         if not inspect.isfunction(function) or function.__module__.partition(".")[0] in _LIBRARIES:

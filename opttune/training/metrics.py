@@ -15,7 +15,7 @@ _KEY = "opttune.metrics"
 class MetricsReporter(AnyCallback):
     """Reports the metrics that the module logged: after each validation, and the rest after each training epoch.
 
-    A metric may be logged in few validations only. Lightning keeps its last value, but not over a pause; this does.
+    A metric may be logged only in few validations. Lightning keeps its last value, but not over a pause; this does.
 
     Args:
         report: Called with the optimizer step and the metrics by name.
@@ -29,7 +29,7 @@ class MetricsReporter(AnyCallback):
         self._before: dict[str, float] = {}
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Save the metrics of a training that is under way."""
+        """Save the metrics of a running training."""
         if trainer.training:
             names = {"training": sorted(self._of_training), "validation": sorted(self._of_validation)}
             checkpoint[_KEY] = {"values": read_metrics(trainer.callback_metrics), **names}
@@ -41,7 +41,7 @@ class MetricsReporter(AnyCallback):
         self._of_training, self._of_validation = set(saved["training"]), set(saved["validation"])
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Restore them; Lightning has dropped all metrics meanwhile."""
+        """Restore them, because Lightning has dropped all metrics."""
         values = {name: torch.tensor(value) for name, value in self._before.items()}
         trainer.callback_metrics.update({**values, **trainer.callback_metrics})
 
@@ -72,7 +72,7 @@ class MetricsReporter(AnyCallback):
 
 
 def read_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return a Trainer's `callback_metrics` as plain numbers, without those that are no single number."""
+    """Return a Trainer's `callback_metrics` as plain numbers, without those that are not a single number."""
     numbers = {name: as_number(value) for name, value in metrics.items()}
     return {name: number for name, number in numbers.items() if number is not None}
 
@@ -81,14 +81,14 @@ def read_monitor(metrics: Mapping[str, Any], monitor: str) -> float:
     """Return the monitored metric.
 
     Raises:
-        MonitorError: It was never logged, or is no single number; the message lists what was.
+        MonitorError: It was never logged, or is not a single number; the message lists the logged metrics.
     """
     if monitor in metrics and (number := as_number(metrics[monitor])) is not None:
         return number
     logged = read_metrics(metrics)
     if monitor in metrics:
         raise MonitorError(
-            f"the monitored metric {monitor!r} is no single number, got {_shape(metrics[monitor])}. "
+            f"the monitored metric {monitor!r} is not a single number, got {_shape(metrics[monitor])}. "
             f"Choose one that is: {', '.join(sorted(logged)) or 'none was logged'}."
         )
     advice = f"log it in validation_step: self.log({monitor!r}, value), and give validation data."
@@ -96,7 +96,7 @@ def read_monitor(metrics: Mapping[str, Any], monitor: str) -> float:
         raise MonitorError(f"the monitored metric {monitor!r} was never logged; nothing was. To have it, {advice}")
     near = one_of(logged, monitor).partition("Allowed")[0]
     raise MonitorError(
-        f"the monitored metric {monitor!r} was never logged. {near}Logged were: {', '.join(sorted(logged))}. "
+        f"the monitored metric {monitor!r} was never logged. {near}Logged: {', '.join(sorted(logged))}. "
         f"Choose one of them, or {advice}"
     )
 

@@ -1,4 +1,4 @@
-"""Callbacks for optimizers that need more of a training than calls of `step`; fields of the catalog say which."""
+"""Callbacks for optimizers that need more than calls of `step`, as fields of the catalog declare."""
 
 import warnings
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ def quirk_callbacks(recipe: Recipe) -> tuple[AnyCallback, ...]:
 
 
 class EvalModeSwitch(AnyCallback):
-    """Switches an optimizer that trains at one point and is evaluated at another (schedule-free).
+    """Switches an optimizer with different weights for training and evaluation (schedule-free).
 
-    Validations, checkpoints and the end of the fit get the weights to use.
+    Validations, checkpoints and the end of the fit get the weights for evaluation.
 
     Args:
-        numbers: Which of the module's optimizers are switched, counted from 0; None for all.
+        numbers: Indices of the module's optimizers to switch; None for all.
 
     Attributes:
         saves_training_point: Whether checkpoints get the training weights instead: switching there and back is not
@@ -56,7 +56,7 @@ class EvalModeSwitch(AnyCallback):
         self._train(trainer)
         own = pl_module.on_save_checkpoint
 
-        # a hook of the module: for a checkpoint of the weights alone Lightning calls no callback
+        # a hook of the module, because for a checkpoint with only weights Lightning calls no callback
         def on_save_checkpoint(module: Any, checkpoint: dict[str, Any]) -> None:
             if self._is_training and not self.saves_training_point:
                 self._put_usable_weights(trainer, checkpoint)

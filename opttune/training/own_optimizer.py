@@ -1,4 +1,4 @@
-"""What a module's own `configure_optimizers` returns: its optimizers with their groups, and its schedulers."""
+"""The result of a module's own `configure_optimizers`: its optimizers with their groups, and its schedulers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class OwnOptimizer:
 
     Attributes:
         optimizer: The optimizer.
-        name: The attribute of the module that holds all its parameters; else its number, counted from 0.
+        name: The attribute of the module that contains all its parameters; else its index.
     """
 
     optimizer: Optimizer
@@ -42,12 +42,12 @@ class OwnOptimizer:
 
 @dataclass(frozen=True, slots=True)
 class OwnConfiguration:
-    """What a module came with.
+    """A module's own optimizers and schedulers.
 
     Attributes:
-        optimizers: Its optimizers, in their order; none where it has none that works.
-        schedulers: Its schedulers, in their order, each as the mapping that Lightning takes.
-        problem: Why there is no optimizer; empty where there is one.
+        optimizers: Its optimizers, in their order; empty if none works.
+        schedulers: Its schedulers, in their order, each as a mapping for Lightning.
+        problem: Why there is no optimizer; empty if there is one.
     """
 
     optimizers: tuple[OwnOptimizer, ...] = ()
@@ -63,7 +63,7 @@ class OwnConfiguration:
 
     @property
     def groups(self) -> list[dict[str, Any]] | None:
-        """The parameter groups of all its optimizers; None where it has none that works."""
+        """The parameter groups of all its optimizers; None if none works."""
         return [group for one in self.optimizers for group in one.groups] if self.optimizers else None
 
     def schedulers_of(self, optimizer: Optimizer) -> list[Any]:
@@ -94,7 +94,7 @@ def ask_own_optimizers(module: Any, configure: Callable[[], Any]) -> OwnConfigur
 
 
 def own_facts(own: OwnConfiguration) -> OwnFacts | None:
-    """Return what a space depends on of a module's own optimizers; None where there is none that works."""
+    """Return the facts about a module's own optimizers that a space needs; None if none works."""
     if not own.optimizers:
         return None
     knobs = {knob for one in own.optimizers for knob in knobs_of(one.optimizer)}

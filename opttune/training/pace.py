@@ -1,4 +1,4 @@
-"""How long a full training takes, by the steps and the validation of an inspection."""
+"""The time of a full training, estimated from the steps and the validation of an inspection."""
 
 from time import monotonic
 from typing import Any
@@ -24,14 +24,14 @@ class Pace(AnyCallback):
         self._validation_began = monotonic()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Note how long the validation took."""
+        """Note the time of the validation."""
         self._validation_seconds = monotonic() - self._validation_began
 
     def seconds(self, step_seconds: float | None, trainer: Any, total_steps: int) -> float | None:
-        """Return how long a training of the full length takes, about; None where too few steps were done.
+        """Return the estimated time of a training of the full length; None after too few steps.
 
         Args:
-            step_seconds: Seconds of a step, where they are known.
+            step_seconds: Seconds per step, if known.
             trainer: The Trainer whose fit has ended.
             total_steps: Optimizer steps of the full length.
         """
@@ -42,6 +42,6 @@ class Pace(AnyCallback):
 
 
 def _validations(trainer: Any, batches: float) -> float:
-    """Return how many validations a training of that many batches has; one follows its last step in any case."""
+    """Return the number of validations in a training of that many batches; one always follows its last step."""
     every = (trainer.val_check_batch or 0) * (trainer.check_val_every_n_epoch or 1)
     return max(1.0, batches / every) if every else 1.0

@@ -1,11 +1,11 @@
 """Pause a training at an optimizer step, and resume it as if it had never stopped.
 
-The state is saved before the validation at the rung, and before the end of an unfinished epoch: an uninterrupted
-training has neither. Lightning's checkpoint holds optimizer, schedules, counters and the state of callbacks. All
-weights are added, whatever the module's own hooks leave out, the Python state, the random states, the position in the
-data and the history of the guard. Lightning does not call the hooks at an epoch's start when a fit is resumed within
-it: here they are called, before the Python state is restored. Means that a module logs over a training epoch are not
-saved: after a pause in mid-epoch they cover the rest of it.
+The state is saved before the validation at the rung, and before the end of an unfinished epoch, because an
+uninterrupted training has neither. Lightning's checkpoint contains the optimizer, schedules, counters and the state of
+callbacks. This module adds all weights, even those that the module's own hooks leave out, the Python state, the random
+states, the position in the data and the history of the guard. If a fit resumes within an epoch, Lightning does not call
+the hooks of the epoch's start; here they are called, before the Python state is restored. Means that a module logs over
+a training epoch are not saved: after a pause within an epoch they cover the rest of it.
 """
 
 import inspect
@@ -50,15 +50,15 @@ class PauseAndResume(AnyCallback):
 
     Args:
         until_step: Pause after this optimizer step; None, or at least the full length, pauses nowhere.
-        path: Where to save the state; None does not save.
-        is_resumed: Whether the fit resumes a paused one, by `ckpt_path`.
+        path: Path of the saved state; None does not save.
+        is_resumed: Whether the fit resumes a paused one from `ckpt_path`.
         guard: The guard, whose history is saved and restored.
         order: Follows the train loaders.
         stop: Checked after each step.
 
     Attributes:
         paused: Whether the training was paused at the step.
-        is_stopped: Whether it was ended by `stop`: its state is that of a pause, without the validation.
+        is_stopped: Whether `stop` ended it; its state is then that of a pause, without the validation.
     """
 
     def __init__(
@@ -93,14 +93,14 @@ class PauseAndResume(AnyCallback):
             # Lightning does so only after it has loaded the checkpoint
             pl_module.double()
         if not is_sharded(trainer):
-            # the module may save a part of its weights; all are restored below
+            # the module may save only a part of its weights; all are restored below
             self._is_strict, pl_module.strict_loading = pl_module.strict_loading, False
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Read what `on_save_checkpoint` added.
+        """Read the additions of `on_save_checkpoint`.
 
         Raises:
-            InputError: The checkpoint is not that of a paused training, or of another number of devices.
+            InputError: The checkpoint does not belong to a paused training, or has another number of devices.
         """
         if not self._is_resumed:
             return
@@ -108,7 +108,7 @@ class PauseAndResume(AnyCallback):
             raise InputError(
                 "a training is resumed from the checkpoint of a paused one, got a checkpoint of another kind."
             )
-        # checkpoints of before December 2026 hold less
+        # checkpoints from before December 2026 have less
         self._resumed = {"weights": {}, "trainable": {}, "python": [], **checkpoint[_KEY]}
         self._counters = {"loops": checkpoint["loops"]}
         if len(self._resumed["order"]) != trainer.world_size:
@@ -123,10 +123,10 @@ class PauseAndResume(AnyCallback):
         self._restore_python_state(trainer, is_set_up=False)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Find where to pause, and prepare to resume.
+        """Find the step of the pause, and prepare to resume.
 
         Raises:
-            InputError: The training has done that step already.
+            InputError: The training has already done that step.
         """
         self._last_step, self._total_steps = trainer.global_step, count_steps(trainer)
         if self._until_step is not None and self._until_step >= self._total_steps:
@@ -141,7 +141,7 @@ class PauseAndResume(AnyCallback):
             begin_epoch(trainer)
         own = pl_module.on_train_start
 
-        # the last hook before the training begins: every other one may draw random numbers
+        # the last hook before the training starts: every other one may draw random numbers
         @wraps(own)
         def on_train_start() -> None:
             replaced.restore()
@@ -159,7 +159,7 @@ class PauseAndResume(AnyCallback):
         end_resumption(trainer, self._counters)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Make the step the last one; `should_stop` must still tell whether a callback of the user stops the fit."""
+        """Make the step the last one; `should_stop` must still show whether the user's callback stops the fit."""
         has_stepped, self._last_step = trainer.global_step > self._last_step, trainer.global_step
         if self._is_ending or not has_stepped or trainer.global_step >= self._total_steps:
             return
@@ -177,7 +177,7 @@ class PauseAndResume(AnyCallback):
         self._validated_at = trainer.global_step
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Save a pause in mid-epoch, before the epoch is ended."""
+        """Save a pause within an epoch, before the epoch ends."""
         if self._is_ending and self._is_mid_epoch:
             self._pause(trainer, pl_module)
 
@@ -187,7 +187,7 @@ class PauseAndResume(AnyCallback):
             self._pause(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Add what Lightning does not save."""
+        """Add the state that Lightning does not save."""
         if not self._is_saving:
             return
         if self._is_mid_epoch:
@@ -275,7 +275,7 @@ def resume_arguments(trainer: Any, path: Path | None) -> dict[str, Any]:
 
     Args:
         trainer: The Trainer.
-        path: The checkpoint of the paused training; None starts from the beginning.
+        path: The checkpoint of the paused training; None starts at step 0.
 
     Raises:
         InputError: There is no such file.
@@ -291,10 +291,10 @@ def resume_arguments(trainer: Any, path: Path | None) -> dict[str, Any]:
 
 
 def _enter_epoch_again(trainer: Any, module: Any) -> None:
-    """Call the hooks at an epoch's start; the groups that they add and the rates that they set are there already."""
+    """Call the hooks of an epoch's start; the groups that they add and the rates that they set already exist."""
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     options = [{name: value for name, value in group.items() if name != "params"} for group in groups]
-    # those of Lightning's own callbacks are no part of the Python state
+    # the attributes of Lightning's own callbacks are not part of the Python state
     numbers = [(vars(callback), plain_attributes(callback)) for callback in trainer.callbacks]
     wrapped = module.optimizers()
     owners = [*trainer.optimizers, *(wrapped if isinstance(wrapped, list) else [wrapped])]
@@ -314,7 +314,7 @@ def _enter_epoch_again(trainer: Any, module: Any) -> None:
 
 
 def _without_known(optimizer: Any) -> Callable[[dict[str, Any]], None]:
-    """Return its `add_param_group`, which leaves out parameters that it holds."""
+    """Return an `add_param_group` that leaves out parameters already in the optimizer."""
     own = optimizer.add_param_group
 
     def add_param_group(group: dict[str, Any]) -> None:
@@ -328,7 +328,7 @@ def _without_known(optimizer: Any) -> Callable[[dict[str, Any]], None]:
 
 
 def _weights(module: Any) -> dict[str, torch.Tensor]:
-    """Return all parameters and buffers, also those that a `state_dict` leaves out."""
+    """Return all parameters and buffers, including those that a `state_dict` leaves out."""
     named = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
     return {name: tensor.detach() for name, tensor in named}
 
@@ -337,7 +337,7 @@ def _restore_weights(module: Any, stored: dict[str, torch.Tensor]) -> None:
     present = _weights(module)
     for name, tensor in stored.items():
         if name not in present or present[name].shape != tensor.shape:
-            raise InputError(f"a paused training cannot be resumed: {name} is made while it trains.")
+            raise InputError(f"a paused training cannot be resumed: {name} is made during the training.")
         present[name].copy_(tensor)
 
 
@@ -351,6 +351,6 @@ def _is_plain(path: Path) -> bool:
 
 
 def _is_stopped(trainer: Any) -> bool:
-    """Return whether a callback of the user has stopped the training, past its minimum length."""
+    """Return whether a user's callback has stopped the training, after its minimum length."""
     epochs, steps = trainer.min_epochs or 0, trainer.min_steps or 0
     return bool(trainer.should_stop) and trainer.current_epoch >= epochs and trainer.global_step >= steps

@@ -1,4 +1,4 @@
-"""Find out before a search whether its trainings can be paused: one is paused after a step, resumed, and compared."""
+"""Check before a search whether its trainings can pause: one is paused after a step, resumed, and compared."""
 
 import tempfile
 from dataclasses import replace
@@ -17,24 +17,24 @@ from opttune.training.workload import Workload
 
 _STEPS = 2
 _NEVER_PAUSED = ("StochasticWeightAveraging",)
-"""Callbacks of Lightning that do not resume a training as if it had never stopped. Their effect comes too late to be
-seen in two steps: with batch norm their last epoch cannot be resumed at all."""
+"""Lightning's callbacks that do not resume a training as if it had never stopped. Their effect is too late to appear in
+two steps: with batch norm their last epoch cannot be resumed at all."""
 
 
 def why_not_paused(attempt: Attempt, workload: Workload) -> str:
-    """Return why trainings must not be paused, in words; empty if they can be.
+    """Return why trainings must not pause, in words; empty if they can.
 
-    Two steps without a break are compared with two steps that are paused and resumed between: weights, rates, and the
-    module's own numbers must be equal. Where two trainings without a break already differ, nothing can be told.
+    Two steps without a break are compared with two steps and a pause between them: weights, rates, and the module's own
+    numbers must be equal. If two trainings without a break already differ, the comparison shows nothing.
 
     Args:
-        attempt: As in the search; its recipe is trained.
+        attempt: The attempt, as in the search; its recipe is trained.
         workload: The user's model and data.
     """
     attempt = replace(attempt, trainer={**attempt.trainer, "limit_val_batches": 1})
     uninterrupted, run = _train(attempt, workload, stop_at_step=_STEPS)
     if isinstance(uninterrupted, str) or run.total_steps <= _STEPS or run.steps_done < _STEPS:
-        # what fails without a break is found elsewhere
+        # a failure without a break is found elsewhere
         return ""
     for callback in run.trainer.callbacks:
         if type(callback).__name__ in _NEVER_PAUSED:
@@ -64,7 +64,7 @@ def why_not_paused(attempt: Attempt, workload: Workload) -> str:
 def _train(
     attempt: Attempt, workload: Workload, stop_at_step: int | None = None
 ) -> tuple[dict[str, Any] | str, TrainingRun]:
-    """Train and return what is compared, or the error in words."""
+    """Train and return the facts to compare, or the error in words."""
     run = TrainingRun(attempt, NullListener(), stop_at_step=stop_at_step, loads_in_process=True)
     with isolated(attempt.seed):
         try:

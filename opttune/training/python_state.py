@@ -1,13 +1,12 @@
-"""The Python state of a training: what its module, callbacks and data module keep beside weights and buffers.
+"""The Python state of a training: the attributes of its module, callbacks and data module beside weights and buffers.
 
-Counters, annealed factors, replay buffers and teachers are plain attributes of many modules; a checkpoint of Lightning
-holds none of them. They are pickled together, so that what two of them share they share afterwards too. What belongs to
-the Trainer is replaced by a reference to it. Restoring changes the objects of the new training in place, since its
-loaders may hold them already.
+Counters, annealed factors, replay buffers and teachers are plain attributes of many modules; Lightning's checkpoint has
+none of them. They are pickled together, so shared objects stay shared. Objects of the Trainer are replaced with
+references. Restoring changes the objects of the new training in place, since its loaders may already use them.
 
-A loader or a lock is not stored: the new training has its own. Of the train loaders' datasets only plain attributes
-are, such as labels that the training writes, unless they are large. Attributes of Lightning's own callbacks are not
-stored: they have a `state_dict` for that.
+Loaders and locks are not stored, because the new training has its own. The datasets of the train loaders store only
+plain attributes, such as labels that the training writes, unless they are large. Attributes of Lightning's own
+callbacks are not stored, because they have a `state_dict` for that.
 """
 
 import io
@@ -37,7 +36,7 @@ _NEVER_STORED = (
     type(threading.Lock()), type(threading.RLock()), weakref.ReferenceType, torch.jit.ScriptModule, DataLoader, Sampler,
     np.memmap,
 )  # fmt: skip
-"""Types of things that stay the new training's own."""
+"""Types of objects that the new training keeps as its own."""
 _GROWS = ("append", "add", "push", "store", "insert", "extend")
 """A dataset with such a method is a buffer that the training fills."""
 _LARGE_BYTES = 1 << 24
@@ -49,7 +48,7 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
 class _Own:
-    """Marks in a stored state what the new training keeps as its own."""
+    """Marks an object in a stored state that the new training keeps as its own."""
 
 
 _OWN = _Own()
@@ -72,16 +71,16 @@ def read_python_state(trainer: Any) -> torch.Tensor:
 
 
 def restore_python_state(trainer: Any, stored: torch.Tensor, is_set_up: bool) -> None:
-    """Put a Python state back, into the objects of this training.
+    """Restore a Python state into the objects of this training.
 
     Args:
         trainer: The Trainer of the new training.
-        stored: What `read_python_state` gave.
-        is_set_up: Whether the training has all that it makes before its first step. Else what is missing, such as
-            the optimizers, is left out.
+        stored: The result of `read_python_state`.
+        is_set_up: Whether the training has all objects that it makes before its first step. Otherwise missing ones,
+            such as the optimizers, are left out.
 
     Raises:
-        InputError: The state holds something that this training does not have.
+        InputError: The state has an object that this training does not have.
     """
     known = {key: thing for thing, key in _named(trainer)}
     state = _Unpickler(io.BytesIO(stored.numpy().tobytes()), known, is_set_up).load()
@@ -107,7 +106,7 @@ def read_attributes(owners: Iterable[Any], kept: Iterable[Any]) -> torch.Tensor 
 
     Args:
         owners: The objects.
-        kept: What is not stored among them, such as the dataset that they draw from.
+        kept: Objects among them that are not stored, such as the dataset that they draw from.
     """
     try:
         stored = _dumps([vars(owner) for owner in owners], {id(thing): "" for thing in kept})
@@ -117,7 +116,7 @@ def read_attributes(owners: Iterable[Any], kept: Iterable[Any]) -> torch.Tensor 
 
 
 def restore_attributes(owners: Iterable[Any], stored: torch.Tensor) -> None:
-    """Put back what `read_attributes` gave, into the same number of objects."""
+    """Restore the result of `read_attributes` into the same number of objects."""
     merge = _Merge([], is_set_up=False)
     found = _Unpickler(io.BytesIO(stored.numpy().tobytes()), {}, is_set_up=False).load()
     for owner, attributes in zip(owners, found, strict=True):
@@ -126,7 +125,7 @@ def restore_attributes(owners: Iterable[Any], stored: torch.Tensor) -> None:
 
 
 def _datasets(trainer: Any) -> Iterator[tuple[str, Any]]:
-    """Give the datasets of the train loaders, also those behind a `Subset`."""
+    """Yield the datasets of the train loaders, including those behind a `Subset`."""
     loaders = [] if trainer.train_dataloader is None else CombinedLoader(trainer.train_dataloader).flattened
     for number, loader in enumerate(loaders):
         dataset, depth = getattr(loader, "dataset", None), 0
@@ -136,7 +135,7 @@ def _datasets(trainer: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _data_attributes(dataset: Any, known: dict[int, str]) -> dict[str, Any]:
-    """Return the plain attributes of a dataset, but large ones and what cannot be pickled."""
+    """Return the plain attributes of a dataset, except large ones and those that cannot be pickled."""
     found = {}
     for name, value in vars(dataset).items():
         if isinstance(value, (*_PLAIN, *_DATA)) and getattr(value, "nbytes", 0) <= _LARGE_BYTES:
@@ -152,7 +151,7 @@ def plain_attributes(owner: Any) -> dict[str, Any]:
 
 
 def _owners(trainer: Any) -> Iterator[tuple[str, Any]]:
-    """Give everything with Python state, and a name that is the same in each training of a module."""
+    """Yield every object with Python state, and a name that is the same in each training of a module."""
     module = trainer.lightning_module
     for name, part in module.named_modules():
         if not isinstance(part, torch.jit.ScriptModule) and not type(part).__module__.startswith("torch._dynamo"):
@@ -173,7 +172,7 @@ def _user_callbacks(trainer: Any) -> list[Any]:
 
 
 def _attributes(owner: Any) -> dict[str, Any]:
-    """Return the attributes that torch and Lightning have not put there; a method bound to the instance is none."""
+    """Return the attributes that do not come from torch or Lightning, without methods bound to the instance."""
     bare = _BARE_MODULE if isinstance(owner, nn.Module) else frozenset()
     for namespace in NAMESPACES:
         if isinstance(owner, namespace.LightningModule | namespace.LightningDataModule):
@@ -194,7 +193,7 @@ _BARE_LIGHTNING = _names_of_bare(
 
 
 def _named(trainer: Any) -> Iterator[tuple[Any, str]]:
-    """Give each thing that a new training has too, with a name for it."""
+    """Yield each object that a new training also has, with its name."""
     module = trainer.lightning_module
     yield trainer, "trainer"
     yield trainer.strategy, "strategy"
@@ -229,7 +228,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._known = known
 
     def persistent_id(self, thing: Any) -> str | None:
-        """Return the name of what is not stored; an empty one for what the new training keeps as its own."""
+        """Return the name of an object that is not stored; empty if the new training keeps it as its own."""
         if isinstance(thing, _PLAIN):
             return None
         key = self._known.get(id(thing))
@@ -241,7 +240,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 def _is_never_stored(thing: Any) -> bool:
     if isinstance(thing, Dataset) and not isinstance(thing, IterableDataset):
         return not any(hasattr(type(thing), method) for method in _GROWS)
-    # what LightningModule.optimizers() returns belongs to the new training's optimizers
+    # the wrappers of LightningModule.optimizers() belong to the new training's optimizers
     return isinstance(thing, _NEVER_STORED) or type(thing).__name__ == "LightningOptimizer"
 
 
@@ -251,11 +250,11 @@ class _Unpickler(pickle.Unpickler):
         self._known, self._is_set_up = known, is_set_up
 
     def persistent_load(self, key: str) -> Any:
-        """Return what a name refers to in this training."""
+        """Return the object of a name in this training."""
         if not key or not (self._is_set_up or key in self._known):
             return _OWN
         if key not in self._known:
-            raise InputError(f"a paused training cannot be resumed: its {key} is made while it trains.")
+            raise InputError(f"a paused training cannot be resumed: its {key} is made during the training.")
         return self._known[key]
 
 
@@ -281,13 +280,13 @@ def _why_not_stored(
 
 
 class _Merge:
-    """Makes a training's own objects equal to stored ones, in place wherever that can be done.
+    """Makes a training's own objects equal to stored ones, in place if possible.
 
-    Two stored things that share a third share it afterwards too.
+    Shared objects stay shared.
 
     Args:
-        known: What belongs to this training already.
-        is_set_up: Whether it has all that it makes before its first step.
+        known: Objects that already belong to this training.
+        is_set_up: Whether it has all objects that it makes before its first step.
     """
 
     def __init__(self, known: Iterable[Any], is_set_up: bool) -> None:
@@ -296,14 +295,14 @@ class _Merge:
         self._taken = set(self._done)
 
     def merged(self, own: Any, stored: Any) -> Any:
-        """Return what belongs at a place.
+        """Return the object for a place.
 
         Args:
-            own: What this training has there; None if nothing.
-            stored: What the paused one had there.
+            own: This training's object there; None if there is none.
+            stored: The paused training's object there.
 
         Raises:
-            InputError: It had something there that is not stored, and this training has nothing.
+            InputError: The paused training's object was not stored, and this training has none.
         """
         if stored is _OWN:
             if own is None and self._is_set_up:
@@ -314,14 +313,14 @@ class _Merge:
         if id(stored) not in self._done:
             if type(own) is not type(stored) or id(own) in self._taken:
                 own = stored
-            # noted before its parts are merged: a thing may hold itself
+            # noted before its parts are merged, because an object may contain itself
             self._done[id(stored)] = own
             self._taken.add(id(own))
             self._done[id(stored)] = self._fill(own, stored)
         return self._done[id(stored)]
 
     def _fill(self, own: Any, stored: Any) -> Any:
-        """Make a thing equal to a stored one of its type, which it may be itself, and return it."""
+        """Make an object equal to a stored one of its type, which may be the same object, and return it."""
         if isinstance(stored, dict):
             self._fill_dict(own, stored)
         elif isinstance(stored, list | deque):
@@ -356,15 +355,15 @@ class _Merge:
 
 
 def _padded(own: Any, stored: Any) -> list[Any]:
-    """Return the items of an own sequence, as many as a stored one has; None where there is none."""
+    """Return the items of an own sequence, padded with None to the length of the stored one."""
     items = [] if own is stored else list(own)[: len(stored)]
     return items + [None] * (len(stored) - len(items))
 
 
 def _is_made_of_attributes(thing: Any) -> bool:
-    """Return whether the `__dict__` is all that an object holds."""
+    """Return whether an object consists only of its `__dict__`."""
     if not hasattr(thing, "__dict__") or isinstance(thing, torch.Tensor | np.ndarray | type):
         return False
     kind = type(thing)
-    # a type that says itself how it is pickled may hold more
+    # a type with custom pickling may have more
     return isinstance(thing, nn.Module) or (kind.__reduce_ex__, kind.__reduce__) == _PICKLED_BY_ATTRIBUTES

@@ -39,8 +39,8 @@ def _cuda_state() -> dict[str, Any]:
 def set_random_state(state: dict[str, Any]) -> None:
     """Restore the states of `read_random_state`.
 
-    Of another number of CUDA devices that of the current one is restored, from that which was current: workers see one
-    device each, and each calls it the first.
+    With another number of CUDA devices, only the state of the current device is restored, from the device that was
+    current: each worker sees one device and calls it the first.
     """
     version, python_state, gauss = state["python"]
     random.setstate((version, tuple(python_state), gauss))

@@ -1,4 +1,4 @@
-"""Find code that sets the learning rate while a recipe is in place: each recipe would train at that code's rate."""
+"""Find code that sets the learning rate under a recipe, because every recipe would train at that code's rate."""
 
 import sys
 import warnings
@@ -21,7 +21,7 @@ class WatchedGroup(dict[str, Any]):
     """A parameter group that notes which code last set its learning rate.
 
     Attributes:
-        place: The code beyond torch, opttune and Lightning's loops that did; empty where none has.
+        place: The code outside torch, opttune and Lightning's loops that set it; empty if there is none.
         is_set_by_optimizer: Whether the optimizer itself sets its rates.
     """
 
@@ -67,8 +67,8 @@ class RateCheck:
 
     Args:
         optimizer: The recipe's optimizer.
-        groups: How many of its groups are the recipe's; later ones were added by the user's code.
-        is_strict: Whether to refuse a difference; else the first one gives a warning.
+        groups: The number of the recipe's groups; the user's code added later ones.
+        is_strict: Whether to refuse a difference; else the first one causes a warning.
     """
 
     def __init__(self, optimizer: Any, groups: int, is_strict: bool) -> None:
@@ -78,7 +78,7 @@ class RateCheck:
         self.begin()
 
     def begin(self) -> None:
-        """Watch the groups; loading a checkpoint replaces them."""
+        """Watch the groups, which loading a checkpoint replaces."""
         groups = self._optimizer.param_groups
         groups[:] = [group if isinstance(group, WatchedGroup) else WatchedGroup(group) for group in groups]
         self.expect()
@@ -91,7 +91,7 @@ class RateCheck:
         """Refuse or report rates that are not the recipe's.
 
         Args:
-            step: The step that they belong to, counted from 1.
+            step: The step of these rates, counted from 1.
 
         Raises:
             ModelError: Other code has set them, and the check is strict.
@@ -111,8 +111,8 @@ class RateCheck:
     def _tell(self, step: int, wanted: float, used: float, place: str) -> None:
         message = (
             f"the learning rate of step {step} is {used:.3g}, and the recipe's is {wanted:.3g}: "
-            f"{place or 'other code'} sets it, so that recipes do not train at their own rates. Leave that out "
-            "while opttune trains the module; recipes bring their own schedule and warmup (warmup_fraction)."
+            f"{place or 'other code'} sets it, so recipes do not train at their own rates. Remove that code while "
+            "opttune trains the module; recipes have their own schedule and warmup (warmup_fraction)."
         )
         if self._is_strict:
             raise ModelError(message)

@@ -1,4 +1,4 @@
-"""`RecipeCallback`: train with the recipe that a search found."""
+"""`RecipeCallback`: train with a recipe."""
 
 import warnings
 from pathlib import Path
@@ -19,20 +19,20 @@ from opttune.training.modes import quirk_callbacks
 
 
 class RecipeCallback(CallbackGroup):
-    """Replaces a module's optimizer and schedule by those of a recipe, for one fit.
+    """Replaces a module's optimizer and schedule with those of a recipe, for one fit.
 
-    The module's code does not change, and after `trainer.fit` its own `configure_optimizers` is restored. The
-    training ends with a validation, even in mid-epoch. With the seed of a search
-    (`seed_everything(seed, workers=True)` before the module is made) it reaches the trial's value again.
+    The module's code does not change, and its own `configure_optimizers` is restored after `trainer.fit`. The training
+    ends with a validation, even within an epoch. With the seed of a search (`seed_everything(seed, workers=True)`
+    before the module is made) it reproduces the trial's value.
 
     Args:
         recipe_or_path: A recipe, the path of a recipe file such as `best_recipe.yaml`, or the content of one.
-        monitor: Metric for the schedule `plateau` and for the guard, as the module logs it.
-        mode: Whether that metric is to fall (`min`) or to rise (`max`).
+        monitor: Metric for the schedule `plateau` and for the guard, under the name in the module's log.
+        mode: Whether that metric should fall (`min`) or rise (`max`).
         guard: True or an `opttune.Guard` stops a run that diverges or stalls; None for no guard.
 
     Raises:
-        RecipeError: The recipe cannot be read, or has a setting that its optimizer does not take.
+        RecipeError: The recipe cannot be read, or its optimizer does not take a setting.
 
     Example:
         >>> from opttune import Recipe
@@ -63,12 +63,12 @@ class RecipeCallback(CallbackGroup):
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe in use. Where the Trainer sets clipping or accumulation itself, its values are kept."""
+        """The recipe in use, with the Trainer's own values of clipping and accumulation, if it has any."""
         return self._attacher.recipe
 
     @property
     def decision(self) -> StopDecision | None:
-        """Why the guard stopped the run, or None."""
+        """The guard's decision to stop the run, or None."""
         return None if self._guard is None else self._guard.decision
 
     @property
@@ -78,7 +78,7 @@ class RecipeCallback(CallbackGroup):
         return self.decision
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Report what was replaced."""
+        """Report the replaced optimizer."""
         rank_zero_info(f"opttune: {self._attacher.change}{_effective_batch(trainer)}")
         for note in (*self._attacher.notes, *self._attacher.module_notes):
             rank_zero_warn(f"opttune: {note}.")

@@ -1,4 +1,4 @@
-"""Modules and Trainers that a recipe cannot be put into, each refused with a sentence."""
+"""Modules and Trainers that cannot take a recipe; each is refused with a sentence."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def refuse_untunable(trainer: Any, module: Any) -> None:
     """Refuse a module whose optimizer cannot be replaced.
 
     Raises:
-        ModelError: An optimizer that the strategy owns.
+        ModelError: The strategy owns the optimizer.
     """
     if "DeepSpeed" in type(trainer.strategy).__name__:
         raise ModelError(
@@ -26,16 +26,16 @@ def refuse_unless_own_fits(recipe: Recipe, module: Any, own: OwnConfiguration) -
     """Refuse a recipe that the module's own optimizers do not allow.
 
     Raises:
-        ModelError: The recipe keeps them and there are none, or the module has several under automatic optimization,
-            or one of several would need more of the training than steps.
+        ModelError: The recipe keeps them but there are none, or the module has several under automatic optimization, or
+            one of several needs more from the training than steps.
     """
     name, count = type(module).__name__, len(own.optimizers)
     if count == 0 and any(find_optimizer(part.name).is_own for part in recipe.optimizer.split()):
         raise ModelError(f"the recipe keeps the module's own optimizer, and {name} has {own.problem}.")
     if count == 0 and not module.automatic_optimization:
         raise ModelError(
-            f"{name} uses manual optimization, so that opttune takes from its configure_optimizers which optimizer "
-            f"steps which parameters, and it has {own.problem}."
+            f"{name} uses manual optimization, so opttune needs its configure_optimizers to know which optimizer steps "
+            f"which parameters, and it has {own.problem}."
         )
     part = recipe.optimizer
     if count and part.name == OWN:
@@ -55,5 +55,5 @@ def refuse_unless_own_fits(recipe: Recipe, module: Any, own: OwnConfiguration) -
             if info.needs_create_graph:
                 raise UnsuitableOptimizerError(
                     f"optimizer {info.name!r} differentiates the gradients of one loss, and {name} has {count} "
-                    f"optimizers ({own.words}). Take another one."
+                    f"optimizers ({own.words}). Use another one."
                 )

@@ -1,4 +1,4 @@
-"""Measure how long an optimizer step takes, without validations and without the first step."""
+"""Measure the time of an optimizer step, without validations and the first step."""
 
 import time
 from typing import Any
@@ -11,9 +11,9 @@ from opttune.trainer.namespaces import AnyCallback
 class StepClock(AnyCallback):
     """Measures the mean wall time of a fit's optimizer steps: data, forward, backward and the optimizer.
 
-    A mean, not a median: some optimizers do most of their work at every tenth step. The first step is left out, in
-    which code is compiled and memory is reserved. So are validations, which take each recipe the same time, and the
-    end of the fit, where a checkpoint is written. It must come before the callback that writes one.
+    It takes a mean, not a median, because some optimizers do most of their work at every tenth step. It leaves out the
+    first step, in which code is compiled and memory is reserved; validations, which take the same time for each recipe;
+    and the end of the fit, where a checkpoint is written. It must come before the callback that writes one.
     """
 
     def __init__(self) -> None:
@@ -27,11 +27,11 @@ class StepClock(AnyCallback):
 
     @property
     def step_seconds(self) -> float | None:
-        """Seconds of a step; None before the second step, and where an error has ended the fit before it was known."""
+        """Seconds per step; None before the second step, and if an error has ended the fit too early."""
         return self._seconds / self._steps if self._steps and self._since is None else None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Begin at the step that a resumed fit has reached."""
+        """Start at the step that a resumed fit has reached."""
         self._begin_at(trainer.global_step)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -48,7 +48,7 @@ class StepClock(AnyCallback):
         self._stop(trainer)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Start it again, unless the training is yet to begin, or is over."""
+        """Start the clock again, unless the training has not started yet, or is over."""
         if self._has_begun and not self._has_ended:
             self._start(trainer)
 
@@ -77,7 +77,7 @@ class StepClock(AnyCallback):
 
 
 def _wait_for_device(trainer: Any) -> None:
-    """Wait until the device has done its work: outside of steps, a few times in a training."""
+    """Wait until the device has finished its work; this happens outside steps, a few times per training."""
     device = trainer.strategy.root_device
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,7 +1,7 @@
-"""What a stream draws from while the training fills it, such as a replay buffer.
+"""The containers from which a stream draws while the training fills them, such as a replay buffer.
 
-An epoch over such a stream may have sampled it as it was when the epoch began. Its containers are noted then, by
-reference; a resumed training draws the batches already seen from them again.
+An epoch over such a stream may sample their contents at the start of the epoch. The contents are noted then, by
+reference, and a resumed training draws the batches already seen from them again.
 """
 
 import pickle
@@ -22,10 +22,10 @@ _MOST_BYTES = 1 << 24
 
 
 def containers_of(dataset: Any) -> list[Container]:
-    """Return the containers that a stream, and the objects that it holds, have as attributes.
+    """Return the containers among the attributes of a stream and of its objects.
 
     Args:
-        dataset: A dataset; one that is no stream has none, since its items are drawn by their indices.
+        dataset: A dataset; a map-style dataset has none, since its items are drawn by their indices.
 
     Example:
         >>> class Replay(IterableDataset):
@@ -41,12 +41,12 @@ def containers_of(dataset: Any) -> list[Container]:
 
 
 def contents_of(containers: list[Container]) -> list[Container]:
-    """Return what containers hold now, by reference; of arrays a copy."""
+    """Return the present contents of containers by reference, or a copy for arrays."""
     return [one.clone() if isinstance(one, torch.Tensor) else copy(one) for one in containers]
 
 
 def put_contents(containers: list[Container], contents: list[Container]) -> None:
-    """Make containers hold what they held, as `contents_of` gave it."""
+    """Restore the contents of containers from the result of `contents_of`."""
     for one, held in zip(containers, contents, strict=True):
         match one:
             case dict():
@@ -62,7 +62,7 @@ def put_contents(containers: list[Container], contents: list[Container]) -> None
 
 
 def to_bytes(contents: list[Container] | None) -> torch.Tensor | None:
-    """Return contents as bytes in a tensor; None where there are none, or they cannot be pickled."""
+    """Return contents as bytes in a tensor; None if there are none, or they cannot be pickled."""
     if not contents:
         return None
     try:
@@ -72,7 +72,7 @@ def to_bytes(contents: list[Container] | None) -> torch.Tensor | None:
 
 
 def from_bytes(stored: torch.Tensor) -> list[Container]:
-    """Return what `to_bytes` has stored; opttune wrote it itself."""
+    """Read back the result of `to_bytes`, which opttune itself has stored."""
     contents: list[Container] = pickle.loads(stored.numpy().tobytes())
     return contents
 

@@ -1,4 +1,4 @@
-"""The fields of a recipe that are the Trainer's: clipping, accumulation, precision."""
+"""The Trainer's fields of a recipe: clipping, accumulation, precision."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,7 @@ from opttune.recipe import Recipe
 from opttune.training.length import varies_accumulation
 from opttune.training.own_optimizer import is_overridden
 
-# what Lightning makes of these spellings
+# Lightning's names for these spellings
 _PRECISIONS = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
 
 
@@ -21,8 +21,8 @@ class TrainerSettings:
         recipe: The settings.
 
     Attributes:
-        recipe: The settings in use. Where the Trainer sets clipping or accumulation itself, its values are kept.
-        notes: Fields of the recipe that are not used, and why; one sentence each.
+        recipe: The settings in use, with the Trainer's own values of clipping and accumulation, if it has any.
+        notes: Unused fields of the recipe with the reasons, one sentence each.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -31,7 +31,7 @@ class TrainerSettings:
         self._before: list[tuple[str, Any]] = []
 
     def configure(self, trainer: Any, module: Any) -> None:
-        """Set the recipe's fields on the Trainer; settings of the Trainer's own are kept and noted."""
+        """Set the recipe's fields on the Trainer; the Trainer's own settings are kept and noted."""
         self.recipe, self.notes = self._asked_for, []
         precision = self.recipe.precision
         if precision is not None and _PRECISIONS.get(precision, precision) != trainer.precision:
@@ -78,12 +78,12 @@ class TrainerSettings:
             self.recipe = replace(self.recipe, **{field: instead})
 
     def leave_out_clipping(self, trainer: Any) -> None:
-        """Let the recipe's clipping be, as gradients have turned out to be sparse."""
+        """Leave out the recipe's clipping, because gradients have turned out to be sparse."""
         if trainer.gradient_clip_val == self.recipe.gradient_clip_norm:
             self._before.append(("gradient_clip_val", trainer.gradient_clip_val))
             trainer.gradient_clip_val = None
 
     def restore(self, trainer: Any) -> None:
-        """Put the Trainer's own settings back."""
+        """Restore the Trainer's own settings."""
         while self._before:
             setattr(trainer, *self._before.pop())

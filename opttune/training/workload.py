@@ -1,4 +1,4 @@
-"""The user's model and data, created anew for each attempt."""
+"""The user's model and data, created again for each attempt."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -23,7 +23,7 @@ class Workload:
         data: A LightningDataModule, a factory for one (or for loaders), or what `Trainer.fit` takes:
             train loaders, or a pair `(train, val)`; None if the model has its own loaders.
         model_reference: The text `path/file.py:name` that named the model; empty if an object was given.
-        data_reference: The text that named the data, likewise.
+        data_reference: The text that named the data; empty if an object was given.
     """
 
     model: Any
@@ -52,7 +52,7 @@ class Workload:
             )
         model = _call(self.model, "model")
         if not is_module(model):
-            raise ModelError(f"{self.name} is not a LightningModule: it gives {type(model).__name__}.")
+            raise ModelError(f"{self.name} is not a LightningModule: it returns {type(model).__name__}.")
         return model
 
     def make_data(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Workload:
 
 
 def _rewound(data: Any) -> Any:
-    """Return copies of loaders with the state of their samplers and generators, so that each attempt draws the same."""
+    """Return copies of loaders with the state of their samplers and generators, so each attempt draws the same."""
     if type(data) in (tuple, list):
         return type(data)(_rewound(loader) for loader in data)
     if type(data) is dict:

@@ -271,11 +271,11 @@ PUBLISHED = (
     Published("NBeats", "pytorch-forecasting", "time series", "lightning", nbeats),
     Published(
         "DeepARLightningModule", "gluonts", "time series", "lightning", deep_autoregression,
-        note="its loader is an endless IterableDataset: the length must be `max_steps`",
+        note="its loader is an endless IterableDataset, so give the length as `max_steps`",
     ),
     Published(
         "NHITS", "neuralforecast", "time series", "pytorch_lightning", nhits, "ptl/val_loss",
-        note="train the module itself with its `TimeSeriesDataModule`; its `fit` makes another Trainer",
+        note="train the module itself with its `TimeSeriesDataModule`; its `fit` creates another Trainer",
     ),
     Published("MPNN", "chemprop", "chemistry", "lightning", message_passing_network),
     Published(
@@ -285,12 +285,12 @@ PUBLISHED = (
     Published(
         "SupervisedSingleModelSolver", "pina-mathlab", "physics", "lightning", supervised_solver,
         refused="'Trainer' object has no attribute 'logging_kwargs'",
-        note="runs in PINA's own Trainer only: tune it there with `TrialCallback`",
+        note="runs only in PINA's own Trainer; tune it there with `TrialCallback`",
     ),
     Published(
         "CompetitivePhysicsInformedSolver", "pina-mathlab", "physics", "lightning", competitive_solver,
         refused="'Trainer' object has no attribute 'logging_kwargs'",
-        note="runs in PINA's own Trainer only",
+        note="runs only in PINA's own Trainer",
     ),
     Published(
         "CategoryEmbeddingModel", "pytorch-tabular", "tables", "pytorch_lightning", tabular_embeddings, "valid_loss",
@@ -298,11 +298,11 @@ PUBLISHED = (
     ),
     Published(
         "_TideModule", "darts", "time series", "pytorch_lightning", global_forecast,
-        note="train the module itself with its data module; its `fit` makes another Trainer",
+        note="train the module itself with its data module; its `fit` creates another Trainer",
     ),
     Published(
         "TaskModel", "deeptab", "tables", "lightning", tabular_task,
-        note="made with its data by `build_model` of an estimator; its `fit` makes another Trainer",
+        note="an estimator's `build_model` makes it with its data; its `fit` creates another Trainer",
     ),
     Published("AutoEncoderCV", "mlcolvar", "molecular dynamics", "lightning", collective_variables, "valid_loss"),
     Published("AttentionModel", "rl4co", "routing", "lightning", attention_model, "val/reward", mode="max"),

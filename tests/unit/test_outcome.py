@@ -81,7 +81,7 @@ def test_a_value_goes_with_a_reason_that_has_one_and_no_other(reason: StopReason
         # at a rung the metric may not be defined yet
         assert replace(COMPLETED, reason=reason, value=None).value is None
         return
-    with pytest.raises(InputError, match=f"^outcome: reason {reason} does not go with value {wrong}\\.$"):
+    with pytest.raises(InputError, match=f"^outcome: reason {reason} does not fit value {wrong}\\.$"):
         replace(COMPLETED, reason=reason, value=wrong)
 
 

@@ -30,7 +30,7 @@ def test_a_registered_schedule_is_found() -> None:
 
 def test_a_name_is_registered_once() -> None:
     lookup.register_optimizer(ROW)
-    with pytest.raises(UnknownNameError, match="optimizer 'mine' is registered already; choose another name"):
+    with pytest.raises(UnknownNameError, match="optimizer 'mine' is already registered; choose another name"):
         lookup.register_optimizer(ROW)
 
 

@@ -51,10 +51,10 @@ def test_rows_of_a_package_are_found_and_bad_ones_are_reported(installed: Path) 
     assert lookup.optimizer_names()[-1] == "adagrad"
     assert lookup.find_optimizer("adamw").summary != "a second one"
     said = [str(warning.message) for warning in warned]
-    start = "opttune: the optimizer that more-optimizers brings is left out: "
+    start = "opttune: the optimizer of more-optimizers is left out: "
     assert [text.removeprefix(start) for text in said] == [
         "rows:NOWHERE cannot be loaded: AttributeError: module 'rows' has no attribute 'NOWHERE'.",
-        "rows:NUMBER is no OptimizerInfo, but int.",
+        "rows:NUMBER must be of type OptimizerInfo, got int.",
         "the name 'adamw' is taken.",
     ]
 

@@ -81,7 +81,7 @@ def test_ranges_are_shown_with_scale_centre_and_budget(
     shown = capsys.readouterr().out
 
     for text in (
-        "8 bytes a parameter in float32",
+        "8 bytes per parameter in float32",
         "pip install 'opttune[8bit]'",
         "1e-05 .. 0.1 log ",
         "0.001 (0.01 for 300 steps)",
@@ -111,7 +111,7 @@ def test_a_row_of_the_users_own_is_shown_too(capsys: pytest.CaptureFixture[str],
     assert "mine: [b]my own[/b]" in shown
     assert "builtins.dict" in shown
     assert "bytes" not in shown
-    assert "Nothing of it is searched." in shown
+    assert "None of its options is searched." in shown
 
 
 def test_an_unknown_name_comes_with_the_nearest() -> None:

@@ -47,7 +47,7 @@ BAD: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     (
         "monitor",
         {"args": ("--monitor", "val_los")},
-        ("'val_los' was never logged", "val_loss", "Logged were: .*val_acc"),
+        ("'val_los' was never logged", "val_loss", "Logged: .*val_acc"),
     ),
     ("logs nothing", {"model": "LogsNothing"}, ("'val_loss' was never logged", "val_error")),
     ("manual", {"model": "Manual"}, ("no optimizer step in 1000 batches", r"self.optimizers\(\)")),
@@ -68,7 +68,7 @@ BAD: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("trainer key", {"args": ("--trainer", "acelerator=cpu")}, ("Trainer does not take", "acelerator")),
     ("trainer length", {"args": ("--trainer", "max-steps=3")}, ("max_steps is the length of the search itself",)),
     ("space", {"args": ("--space", "adamww")}, ("Did you mean 'adamw'",)),
-    ("devices", {"args": ("--trainer", "accelerator=tpu")}, ("accelerator='tpu' cannot be had", "accelerator=cpu")),
+    ("devices", {"args": ("--trainer", "accelerator=tpu")}, ("accelerator='tpu' is not available", "accelerator=cpu")),
     ("storage", {"args": ("--storage", "nonsense://x")}, ("storage nonsense://x cannot be opened",)),
     ("seed", {"args": ("--seed", "-1")}, ("seed must be a whole number",)),
 ]

@@ -23,7 +23,7 @@ def test_what_waits_is_delivered_and_counted(folder: Path, capsys: pytest.Captur
     assert capsys.readouterr().out == "opttune_runs/s: 1 entries delivered\n"
 
     assert main(["sync", "--tracking-uri", uri]) == DONE
-    assert capsys.readouterr().out == "nothing waits to be delivered\n"
+    assert capsys.readouterr().out == "nothing waits for delivery\n"
 
 
 def test_what_cannot_be_delivered_waits_on_and_is_exit_code_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

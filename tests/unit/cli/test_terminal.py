@@ -153,7 +153,7 @@ def test_the_report_in_short_says_the_answer_the_cost_and_where_it_is(capsys: py
     assert "baseline 2.5 with SGD(lr=0.0001) (your own optimizer)" in shown
     assert "cost             4.2 full trainings of 100 steps" in shown
     assert "stability        adamw: 1 of 4 trials diverged" in shown
-    assert shown.rstrip().endswith("the report       out/report.html, and 1 pictures beside it")
+    assert shown.rstrip().endswith("the report       out/report.html, and 1 images beside it")
 
 
 def test_where_no_trial_finished_the_report_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,7 +53,7 @@ def test_your_own_optimizer_stays(in_folder: Path, capsys: pytest.CaptureFixture
 
     assert found["recipe"]["optimizer"] == {"name": "own"}
     assert any("your module's optimizer and the factors on it stay" in sentence for sentence in found["moved"])
-    assert any("see that it knows of the new length" in sentence for sentence in found["moved"])
+    assert any("make sure that it uses the new length" in sentence for sentence in found["moved"])
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_your_own_optimizer_stays(in_folder: Path, capsys: pytest.CaptureFixture
         (["--max-steps", "0"], "--max-steps must be a whole number of optimizer steps > 0"),
         (["--max-steps", "-5x"], "got '-5x'"),
         (["--max-steps", "ten"], "got 'ten'"),
-        (["--max-steps", "101x"], "101 times the 60 steps that were searched"),
+        (["--max-steps", "101x"], "101 times the 60 searched steps"),
         (["--max-steps", "9" * 400], "must be a whole number"),
         (["--max-steps", "2x", "--trial", "99"], "it has no trial 99"),
         (["--max-steps", "2x", "--out", "nowhere/r.yaml"], "cannot write nowhere/r.yaml"),

@@ -103,7 +103,7 @@ def test_other_strategies_stay():
 @pytest.mark.parametrize(
     ("trainer", "words"),
     [
-        ({"accelerator": "gpu"}, ["accelerator='gpu' cannot be had", "No supported gpu backend", "accelerator=cpu"]),
+        ({"accelerator": "gpu"}, ["accelerator='gpu' is not available", "No supported gpu backend", "accelerator=cpu"]),
         ({"accelerator": "cuda", "devices": 2}, ["accelerator='cuda', devices=2", "not available", "devices=1"]),
         ({"accelerator": "cpu", "devices": 0}, ["devices=0"]),
     ],

@@ -117,7 +117,7 @@ def test_steps_without_a_loss_are_passed_over():
 def test_a_norm_above_ten_times_the_usual_is_said():
     norms = [1.0] * 30 + [9.0] + [11.0] * 2
     told, alarms = said([1.0] * 33, norms)
-    assert told == ["the gradients' norm jumped to 11 at step 32, above 10 x the usual 1"]
+    assert told == ["the gradient norm jumped to 11 at step 32, above 10 x the usual 1"]
     assert alarms.sentences[0].endswith("(2 times)")
 
 

@@ -331,8 +331,8 @@ def test_making_a_model_to_read_leaves_the_random_state_alone() -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"max_steps": 60}, "max_steps= needs model= beside it"),
-        ({"model": m.Net}, "model= says nothing without max_steps="),
+        ({"max_steps": 60}, "max_steps= needs model= as well"),
+        ({"model": m.Net}, "model= has no effect without max_steps="),
         ({"max_steps": 0, "model": m.Net}, "max_steps must be a whole number of at least 1, got 0"),
         ({"max_steps": True, "model": m.Net}, "whole number"),
     ],
@@ -346,7 +346,7 @@ def test_arguments_that_say_too_little_are_refused(how: dict[str, Any], said: st
 
 def test_before_the_fit_there_is_no_recipe() -> None:
     callback = TrialCallback(optuna.create_study().ask(), tracking=False)
-    with pytest.raises(InputError, match=r"sampled when trainer.fit begins.*give TrialCallback max_steps="):
+    with pytest.raises(InputError, match=r"sampled when trainer.fit starts.*give TrialCallback max_steps="):
         _ = callback.recipe
 
 
@@ -432,5 +432,5 @@ def test_a_further_rank_samples_nothing_before_the_fit(is_rank: bool, monkeypatc
     callback = TrialCallback(trial, "adamw", tracking=False, max_steps=STEPS)
     assert (trial.params == {}) is is_rank
     if is_rank:
-        with pytest.raises(InputError, match=r"sampled when trainer\.fit begins"):
+        with pytest.raises(InputError, match=r"sampled when trainer\.fit starts"):
             _ = callback.recipe

@@ -72,5 +72,5 @@ def test_what_cannot_be_a_baseline_is_refused_before_anything_is_trained(tmp_pat
         search(tmp_path, [(10, 5.0)])
     with pytest.raises(InputError, match="has no optimizer that works"):
         search(tmp_path, [(20, 5.0)], NoOptimizer)
-    with pytest.raises(InputError, match="wants none: give one"):
+    with pytest.raises(InputError, match="turns it off: give one"):
         search(tmp_path, [(20, 5.0)], baseline=False)

@@ -75,7 +75,7 @@ def test_groups_without_ranges_are_written_as_recipes_write_them() -> None:
         (
             "head\n",
             "head\n      weight_decay_ratio: 1\n",
-            "13: weight_decay_ratio and weight_decay_mult are one",
+            "13: weight_decay_ratio and weight_decay_mult are the same",
         ),
         ("high: 1.0", "high: 1.5", "7: groups.layer_decay must be > 0 and <= 1, got 1.5."),
         ("low: 0.01, high: 1", "low: -1, high: 1", "10: groups.rules.0.lr_ratio: low must be > 0 because log is true"),
@@ -170,7 +170,7 @@ def test_what_means_nothing_is_left_out_with_a_word() -> None:
     assert settled.space.groups.rules == (Rule("head", weight_decay_mult=0.0),)
     assert settled.notes == (
         "groups.no_decay_embeddings is left out: no embedding is trained with weight decay.",
-        "groups.layer_decay is left out: all that is trained lies in one layer.",
+        "groups.layer_decay is left out: all trained parameters are in one layer.",
         "groups.lora_plus_ratio is left out: no trained parameter is LoRA's B matrix (lora_B).",
         "groups.lr_ratio_backbone is left out: no trained parameter that an earlier rule left matches "
         "'^backbone\\\\.' (there are a.weight, head.weight).",
@@ -236,7 +236,7 @@ def test_a_factor_of_one_is_no_edge_and_another_end_is() -> None:
     assert warn(1.0) == []
     (warning,) = warn(0.5)
     assert "the best layer_decay 0.5 lies at the lower edge of its range 0.5..1" in warning
-    assert warning.endswith("a space file of your own with a wider groups.layer_decay.")
+    assert warning.endswith("write a space file with a wider groups.layer_decay.")
 
 
 def test_the_facts_are_those_of_what_is_trained() -> None:

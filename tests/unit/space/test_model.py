@@ -149,7 +149,7 @@ def test_a_range_that_cannot_be_searched_is_refused(settings: dict[str, Any], me
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ((), "choices must hold at least one value, got []."),
+        ((), "choices must have at least one value, got []."),
         (("a", "a"), "choices must not repeat a value, got ['a', 'a']."),
         # Optuna keeps the first of two equal values and gives it back for the other
         ((1, True), "choices must not repeat a value, got [1, True]."),

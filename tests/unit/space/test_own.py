@@ -90,7 +90,7 @@ def test_the_same_optimizer_begins_where_the_module_has_it() -> None:
     lr = space.optimizers[0].get("lr")
     assert isinstance(lr, Range)
     assert lr.prior == 4e-4
-    assert notes == ("adamw begins where the module's own has it: lr 0.0004.",)
+    assert notes == ("adamw starts at the module's own values: lr 0.0004.",)
     assert with_own_values(load_space("sgd"), ONE) == (load_space("sgd"), ())
     assert with_own_values(load_space("adamw"), None) == (load_space("adamw"), ())
 

@@ -239,7 +239,7 @@ LR = "s.yaml:3: optimizer.sgd.lr"
             f"{LR}: log and log_of_one_minus exclude each other.",
         ),
         ("{choices: 1}", f"{LR}.choices must be a list, got 1."),
-        ("{choices: []}", f"{LR}: choices must hold at least one value, got []."),
+        ("{choices: []}", f"{LR}: choices must have at least one value, got []."),
         ("{choices: [1, 1.0]}", f"{LR}: choices must not repeat a value, got [1, 1.0]."),
         ("{choices: [1, true]}", f"{LR}: choices must not repeat a value, got [1, True]."),
         ("{choices: [1, [2]]}", f"{LR}.choices: a value must be a finite number, text, true, false or null, got [2]."),

@@ -214,7 +214,7 @@ def test_a_study_of_other_optimizers_alone_teaches_nothing_and_says_so() -> None
 
     assert settled.space == SPACE
     assert settled.notes[0] == "noted before"
-    assert "tried lion, none of which this space holds" in settled.notes[1]
+    assert "tried lion, which this space does not have" in settled.notes[1]
 
 
 def test_what_the_search_starts_from_is_noted() -> None:
@@ -238,7 +238,7 @@ def test_a_module_that_steps_its_optimizers_itself_clips_and_accumulates_itself(
 
     assert settled.space.training == ()
     assert settled.notes == (
-        "Left out, as the module's training_step does this itself: gradient_clip_norm, accumulate_grad_batches.",
+        "Left out, because the module's training_step does this itself: gradient_clip_norm, accumulate_grad_batches.",
     )
     assert settle(mine, "", trainer={}, facts=FACTS, total_steps=300, budget=20).space == mine
     assert "gradient_clip_norm" in varying(settled_as("wide", 30).space)

@@ -31,13 +31,13 @@ def test_the_column_of_the_monitor_goes_first_and_rows_without_it_are_passed_ove
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "holds no row"),
+        ("", "has no rows"),
         ("step,acc\n1,2\n", r"has the columns step, acc, and needs step and value \(or val_loss\)"),
         ("value\n1\n", "needs step and value"),
         ("step,value\n1,high\n", "line 2 .* holds step '1' and value 'high'"),
         ("step,value\n1.5,1\n", "line 2"),
         ("step,value\n1,0.5\n2,nan\n", "has the value nan at step 2"),
-        ("step,value\n1,\n", "holds no value"),
+        ("step,value\n1,\n", "has no value"),
     ],
 )
 def test_a_csv_that_cannot_be_used_is_refused(tmp_path: Path, text: str, words: str) -> None:

@@ -59,7 +59,7 @@ def test_it_is_said_what_is_not_used_and_why_a_sentence_for_each_kind(tmp_path: 
         f"Not used of {name}: 2 trainings, which have no finite val_loss.",
         f"Not used of {name}: 1 trainings, whose optimizer is not in the catalog (magic).",
         f"Not used of {name}: 1 trainings, which have no learning rate (lr).",
-        f"Not used of {name}: the columns depth, which are no fields of a recipe.",
+        f"Not used of {name}: the columns depth, which are not fields of a recipe.",
     )
 
 
@@ -85,7 +85,7 @@ def test_fields_that_a_study_holds_in_another_way_are_read_as_a_recipe_holds_the
     ("text", "words"), [("", "It is empty"), ("lr,value\n1,2\n", r"optimizer is not in the catalog \(none named\)")]
 )
 def test_a_file_of_which_nothing_can_be_used_is_refused(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(InputError, match=f"holds no training that can be used.*{words}"):
+    with pytest.raises(InputError, match=f"has no usable training.*{words}"):
         read_earlier_runs(written(tmp_path, text), "val_loss", "")
 
 

@@ -90,7 +90,7 @@ def test_without_a_server_the_search_is_done_and_opttune_sync_delivers_later(
     assert "entries delivered" in delivered.stdout
     assert_whole(client, [20, 20, 20])
     assert not (tmp_path / "opttune_runs" / "s" / "spool").exists()
-    assert run_command(tmp_path, "sync").stdout == "nothing waits to be delivered\n"
+    assert run_command(tmp_path, "sync").stdout == "nothing waits for delivery\n"
 
 
 def test_ten_thousand_steps_of_three_metrics_are_there_whole_in_bounded_memory(

@@ -142,7 +142,7 @@ def test_a_monitor_that_is_nan_at_the_end_is_told():
 
 
 def test_a_monitor_that_was_never_logged_is_an_error_that_lists_what_was():
-    with pytest.raises(MonitorError, match=r"'val_acc' was never logged\. .*Logged were: train_loss, val_loss\."):
+    with pytest.raises(MonitorError, match=r"'val_acc' was never logged\. .*Logged: train_loss, val_loss\."):
         run(monitor="val_acc")
 
 

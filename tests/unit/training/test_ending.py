@@ -161,5 +161,5 @@ def test_a_value_that_is_not_finite_is_none(trained, value):
 
 
 def test_a_monitor_that_was_never_logged_is_an_error(trained):
-    with pytest.raises(MonitorError, match=r"'val_accuracy' was never logged\. .*Logged were: train_loss, val_loss\."):
+    with pytest.raises(MonitorError, match=r"'val_accuracy' was never logged\. .*Logged: train_loss, val_loss\."):
         conclude(trained, None, "val_accuracy", 8)

@@ -89,7 +89,7 @@ def test_a_model_without_an_optimizer_that_works_is_known(model):
 
 
 def test_a_monitor_that_is_not_logged_is_found_in_time():
-    with pytest.raises(MonitorError, match=r"'val_acc' was never logged\. .*Logged were: train_loss, val_loss"):
+    with pytest.raises(MonitorError, match=r"'val_acc' was never logged\. .*Logged: train_loss, val_loss"):
         look(monitor="val_acc")
     assert look(monitor="val_acc", steps=0).total_steps == 20
 
@@ -151,7 +151,7 @@ class NeedsItsOwn(m.Net):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (Detached, r"undetached\. It fails with its own optimizer as well: mend it until Trainer.fit trains it\.$"),
+        (Detached, r"undetached\. It fails with its own optimizer as well: fix it until Trainer.fit trains it\.$"),
         (NeedsItsOwn, r"With its own optimizer it trains: search other optimizers than adamw \(--space\)\.$"),
     ],
 )

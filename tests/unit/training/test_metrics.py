@@ -70,7 +70,7 @@ def test_a_monitor_that_was_never_logged_lists_what_was():
     with pytest.raises(MonitorError) as caught:
         read_monitor(metrics, "val_loss")
     assert str(caught.value) == (
-        "the monitored metric 'val_loss' was never logged. Did you mean 'val_los'? Logged were: train_loss, val_los. "
+        "the monitored metric 'val_loss' was never logged. Did you mean 'val_los'? Logged: train_loss, val_los. "
         "Choose one of them, or log it in validation_step: self.log('val_loss', value), and give validation data."
     )
 
