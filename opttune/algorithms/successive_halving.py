@@ -52,6 +52,9 @@ _MARGIN = 0.1
 hand."""
 _RUNNERS_UP = 2
 """How many besides the best are looked at on the second rung of a race, however small the budget. Chosen by hand."""
+_LEAST_LEVER = 3.0
+"""A trend is read between two rungs of which the later one is at so many times the steps at least: between closer ones
+the noise of both counts more. Chosen by hand."""
 _LEAST_PAIRS = 6
 _LEAST_CORRELATION = 0.5
 """From `_LEAST_PAIRS` finished trials on, a rung whose rank correlation with the end is lower is not informative. Both
@@ -320,9 +323,10 @@ def expected_value(halving: SuccessiveHalving, rungs: Sequence[int], values: Val
     if not halving.trend or not 1 < reached < len(rungs):
         return values[-1]
     before, value = values[-2:]
-    if before is None or value is None:
+    lever = rungs[reached - 1] / rungs[reached - 2]
+    if before is None or value is None or lever < _LEAST_LEVER:
         return value
-    slope = (value - before) / log(rungs[reached - 1] / rungs[reached - 2])
+    slope = (value - before) / log(lever)
     return value + halving.trend * slope * log(rungs[-1] / rungs[reached - 1])
 
 

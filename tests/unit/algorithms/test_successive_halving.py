@@ -486,3 +486,5 @@ def test_the_trend_is_the_slope_over_the_logarithm_of_the_steps() -> None:
     for reached in [(3.0,), (3.0, 2.0, 1.5), (None, 2.0), (3.0, None)]:
         assert expected_value(whole, (10, 100, 10_000), reached) == reached[-1]
     assert expected_value(SuccessiveHalving(), (10, 100, 10_000), (3.0, 2.0)) == 2.0
+    # two rungs that are close together show noise rather than a trend
+    assert expected_value(whole, (100, 150, 1_500), (3.0, 2.0)) == 2.0
