@@ -31,6 +31,8 @@ of its trials, `step_seconds` is what a step of each optimizer takes where the b
 last search of it was told, `confirmed` the candidates and seeds of a verdict, `status` how its run in MLflow ended."""
 
 _AUXILIARY = ":auxiliary-runs-"
+_UNSAID = {"budget_unit": "steps"}
+"""What a search is for where its spec does not say so."""
 
 
 def auxiliary_study_name(study_name: str, key: str) -> str:
@@ -95,7 +97,7 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
     """Name what differs between the search that a study was made for and the one asked for."""
     words = []
     for key in sorted({*stored, *asked}):
-        before, now = stored.get(key), asked.get(key)
+        before, now = (spec.get(key, _UNSAID.get(key)) for spec in (stored, asked))
         if before == now:
             continue
         if isinstance(before, Mapping) and isinstance(now, Mapping):

@@ -259,15 +259,25 @@ class StudyStore:
         return self.trials.seconds_done + runs
 
     @property
-    def step_seconds(self) -> dict[str, float]:
-        """Seconds a step of each optimizer, and of the baseline; empty where they were not measured."""
-        return dict(self.attributes.get(STEP_SECONDS, {}))
+    def step_seconds(self) -> dict[str, float] | None:
+        """Seconds a step of each optimizer, and of the baseline; None before they were measured."""
+        stored = self.attributes.get(STEP_SECONDS)
+        return None if stored is None else dict(stored)
 
-    def keep_step_seconds(self, measured: Mapping[str, float]) -> None:
-        """Keep what a step of each optimizer takes, from which the lengths of all trainings of the study follow."""
-        self.study.set_user_attr(STEP_SECONDS, dict(measured))
-        # of several processes that have measured at once, all use what was written last
-        self.leases.settle()
+    def keep_step_seconds(self, measured: Mapping[str, float]) -> dict[str, float]:
+        """Keep what a step of each optimizer takes, from which the lengths of all trainings of the study follow.
+
+        Args:
+            measured: What this process has measured.
+
+        Returns:
+            What holds for the study: of another process, if that has measured first.
+        """
+        if self.step_seconds is None:
+            self.study.set_user_attr(STEP_SECONDS, dict(measured))
+            # of several processes that write at once, all use what was written last
+            self.leases.settle()
+        return self.step_seconds or {}
 
     @property
     def parent_key(self) -> str:
