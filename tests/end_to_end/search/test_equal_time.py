@@ -58,9 +58,9 @@ def language_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]
 def search(folder: Path, given: tuple[Any, Any], adamw_lr: float, **settings: Any) -> Any:
     space = make_space(f"optimizer: {{costly: {{lr: 0.02}}, adamw: {{lr: {adamw_lr}}}}}\nschedule: {{cosine: {{}}}}\n")
     return opttune.search(
-        *given, space=space, max_steps=STEPS, budget=2, baseline=False, study="s", out_dir=folder,
+        *given, space=space, max_steps=STEPS, budget=2, baseline=False, pauses=False, study="s", out_dir=folder,
         tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", tracking=Tracking(report=False), progress=False,
-        trainer={"accelerator": "cpu"}, **{"pauses": False, **settings},
+        trainer={"accelerator": "cpu"}, **settings,
     )  # fmt: skip
 
 
@@ -100,16 +100,3 @@ def test_where_it_is_better_in_a_tenth_of_the_steps_it_wins(tmp_path: Path, lang
     assert steps == result.trials.set_index("optimizer").loc["costly", "steps"] < STEPS / 3
     assert f"max_steps={steps}," in result.answer.trainer_call()
     assert f"max_steps={steps};" in (tmp_path / "best_recipe.yaml").read_text()
-
-
-def test_rungs_that_lie_within_one_of_its_steps_are_passed_one_by_one(
-    tmp_path: Path, language_model: tuple[Any, Any]
-) -> None:
-    result = search(tmp_path, language_model, adamw_lr=1e-6, budget_unit="time", pauses=True)
-    study = load_study(tmp_path)
-    (costly,) = (record for record in study.records if record.optimizer == "costly")
-
-    # about four steps in all; the rungs are at 10% and 35% of the time
-    assert [pause.steps for pause in costly.pauses] == [4, 14]
-    assert result.trials.set_index("optimizer").loc["costly", "reason"] == "completed"
-    assert result.best_recipe.optimizer.name == "costly"
