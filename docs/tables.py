@@ -13,7 +13,8 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
 from opttune.catalog.lookup import find_optimizer, find_schedule, optimizer_names, schedule_names
-from opttune.cli.listing import QUIRKS
+from opttune.catalog.recorded_costs import recorded_costs
+from opttune.cli.listing import QUIRKS, step_costs
 from opttune.space import auto
 from opttune.space.parse import load_space, space_names
 from tests.compat.features import FEATURES
@@ -41,9 +42,9 @@ def optimizers_page() -> str:
         size = "?" if info.state_bytes is None else f"{info.state_bytes:.3g}"
         where = [name for name, space in spaces.items() if any(b.name == info.name for b in space.optimizers)]
         quirks = [words for quirk, words in QUIRKS.items() if getattr(info, quirk, False)]
-        rows.append(
-            (f"`{info.name}`", info.summary, size, ", ".join(where), "; ".join([*quirks, info.advice]).strip("; "))
-        )
+        costs = [f"{ratio:.3g} ({device.upper()})" for device, ratio in step_costs(info.name).items()]
+        know = "; ".join([*quirks, info.advice]).strip("; ")
+        rows.append((f"`{info.name}`", info.summary, size, ", ".join(costs), ", ".join(where), know))
     schedules = [(f"`{i.name}`", i.summary, i.advice, i.source) for i in map(find_schedule, schedule_names())]
     return (
         WRITTEN
@@ -51,10 +52,24 @@ def optimizers_page() -> str:
         + table(("module", "optimizers, the safest first", "schedules of the space"), _kinds())
         + "\n"
         + table(("optimizer", "ranges of the space", "reason"), _reasons())
-        + "\n## All optimizers\n\nThe state is in bytes per parameter, measured in float32.\n\n"
-        + table(("optimizer", "description", "state", "in the spaces", "notes"), rows)
+        + "\n## All optimizers\n\nThe state is in bytes per parameter, measured in float32. "
+        + _step_words()
+        + table(("optimizer", "description", "state", "step", "in the spaces", "notes"), rows)
         + "\n## Schedules\n\n![The schedules, as shares of the peak learning rate](images/schedules.png)\n\n"
         + table(("schedule", "description", "notes", "source"), schedules)
+    )
+
+
+def _step_words() -> str:
+    """Return what the column `step` is."""
+    own = ", ".join(f"{found.costs['adamw'].ratio:.3g} ({found.device.upper()})" for found in recorded_costs())
+    return (
+        "The step is the time of a training step over that of AdamW's (`python benchmarks/step_costs.py`). "
+        + " ".join(found.words for found in recorded_costs())
+        + f" AdamW beside itself gave {own}: smaller differences say nothing. With larger batches an optimizer's own "
+        "part is smaller. On other devices the figures differ, most of all those of `muon`, which multiplies matrices "
+        "in bfloat16: the processor that was measured has no instructions for it. `step_seconds` in the result of a "
+        "search says what holds for your module.\n\n"
     )
 
 

@@ -32,7 +32,7 @@ from opttune.study.given_baseline import GivenBaseline, read_baseline
 from opttune.study.learn_from import EarlierRun, EarlierRuns, read_earlier_runs
 from opttune.study.metadata import StudyMetadata
 from opttune.study.result import SearchResult
-from opttune.study.step_costs import StepCosts
+from opttune.study.step_costs import StepCosts, is_baselines
 from opttune.study.warm_start import find_earlier
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.machine import check_machine_metrics
@@ -179,7 +179,7 @@ def run_plan(
         settled = store.settle_space(_settle(config, inspection, earlier), inspection.total_steps)
         config = with_settled_space(config, settled).with_races(store.races)
         config = replace(config, pauses=config.pauses and not inspection.not_paused)
-        config = _with_step_costs(config, workload, inspection, store)
+        config = _with_step_costs(config, trains, inspection, store)
         StudyMetadata.of(config, inspection, mlflow_uri).keep(store.study, config.out_dir)
         store.study.sampler = sampler = _make_sampler(config, inspection.total_steps)
         # deferred until the very end, where locks are released
@@ -234,15 +234,18 @@ def _check_machine(config: SearchConfig) -> None:
 
 
 def _with_step_costs(
-    config: SearchConfig, workload: Workload, inspection: ModelInspection, store: StudyStore
+    config: SearchConfig, engine: Engine, inspection: ModelInspection, store: StudyStore
 ) -> SearchConfig:
     """Return the config with the cost of a step of each optimizer, if the budget is in time; a study measures once."""
     if config.budget_unit != "time":
         return config
-    if not store.step_seconds:
-        store.keep_step_seconds(measure_steps(config, workload, inspection))
-    costs = StepCosts.of(store.step_seconds)
-    notes = (*config.space_notes, *costs.sentences(inspection.total_steps))
+    seconds = store.step_seconds
+    if seconds is None:
+        seconds = store.keep_step_seconds(measure_steps(config, engine, inspection))
+    costs = StepCosts.of(seconds)
+    unknown = [one.name for one in config.space.optimizers if one.name not in seconds and not is_baselines(one.name)]
+    words = [f"what a step of {name} takes could not be measured: it trains the full length." for name in unknown]
+    notes = (*config.space_notes, *costs.sentences(inspection.total_steps), *words)
     return replace(config, step_costs=costs, space_notes=notes)
 
 

@@ -213,7 +213,8 @@ def _rate_trials(study: FrozenStudy) -> Iterator[RateTrial]:
 def _passes(study: FrozenStudy, recipe: Recipe, steps: int) -> float | None:
     """Return the number of a training's passes over the data; None if it is unknown."""
     if set(study.config.length) == {"max_epochs"}:
-        return float(study.config.length["max_epochs"])
+        # of equal time, a recipe with costly steps has ended before the last epoch
+        return study.config.length["max_epochs"] * steps / study.total_steps
     accumulated = study.config.trainer.get("accumulate_grad_batches", 1)
     batches = study.origin.batches
     if not batches or not isinstance(accumulated, int):

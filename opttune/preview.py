@@ -7,10 +7,10 @@ from typing import Any
 
 from opttune.build.load import require_classes
 from opttune.engines.devices import count_processes, require_devices, sharing_words
-from opttune.engines.inline import train_here
+from opttune.engines.engine import Engine
 from opttune.engines.multi_device import inspect_on_devices
-from opttune.errors import ModelError, SpaceError, UnsuitableOptimizerError
-from opttune.outcome import StopReason
+from opttune.errors import ModelError, OpttuneError, SpaceError, UnsuitableOptimizerError
+from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.space.fit import with_reach
 from opttune.space.group_facts import without_group_fields
@@ -18,7 +18,7 @@ from opttune.space.model import SettledSpace
 from opttune.space.sample import default_recipe
 from opttune.space.settle import EarlierBest, settle
 from opttune.study.config import SearchConfig
-from opttune.study.step_costs import BASELINE
+from opttune.study.step_costs import BASELINE, is_baselines
 from opttune.trainer.logger import remove_unused_folder
 from opttune.training.attempt import Attempt, NullListener
 from opttune.training.inspection import ModelInspection
@@ -29,6 +29,7 @@ _LEAST_MEASURED, _MOST_MEASURED = 11, 46
 """Number of trained steps that measure a step, without the first: some optimizers do most of their work at every tenth.
 At most a tenth of a longer training."""
 _LEAST_ROUNDS, _MOST_ROUNDS, _ENOUGH_SECONDS = 2, 5, 10.0
+_POLL_SECONDS = 0.2
 
 
 def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
@@ -134,7 +135,7 @@ def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> Mo
     raise SpaceError(f"the space {config.space.name} holds no optimizer.")
 
 
-def measure_steps(config: SearchConfig, workload: Workload, inspection: ModelInspection) -> dict[str, float]:
+def measure_steps(config: SearchConfig, engine: Engine, inspection: ModelInspection) -> dict[str, float]:
     """Return the seconds of a step of each optimizer of the space, and of the baseline if it works.
 
     Each trains its default recipe for some steps, two to five times. The smallest mean counts, which excludes the load
@@ -142,16 +143,17 @@ def measure_steps(config: SearchConfig, workload: Workload, inspection: ModelIns
 
     Args:
         config: The configuration of the search, with its settled space.
-        workload: The user's model and data.
+        engine: Where the search will train: a worker may have fewer threads than this process, or another device.
         inspection: The inspection of the model.
     """
-    recipes = {branch.name: default_recipe(config.space, index) for index, branch in enumerate(config.space.optimizers)}
+    names = [branch.name for branch in config.space.optimizers]
+    recipes = {name: default_recipe(config.space, at) for at, name in enumerate(names) if not is_baselines(name)}
     if inspection.has_own_optimizer:
         recipes = {BASELINE: Recipe.of_baseline(), **recipes}
     steps = min(_MOST_MEASURED, max(_LEAST_MEASURED, inspection.total_steps // 10), inspection.total_steps - 1)
     # one batch to validate on, for schedules that follow the metric
     trainer = {**config.trainer, **config.length, "limit_val_batches": 1}
-    train, measured = train_here(workload), dict[str, float]()
+    measured: dict[str, float] = {}
     began, rounds = time.monotonic(), 0
     while steps > 1 and (
         rounds < _LEAST_ROUNDS or (time.monotonic() < began + _ENOUGH_SECONDS and rounds < _MOST_ROUNDS)
@@ -159,12 +161,27 @@ def measure_steps(config: SearchConfig, workload: Workload, inspection: ModelIns
         rounds += 1
         for name, recipe in recipes.items():
             attempt = Attempt(recipe, config.monitor, config.seed, trainer, mode=config.mode, until_step=steps)
-            outcome = train(attempt, NullListener())
-            if outcome.reason is StopReason.INTERRUPTED:
-                raise KeyboardInterrupt
-            if outcome.step_seconds is not None:
-                measured[name] = min(outcome.step_seconds, measured.get(name, outcome.step_seconds))
+            seconds = _train_alone(engine, attempt).step_seconds
+            if seconds is not None:
+                measured[name] = min(seconds, measured.get(name, seconds))
     return measured
+
+
+def _train_alone(engine: Engine, attempt: Attempt) -> Outcome:
+    """Train one attempt while nothing else is trained.
+
+    Raises:
+        OpttuneError: The model cannot be trained with it.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    engine.submit(0, attempt, NullListener())
+    while (done := engine.next_done(_POLL_SECONDS)) is None:
+        pass
+    if isinstance(done.result, OpttuneError):
+        raise done.result
+    if done.result.reason is StopReason.INTERRUPTED:
+        raise KeyboardInterrupt
+    return done.result
 
 
 def _with_device_notes(config: SearchConfig, inspection: ModelInspection) -> ModelInspection:

@@ -49,10 +49,12 @@ def _run_spaces_show(options: argparse.Namespace) -> int:
 
 
 def _run_catalog(options: argparse.Namespace) -> int:
-    from opttune.cli.listing import catalog_entry, catalog_rows, print_entry, print_rows
+    from opttune.cli.listing import catalog_entry, catalog_rows, print_cost_notes, print_entry, print_rows
 
     if options.name is None:
         print_rows(catalog_rows(options.command), as_json=options.json)
+        if options.command == "optimizers" and not options.json:
+            print_cost_notes()
     else:
         print_entry(catalog_entry(options.command, options.name), as_json=options.json)
     return DONE

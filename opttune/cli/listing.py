@@ -12,6 +12,7 @@ from rich.text import Text
 from opttune.catalog.info import Info, OptimizerInfo, OptionInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule, optimizer_names, schedule_names
 from opttune.catalog.ranges import SHORT_STEPS, Search
+from opttune.catalog.recorded_costs import recorded_costs
 from opttune.space.model import GROUPS, Choice, Field, Fixed, Range, Space
 from opttune.space.parse import load_space, space_names
 
@@ -56,9 +57,21 @@ def catalog_rows(kind: str) -> list[Row]:
 
 
 def _catalog_row(info: Info) -> Row:
-    own = {"state_bytes": info.state_bytes, "extra": info.extra} if isinstance(info, OptimizerInfo) else {}
+    own: Row = {}
+    if isinstance(info, OptimizerInfo):
+        own = {"state_bytes": info.state_bytes, "step_cost": step_costs(info.name), "extra": info.extra}
     options = ", ".join(option.name for option in info.options)
     return {"name": info.name, "what": info.summary, **own, "options": options, "source": info.source}
+
+
+def step_costs(name: str) -> dict[str, float]:
+    """Return what a training step of an optimizer cost over AdamW's, on each device where it was measured.
+
+    Example:
+        >>> "cpu" in step_costs("adamw"), step_costs("own")
+        (True, {})
+    """
+    return {table.device: table.costs[name].ratio for table in recorded_costs() if name in table.costs}
 
 
 def catalog_entry(kind: str, name: str) -> Row:
@@ -97,6 +110,7 @@ def _optimizer_facts(info: OptimizerInfo) -> Row:
         "code": info.code,
         "fixed": dict(info.fixed),
         "state_bytes": info.state_bytes,
+        "step_cost": [words for table in recorded_costs() if (words := table.cost_words(info.name))],
         "extra": info.extra,
     }
 
@@ -156,7 +170,7 @@ def print_entry(entry: Row, as_json: bool) -> None:
 def _facts(entry: Row) -> Iterator[tuple[str, str]]:
     """Yield the facts that have a value, in words."""
     for name, value in entry.items():
-        if name in ("name", "summary", "options") or value in ("", None, {}):
+        if name in ("name", "summary", "options") or value in ("", None, {}, []):
             continue
         match name:
             case "quirks":
@@ -165,6 +179,8 @@ def _facts(entry: Row) -> Iterator[tuple[str, str]]:
                 yield name, ", ".join(f"{key}={each}" for key, each in value.items())
             case "state_bytes":
                 yield "state", f"{value:g} bytes per parameter in float32"
+            case "step_cost":
+                yield from (("step", words) for words in value)
             case "extra":
                 yield name, f"pip install 'opttune[{value}]'"
             case _:
@@ -203,7 +219,17 @@ def print_rows(rows: Sequence[Row], as_json: bool) -> None:
     Console().print(table)
 
 
+def print_cost_notes() -> None:
+    """Print to standard output what the costs in the list of optimizers are."""
+    console = Console()
+    console.print("step cost: the time of a training step over AdamW's; other models and devices have others.")
+    for table in recorded_costs():
+        console.print(table.words, markup=False, highlight=False)
+
+
 def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{each:.3g} ({name.upper()})" for name, each in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

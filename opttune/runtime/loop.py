@@ -240,5 +240,7 @@ class TrainingLoop:
     def _record_error(self, record: TrialRecord, error: OpttuneError) -> None:
         # on a full disk no recipe is to blame, and an auxiliary run is requeued: both resume
         if record.role is Role.TRIAL and not isinstance(error, DiskFullError):
-            failed = Outcome(StopReason.FAILED, None, record.steps, self._policy.total_steps, 0.0, str(error))
+            share = self.config.step_costs.share(record.recipe)
+            total = self._policy.total_steps
+            failed = Outcome(StopReason.FAILED, None, record.steps, total, 0.0, str(error), share=share)
             self._recorder.end(record, failed)

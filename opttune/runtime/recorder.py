@@ -77,7 +77,8 @@ class TrialRecorder:
         job, until = record.job(self._config.seed), self._policy.next_rung(record)
         costs, read = self._config.step_costs, (self._store.records(), self._store.runs(), self._store.steps_seen)
         looked = self._policy.look_steps(record, *read)
-        is_last = until == self._policy.total_steps
+        at = costs.steps_at(job.recipe, self._policy.rungs, until)
+        is_last = at >= costs.steps(job.recipe, self._policy.total_steps)
         final = self._checkpoints.final_path(record) if job.is_trial or record.is_baseline else None
         return Attempt(
             recipe=job.recipe,
@@ -87,7 +88,7 @@ class TrialRecorder:
             guard=self._guard_of(record),
             mode=self._config.mode,
             checkpoint=final if is_last else self._checkpoints.rung_path(record, until),
-            until_step=None if is_last else costs.steps(job.recipe, until),
+            until_step=None if is_last else at,
             resume_from=self._state_of(record),
             stop_checkpoint=self._checkpoints.interrupt_path(record) if self._config.pauses else None,
             look_steps=costs.steps(job.recipe, looked) if looked else 0,
@@ -192,7 +193,7 @@ class TrialRecorder:
             # the run of a training that this loop paused stays open, because it may resume at once
             stays_open = bool(record.pauses) and record.role in self._policy.roles
             if not stays_open and store.run_key(record.number) is not None:
-                self.log_of(record).end(self._interrupted_at(record.saved_steps))
+                self.log_of(record).end(self._interruption(record))
                 self._logs.pop(record.name, None)  # when it is resumed, its run is opened again
             store.requeue(record.number)
 
@@ -209,10 +210,11 @@ class TrialRecorder:
             if is_done and record.role is Role.TRIAL:
                 self.discard(record)
             else:
-                self.log_of(record).end(self._interrupted_at(record.saved_steps))
+                self.log_of(record).end(self._interruption(record))
 
-    def _interrupted_at(self, steps: int) -> Outcome:
-        return Outcome(StopReason.INTERRUPTED, None, steps, self._policy.total_steps, 0.0)
+    def _interruption(self, record: TrialRecord) -> Outcome:
+        share = self._config.step_costs.share(record.job(self._config.seed).recipe)
+        return Outcome(StopReason.INTERRUPTED, None, record.saved_steps, self._policy.total_steps, 0.0, share=share)
 
     def flush_logs(self) -> None:
         """Flush the logs to disk, without waiting for MLflow, before work is marked as done and never repeated."""

@@ -32,6 +32,8 @@ settings of its last search, `confirmed` the candidates and seeds of a verdict, 
 MLflow run."""
 
 _AUXILIARY = ":auxiliary-runs-"
+_UNSAID = {"budget_unit": "steps"}
+"""What a search is for where its spec does not say so."""
 
 
 def auxiliary_study_name(study_name: str, key: str) -> str:
@@ -96,7 +98,7 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
     """Return the differences between the stored and the requested search, in words."""
     words = []
     for key in sorted({*stored, *asked}):
-        before, now = stored.get(key), asked.get(key)
+        before, now = (spec.get(key, _UNSAID.get(key)) for spec in (stored, asked))
         if before == now:
             continue
         if isinstance(before, Mapping) and isinstance(now, Mapping):

@@ -259,15 +259,25 @@ class StudyStore:
         return self.trials.seconds_done + runs
 
     @property
-    def step_seconds(self) -> dict[str, float]:
-        """Seconds per step of each optimizer and of the baseline; empty if they were not measured."""
-        return dict(self.attributes.get(STEP_SECONDS, {}))
+    def step_seconds(self) -> dict[str, float] | None:
+        """Seconds per step of each optimizer and of the baseline; None before they were measured."""
+        stored = self.attributes.get(STEP_SECONDS)
+        return None if stored is None else dict(stored)
 
-    def keep_step_seconds(self, measured: Mapping[str, float]) -> None:
-        """Store the time of a step of each optimizer, which determines the lengths of all trainings of the study."""
-        self.study.set_user_attr(STEP_SECONDS, dict(measured))
-        # if several processes have measured at once, all use the last write
-        self.leases.settle()
+    def keep_step_seconds(self, measured: Mapping[str, float]) -> dict[str, float]:
+        """Store the time of a step of each optimizer, which determines the lengths of all trainings of the study.
+
+        Args:
+            measured: The times that this process has measured.
+
+        Returns:
+            The times that the study uses: those of another process, if it has measured first.
+        """
+        if self.step_seconds is None:
+            self.study.set_user_attr(STEP_SECONDS, dict(measured))
+            # if several processes have measured at once, all use the last write
+            self.leases.settle()
+        return self.step_seconds or {}
 
     @property
     def parent_key(self) -> str:

@@ -145,18 +145,21 @@ def _warnings(study: FrozenStudy, best: TrialRecord) -> list[str]:
 
 def _cost_warning(study: FrozenStudy, best: TrialRecord) -> str:
     """Return a sentence if a step of the best recipe takes clearly longer than the baseline's; else empty."""
+    costs, whose = study.config.step_costs, "the baseline's"
     ratio = cost_ratio(study, best)
+    if ratio is None:
+        # a baseline that was not trained here was measured before the search, if the budget is in time
+        ratio, whose = costs.costs.get(best.optimizer), costs.whose
     if ratio is None or ratio <= _COSTLY:
         return ""
-    costs = (
-        f"a step of trial {best.number} takes {ratio:.1f} x the baseline's ({1000 * (best.step_seconds or 0):.3g} ms)"
-    )
+    words = f"a step of trial {best.number} takes {ratio:.1f} x {whose} ({1000 * (best.step_seconds or 0):.3g} ms)"
     done = best.outcome.optimizer_steps if best.outcome else best.steps
     if study.config.budget_unit == "time" and done < study.total_steps:
-        return f"{costs}, so it was trained for {done} of {study.total_steps} steps, in about the baseline's time."
+        time = "the same time" if costs.than else "the baseline's time"
+        return f"{words}, so it was trained for {done} of {study.total_steps} steps, in about {time}."
     if study.config.budget_unit == "time":
-        return f"{costs}; when it was measured before the search, it took about as long as the baseline's."
-    return f"{costs}: values are for equal steps. A search in the unit time (--budget-unit time) compares equal time."
+        return f"{words}; when it was measured before the search, it took about as long as the baseline's."
+    return f"{words}: values are for equal steps. A search in the unit time (--budget-unit time) compares equal time."
 
 
 def cost_ratio(study: FrozenStudy, record: TrialRecord) -> float | None:

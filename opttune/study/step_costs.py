@@ -1,10 +1,10 @@
 """`StepCosts`: the length of each training, if all trainings take the same time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from opttune.outcome import Outcome, StopReason, optimizer_steps
-from opttune.recipe import Recipe
+from opttune.recipe import OWN, Recipe, part_names
 
 BASELINE = "baseline"
 """The key of the baseline among measured seconds."""
@@ -12,6 +12,16 @@ BASELINE = "baseline"
 _NOISE = 1.1
 """A step that takes at most this multiple of the baseline's counts as equal, because two measurements of one optimizer
 differ by as much on a busy machine. Chosen by hand."""
+
+
+def is_baselines(name: str) -> bool:
+    """Return whether an optimizer is the baseline's own, so that its step takes the same time.
+
+    Example:
+        >>> is_baselines("baseline"), is_baselines("own"), is_baselines("own+own"), is_baselines("own+adamw")
+        (True, True, True, False)
+    """
+    return name == BASELINE or all(part == OWN for part in part_names(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +34,16 @@ class StepCosts:
 
     Attributes:
         costs: Optimizer -> its cost; 1 for all others.
+        than: The optimizer whose step costs 1, if that is not the baseline.
 
     Example:
         >>> costs = StepCosts.of({"baseline": 0.01, "adamw": 0.0105, "soap": 0.03})
-        >>> costs.costs
-        {'soap': 3.0}
+        >>> costs.costs, costs.whose
+        ({'soap': 3.0}, "the baseline's")
     """
 
     costs: Mapping[str, float] = field(default_factory=dict)
+    than: str = ""
 
     @classmethod
     def of(cls, seconds: Mapping[str, float]) -> "StepCosts":
@@ -43,8 +55,14 @@ class StepCosts:
         least = seconds.get(BASELINE) or min(seconds.values(), default=0.0)
         if least <= 0:
             return cls()
-        ratios = {name: round(taken / least, 2) for name, taken in seconds.items() if name != BASELINE}
-        return cls({name: ratio for name, ratio in ratios.items() if ratio > _NOISE})
+        ratios = {name: round(taken / least, 2) for name, taken in seconds.items() if not is_baselines(name)}
+        than = "" if BASELINE in seconds else min(seconds, key=lambda name: seconds[name])
+        return cls({name: ratio for name, ratio in ratios.items() if ratio > _NOISE}, than)
+
+    @property
+    def whose(self) -> str:
+        """Whose step costs 1, in words."""
+        return f"that of {self.than}" if self.than else "the baseline's"
 
     def share(self, recipe: Recipe | None) -> float:
         """Return the number of a recipe's optimizer steps per counted step."""
@@ -54,10 +72,23 @@ class StepCosts:
         """Return the optimizer steps of a recipe for a number of counted steps."""
         return optimizer_steps(counted, self.share(recipe))
 
+    def steps_at(self, recipe: Recipe | None, rungs: Sequence[int], rung: int) -> int:
+        """Return the optimizer steps of a recipe at a rung: at least one more than at the rung before.
+
+        Args:
+            recipe: What is trained.
+            rungs: All rungs in counted steps, rising.
+            rung: One of them.
+        """
+        steps = 0
+        for each in rungs[: rungs.index(rung) + 1]:
+            steps = max(steps + 1, self.steps(recipe, each))
+        return steps
+
     def sentences(self, full: int) -> list[str]:
         """Return a sentence for each optimizer with fewer steps than the full length."""
         return [
-            f"a step of {name} takes {cost:.3g} x the baseline's: in equal time it trains "
+            f"a step of {name} takes {cost:.3g} x {self.whose}: in equal time it trains "
             f"{optimizer_steps(full, 1 / cost)} of {full} steps."
             for name, cost in self.costs.items()
         ]
@@ -80,6 +111,8 @@ class StepCosts:
             steps = until
         else:
             at_end = is_whole and outcome.steps >= outcome.total_steps
-            steps = total if at_end else min(round(outcome.steps / share), max(total, full))
+            # it has not reached the rung: what is rounded must not say so
+            most = until if is_whole else max(total, full)
+            steps = total if at_end else min(round(outcome.steps / share), most)
         looked = round(outcome.look_steps / share)
         return replace(outcome, steps=steps, total_steps=total, look_steps=looked, share=share)

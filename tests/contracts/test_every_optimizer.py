@@ -18,6 +18,7 @@ from opttune.catalog import find_optimizer, optimizer_names
 from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.optimizers import OPTIMIZERS
 from opttune.catalog.ranges import SearchRange
+from opttune.catalog.recorded_costs import recorded_costs
 from opttune.errors import MissingExtraError, ModelError, RecipeError
 from opttune.recipe import Groups, Part, Recipe, Rule
 from tests.support.optimizer_tasks import TASKS, train
@@ -87,6 +88,16 @@ def test_listed_state_bytes_are_those_measured(info: OptimizerInfo) -> None:
     measured = state_bytes([optimizer.state[parameter] for parameter in parameters], {id(p) for p in parameters})
     numbers = sum(parameter.numel() for parameter in parameters)
     assert measured / numbers == pytest.approx(info.state_bytes, rel=0.01, abs=0.005)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_its_step_costs_was_measured_or_why_not_is_said(name: str) -> None:
+    # python benchmarks/step_costs.py
+    for table in recorded_costs():
+        assert (name in table.costs) != bool(table.left_out.get(name)), table.device
+    measured = [table.costs[name] for table in recorded_costs() if name in table.costs]
+    assert measured
+    assert all(0 < cost.low <= cost.ratio <= cost.high for cost in measured)
 
 
 def test_an_unknown_option_is_refused(info: OptimizerInfo) -> None:

@@ -93,10 +93,10 @@ def trial(number: int, rate: float, worse: float = 0.0, **of_looks: Any) -> Tria
     return TrialRecord(number, "complete", recipe, end, END[0], tuple(pauses))
 
 
-def transferred(*records: TrialRecord, mode: str = "min") -> Transferred:
+def transferred(*records: TrialRecord, mode: str = "min", **settings: Any) -> Transferred:
     """Return what comes of a study of language models; its settings are those of a recorded one."""
     study = load_study(Path(recorded.__file__).parent / "finished")
-    config = replace(study.config, halving=FOR_LONG_TRAININGS, mode=mode)
+    config = replace(study.config, halving=FOR_LONG_TRAININGS, mode=mode, **settings)
     study = replace(study, config=config, records=records, runs=(), total_steps=END[0])
     return transfer_recipe(study, LATER[0])
 
@@ -123,6 +123,15 @@ def test_a_metric_to_maximize_is_not_foreseen() -> None:
 
     assert found.expected is None
     assert "is maximized" in found.basis[0]
+
+
+def test_of_equal_time_a_recipe_with_costly_steps_has_passed_over_less_of_the_data() -> None:
+    done = trial(0, 1e-3)
+    assert done.outcome is not None
+    in_half_the_steps = replace(done, outcome=replace(done.outcome, share=0.5))
+
+    assert "passed over 8 times" in " ".join(transferred(done, length={"max_epochs": 8}).basis)
+    assert "passed over 4 times" in " ".join(transferred(in_half_the_steps, length={"max_epochs": 8}).basis)
 
 
 def test_what_the_study_shows_of_the_rate_is_used() -> None:

@@ -6,10 +6,15 @@ from typing import Any
 
 import pytest
 
+from opttune.engines.engine import Done
 from opttune.errors import MissingExtraError, MonitorError
+from opttune.outcome import Outcome, StopReason
 from opttune.planning import make_plan
-from opttune.preview import budget_steps, inspect_workload, preview, settle_for
+from opttune.preview import budget_steps, inspect_workload, measure_steps, preview, settle_for
+from opttune.space.auto import ModelFacts
 from opttune.study.config import SearchConfig
+from opttune.training.attempt import Attempt
+from opttune.training.inspection import ModelInspection
 from opttune.training.workload import Workload
 from tests.support import several_optimizers as several
 from tests.support.search_models import Classifier, loaders
@@ -81,3 +86,72 @@ def test_code_that_sets_the_rate_is_found_before_another_schedule_is_searched(tm
     for model, expected in ((WarmsUpItself, ["own"]), (Classifier, ["own", "cosine", "linear"])):
         inspection = inspect_workload(config, replace(workload, model=model), steps=3)
         assert [branch.name for branch in settle_for(config, inspection).space.schedules] == expected
+
+
+class Workers:
+    """An engine that answers at its second call, with what the steps of each optimizer take."""
+
+    slots, trains_here = 2, False
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        self.answers = answers
+        self.attempts: list[Attempt] = []
+        self.is_asked = False
+
+    def submit(self, job: int, attempt: Attempt, listener: Any) -> None:
+        assert not self.is_asked, "one at a time"
+        self.attempts.append(attempt)
+
+    def next_done(self, timeout_seconds: float) -> Done | None:
+        self.is_asked = not self.is_asked
+        if self.is_asked:
+            return None
+        assert self.attempts[-1].recipe is not None
+        name = self.attempts[-1].recipe.optimizer.name
+        answer = self.answers[name].pop(0)
+        if isinstance(answer, Exception | Outcome):
+            return Done(0, answer)  # type: ignore[arg-type]
+        return Done(0, Outcome(StopReason.PAUSED, 0.5, 11, 100, 1.0, step_seconds=answer))
+
+    def stop(self) -> None:
+        raise AssertionError
+
+    def close(self) -> None:
+        raise AssertionError
+
+
+MEASURED = """
+optimizer: {own: {}, adamw: {lr: 0.1}, sgd: {lr: 0.1}}
+schedule: {cosine: {}}
+"""
+
+
+def measure(folder: Path, answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[Workers, dict[str, float]]:
+    # on a slow machine there would be fewer rounds
+    monkeypatch.setattr("opttune.preview._LEAST_ROUNDS", 3)
+    monkeypatch.setattr("opttune.preview._MOST_ROUNDS", 3)
+    config, _ = plan_for(folder, space=make_space(MEASURED), max_steps=100, budget_unit="time")
+    engine = Workers(answers)
+    inspection = ModelInspection("Net", 1, 100, "SGD(lr=0.1)", has_own_optimizer=True, facts=ModelFacts(1))
+    return engine, measure_steps(config, engine, inspection)
+
+
+def test_steps_are_measured_where_the_search_trains_and_the_least_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"own": [0.02, 0.01, 0.03], "adamw": [0.05, 0.04, 0.06], "sgd": [None, None, None]}
+    engine, measured = measure(tmp_path, answers, monkeypatch)
+
+    # the module's own optimizer is the baseline's, and is measured once; what has no figure is left out
+    assert measured == {"baseline": 0.01, "adamw": 0.04}
+    assert [attempt.recipe.is_baseline for attempt in engine.attempts if attempt.recipe] == [True, False, False] * 3
+    assert {(attempt.until_step, attempt.trainer["max_steps"]) for attempt in engine.attempts} == {(11, 100)}
+
+
+def test_an_error_or_ctrl_c_while_steps_are_measured_ends_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(MonitorError):
+        measure(tmp_path, {"own": [MonitorError("no val_loss")]}, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        measure(tmp_path, {"own": [Outcome(StopReason.INTERRUPTED, None, 3, 100, 1.0)]}, monkeypatch)

@@ -6,7 +6,17 @@ import pytest
 
 from opttune.catalog.info import OptimizerInfo, OptionInfo, ScheduleInfo
 from opttune.catalog.lookup import find_optimizer, optimizer_names, schedule_names
-from opttune.cli.listing import QUIRKS, catalog_entry, catalog_rows, print_entry, print_rows, print_space, space_rows
+from opttune.catalog.recorded_costs import recorded_costs
+from opttune.cli.listing import (
+    QUIRKS,
+    catalog_entry,
+    catalog_rows,
+    print_cost_notes,
+    print_entry,
+    print_rows,
+    print_space,
+    space_rows,
+)
 from opttune.errors import UnknownNameError
 from opttune.space.parse import load_space, space_names
 from tests.support.searches import make_space
@@ -70,6 +80,24 @@ def test_an_optimizers_listing_names_its_state_and_its_extra() -> None:
     assert (rows["adamw"]["state_bytes"], rows["adamw"]["extra"]) == (8.0, "")
     assert rows["adamw_8bit"]["extra"] == "8bit"
     assert "state_bytes" not in catalog_rows("schedules")[0]
+
+
+def test_an_optimizers_step_is_shown_with_where_it_was_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    soap = recorded_costs()[0].costs["soap"]
+    rows = {row["name"]: row for row in catalog_rows("optimizers")}
+    assert rows["soap"]["step_cost"]["cpu"] == soap.ratio
+    assert rows["own"]["step_cost"] == {}
+
+    print_rows([rows["soap"]], as_json=False)
+    print_entry(catalog_entry("optimizers", "soap"), as_json=False)
+    print_cost_notes()
+    shown = capsys.readouterr().out
+    assert f"{soap.ratio:.3g} (CPU)" in shown
+    assert f"{soap.ratio:.2f} x AdamW's ({soap.low:.2f} to {soap.high:.2f}) on a CPU" in shown
+    assert f"{recorded_costs()[0].parameters:,} parameters" in shown
 
 
 def test_ranges_are_shown_with_scale_centre_and_budget(

@@ -20,6 +20,7 @@ from opttune.storages.open_storage import open_storage, quiet_optuna
 from opttune.storages.study_store import StudyStore
 from opttune.study.config import SearchConfig
 from opttune.study.selection import best_record
+from opttune.study.step_costs import StepCosts
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
 
@@ -109,6 +110,33 @@ def test_a_paused_trial_waits_and_resumes_from_its_state(books: Books) -> None:
     assert record.state == "waiting"
     assert attempt.resume_from == books.files.rung_path(TRIAL, RUNG)
     assert attempt.until_step == 35
+
+
+def test_of_equal_time_a_costly_step_is_done_from_rung_to_rung_until_the_training_is_over(tmp_path: Path) -> None:
+    # two steps of it take the time of a full training
+    with quiet_optuna():
+        books = Books(tmp_path, budget_unit="time", step_costs=StepCosts.of({"baseline": 0.01, "adamw": 0.5}))
+        record = books.begin()
+        first = books.recorder.attempt(record)
+        put(books.files.rung_path(record, RUNG))
+        paused = Outcome(StopReason.PAUSED, 0.5, 1, 2, 1.0)
+        books.recorder.take(record, books.recorder.counted(record, paused))
+        second = books.recorder.attempt(books.store.trials.record(0))
+
+    assert (first.trainer["max_steps"], first.until_step) == (2, 1)
+    assert (second.until_step, second.checkpoint) == (None, books.files.final_path(TRIAL))
+    assert second.resume_from == books.files.rung_path(TRIAL, RUNG)
+
+
+def test_of_equal_time_a_run_that_waits_says_what_its_own_optimizer_has_done(tmp_path: Path) -> None:
+    ends: list[Outcome] = []
+    with quiet_optuna():
+        books = Books(tmp_path, budget_unit="time", step_costs=StepCosts.of({"baseline": 0.01, "adamw": 0.02}))
+        books.pause()
+        books.recorder.log_of(books.store.trials.record(0)).end = lambda outcome, *_: ends.append(outcome)
+        books.recorder.close(is_done=False)
+
+    assert [(end.reason, end.steps, end.optimizer_steps) for end in ends] == [(StopReason.INTERRUPTED, 10, 5)]
 
 
 def test_a_trial_that_was_stopped_with_its_state_saved_loses_nothing(books: Books) -> None:

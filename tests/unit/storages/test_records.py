@@ -122,6 +122,8 @@ def test_what_is_the_same_differs_in_nothing() -> None:
 
 def test_a_key_that_is_missing_is_a_difference() -> None:
     assert differences({}, {"mode": "min"}) == ['mode: null in the study, "min" asked for']
+    assert differences({}, {"budget_unit": "time"}) == ['budget_unit: "steps" in the study, "time" asked for']
+    assert differences({}, {"budget_unit": "steps"}) == []
 
 
 def test_an_auxiliary_run_is_read_back_with_its_job_and_its_recipe() -> None:

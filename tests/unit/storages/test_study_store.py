@@ -442,3 +442,21 @@ def test_mode_max_makes_a_study_that_maximizes(storage: BaseStorage) -> None:
 
     assert store.study.direction.name == "MAXIMIZE"
     assert (store.study.trials[0].value or 0) < -1e9
+
+
+def test_what_steps_take_is_measured_once_for_a_study(storage: BaseStorage, url: str | None, tmp_path: Path) -> None:
+    store = make(storage)
+    assert store.step_seconds is None
+
+    assert store.keep_step_seconds({"baseline": 0.01, "soap": 0.03}) == {"baseline": 0.01, "soap": 0.03}
+    # a process that has measured longer trains by what the others train by already
+    again = make(open_storage(url, tmp_path))
+    assert again.keep_step_seconds({"baseline": 0.02, "soap": 0.03}) == {"baseline": 0.01, "soap": 0.03}
+
+
+def test_that_nothing_could_be_measured_is_kept_too(storage: BaseStorage) -> None:
+    store = make(storage)
+    store.keep_step_seconds({})
+
+    assert store.step_seconds == {}
+    assert store.keep_step_seconds({"soap": 1.0}) == {}

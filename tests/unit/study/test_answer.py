@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from opttune.outcome import Outcome, StopReason
 from opttune.study.answer import answer_of
+from opttune.study.step_costs import StepCosts
 from tests.support.records import make_trial, record, stored
 
 
@@ -38,6 +39,21 @@ def test_a_baseline_that_no_recipe_beats_is_a_warning() -> None:
     answer = answer_of(stored([record(0, 3.0)], diverged))
     assert answer.warnings == ()
     assert answer.baseline_words == "no value with SGD(lr=0.0001)"
+
+
+def test_of_equal_time_the_costs_measured_before_are_told_where_no_baseline_was_trained() -> None:
+    done = [replace(one, outcome=replace(one.outcome, share=0.25)) for one in [record(0, 0.4, lr=0.01)] if one.outcome]
+    told = {"budget_unit": "time", "with_baseline": False}
+    costs = StepCosts.of({"baseline": 0.01, "adamw": 0.04})
+    (warning,) = answer_of(stored(done, None, step_costs=costs, **told)).warnings
+    assert warning.startswith("a step of trial 0 takes 4.0 x the baseline's")
+    assert warning.endswith("trained for 25 of 100 steps, in about the baseline's time.")
+
+    costs = StepCosts.of({"sgd": 0.01, "adamw": 0.04})
+    (warning,) = answer_of(stored(done, None, step_costs=costs, **told)).warnings
+    assert "4.0 x that of sgd" in warning
+    assert warning.endswith("in about the same time.")
+    assert answer_of(stored(done, None, with_baseline=False)).warnings == ()
 
 
 def test_a_trial_that_the_search_has_left_interrupted_is_a_warning() -> None:

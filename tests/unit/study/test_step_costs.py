@@ -4,7 +4,7 @@ import pytest
 
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
-from opttune.study.step_costs import StepCosts
+from opttune.study.step_costs import StepCosts, is_baselines
 
 SOAP = Recipe(Part("soap", {"lr": 3e-3}))
 ADAMW = Recipe(Part("adamw", {"lr": 3e-4}))
@@ -19,8 +19,38 @@ def test_the_baselines_step_costs_one_and_what_noise_explains_costs_as_much() ->
     assert COSTS.sentences(200) == ["a step of soap takes 4 x the baseline's: in equal time it trains 50 of 200 steps."]
 
 
-def test_without_a_baseline_the_cheapest_takes_its_place() -> None:
-    assert StepCosts.of({"sgd": 0.01, "soap": 0.02}).costs == {"soap": 2.0}
+def test_without_a_baseline_the_cheapest_takes_its_place_and_is_named() -> None:
+    costs = StepCosts.of({"sgd": 0.01, "soap": 0.02})
+
+    assert costs.costs == {"soap": 2.0}
+    assert costs.sentences(200) == ["a step of soap takes 2 x that of sgd: in equal time it trains 100 of 200 steps."]
+
+
+@pytest.mark.parametrize("name", ["own", "own+own"])
+def test_the_modules_own_optimizer_costs_what_the_baseline_does_whatever_was_measured(name: str) -> None:
+    # a study of before 2026-12 holds a second measure of it
+    costs = StepCosts.of({"baseline": 0.01, name: 0.02, "soap": 0.04})
+
+    assert is_baselines(name)
+    assert costs.costs == {"soap": 4.0}
+    assert costs.steps(Recipe(Part(name), Part(name)), 200) == 200
+
+
+def test_an_optimizer_does_at_least_one_step_from_rung_to_rung() -> None:
+    costly = StepCosts.of({"baseline": 0.01, "soap": 0.4})
+    rungs = (4, 14, 28, 40, 200)
+
+    assert [costly.steps(SOAP, rung) for rung in rungs] == [1, 1, 1, 1, 5]
+    assert [costly.steps_at(SOAP, rungs, rung) for rung in rungs] == [1, 2, 3, 4, 5]
+    assert [COSTS.steps_at(ADAMW, rungs, rung) for rung in rungs] == list(rungs)
+
+
+def test_a_training_that_was_interrupted_before_a_rung_has_not_reached_it() -> None:
+    costly = StepCosts.of({"baseline": 0.01, "soap": 0.4})
+    stopped = Outcome(StopReason.INTERRUPTED, None, 1, 5, 1.0)
+
+    # its step is 40 steps of the baseline's time, and the rung is at 14
+    assert costly.counted(SOAP, stopped, until=14, full=200).steps == 14
 
 
 def test_what_was_not_measured_costs_nothing_more() -> None:
