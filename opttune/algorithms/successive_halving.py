@@ -53,8 +53,8 @@ hand."""
 _RUNNERS_UP = 2
 """How many besides the best are looked at on the second rung of a race, however small the budget. Chosen by hand."""
 _LEAST_LEVER = 3.0
-"""A trend is read between two rungs of which the later one is at so many times the steps at least: between closer ones
-the noise of both counts more. Chosen by hand."""
+"""A trend is read between two rungs whose steps differ by at least this factor: between closer ones it is mostly noise.
+Chosen by hand."""
 _LEAST_PAIRS = 6
 _LEAST_CORRELATION = 0.5
 """From `_LEAST_PAIRS` finished trials on, a rung whose rank correlation with the end is lower is not informative. Both
