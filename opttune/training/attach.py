@@ -326,7 +326,7 @@ class RecipeAttacher(AnyCallback):
         return next((one for one in self._attached if scheduler is not None and one.scheduler is scheduler), None)
 
     def _in_place_of(self, scheduler: Any) -> Any:
-        """Return the object that the module gets instead of its own scheduler."""
+        """Return the object that replaces the module's own scheduler."""
         owners = [one.optimizer for one in self.own.optimizers] if self.own else []
         for optimizer, attached in zip(owners, self._attached, strict=True):
             if getattr(scheduler, "optimizer", None) is optimizer:

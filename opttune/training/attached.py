@@ -154,7 +154,7 @@ class AttachedOptimizer:
 
 
 def _begin_at_peaks(optimizer: Optimizer, schedulers: Sequence[Any]) -> None:
-    """Set the rates of a module's own optimizer to the starting or peak rates of its own schedulers."""
+    """Set the rates of a module's own optimizer to the starting or peak rates of the module's schedulers."""
     for index, group in enumerate(optimizer.param_groups):
         peaks = [group.get(name) for name in ("initial_lr", "max_lr")]
         peaks += [lrs[index] for one in schedulers if (lrs := getattr(one, "max_lrs", None)) and index < len(lrs)]
