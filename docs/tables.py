@@ -1,4 +1,4 @@
-"""Write the pages of the docs that are made of tables: the catalog, the spaces, compatibility and the examples.
+"""Write the pages of the docs that are made of tables: the catalog, the spaces, compatibility, examples, the gallery.
 
 python docs/tables.py
 """
@@ -6,8 +6,10 @@ python docs/tables.py
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
@@ -25,6 +27,9 @@ KINDS = [plan for plan in vars(auto).values() if isinstance(plan, auto.Plan)]
 WRITTEN = "<!-- written by docs/tables.py -->\n\n"
 BEGIN = "<!-- figures: written by docs/tables.py from docs/figures/readme.json -->\n"
 END = "<!-- /figures -->\n"
+RECORDED = "<!-- recorded -->\n"
+"""Where a page of the gallery shows what `benchmarks/gallery.py` recorded."""
+GALLERY: Mapping[str, Any] = json.loads((DOCS / "figures" / "gallery.json").read_text(encoding="utf-8"))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -131,6 +136,77 @@ def examples_page() -> str:
     return WRITTEN + (DOCS / "examples.md.in").read_text() + "\n" + "\n".join(parts)
 
 
+def gallery_index() -> str:
+    """Return the index of the gallery: a line for each of its pages, and what was not recorded yet."""
+    rows = []
+    for name, one in GALLERY.items():
+        gain = f"{one['monitor']} {one['baseline_value']:.4g} → {one['best_value']:.4g}"
+        rows.append((f"[{_title(name)}](gallery/{name}.md)", _own_words(one), gain, _against_own(one)))
+    head = ("page", "own recipe", "own → best, on the search's seed", "the verdict on new seeds")
+    missing = sorted({path.name.partition(".")[0] for path in (DOCS / "gallery").glob("*.md.in")} - set(GALLERY))
+    unrecorded = [f"- {_title(name)}: `python benchmarks/gallery.py {name}`\n" for name in missing]
+    said = f"\nPrepared, and not recorded yet:\n\n{''.join(unrecorded)}" if missing else ""
+    pages = "\n".join(f"gallery/{name}" for name in GALLERY)
+    contents = f"\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
+    return WRITTEN + (DOCS / "gallery.md.in").read_text(encoding="utf-8") + "\n" + table(head, rows) + said + contents
+
+
+def _title(name: str) -> str:
+    text = (DOCS / "gallery" / f"{name}.md.in").read_text(encoding="utf-8")
+    return text.partition("\n")[0].removeprefix("# ")
+
+
+def gallery_page(name: str) -> str:
+    """Return a page of the gallery: its words around what was recorded."""
+    text = (DOCS / "gallery" / f"{name}.md.in").read_text(encoding="utf-8")
+    return WRITTEN + text.replace(RECORDED, _recorded(name, GALLERY[name]))
+
+
+def _recorded(name: str, one: Mapping[str, Any]) -> str:
+    """Return what was recorded of a scenario: the commands, the curve, the answer and the verdict."""
+    seconds, versions = one["seconds"], ", ".join(f"{name} {number}" for name, number in one["versions"].items())
+    command = one["search"].replace(" --", " \\\n    --", 1)
+    optimizers = [(f"`{row['optimizer']}`", str(row["trials"]), _number(row["best"]), _size_of(row["state_bytes"]))
+                  for row in one["optimizers"]]  # fmt: skip
+    best = f"best {one['monitor']}"
+    curve = [(f"{row['trainings']:.1f}", _number(row[best]), str(row["trial"])) for row in one["best_over_cost"]]
+    return (
+        f"## The command\n\n```bash\n{command}\n{one['confirm']}\n```\n\n"
+        f"Recorded with seed {one['seed']} and one thread: the search took {seconds['search']:.0f} s, the verdict "
+        f"{seconds['confirm']:.0f} s ({versions}).\n\n"
+        f"## The curve\n\n![Best {one['monitor']} over the cost of the search](../images/gallery/{name}.svg)\n\n"
+        "Each dot is a training of the full length, the line the best so far, the dashed line the module's own "
+        "recipe.\n\n"
+        + table(("after full trainings", best, "trial"), curve)
+        + f"\n## The answer\n\n```text\n{_text([*one['began'], '...', *one['answer']])}\n```\n\n"
+        + table(("optimizer", "trials", best, "its state"), optimizers)
+        + f"\n## The verdict\n\n```text\n{_text(one['verdict_printed'])}\n```\n"
+    )
+
+
+def _text(lines: Sequence[str]) -> str:
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "none finished" if value is None else f"{value:.5g}"
+
+
+def _size_of(state_bytes: int) -> str:
+    return f"{state_bytes / 1000:,.1f} kB"
+
+
+def _own_words(one: Mapping[str, Any]) -> str:
+    """Return a module's own optimizer as the search names it."""
+    line = next(line for line in one["began"] if line.startswith("replaces "))
+    return f"`{line.removeprefix('replaces ').partition(' by recipes of ')[0]}`"
+
+
+def _against_own(one: Mapping[str, Any]) -> str:
+    """Return the part of a verdict that is about the module's own optimizer."""
+    return next(part for part in one["verdict"]["verdict"].split("; ") if "your optimizer" in part)
+
+
 def readme() -> str:
     """Return README.md with the figures of `figures/readme.json`."""
     text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
@@ -150,11 +226,13 @@ def _verdict(refused: str) -> str:
     return f"refused: “{refused}”" if refused else "yes"
 
 
-PAGES = {
+PAGES: dict[str, Callable[[], str]] = {
     "optimizers.md": optimizers_page,
     "spaces.md": spaces_page,
     "compatibility.md": compatibility_page,
     "examples.md": examples_page,
+    "gallery.md": gallery_index,
+    **{f"gallery/{name}.md": partial(gallery_page, name) for name in GALLERY},
 }
 
 

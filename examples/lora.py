@@ -90,7 +90,7 @@ def collate(pairs):
     )
 
 
-def make_loaders(most: int, held_out: int):
+def make_loaders(most: int = 3000, held_out: int = 400):
     """Return loaders whose validation is one batch: each docstring is to find its name among all held out."""
     pairs = library_pairs(most)
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0)).tolist()

@@ -19,7 +19,7 @@ from tests.support.warm import run_warm
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted(path.name for path in DOCS.glob("*.md"))
+PAGES = sorted(str(path.relative_to(DOCS)) for path in (*DOCS.glob("*.md"), *DOCS.glob("gallery/*.md")))
 
 
 def load_tables() -> ModuleType:
@@ -64,7 +64,7 @@ def test_the_spaces_of_the_docs_parse() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_a_link_between_pages_leads_somewhere(page: str) -> None:
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", (DOCS / page).read_text()):
-        assert (DOCS / link).exists(), link
+        assert (DOCS / page).parent.joinpath(link).exists(), link
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -77,8 +77,8 @@ def test_every_program_of_a_page_is_one_that_runs_here(page: str) -> None:
 
 def commands() -> list[str]:
     """Return the commands that README and docs show, on lines of their own and within sentences."""
-    text = "\n".join(path.read_text() for path in (ROOT / "README.md", *DOCS.glob("*.md")))
-    fenced = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
+    text = "\n".join(path.read_text() for path in (ROOT / "README.md", *map(DOCS.joinpath, PAGES)))
+    fenced = "\n".join(re.findall(r"^```\S*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
     fenced = re.sub(r" +\\\n *", " ", fenced)
     lines = re.findall(r"^(?:\S*/)?opttune ([a-z].*)$", fenced, flags=re.MULTILINE)
     within = re.findall(r"`opttune ([a-z]+ [^`]+)`", text)  # a name alone is that of the command

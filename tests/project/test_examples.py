@@ -30,7 +30,8 @@ SMALL = {
     "lstm.py": (["--max-steps", "4", "--budget", "2"], "gradients clipped at"),
     "policy_gradient.py": (["--max-steps", "3", "--budget", "2"], "mean_return"),
     "gan.py": (["--max-steps", "16", "--budget", "2"], "val_distance"),
-    "large_batch.py": (["--max-steps", "6", "--budget", "3"], "with SGD(lr=0.001)"),
+    "large_batch.py": (["--max-steps", "6", "--budget", "3"], "with SGD(lr=0.2)"),
+    "tabular.py": (["--max-steps", "12", "--budget", "2"], "with Adam(lr=0.001)"),
     "ray_cluster.py": (["--max-steps", "30", "--budget", "3"], "on 2 workers"),
     "fine_tuning.py": (["--max-steps", "20", "--budget", "2", "--seeds", "1"], "of 1 new seeds"),
     "lora.py": (

@@ -48,8 +48,8 @@ INSTEAD = list(WORDS.values())
 STORED = re.compile(r"OUTRANKED = \"outranked\"|StopReason\.OUTRANKED|\"finalists\"|finalists/")
 
 CHECKED = (
-    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "docs/*.in", "docs/*.py", "opttune/**/*.py",
-    "search_spaces/*.yaml",
+    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "docs/*.in", "docs/gallery/*.in", "docs/*.py",
+    "opttune/**/*.py", "search_spaces/*.yaml",
 )  # fmt: skip
 
 
