@@ -1,1 +1,1 @@
-"""What to try next and which trials continue: pure functions of values."""
+"""Pure functions that choose the next recipe and the trials to continue."""

@@ -1,7 +1,7 @@
-"""Random configurations: Optuna parameters drawn from a space, around its priors or anywhere in it.
+"""Random configurations: Optuna parameters drawn from a space, near its priors or uniformly.
 
 Priors are a belief about where the best value lies, as in PriorBand (Mallik et al. 2023,
-https://arxiv.org/abs/2306.12370): a draw trusts the prior with some probability and ignores it otherwise. A field's
+https://arxiv.org/abs/2306.12370). A draw trusts the prior with some probability and otherwise ignores it. A field's
 prior is a normal distribution around one value on the field's scale, truncated to its range.
 """
 
@@ -16,32 +16,32 @@ from opttune.space.model import LR_FACTOR, Branch, Choice, Field, Fixed, Range, 
 from opttune.space.sample import open_fields
 
 PRIOR_SHARE = 0.75
-"""Share of the draws that trust a range's prior; the others are uniform over the range. Chosen on the tables for
-development (`benchmarks/search_bench/tables.py`), as the other shares of the sampler."""
+"""Share of the draws that trust a range's prior; the others are uniform over the range. Like the other shares of the
+sampler, it was chosen on the tables for development (`benchmarks/search_bench/tables.py`)."""
 PRIOR_WIDTH, PRIOR_DECADES = 0.2, 0.75
-"""Standard deviation of a prior, as a share of the range on its scale, and its maximum on a log scale, in decades.
+"""Standard deviation of a prior as a share of the range on its scale, and its maximum on a log scale in decades.
 Chosen by hand."""
 _MOST_REDRAWS = 50
-"""How often a configuration that resembles an earlier one is drawn again. Chosen by hand."""
+"""Maximum number of new draws if a configuration resembles an earlier one. Chosen by hand."""
 _RATES_PER_DECADE = 10
-"""Steps per decade of the grid on which learning rates count as similar: what they change is less than what another
-seed does. Chosen by hand."""
+"""Steps per decade of the grid on which learning rates count as similar. Within a step, a rate changes the result less
+than another seed does. Chosen by hand."""
 
 Parameters = dict[str, Scalar]
 Key = frozenset[tuple[str, Scalar]]
 
 
 class Configuration(Parameters):
-    """The parameters of a trial, which do not change any more, with the keys by which they are compared."""
+    """The final parameters of a trial, with the keys that compare them."""
 
     @cached_property
     def key(self) -> Key:
-        """The same for equal configurations."""
+        """A key that equal configurations share."""
         return frozenset(self.items())
 
     @cached_property
     def coarse_key(self) -> Key:
-        """The same for similar configurations."""
+        """A key that similar configurations share."""
         return coarse_key(self)
 
 
@@ -66,41 +66,41 @@ class SeenConfigurations:
         return configuration_key(configuration) in self._keys
 
     def contains_similar(self, configuration: Parameters) -> bool:
-        """Return whether a trial had these parameters, but for a few percent of the learning rate."""
+        """Return whether a trial had these parameters, up to a few percent of the learning rate."""
         return coarse_key(configuration) in self._coarse_keys
 
 
 def draw_new(
     space: Space, seen: SeenConfigurations, draw: Callable[[], Parameters], rng: np.random.Generator
 ) -> Parameters:
-    """Draw a configuration that does not resemble an earlier one, or at least does not equal one.
+    """Draw a configuration that does not resemble, or at least does not equal, an earlier one.
 
     Args:
-        space: What may vary.
+        space: The search space.
         seen: The configurations of earlier trials.
-        draw: Draws a configuration.
+        draw: A function that draws a configuration.
         rng: The random generator for draws from the whole space.
 
     Returns:
-        The configuration; an earlier one only if the space holds no other.
+        The configuration. It equals an earlier one only if the space has no other.
     """
     configuration = draw()
     for redraw in range(_MOST_REDRAWS):
         if not (seen.contains_similar if redraw < _MOST_REDRAWS // 2 else seen.contains)(configuration):
             return configuration
         configuration = draw()
-    # a narrow range has few values of three digits but many exact ones; a space of choices may have a rare one left
+    # a narrow range has few values of three digits but many exact ones; a space of choices may still have a rare one
     rest = chain([_draw(space, rng, PRIOR_SHARE, exact=True)], _enumerate_configurations(space))
     return next((other for other in rest if not seen.contains(other)), configuration)
 
 
 def configuration_key(configuration: Mapping[str, Scalar]) -> Key:
-    """Return a key that is the same for equal configurations."""
+    """Return a key that equal configurations share."""
     return configuration.key if isinstance(configuration, Configuration) else frozenset(configuration.items())
 
 
 def coarse_key(configuration: Parameters) -> Key:
-    """Return a key that is the same for configurations that differ in the learning rate by a few percent at most."""
+    """Return a key that configurations share if their learning rates differ by at most a few percent."""
     return frozenset((name, _coarse(value) if _is_rate(name) else value) for name, value in configuration.items())
 
 
@@ -116,7 +116,7 @@ def draw_from_prior(space: Space, rng: np.random.Generator, prior_share: float) 
     """Draw an optimizer and a schedule uniformly, and their fields from their priors.
 
     Args:
-        space: What may vary.
+        space: The search space.
         rng: The random generator.
         prior_share: Share of the fields that trust their prior; the others are uniform over their range.
     """
@@ -129,12 +129,12 @@ def draw_from_branches(
     """Draw the fields of a given optimizer and schedule.
 
     Args:
-        space: What may vary.
+        space: The search space.
         optimizer: The optimizer's branch of the space.
         schedule: The schedule's branch of the space.
         rng: The random generator.
         prior_share: Share of the fields that trust their prior; the others are uniform over their range.
-        exact: Whether values are left unrounded.
+        exact: Whether values stay unrounded.
     """
     fields = open_fields(space, optimizer, schedule)
     drawn = {
@@ -151,7 +151,7 @@ def _draw(space: Space, rng: np.random.Generator, prior_share: float, exact: boo
 
 
 def _branch_names(space: Space, optimizer: Branch, schedule: Branch) -> Parameters:
-    """Return the parameters that name the branches, each only where the space offers several."""
+    """Return the parameters that name the branches, each only if the space offers several."""
     names: Parameters = {"optimizer": optimizer.name} if len(space.optimizers) > 1 else {}
     return names | ({"schedule": schedule.name} if len(space.schedules_of(optimizer)) > 1 else {})
 
@@ -162,7 +162,7 @@ def _pairs(space: Space) -> Iterator[tuple[Branch, Branch]]:
 
 
 def count_configurations(space: Space) -> float:
-    """Return how many configurations a space holds; infinity if a real number varies.
+    """Return the number of configurations in a space; infinity if a real number varies.
 
     Example:
         >>> from opttune.space.parse import parse_space
@@ -195,13 +195,13 @@ def _values(field: Range | Choice) -> tuple[Scalar, ...] | range:
 
 
 def draw_field(field: Field, rng: np.random.Generator, prior_share: float = PRIOR_SHARE, exact: bool = False) -> Scalar:
-    """Draw a field's value: a choice uniformly, a range from its prior.
+    """Draw the value of a field: a choice uniformly, a range from its prior.
 
     Args:
-        field: What may vary.
+        field: The field.
         rng: The random generator.
-        prior_share: Probability that the prior of a range is trusted.
-        exact: Whether the value is left unrounded.
+        prior_share: Probability of trusting the prior of a range.
+        exact: Whether the value stays unrounded.
     """
     match field:
         case Fixed():
@@ -214,7 +214,7 @@ def draw_field(field: Field, rng: np.random.Generator, prior_share: float = PRIO
 
 
 def prior_width(field: Range) -> float:
-    """Return the standard deviation of a range's prior, as a share of the range on its scale."""
+    """Return the standard deviation of a range's prior as a share of the range on its scale."""
     if field.scale != "log":
         return PRIOR_WIDTH
     return min(PRIOR_WIDTH, PRIOR_DECADES / log10(field.high / field.low))

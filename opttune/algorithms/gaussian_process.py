@@ -1,24 +1,24 @@
 """A Gaussian process over the results of trials, and the expected improvement of candidates.
 
-Expected improvement (Mockus 1975; Jones, Schonlau and Welch 1998, "Efficient global optimization of expensive
-black-box functions") over a Gaussian process with a prior mean (Rasmussen and Williams 2006, section 2.7). Where it
-departs from the textbook, and why:
+This is expected improvement (Mockus 1975; Jones, Schonlau and Welch 1998, "Efficient global optimization of expensive
+black-box functions") over a Gaussian process with a prior mean (Rasmussen and Williams 2006, section 2.7). It departs
+from the textbook in these points:
 
-- The targets are normal scores of ranks (`observations`), so kernel scales can be fixed. Fitting them to the few
-  trials of a search would mostly fit noise.
-- A learning rate counts in decades from its prior centre, and part of the kernel is shared by all optimizers, so that
-  each learns from the others. Other fields are matched by their last name, each on its place in its own range.
-- The prior is in the mean, which rises with the distance from the centre, and not a factor on the acquisition as in
-  pi-BO (Hvarfner et al. 2022, https://arxiv.org/abs/2204.11051). Then trials also tell how far all priors are off:
-  the improvement is averaged over the posterior of that shift (`prior_shift`), as Snoek, Larochelle and Adams (2012,
-  https://arxiv.org/abs/1206.2944) average over kernel parameters.
-- In long trainings, whose first rung is a small share of the length, results of different rungs are kept apart. The
-  best learning rate of a shorter training is mostly higher (Bjorck et al. 2024, https://arxiv.org/abs/2409.19913), so a
-  rate counts, for each rung below the furthest one seen, as one that is lower by a slope; the improvement is averaged
-  over the posterior of that slope too. Scores from lower rungs are noisier. The length as an input of the surrogate is
-  that of multi-fidelity models (Kandasamy et al. 2017, https://arxiv.org/abs/1703.06240).
-- Pending trials lower the variance around them but not the mean, as the hallucinated observations of Desautels, Krause
-  and Burdick (2014, "Parallelizing exploration-exploitation tradeoffs in Gaussian process bandit optimization").
+- The targets are normal scores of ranks (`observations`), so the kernel scales can be fixed. A fit of these scales to
+  the few trials of a search would mostly fit noise.
+- A learning rate counts in decades from its prior centre. All optimizers share a part of the kernel, so each learns
+  from the others. Other fields are matched by their last name, and each counts by its place in its own range.
+- The prior is in the mean, which rises with the distance from the centre. In pi-BO (Hvarfner et al. 2022,
+  https://arxiv.org/abs/2204.11051) it is a factor on the acquisition. With the prior in the mean, trials also show how
+  far all priors are off. The improvement is averaged over the posterior of that shift (`prior_shift`), as Snoek,
+  Larochelle and Adams (2012, https://arxiv.org/abs/1206.2944) average over kernel parameters.
+- In long trainings, the first rung is a small share of the length, and the model separates the results of different
+  rungs. The best learning rate of a shorter training is mostly higher (Bjorck et al. 2024,
+  https://arxiv.org/abs/2409.19913). Therefore a rate counts as lower by a slope for each rung below the furthest one
+  seen. The improvement is averaged over the posterior of that slope too. Scores from lower rungs are noisier.
+  Multi-fidelity models also have the length as an input (Kandasamy et al. 2017, https://arxiv.org/abs/1703.06240).
+- Pending trials lower the variance around them but not the mean, like the hallucinated observations of Desautels,
+  Krause and Burdick (2014, "Parallelizing exploration-exploitation tradeoffs in Gaussian process bandit optimization").
 - Scores are noisy, so improvement is measured from the best posterior mean at an observed trial, not the best score.
 
 Shapes: `n` observed trials, `p` pending ones, `m` candidates, `s` shifts, `l` slopes, `d` fields besides the learning
@@ -38,28 +38,30 @@ from opttune.space.model import Choice, Fixed, Range, Scalar, Space
 
 Array = npt.NDArray[np.float64]
 
-# The scales of the kernel and the mean were chosen by hand. benchmarks/search.py replays the model as a whole: without
-# it and mutations (`ours:no_learning`) the best after 10 trainings ranks at 1.3% of a table instead of 0.8%; with
-# priors 1.5 decades too high at 2.2% instead of 1.1%, too low at 2.6% instead of 1.6% (docs/the_search.md).
+# The scales of the kernel and the mean were chosen by hand. benchmarks/search.py replays the whole model. Without it
+# and mutations (`ours:no_learning`), the best after 10 trainings ranks at 1.3% of a table instead of 0.8%. It ranks at
+# 2.2% instead of 1.1% with priors 1.5 decades too high, and at 2.6% instead of 1.6% with priors that much too low
+# (docs/the_search.md).
 _SHARED, _OWN, _OPTIMIZER, _FIELDS, _NOISE = 0.5, 0.5, 0.3, 0.3, 0.05
-"""Variances of the scores, whose own is about 1: of the learning-rate curve that all optimizers share, of each
-optimizer's own curve, of the optimizers' levels, of all other fields together, and of another seed."""
+"""Variances of the learning-rate curve that all optimizers share, of each optimizer's own curve, of the optimizers'
+levels, of all other fields together, and of another seed. The scores themselves have a variance of about 1."""
 _SHARED_DECADES, _OWN_DECADES, _FIELD_LENGTH = 0.7, 0.5, 0.3
-"""Length scales of the kernels: of the two learning-rate curves in decades, of other fields as a share of a range."""
+"""Length scales of the kernels: in decades for the two learning-rate curves, as a share of a range for other fields."""
 _PRIOR_SLOPE, _PRIOR_MOST = 0.5, 2.0
-"""The prior mean is the first times the squared distance from the centre in decades, which counts up to the second."""
+"""The prior mean is the first number times the squared distance from the centre in decades. It rises no further beyond
+a distance of the second number."""
 _LOOK_NOISE = 0.1
-"""What each rung below the furthest one adds to the variance of a score. Chosen by hand."""
+"""Variance that each rung below the furthest one adds to a score. Chosen by hand."""
 _SLOPES: Array = np.array([-0.1, 0.0, 0.1, 0.2, 0.3])
 _LOG_PRIOR_OF_SLOPES: Array = np.log([0.5, 1.0, 1.0, 1.0, 0.5])
-"""By how many decades the best learning rate falls from one rung to the next, shape `(l,)`, and the logarithm of how
-likely that is, up to a constant: from one rung to the next a training is three to five times as long, and exponents
-of the length from -0.6 to 0.3 were measured."""
+"""Decades by which the best learning rate falls from one rung to the next, shape `(l,)`, and the logarithm of the
+prior of each, up to a constant. From one rung to the next, a training is three to five times as long. Measured
+exponents of the length range from -0.6 to 0.3."""
 _MOST_TRIALS = 150
-"""Trials in the model, the best half of them and the latest, so that a decision takes less than 50 ms
-with 1,000 trials (`benchmarks/ask_tell.py`). The number was chosen by hand."""
+"""Maximum number of trials in the model: half of them are the best, the others the latest. With this limit, a
+decision takes less than 50 ms with 1,000 trials (`benchmarks/ask_tell.py`). The number was chosen by hand."""
 _LEAST_WEIGHT = 1e-3
-"""Shifts that are less likely than this, relative to the likeliest, are left out to save time. Chosen by hand."""
+"""The model omits shifts that are less likely than this, relative to the likeliest, to save time. Chosen by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,11 @@ class _Points:
     """Configurations as numbers.
 
     Attributes:
-        optimizer: Index of the optimizer, shape `(n,)`; -1 if it is not of the space.
+        optimizer: Index of the optimizer, shape `(n,)`; -1 if the space does not have it.
         decades: Decades of the learning rate from its prior centre, shape `(n,)`.
-        follows: Whether the prior shifts with the others, 1 or 0, shape `(n,)`: a module's own rate does not.
-        fields: The other fields, shape `(n, d)`; NaN where a configuration lacks a field.
-        below: How many rungs below the furthest one the score was seen, shape `(n,)`.
+        follows: Whether the prior shifts with the others, 1 or 0, shape `(n,)`. That of a module's own rate does not.
+        fields: The other fields, shape `(n, d)`; NaN if a configuration lacks a field.
+        below: Number of rungs by which the rung of the score is below the furthest one, shape `(n,)`.
     """
 
     optimizer: npt.NDArray[np.int64]
@@ -85,7 +87,7 @@ class _Points:
         return _Points(*(getattr(self, one.name)[:count] for one in fields(self)))
 
     def at_full_length(self, slope: float) -> "_Points":
-        """Return the points as if they had been seen at the furthest rung."""
+        """Return the points as if they had reached the furthest rung."""
         return replace(self, decades=self.decades - slope * self.below)
 
 
@@ -93,10 +95,10 @@ class GaussianProcess:
     """A model of the scores over a space.
 
     Args:
-        space: What may vary.
+        space: The search space.
         observations: The results of trials, at least one.
         pending: Parameters of trials without a result yet.
-        by_rung: Whether results of different rungs are kept apart.
+        by_rung: Whether the model separates the results of different rungs.
 
     Attributes:
         shift_probabilities: The posterior probability of each of `SHIFTS`, shape `(s,)`.
@@ -130,10 +132,10 @@ class GaussianProcess:
         return float(SHIFTS[self.shift_probabilities.argmax()])
 
     def expected_improvement(self, candidates: Sequence[Mapping[str, Scalar]]) -> Array:
-        """Return the expected improvement of each candidate on the best trial so far, shape `(m,)`.
+        """Return the expected improvement of each candidate over the best trial so far, shape `(m,)`.
 
         Args:
-            candidates: Their parameters.
+            candidates: The parameters of each candidate.
         """
         points, most = self._encoder.points(candidates), self._weights.max()
         total = np.zeros(len(candidates))
@@ -145,15 +147,15 @@ class GaussianProcess:
 
 
 class _Fit:
-    """The process given one slope of the learning rate over the rungs.
+    """The process for one slope of the learning rate over the rungs.
 
     Args:
-        encoder: How configurations are compared.
-        known: The observed trials, then the pending ones.
-        scores: The scores of the observed ones, shape `(n,)`.
+        encoder: The encoder of the space.
+        known: The observed trials, followed by the pending ones.
+        scores: The scores of the observed trials, shape `(n,)`.
 
     Attributes:
-        log_likelihood: The logarithm of how likely the scores are for each shift, shape `(s,)`, up to a constant.
+        log_likelihood: The log-likelihood of the scores for each shift, shape `(s,)`, up to a constant.
     """
 
     def __init__(self, encoder: "_Encoder", known: _Points, scores: Array) -> None:
@@ -173,7 +175,7 @@ class _Fit:
         self._best = self._mean(observed, covariance).min(0)
 
     def expected_improvement(self, points: _Points, likely: npt.NDArray[np.bool_]) -> Array:
-        """Return the expected improvement of some points, a column for each of the likely shifts."""
+        """Return the expected improvement of some points, with a column for each likely shift."""
         cross = self._kernel(points, self._known)
         variance = _SHARED + _OWN + _OPTIMIZER + _FIELDS - np.sum(cross @ self._precision_of_known * cross, axis=1)
         deviation = np.sqrt(np.maximum(variance, 1e-9))[:, None]
@@ -189,10 +191,10 @@ class _Fit:
         return mean
 
     def _kernel(self, left: _Points, right: _Points) -> Array:
-        """Return the covariances of two sets of points, a row for each on the left and a column for each on the right.
+        """Return the covariances of two sets of points, with a row for each left point and a column for each right one.
 
-        It is a sum of squared-exponential kernels: of the learning rate for all optimizers, of the learning rate within
-        an optimizer, and of the other fields.
+        The kernel is a sum of squared-exponential kernels: of the learning rate for all optimizers, of the learning
+        rate within an optimizer, and of the other fields.
         """
         square = (left.decades[:, None] - right.decades[None, :]) ** 2
         same = (left.optimizer[:, None] == right.optimizer[None, :]).astype(float)
@@ -202,7 +204,7 @@ class _Fit:
 
 
 class _Encoder:
-    """Turns Optuna parameters into numbers."""
+    """An encoder that turns Optuna parameters into numbers."""
 
     def __init__(self, space: Space) -> None:
         self._optimizers = {branch.name: index for index, branch in enumerate(space.optimizers)}
@@ -238,11 +240,11 @@ class _Encoder:
         )
 
     def similarity(self, left: Array, right: Array) -> Array:
-        """Return how similar the other fields of points are, from 0 to 1, shape `(n, m)`.
+        """Return the similarity of the other fields of points, from 0 to 1, shape `(n, m)`.
 
         Args:
-            left: The fields of some points, shape `(n, d)`.
-            right: Those of others, shape `(m, d)`.
+            left: The fields of the left points, shape `(n, d)`.
+            right: The fields of the right points, shape `(m, d)`.
         """
         if not self._columns:
             return np.ones((len(left), len(right)))
@@ -280,24 +282,24 @@ def _prior_mean(points: _Points) -> Array:
 
 
 def _noisy_inverse(covariance: Array, noise: Array) -> Array:
-    """Return the inverse of a covariance, shape `(n, n)`, with the variance of the noise added, shape `(n,)`."""
+    """Return the inverse of a covariance, shape `(n, n)`, plus the variance of the noise, shape `(n,)`."""
     return np.linalg.inv(covariance + np.diag(noise)).astype(np.float64)
 
 
 def _rungs_below(observations: Sequence[Observation]) -> Array:
-    """Return how many rungs below the furthest one each trial was seen last, shape `(n,)`; 0 for one that failed."""
+    """Return by how many rungs each trial's last one is below the furthest, shape `(n,)`; 0 for a failed trial."""
     reached = np.array([len(one.values) for one in observations], dtype=float)
     return np.where(reached > 0, reached.max() - reached, 0.0)
 
 
 def _normal_cdf(standard: Array) -> Array:
-    """Return the standard normal distribution function of each number, in the same shape."""
+    """Return the standard normal distribution function at each number, in the same shape."""
     shares = [(1 + erf(one / sqrt(2))) / 2 for one in standard.ravel().tolist()]
     return np.array(shares).reshape(standard.shape)
 
 
 def _training_scores(observations: Sequence[Observation], by_rung: bool) -> dict[int, float]:
-    """Return the indices of the trials that the model is fitted to, ascending, with their scores."""
+    """Return the indices of the trials in the model, ascending, with their scores."""
     count, order = len(observations), best_first(observations, by_rung)
     latest = max(0, count - _MOST_TRIALS // 2)
     is_few = count <= _MOST_TRIALS

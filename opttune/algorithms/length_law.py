@@ -1,13 +1,14 @@
-"""How the metric and the best learning rate depend on the length of a training.
+"""The metric and the best learning rate as functions of the length of a training.
 
 The metric: `L(t) = E + A t^-a`, the law of Hestness et al. 2017 (https://arxiv.org/abs/1712.00409) in one variable,
-fitted to trainings of one recipe whose rate has come down. Three or four points do not determine three numbers and the
-noise, so nothing is fitted: the forecast is averaged over a grid of `a`, `E` and the noise, weighted by a prior and by
-how well each explains the points. `A` is integrated out.
+for trainings of one recipe after the rate has decayed. Three or four points do not determine three numbers and the
+noise, so there is no fit. Instead, the forecast is an average over a grid of `a`, `E` and the noise. The weights are
+the prior and the likelihood of the points. `A` is integrated out.
 
-The rate: `lr(t) = lr(T) (t / T)^-e`. Published and measured exponents have either sign (`PRIOR_EXPONENT`), and a slope
-of one study is a noisy guess: on Step Law's table, extrapolating it freely was no better than half of it. So it is
-shrunk: the mean of the prior and of what each optimizer of the study shows, weighted by precision.
+The rate: `lr(t) = lr(T) (t / T)^-e`. Published and measured exponents have either sign (`PRIOR_EXPONENT`). The slope of
+one study is a noisy guess: on Step Law's table, extrapolation with the whole slope was no better than with half of it.
+Therefore the exponent is shrunk. It is the mean of the prior and of the exponents of the study's optimizers, weighted
+by precision.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,17 +23,17 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 LEAST_POINTS = 3
-"""Lengths from which on a forecast is made."""
+"""Minimum number of lengths for a forecast."""
 COVERAGE = 0.9
-"""Of the interval of a forecast."""
+"""Coverage of the interval of a forecast."""
 PRIOR_EXPONENT = NormalDist(0.15, 0.15)
-"""Of the learning rate over the length. It was 0.32 in Bjorck et al. 2024 (https://arxiv.org/abs/2409.19913); 0.30,
-0.13, -0.13 and -0.24 on Step Law's table (https://arxiv.org/abs/2503.04715) for batches of 32-64, 128, 256 and
-352-1024; 0.11 to 0.27 on language models of 15,000 to 50,000 steps (`benchmarks/transfer.py`)."""
+"""Exponent of the learning rate over the length. It was 0.32 in Bjorck et al. 2024 (https://arxiv.org/abs/2409.19913).
+On Step Law's table (https://arxiv.org/abs/2503.04715) it was 0.30, 0.13, -0.13 and -0.24 for batches of 32-64, 128, 256
+and 352-1024. On language models of 15,000 to 50,000 steps it was 0.11 to 0.27 (`benchmarks/transfer.py`)."""
 _LEAST_RATES = 3
-"""Trials of different rates from which on an optimizer's best rate at two lengths is compared."""
+"""Minimum number of different rates for a comparison of an optimizer's best rate at two lengths."""
 _AT_EDGE = 2.0
-"""How much less precise a best rate is that lies at the edge of those tried."""
+"""Factor on the uncertainty of a best rate at the edge of the tried rates."""
 
 _EXPONENTS: Array = np.linspace(0.05, 1.5, 30)
 _LOG_PRIOR: Array = -(np.log(_EXPONENTS / 0.4) ** 2) / (2 * 0.6**2)
@@ -41,10 +42,10 @@ _FLOORS: Array = np.linspace(0.0, 0.995, 41)
 _NOISES: Array = np.geomspace(0.01, 0.2, 8)
 """Standard deviations of one point, as shares of the fall from the first point to the last. Chosen by hand."""
 _DISTANT = 2.0
-"""By this, times the noise of the longest, a point a factor of ten below is noisier: the law holds worse, the further
-it reaches. Chosen by hand."""
+"""Additional noise of a point for each factor of ten below the longest length, as a multiple of the longest point's
+noise: the further the law reaches, the less accurate it is. Chosen by hand."""
 _FURTHEST_FLOOR = 3.0
-"""Where the metric has negative values, it is taken to fall by at most this times what it fell so far."""
+"""Maximum further fall of a metric with negative values, as a multiple of its fall so far."""
 _NODES: Array = np.array([NormalDist().inv_cdf((node + 0.5) / 25) for node in range(25)])
 
 
@@ -55,7 +56,7 @@ class RateTrial:
     Attributes:
         optimizer: The name of its optimizer.
         rate: Its learning rate, > 0.
-        values: Optimizer steps of a training -> its metric, the rate having come down; lower is better.
+        values: Optimizer steps of a training -> its metric after the rate has decayed; lower is better.
     """
 
     optimizer: str
@@ -65,16 +66,16 @@ class RateTrial:
 
 @dataclass(frozen=True, slots=True)
 class RateComparison:
-    """The best learning rates of one optimizer at two lengths, among the trials that have a value at both.
+    """The best learning rates of one optimizer at two lengths, among the trials with a value at both.
 
     Attributes:
         optimizer: The optimizer.
         short: The shorter length in optimizer steps.
-        long: The longer one.
+        long: The longer length in optimizer steps.
         best_at_short: The best rate at the shorter length.
-        best_at_long: The best rate at the longer one.
-        rates: How many rates were compared.
-        exponent: The exponent that they show, with its uncertainty.
+        best_at_long: The best rate at the longer length.
+        rates: The number of compared rates.
+        exponent: The resulting exponent, with its uncertainty.
     """
 
     optimizer: str
@@ -88,12 +89,12 @@ class RateComparison:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a metric is expected to be.
+    """The forecast of a metric.
 
     Attributes:
         value: The median.
         low: The lower end of the interval.
-        high: Its upper end.
+        high: The upper end of the interval.
     """
 
     value: float
@@ -102,12 +103,12 @@ class Forecast:
 
 
 def forecast(points: Mapping[int, float], steps: int) -> Forecast | None:
-    """Return the metric to be expected of a training of another length, lower is better; None if none can be made.
+    """Return the expected metric of a training of another length, lower is better; None if there is no forecast.
 
-    None is made from fewer than `LEAST_POINTS` lengths, or where the metric does not fall from each to the next.
+    There is none for fewer than `LEAST_POINTS` lengths, or if the metric does not fall from each length to the next.
 
     Args:
-        points: Optimizer steps of a training -> its metric, of the same recipe, the rate having come down in each.
+        points: Optimizer steps of a training of the same recipe -> its metric after the rate has decayed.
         steps: The length of interest.
 
     Example:
@@ -131,7 +132,7 @@ def forecast(points: Mapping[int, float], steps: int) -> Forecast | None:
 
 
 def shrunk_exponent(comparisons: Sequence[RateComparison]) -> NormalDist:
-    """Return the exponent of the learning rate: the prior and what was compared, weighted by precision.
+    """Return the exponent of the learning rate: the mean of the prior and the comparisons, weighted by precision.
 
     Example:
         >>> round(shrunk_exponent([]).mean, 3)
@@ -143,11 +144,12 @@ def shrunk_exponent(comparisons: Sequence[RateComparison]) -> NormalDist:
 
 
 def compare_rates(trials: Sequence[RateTrial]) -> list[RateComparison]:
-    """Return what each optimizer's trials show of its best rate over the length, one comparison an optimizer.
+    """Return the comparison of each optimizer's best rates at two lengths, at most one per optimizer.
 
-    The longest length that trials of the optimizer have reached is compared with the shortest at which enough of those
-    trials have values. Only trials with both count: those that a rung has sorted out would be missing at one of them.
-    Where the best rate is the least of those tried, or the largest, at both lengths, it shows nothing.
+    The longer length is the longest that trials of the optimizer have reached. The shorter is the shortest at which
+    enough of those trials have values. Only trials with values at both count, because trials that were not promoted
+    have no value at the longer one. There is no comparison if the best rate is the lowest tried one at both lengths, or
+    the highest at both.
     """
     found = []
     for optimizer in dict.fromkeys(trial.optimizer for trial in trials):
@@ -173,14 +175,14 @@ def _compare(trials: Sequence[RateTrial], short: int, long: int) -> list[RateCom
 
 
 def _uncertainty(rates: Sequence[float], best: float) -> float:
-    """Return by how much the logarithm of the best rate may be off: about half of the way to the next one tried."""
+    """Return the uncertainty of the logarithm of the best rate: about half of the distance to the next tried rate."""
     place = rates.index(best)
     gaps = [abs(log(rates[near] / best)) for near in (place - 1, place + 1) if 0 <= near < len(rates)]
     return max(gaps) / 2 * (1.0 if len(gaps) > 1 else _AT_EDGE)
 
 
 def _predictions(lengths: Array, values: Array, at: float) -> tuple[Array, Array, Array]:
-    """Return the mean, the deviation and the weight of the value at a length for each law of the grid."""
+    """Return the mean, the standard deviation and the weight of the value at a length for each law of the grid."""
     fall, last = values[0] - values[-1], values[-1]
     bottom = 0.0 if values.min() > 0 else last - _FURTHEST_FLOOR * fall
     exponents, floors, noises = (

@@ -1,18 +1,19 @@
-"""A line search along the learning rate of each optimizer, at the price of short trainings.
+"""A line search along the learning rate of each optimizer, at the cost of short trainings.
 
-It is the bracketing phase of a one-dimensional minimization (Press et al. 2007, Numerical Recipes, 3rd edition,
-section 10.1) over the logarithm of the learning rate. If the best rate of an optimizer so far is the highest or the
-lowest tried, the minimum may lie beyond it, so the next trial takes ten times as much, or a tenth. It ends when the
-best rate lies between two worse ones, or at the end of the range.
+This is the bracketing phase of a one-dimensional minimization (Press et al. 2007, Numerical Recipes, 3rd edition,
+section 10.1) over the logarithm of the learning rate. If an optimizer's best rate so far is the highest or the lowest
+tried, the minimum may lie beyond it. The next trial then takes ten times that rate, or a tenth. The line search ends
+when the best rate lies between two worse ones, or at the end of the range.
 
-In long trainings the best rate often falls with the length, most of all where a training overfits. So where the best
-trial of a rung is worse there than it was at the one before, the next lower rate follows it to that rung
+In long trainings the best rate often falls with the length, most of all if a training overfits. If the best trial of a
+rung is worse there than at the previous rung, the next lower rate therefore follows it to that rung
 (`next_points_below`, `successive_halving.following`).
 
-Where it departs: the step does not grow, since a decade is wide already. Nothing refines the bracket; from there on
-the Gaussian process chooses. A point is the value at the first rung, so that a prior that is off by decades costs a
-tenth of a training for each: meanwhile no trial of the optimizer is promoted from there. Without the line search,
-recorded trainings cost 0.42 of TPE's in place of 0.26 (docs/the_search.md).
+The line search departs from the textbook in these points. The step does not grow, because a decade is already wide.
+Nothing refines the bracket; the Gaussian process chooses the rates after that. A point is the value at the first rung,
+and no trial of the optimizer is promoted from there meanwhile. A prior that is off by decades therefore costs a tenth
+of a training for each decade. Without the line search, recorded trainings cost 0.42 of TPE's instead of 0.26
+(docs/the_search.md).
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from opttune.space.model import Field, Range, Space
 _STEP = 10.0
 """The factor from one learning rate to the next. Chosen by hand."""
 _LEAST_ROOM_DECADES = 0.2
-"""No step is taken where less is left of the range. Chosen by hand."""
+"""Minimum distance to the end of the range for another step, in decades. Chosen by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ class LinePoint:
 
     Attributes:
         rate: The learning rate.
-        value: The metric at the first rung that tells trials apart; lower is better, infinite if the trial failed
-            before, or has no value there.
+        value: The metric at the first rung that tells trials apart; lower is better. It is infinite if the trial
+            failed before that rung or has no value there.
     """
 
     rate: float
@@ -46,16 +47,16 @@ class LinePoint:
 
 
 def is_searchable(field: Field | None) -> TypeGuard[Range]:
-    """Return whether a line search applies to a field: to a range on a log scale with a prior."""
+    """Return whether a line search applies to a field: only to a range on a log scale with a prior."""
     return isinstance(field, Range) and field.scale == "log" and field.prior is not None and not field.integer
 
 
 def next_rate(field: Field | None, points: Sequence[LinePoint]) -> float | None:
-    """Return the next learning rate, or None if the best lies between others or at the end of what may be tried.
+    """Return the next learning rate, or None if the best lies between others or at the end of the allowed range.
 
     Args:
-        field: What the learning rate may be.
-        points: What was tried.
+        field: The field of the learning rate.
+        points: The tried rates.
 
     Example:
         >>> field = Range(1e-5, 1.0, "log", prior=1e-3)
@@ -77,12 +78,12 @@ def next_rate(field: Field | None, points: Sequence[LinePoint]) -> float | None:
 
 
 def next_points(space: Space, observations: Sequence[Observation]) -> list[Parameters]:
-    """Return the next configuration of each line search, that of the best optimizer first.
+    """Return the next configuration of each line search, with the best optimizer first.
 
-    It is the optimizer's best, with another learning rate.
+    It is the optimizer's best configuration with another learning rate.
 
     Args:
-        space: What may vary.
+        space: The search space.
         observations: The results of earlier trials.
     """
     found: list[tuple[float, Parameters]] = []
@@ -98,10 +99,10 @@ def next_points(space: Space, observations: Sequence[Observation]) -> list[Param
 
 
 def next_points_below(space: Space, observations: Sequence[Observation]) -> list[Parameters]:
-    """Return a tenth of the rate of each trial that overfits, where no lower rate of its optimizer was tried.
+    """Return each overfitting trial with a tenth of its rate, if no trial of its optimizer had a lower rate.
 
     Args:
-        space: What may vary.
+        space: The search space.
         observations: The results of earlier trials.
     """
     found: list[Parameters] = []
@@ -122,17 +123,17 @@ def next_points_below(space: Space, observations: Sequence[Observation]) -> list
 
 
 def is_being_searched(space: Space, progress: Sequence[TrialProgress], optimizer: str, from_points: int = 2) -> bool:
-    """Return whether an optimizer's line search has begun and not ended.
+    """Return whether an optimizer's line search has begun but not ended.
 
     Args:
-        space: What may vary.
+        space: The search space.
         progress: All trials that have reached a rung or ended.
         optimizer: The optimizer's name.
-        from_points: With how many trials of the optimizer it counts as begun.
+        from_points: The number of the optimizer's trials with which the search counts as begun.
     """
     branch = next((branch for branch in space.optimizers if branch.name == optimizer), None)
     if branch is None or (len(branch.names) > 1 and not branch.is_own):
-        # the rates of several optimizers are no longer what one factor has made of them
+        # the rates of several optimizers no longer follow from one factor
         return False
     field = branch.rate
     own = [one for one in progress if one.optimizer == optimizer and one.rate is not None]

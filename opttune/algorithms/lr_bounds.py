@@ -1,8 +1,9 @@
-"""Cap an optimizer's learning-rate range below the rates at which its trials diverged.
+"""Caps on an optimizer's learning-rate range below the rates at which its trials diverged.
 
-Divergence is taken as a constraint on the learning rate alone: above some rate every training of an optimizer
-diverges. A general method would learn the constraint as a second model (Gelbart, Snoek and Adams 2014,
-https://arxiv.org/abs/1403.5607); in one dimension and with few trials a threshold does. This rule is opttune's own.
+Divergence counts as a constraint on only the learning rate: above some rate, every training of an optimizer diverges.
+A general method would learn the constraint as a second model (Gelbart, Snoek and Adams 2014,
+https://arxiv.org/abs/1403.5607). In one dimension and with few trials, a threshold is enough. This rule is opttune's
+own.
 """
 
 from collections.abc import Sequence
@@ -12,17 +13,18 @@ from opttune.algorithms.observations import Observation
 from opttune.space.model import Branch, Choice, Field, Range, Scalar, Space
 
 _MARGIN = 0.9
-"""The range ends at this share of the lowest rate that diverged. Chosen by hand."""
+"""The capped range ends at this share of the lowest diverged rate. Chosen by hand."""
 _LEAST_SPAN = 1.3
-"""The factor that a capped range spans at least: with another schedule a rate may be stable after all. Chosen by
-hand."""
+"""Minimum factor from the low end to the high end of a capped range. With another schedule, a rate may be stable after
+all. Chosen by hand."""
 
 
 def cap_learning_rates(space: Space, observations: Sequence[Observation]) -> Space:
-    """Return the space without the learning rates at which every trial of their optimizer has diverged.
+    """Return the space without the learning rates at which every trial of the optimizer has diverged.
 
-    A trial that diverged in its warmup caps the range at the rate that it had reached; if another trial stayed stable
-    at that rate or above, at the highest rate of its schedule. Rates at which a trial stayed stable are never cut off.
+    A trial that diverged in its warmup caps the range at the rate that it had reached. If another trial stayed stable
+    at that rate or above, the cap is the highest rate of the diverged trial's schedule. The cap never removes a rate at
+    which a trial stayed stable.
     """
     if all(one.diverged_lr is None for one in observations):
         return space
@@ -38,11 +40,11 @@ def cap_learning_rates(space: Space, observations: Sequence[Observation]) -> Spa
 
 
 def _capped(branch: Branch, rated: Sequence[tuple[Observation, float]]) -> Branch:
-    """Return a branch capped by its trials, each with its learning rate."""
+    """Return a branch with its learning rates capped by its trials, each given with its rate."""
     field = branch.rate
     highest_stable = max((rate for one, rate in rated if one.values), default=0.0)
     broken = [(one.diverged_lr, rate) for one, rate in rated if one.diverged_lr is not None]
-    # a factor on a module's own rate says nothing of the rate that the warmup had reached
+    # a factor on a module's own rate says nothing about the rate reached in the warmup
     diverged = [(min(reached, rate) if branch.rate_name == "lr" else rate, rate) for reached, rate in broken]
     caps = [reached if reached > highest_stable else rate for reached, rate in diverged]
     caps = [cap for cap in caps if cap > highest_stable]

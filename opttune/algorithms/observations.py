@@ -1,8 +1,9 @@
 """The results of trials, and their scores: the normal quantiles of their ranks.
 
-The model of `gaussian_process` sees ranks only, as normal scores (the Gaussian copula transform of Salinas, Shen and
-Perrone 2020, https://arxiv.org/abs/1909.13595). So the metric needs no scale, and a loss of 1e9 weighs no more than any
-other bad value. Where it departs: scores are cut off above, and failed trials take part as the worst.
+The model of `gaussian_process` sees only ranks, as normal scores (the Gaussian copula transform of Salinas, Shen and
+Perrone 2020, https://arxiv.org/abs/1909.13595). Therefore the metric needs no scale, and a loss of 1e9 weighs no more
+than any other bad value. Two points differ from that paper: scores have an upper limit, and failed trials count as the
+worst.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,12 @@ from statistics import NormalDist
 from opttune.space.model import Scalar
 
 Values = tuple[float | None, ...]
-"""The metric at each rung that a trial has reached, lower is better; None where it is not defined."""
+"""The metric at each rung that a trial has reached, lower is better; None if it is not defined there."""
 
 _NORMAL = NormalDist()
 _WORST_SCORE = 0.5
-"""Scores are cut off here, at the 69th percentile: how bad a bad trial is says nothing about where the best are, which
-is often beside a cliff. Chosen by hand."""
+"""Upper limit of the scores, at the 69th percentile. The badness of a bad trial says nothing about the location of the
+best trials, which is often beside a cliff. Chosen by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,11 @@ class Observation:
 
     Attributes:
         parameters: Its Optuna parameters.
-        values: The metric at each rung that it has reached, the end of the full length last; lower is better. None
-            where it is not defined, but for the last. Empty if the guard stopped it before the first rung.
-        failed_at: Share of the full length at which the guard, or a lack of memory, ended it; None if it did not fail.
-        diverged_lr: Learning rate at which its loss diverged; None if it did not.
+        values: The metric at each rung that it has reached, the end of the full length last; lower is better. Each but
+            the last may be None, if the metric is not defined there. Empty if the guard stopped the trial before the
+            first rung.
+        failed_at: Share of the full length at which the guard or a lack of memory ended it; None if it did not fail.
+        diverged_lr: Learning rate at which its loss diverged; None if the loss did not diverge.
     """
 
     parameters: Mapping[str, Scalar]
@@ -51,7 +53,7 @@ def latest(values: Values) -> float:
 
 
 def has_got_worse(values: Values) -> bool:
-    """Return whether a trial is worse at its last rung than at the one before, as one that overfits.
+    """Return whether a trial is worse at its last rung than at the previous one, like an overfitting trial.
 
     Example:
         >>> has_got_worse((0.5, 0.3, 0.4)), has_got_worse((0.5, 0.3)), has_got_worse((0.5,))
@@ -62,7 +64,7 @@ def has_got_worse(values: Values) -> bool:
 
 
 def best_that_got_worse(trials: Sequence[Values]) -> list[int]:
-    """Return the indices of trials that are the best of a rung, the first excepted, and worse there than before.
+    """Return the indices of trials that are the best at a rung after the first, and worse there than before.
 
     Example:
         >>> best_that_got_worse([(0.9, 0.3, 0.5), (0.8, 0.4), (0.7,)])
@@ -78,7 +80,7 @@ def best_that_got_worse(trials: Sequence[Values]) -> list[int]:
 
 
 def is_equal(values: Sequence[float | None]) -> bool:
-    """Return whether values at a rung tell nothing: all are equal, or none is defined. A single one may tell.
+    """Return whether values at a rung tell nothing: all are equal, or none is defined. A single value may tell.
 
     Example:
         >>> is_equal([0.5, 0.5, None]), is_equal([0.5, 0.4]), is_equal([0.5]), is_equal([None])
@@ -89,7 +91,7 @@ def is_equal(values: Sequence[float | None]) -> bool:
 
 
 def first_telling(trials: Sequence[Values]) -> list[float]:
-    """Return each trial's value at the first rung that tells trials apart; infinity where it has none there.
+    """Return each trial's value at the first rung that tells trials apart; infinity if it has none there.
 
     Example:
         >>> first_telling([(0.5, 0.3), (0.5, 0.2), ()]), first_telling([(0.5,), (0.4, 0.1)])
@@ -101,10 +103,10 @@ def first_telling(trials: Sequence[Values]) -> list[float]:
 
 
 def scores(observations: Sequence[Observation]) -> list[float]:
-    """Return the score of each trial: the normal quantile of its rank, so that lower is better.
+    """Return the score of each trial: the normal quantile of its rank; lower is better.
 
-    Trials are ranked by their latest value, whatever the rung: a trial that was promoted has a better one, and one
-    that got worse on the way is ranked by what it became. Failed trials rank last, the earliest failure at the end.
+    Trials rank by their latest value, whatever the rung. A promoted trial has a better one, and a deteriorating trial
+    ranks by its deteriorated value. Failed trials rank last, with the earliest failure at the end.
 
     Example:
         >>> good, bad, dead = Observation({}, (0.5, 0.2)), Observation({}, (0.4, 0.3)), Observation({}, failed_at=0.02)
@@ -118,13 +120,13 @@ def scores(observations: Sequence[Observation]) -> list[float]:
 
 
 def best_first(observations: Sequence[Observation], by_rung: bool = False) -> list[int]:
-    """Return the indices of `observations` from the best trial to the worst, the earlier of equals first.
+    """Return the indices of `observations` from the best trial to the worst; the earlier of equal trials first.
 
     Args:
         observations: The results of trials.
-        by_rung: Whether values of different rungs are kept apart. Then all trials are ranked by their first rung; those
-            that were promoted are ranked anew by the next one, among the places that they hold together, and so on. A
-            trial that was not promoted keeps its place. Otherwise each counts by its latest value.
+        by_rung: Whether to separate values of different rungs. If so, all trials first rank by their first rung. The
+            promoted trials then rank anew by the next rung, among the places that they share, and so on. A trial that
+            was not promoted keeps its place. Otherwise each trial ranks by its latest value.
 
     Example:
         >>> seen = [Observation({}, (0.5, 0.4)), Observation({}, (0.6, 0.2)), Observation({}, (0.1,))]
@@ -141,7 +143,7 @@ def best_first(observations: Sequence[Observation], by_rung: bool = False) -> li
             failed[index] = -(one.failed_at or 0.0)
     order = sorted(alive, key=alive.__getitem__)
     if by_rung:
-        # where the metric is not defined yet, nothing speaks for a trial
+        # a trial whose metric is not defined yet ranks behind the others
         order.sort(key=lambda index: inf if (first := observations[index].values[0]) is None else first)
         for level in range(1, max((len(one.values) for one in observations), default=0)):
             order = _ranked_anew(order, [_value_at(one, level) for one in observations])
@@ -149,7 +151,7 @@ def best_first(observations: Sequence[Observation], by_rung: bool = False) -> li
 
 
 def _ranked_anew(order: list[int], values: Sequence[float | None]) -> list[int]:
-    """Return an order in which those that have a value are ranked by it, among the places that they hold together."""
+    """Return an order in which the trials with a value rank by it, among the places that they share."""
     places = [place for place, index in enumerate(order) if values[index] is not None]
     ranked = sorted((order[place] for place in places), key=lambda index: (values[index] or 0.0, index))
     found = list(order)
@@ -163,5 +165,5 @@ def _value_at(one: Observation, level: int) -> float | None:
 
 
 def score_of_rank(rank: int, count: int) -> float:
-    """Return the score of a trial's rank, counted from 0, among `count` trials."""
+    """Return the score of a rank, counted from 0, among `count` trials."""
     return min(_WORST_SCORE, _NORMAL.inv_cdf((rank + 0.5) / count))

@@ -1,17 +1,17 @@
-"""What to try next: default recipes, line searches, then the candidate of the largest expected improvement.
+"""The choice of the next recipe: defaults, line searches, then the candidate with the largest expected improvement.
 
 This is Bayesian optimization with priors:
 
-1. The default recipe of each optimizer, as PriorBand can try the mode of its prior first (Mallik et al. 2023,
-   https://arxiv.org/abs/2306.12370); shifted by what the trials say about all priors (`prior_shift`).
-2. After each default a line search along its learning rate (`line_search`).
-3. Candidates: mutations of the best trial, draws from the shifted priors and draws from the whole space, the three
-   sources of PriorBand. PriorBand trains what it draws, and weighs prior against incumbent by which explains the best
-   trials better. Here each source gives as many candidates, and a Gaussian process chooses one (`gaussian_process`).
-   Learning rates at which all trials diverged are not drawn again (`lr_bounds`).
+1. The default recipe of each optimizer comes first, as PriorBand can try the mode of its prior first (Mallik et al.
+   2023, https://arxiv.org/abs/2306.12370). It is shifted by the estimated shift of all priors (`prior_shift`).
+2. A line search along the learning rate follows each default (`line_search`).
+3. The candidates are mutations of the best trial, draws from the shifted priors and draws from the whole space, the
+   three sources of PriorBand. PriorBand trains each draw. It weights prior and incumbent by how well each explains the
+   best trials. Here each source gives the same number of candidates, and a Gaussian process chooses one
+   (`gaussian_process`). Learning rates at which all trials diverged are not drawn again (`lr_bounds`).
 
-docs/the_search.md has the cost of the search without each part. The shares and counts below were chosen on the tables
-for development (`benchmarks/search_bench/tables.py`) where nothing else is said.
+docs/the_search.md has the cost of the search without each part. Unless stated otherwise, the shares and counts below
+were chosen on the tables for development (`benchmarks/search_bench/tables.py`).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -40,37 +40,37 @@ from opttune.space.model import Branch, Choice, Range, Scalar, Space
 from opttune.space.sample import default_parameters
 
 _LEAST_FOR_MODEL = 2
-"""Trials with a value that the model needs; with fewer it knows no more than the priors. Chosen by hand."""
+"""Minimum number of trials with a value for the model. With fewer, it knows no more than the priors. Chosen by hand."""
 TRIALS_OF_FIRST = 4
-"""Trials of the first optimizer before the second one's turn: mostly the default, two of its line search, and one that
-the model chooses. It costs a little with right priors (0.268 of TPE's cost, 0.247 without it, when that was measured)
-and saves with ones too high (0.45, 0.51 without: docs/the_search.md)."""
+"""Trials of the first optimizer before the turn of the second: mostly the default, two of its line search, and one that
+the model chooses. This costs a little with right priors (0.268 of TPE's cost, 0.247 without it, when that was measured)
+and saves cost with priors that are too high (0.45, 0.51 without it: docs/the_search.md)."""
 _CANDIDATES = 60
-"""Candidates of each source that the model chooses from. Chosen by hand."""
+"""Number of candidates from each source for the model. Chosen by hand."""
 _MUTATED_DECADES = 0.35
-"""Standard deviation of a mutation of the learning rate, in decades: about a factor of two. A factor of 1.4 changed
+"""Standard deviation of a mutation of the learning rate in decades: about a factor of two. A factor of 1.4 changed
 nothing on recorded trainings."""
 _MUTATED_SHARE = 0.5
 """Share of the mutations that draw one other field anew."""
 _WIDE_SHARE = 0.25
-"""Share of the draws without model and mutation that come from the whole space."""
+"""Share of draws from the whole space among those without model and mutation."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplerSettings:
-    """How a sampler mixes its sources.
+    """The settings by which a sampler mixes its sources.
 
     Attributes:
         model_share: Share of the draws that the model chooses once it has enough trials, in [0, 1].
         mutation_share: Share of the other draws that mutate the best trial so far, in [0, 1].
-        uses_prior: Whether priors count: default recipes first, and draws around them.
-        line_search: Whether a best learning rate that is the highest or the lowest of its optimizer is followed by one
-            further out; only if priors count.
-        races: Whether trainings are long: the default recipes of all optimizers come before the line searches, and the
-            model keeps the results of different rungs apart.
+        uses_prior: Whether priors count: default recipes come first, and draws are around the priors.
+        line_search: Whether a learning rate further out follows if an optimizer's best rate is its highest or lowest.
+            This applies only if priors count.
+        races: Whether trainings are long. If so, the default recipes of all optimizers come before the line searches,
+            and the model separates the results of different rungs.
 
     Raises:
-        InputError: A share lies outside [0, 1].
+        InputError: A share is outside [0, 1].
     """
 
     model_share: float = 1.0
@@ -94,7 +94,7 @@ def propose_without(
     others: Sequence[Parameters],
     settings: SamplerSettings,
 ) -> Parameters:
-    """Return the parameters of a trial of any optimizer but some; the other arguments are those of `propose`."""
+    """Return the parameters of a trial without the `left_out` optimizers; the other arguments are as in `propose`."""
     names = [branch.name for branch in space.optimizers if branch.name not in left_out]
     if not names or len(names) == len(space.optimizers):
         return propose(space, number, seed, observations, others, settings)
@@ -119,23 +119,23 @@ def propose(
 ) -> Parameters:
     """Return the parameters of a trial: a pure function of its arguments.
 
-    The first optimizer, which a space names first since it is the surest, has four trials before the second one's
-    turn, unless several trials are trained at a time. A draw that resembles an earlier trial is drawn again; an
-    earlier configuration is repeated only if the space holds no other.
+    A space names its safest optimizer first. That one has four trials before the turn of the second, unless several
+    trials train at a time. A draw that resembles an earlier trial is drawn again. An earlier configuration is repeated
+    only if the space has no other.
 
     Args:
-        space: What may vary.
+        space: The search space.
         number: Number of the trial, counted from 0.
         seed: Seed of the search.
         observations: The results of earlier trials.
         others: The parameters of all earlier trials.
-        settings: How the sources are mixed.
+        settings: The settings by which the sources are mixed.
 
     Returns:
-        Parameter name -> value, as `sample_recipe` asks for them.
+        Parameter name -> value, as `sample_recipe` requests them.
     """
     if not settings.uses_prior:
-        # the model reads learning rates from their prior centres
+        # the model measures learning rates from their prior centres
         space = without_priors(space)
     has_value = any(one.values for one in observations)
     pending = _pending(observations, others)
@@ -161,7 +161,7 @@ def propose(
 def _untried_defaults(
     space: Space, model: GaussianProcess | None, observations: Sequence[Observation], others: Sequence[Parameters]
 ) -> list[Parameters]:
-    """Return the default recipe of each optimizer without a trial, shifted by how far the priors are off."""
+    """Return the default recipe of each optimizer without a trial, shifted by the likeliest shift of the priors."""
     configurations = [*others, *(one.parameters for one in observations)]
     tried = {one.get("optimizer", space.optimizers[0].name) for one in configurations if one}
     untried = [index for index, branch in enumerate(space.optimizers) if branch.name not in tried]
@@ -172,13 +172,13 @@ def _untried_defaults(
 
 
 def _stays_with_first(space: Space, observations: Sequence[Observation], others: Sequence[Parameters]) -> bool:
-    """Return whether the first optimizer has another trial before the second one's turn."""
+    """Return whether the first optimizer has another trial before the turn of the second."""
     configurations = [one for one in others if one]
     names = {one.get("optimizer") for one in configurations}
     # while trials are pending, several workers try several optimizers
     if len(names) != 1 or len(configurations) >= TRIALS_OF_FIRST or _pending(observations, others):
         return False
-    # a lower rate does not help if memory is too small
+    # a lower rate does not help if there is too little memory
     if not all(one.values or one.diverged_lr is not None for one in observations):
         return False
     return any(branch.name in names and is_searchable(branch.rate) for branch in space.optimizers)
@@ -187,7 +187,7 @@ def _stays_with_first(space: Space, observations: Sequence[Observation], others:
 def _first_alone(
     space: Space, observations: Sequence[Observation], others: Sequence[Parameters]
 ) -> tuple[str, Space, list[Observation], list[Parameters]]:
-    """Return the optimizer of all trials so far, and the space and the trials as if there were no other."""
+    """Return the optimizer of all trials so far, and the space and the trials as if no other optimizer existed."""
     name = str(next(one["optimizer"] for one in others if one))
     alone = replace(space, optimizers=tuple(branch for branch in space.optimizers if branch.name == name))
     shown = [replace(one, parameters=_without_optimizer(one.parameters)) for one in observations]
@@ -195,7 +195,7 @@ def _first_alone(
 
 
 def _without_optimizer(configuration: Mapping[str, Scalar]) -> Parameters:
-    """Return the parameters of a trial as a space with one optimizer names them."""
+    """Return the parameters of a trial with their names in a space with one optimizer."""
     return {key: value for key, value in configuration.items() if key != "optimizer"}
 
 
@@ -206,7 +206,7 @@ def _pending(observations: Sequence[Observation], others: Sequence[Parameters]) 
 
 
 class _Draws:
-    """Draws configurations from a mixture of sources, again and again."""
+    """An endless source of configurations, drawn from a mixture of sources."""
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class _Draws:
         self._asks_model = len(with_value) >= _LEAST_FOR_MODEL and rng.random() < settings.model_share
 
     def next(self) -> Parameters:
-        """Return the next draw; the model is asked once, since its choice would be the same again."""
+        """Return the next draw. Only one draw asks the model, because the model would repeat its choice."""
         if self._asks_model and self._model is not None:
             self._asks_model = False
             return self._chosen_by(self._model)
@@ -245,7 +245,7 @@ class _Draws:
         return new[int(model.expected_improvement(new).argmax())]
 
     def _from_prior(self) -> Parameters:
-        """Draw around the priors, shifted by a draw from the posterior of the shift."""
+        """Draw around the priors after a shift drawn from the posterior."""
         if not self._settings.uses_prior:
             return self._from_anywhere()
         shift = float(self._rng.choice(SHIFTS, p=self._shift_probabilities))
@@ -257,7 +257,7 @@ class _Draws:
         return draw_from_prior(self._space, self._rng, prior_share=0.0)
 
     def _mutated(self, observation: Observation) -> Parameters:
-        """Return a trial's parameters with another learning rate, and sometimes with one other field drawn anew."""
+        """Return a trial's parameters with another learning rate and sometimes with one other field drawn anew."""
         best = dict(observation.parameters)
         optimizer, schedule = _branches(self._space, best)
         fresh = draw_from_branches(self._space, optimizer, schedule, self._rng, prior_share=self._prior_share)

@@ -1,29 +1,30 @@
-"""Asynchronous successive halving (ASHA) with pause and promote: which trial to train next, and how far.
+"""Asynchronous successive halving (ASHA) with pause and promote: the choice of the next trial to train and its rung.
 
 Successive halving (Jamieson and Talwalkar 2016, https://arxiv.org/abs/1502.07943) trains many configurations briefly,
 and only the best of them for longer. ASHA (Li et al. 2020, https://arxiv.org/abs/1810.05934) does so without waiting
-for a rung to fill up: whenever a worker is free, it promotes a paused trial that is among the best seen at its rung,
-the highest rung first, and starts a new trial where there is none. This module is the promoting form of ASHA. A trial
-that is not promoted keeps its checkpoint, and is promoted later if worse trials show that it was among the best.
+for a rung to fill up. If a worker is free, it promotes a paused trial that is among the best seen at its rung, the
+highest rung first. If there is none, it starts a new trial. This module is the promoting form of ASHA. A trial that is
+not promoted keeps its checkpoint. It is promoted later if worse trials show that it was among the best.
 
-Where it departs from ASHA, and why:
+The module departs from ASHA in these points:
 
-- Two rungs at 10% and 35% of the length, in place of a geometric series, and no brackets of several first rungs as in
-  Hyperband (Li et al. 2018, https://arxiv.org/abs/1603.06560). A budget of 20 trainings does not fill brackets.
-- It keeps the better half and the better third, counting the trial itself and rounding up, in place of the best `1/eta`
-  rounded down, so that the first trial is trained to the end at once and a search has a result early. On the two live
+- It has two rungs, at 10% and 35% of the length, instead of a geometric series. It has no brackets of several first
+  rungs as in Hyperband (Li et al. 2018, https://arxiv.org/abs/1603.06560), because a budget of 20 trainings does not
+  fill brackets.
+- It keeps the better half and the better third, counting the trial itself and rounding up, instead of the best `1/eta`
+  rounded down. The first trial therefore trains to the end at once, and a search has a result early. On the two live
   tasks for development, brackets that keep the best third needed 0.40 of the cost of an Optuna user's 25 trials to
-  reach the same; promoting the better two thirds and the better half at once needed 0.14 (in part thanks to a wider
-  range of learning rates). Early ranks in trainings of 300 steps say little about the winner; they do say which trials
-  are infeasible.
-- Trials compete within their optimizer, since early in a training some optimizers look better than they are. At the
-  second rung they compete with the trials of all optimizers as well; without that the recorded trainings cost 4% more
+  reach the same result. Promoting the better two thirds and the better half at once needed 0.14 (in part thanks to a
+  wider range of learning rates). Early ranks in trainings of 300 steps say little about the winner, but they show which
+  trials are infeasible.
+- Trials compete within their optimizer, because some optimizers look better early in a training than they are. At the
+  second rung they also compete with the trials of all optimizers. Without that, the recorded trainings cost 4% more
   (0.271 instead of 0.261 of TPE's cost, docs/the_search.md).
-- A rung whose values do not predict the final ones pauses hardly anything: `RungPeers.is_informative`. One where all
-  are equal, or where the metric is not defined yet, is passed over.
-- A trial starts only where the budget can train it to the end. What is left at the end of a search promotes the best
-  paused trials.
-- Only `most_paused` trials stay paused at a rung, since each holds a checkpoint on the disk.
+- A rung pauses hardly any trial if its values do not predict the final ones: `RungPeers.is_informative`. It pauses none
+  if all its values are equal or the metric is not defined yet.
+- A trial starts only if the budget can train it to the end. The rest of the budget at the end of a search promotes the
+  best paused trials.
+- Only `most_paused` trials stay paused at a rung, because each has a checkpoint on the disk.
 """
 
 from bisect import bisect_left
@@ -42,50 +43,50 @@ from opttune.errors import InputError
 from opttune.space.model import RACED_FROM_STEPS
 
 _LEAST_STEPS = 8
-"""Shorter rungs are left out: so few optimizer steps say nothing. Chosen by hand."""
+"""Minimum optimizer steps of a rung: fewer steps say nothing. Chosen by hand."""
 _LOOKED_AT_FROM = 0.05
-"""From this share of the length on a look tells trials apart although their warmup may last longer."""
+"""From this share of the length, a look tells trials apart even if their warmup lasts longer."""
 _LEAST_FINISHED = 2
-"""Finished trials from which on a rung is checked for overfitting. Chosen by hand."""
+"""Minimum number of finished trials for the check of a rung for overfitting. Chosen by hand."""
 _MARGIN = 0.1
-"""By how much of the way to the median a trial may be worse at a rung than the best finished one was there. Chosen by
-hand."""
+"""Margin by which a trial may be worse at a rung than the best finished trial was there, as a share of the distance to
+the median. Chosen by hand."""
 _RUNNERS_UP = 2
-"""How many besides the best are looked at on the second rung of a race, however small the budget. Chosen by hand."""
+"""Number of trials besides the best with a look on the second rung of a race, for any budget. Chosen by hand."""
 _LEAST_LEVER = 3.0
-"""A trend is read between two rungs whose steps differ by at least this factor: between closer ones it is mostly noise.
-Chosen by hand."""
+"""Minimum factor between the steps of two rungs for a trend: between closer rungs, a trend is mostly noise. Chosen by
+hand."""
 _LEAST_PAIRS = 6
 _LEAST_CORRELATION = 0.5
-"""From `_LEAST_PAIRS` finished trials on, a rung whose rank correlation with the end is lower is not informative. Both
-chosen by hand; no benchmark has varied them."""
+"""From `_LEAST_PAIRS` finished trials, a rung is not informative if its rank correlation with the end is lower. Both
+were chosen by hand; no benchmark has varied them."""
 
 
 @dataclass(frozen=True, slots=True)
 class SuccessiveHalving:
-    """The rungs, and the shares of trials that are promoted from them.
+    """The rungs, and the shares of promoted trials.
 
     `shares`, `kept` and `kept_of_all` were chosen by replaying recorded trainings (`benchmarks/search.py replay
-    --tables DEVELOP`), a first version of them also on two live tasks; docs/the_search.md reports on other tables and
-    tasks. `most_paused` was chosen by hand.
+    --tables DEVELOP`). A first version of them was also chosen on two live tasks. docs/the_search.md reports on other
+    tables and tasks. `most_paused` was chosen by hand.
 
     Attributes:
-        shares: The rungs below the full length, as shares of it, ascending, in (0, 1). Without any, each trial is
-            trained to the end.
-        kept: For each rung the share of an optimizer's trials seen there that is promoted, in (0, 1].
-        kept_of_all: The same share among the trials of all optimizers.
+        shares: The rungs below the full length, as ascending shares of it, in (0, 1). Without any, each trial trains
+            to the end.
+        kept: For each rung, the promoted share of an optimizer's trials there, in (0, 1].
+        kept_of_all: For each rung, the promoted share of the trials of all optimizers.
         most_paused: The number of trials that stay paused at a rung; worse ones are discarded.
-        line_search: Whether an optimizer's trials stay at the first rung while its line search runs.
-        look_share: A trial is compared by a copy whose learning rate comes down from the rung on, within this share of
-            the steps so far; 0 compares the values at the rung itself.
-        trend: How much of its slope over the logarithm of the steps, since the rung before, a trial is expected to keep
-            until the end. From the second rung on, trials are compared by the value that this predicts; 0 compares the
-            values at the rung itself.
-        races: Whether all optimizers are looked at before the first trial is promoted, and the lowest rung goes first.
-        first_steps: No rung is put below this optimizer step.
+        line_search: Whether an optimizer's trials stay at the first rung during its line search.
+        look_share: Length of a look, as a share of the steps so far. A look compares a trial by a copy whose learning
+            rate decays from the rung within these steps; 0 compares the values at the rung itself.
+        trend: Share of a trial's slope that is expected to last until the end. The slope is over the logarithm of the
+            steps, since the previous rung. From the second rung, trials are compared by the resulting prediction; 0
+            compares the values at the rung itself.
+        races: Whether all optimizers have a look before the first promotion, and the lowest rung goes first.
+        first_steps: The lowest optimizer step for a rung.
 
     Raises:
-        InputError: `shares` do not ascend in (0, 1), or another field is out of its range.
+        InputError: `shares` do not ascend in (0, 1), or another field is out of range.
 
     Example:
         >>> SuccessiveHalving().steps(300)
@@ -116,9 +117,9 @@ class SuccessiveHalving:
     def steps(self, total_steps: int, warmup_share: float = 0.0) -> tuple[int, ...]:
         """Return the rungs in optimizer steps, the full length last.
 
-        A rung within the warmup moves to its end: while learning rates rise, slow starters look bad. Where the rate
-        comes down for the comparison, it moves no further than to 5% of the length. A rung that is too short to be
-        informative is left out.
+        A rung within the warmup moves to the end of the warmup: while learning rates rise, slow starters look bad. If
+        trials are compared by looks, it moves no further than to 5% of the length. Rungs that are too short to be
+        informative are omitted.
 
         Args:
             total_steps: The full length in optimizer steps.
@@ -129,7 +130,7 @@ class SuccessiveHalving:
         return (*sorted(step for step in steps if _LEAST_STEPS <= step < total_steps), total_steps)
 
     def look_steps(self, rung: int) -> int:
-        """Return the optimizer steps in which the rate of the copy comes down at a rung; 0 for no copy.
+        """Return the optimizer steps of a look at a rung, during which the rate of the copy decays; 0 for no look.
 
         Example:
             >>> SuccessiveHalving().look_steps(100), FOR_LONG_TRAININGS.look_steps(100)
@@ -148,11 +149,11 @@ FOR_LONG_TRAININGS = SuccessiveHalving(
     races=True,
     first_steps=100,
 )
-"""Chosen on the long tables for development."""
+"""The rungs of long trainings, chosen on the long tables for development."""
 
 
 def halving_for(total_steps: int) -> SuccessiveHalving:
-    """Return the rungs of trainings of a length.
+    """Return the rungs for trainings of a length.
 
     Example:
         >>> halving_for(300).steps(300), halving_for(10_000).steps(10_000)
@@ -163,13 +164,13 @@ def halving_for(total_steps: int) -> SuccessiveHalving:
 
 @dataclass(frozen=True, slots=True)
 class TrialProgress:
-    """How far a trial has come.
+    """The progress of a trial.
 
     Attributes:
         number: The trial's number.
-        values: Its value at each rung that it has reached; lower is better, None where it is not defined.
-        steps: Its optimizer steps at its last rung, or at its end.
-        stopped_at: Optimizer step of the checkpoint where it was interrupted last; 0 if it was not.
+        values: Its value at each rung that it has reached; lower is better, None if it is not defined there.
+        steps: Its optimizer steps at its last rung or at its end.
+        stopped_at: Optimizer step of the checkpoint of its last interruption; 0 if it was not interrupted.
         is_paused: Whether it is paused at its last rung and can be promoted.
         optimizer: The name of its optimizer.
         rate: Its learning rate; None if it has none.
@@ -184,7 +185,7 @@ class TrialProgress:
     rate: float | None = None
 
     def has_finished(self, rungs: Sequence[int]) -> bool:
-        """Return whether it has passed every rung, the first included: a given baseline was looked at on none."""
+        """Return whether it has passed every rung, including the first; a given baseline had no look on any."""
         return len(self.values) == len(rungs) and self.values[0] is not None
 
 
@@ -216,21 +217,21 @@ def next_action(
     at_once: int = 1,
     is_held: Callable[[TrialProgress], bool] = lambda trial: False,
 ) -> Promote | Start | None:
-    """Return what to train next, or None if nothing is left to train or the budget pays for nothing more.
+    """Return the next action, or None if nothing is left to train or the budget pays for nothing more.
 
-    A trial is started or promoted only if the budget can train it to the end. Workers ask one after another; an action
-    does not wait for trials that are being trained.
+    A trial starts or is promoted only if the budget can train it to the end. Workers ask one after another. An action
+    does not wait for running trials.
 
     Args:
-        halving: The shares of trials that are promoted.
+        halving: The shares of promoted trials.
         rungs: The rungs in optimizer steps, the full length last, as `SuccessiveHalving.steps` returns them.
         progress: All trials that have reached a rung or ended.
-        steps_left: Optimizer steps that may still be spent.
+        steps_left: Remaining optimizer steps of the budget.
         may_start: Whether a new trial may start.
-        begun_steps: Steps that the trial to start next has done already, if it was interrupted before its first rung.
-        uses_up: Whether the best paused trials are promoted once no new trial can start, while the budget lasts.
+        begun_steps: Finished steps of the trial to start next, if it was interrupted before its first rung.
+        uses_up: Whether the rest of the budget promotes the best paused trials once no new trial can start.
         at_once: The number of concurrent trials, any of which may be the latest.
-        is_held: Whether a trial stays at the first rung although it qualifies. Asked only while the rung is
+        is_held: Whether a trial stays at the first rung although it qualifies. Called only while the rung is
             informative and a new trial can start.
     """
 
@@ -248,7 +249,7 @@ def next_action(
         may_be_held = can_start and trial.steps == rungs[0] and seen.is_informative
         if seen.is_promotable(trial) and not (may_be_held and is_held(trial)):
             return Promote(trial.number)
-    # without a look the last of a budget may pay for one more
+    # without looks, the rest of a budget may pay for one more
     last = payable or [one for one in progress if is_payable(one, with_looks=False)]
     if can_start or (may_start and not progress and steps_left >= rungs[-1] - begun_steps):
         return Start()
@@ -257,19 +258,19 @@ def next_action(
 
 
 def _to_end(halving: SuccessiveHalving, rungs: Sequence[int], done: int, with_looks: bool = True) -> int:
-    """Return the optimizer steps that a training needs to its end, those of its looks included."""
+    """Return the optimizer steps that a training needs to its end, including those of its looks."""
     ahead = [rung for rung in rungs[:-1] if rung > done]
     return rungs[-1] - done + (sum(map(halving.look_steps, ahead)) if with_looks else 0)
 
 
 def following(payable: Sequence[TrialProgress], progress: Sequence[TrialProgress]) -> TrialProgress | None:
-    """Return the trial that follows one that overfits: of the same optimizer, with the next lower learning rate.
+    """Return the trial that follows an overfitting one: of the same optimizer, with the next lower learning rate.
 
-    Where the best trial of a rung is worse there than at the one before, a lower rate may be better by now, although
-    it was behind on all rungs before.
+    If the best trial of a rung is worse there than at the previous one, a lower rate may be better by now, although
+    it was behind on all earlier rungs.
 
     Args:
-        payable: The paused trials that can be trained to the end.
+        payable: The paused trials that the budget can train to the end.
         progress: All trials that have reached a rung or ended.
     """
     for index in best_that_got_worse([one.values for one in progress]):
@@ -288,9 +289,9 @@ def following(payable: Sequence[TrialProgress], progress: Sequence[TrialProgress
 def _turn(halving: SuccessiveHalving, rungs: Sequence[int], trial: TrialProgress) -> tuple[float, float, int]:
     """Return the sort key of a paused trial.
 
-    The highest rung goes first, and the best trial there. In a race all that deserve it are looked at on the second
-    rung; from there on the best goes first wherever it is: where the rate has come down, what a trial has reached
-    early is what it is worth at least, and one that has become worse since is behind.
+    The highest rung goes first, and the best trial there. In a race, every deserving trial first has a look on the
+    second rung. After that, the best goes first, whatever its rung. Once the rate has decayed, the early value of a
+    trial is the least that it is worth. A trial that has become worse since is behind.
     """
     if not halving.races:
         return -trial.steps, _last_value(trial), trial.number
@@ -299,19 +300,19 @@ def _turn(halving: SuccessiveHalving, rungs: Sequence[int], trial: TrialProgress
 
 
 def _reserve(halving: SuccessiveHalving, rungs: Sequence[int], progress: Sequence[TrialProgress]) -> int:
-    """Return the optimizer steps that a race keeps for the runners-up, until a first trial has finished."""
+    """Return the optimizer steps that a race reserves for the runners-up until a first trial has finished."""
     if not halving.races or len(rungs) < 3 or any(one.has_finished(rungs) for one in progress):
         return 0
     return _RUNNERS_UP * (rungs[1] + halving.look_steps(rungs[1]) - rungs[0]) if progress else 0
 
 
 def expected_value(halving: SuccessiveHalving, rungs: Sequence[int], values: Values) -> float | None:
-    """Return what a trial is expected to come to: its last value, and what its trend adds until the end.
+    """Return the expected final value of a trial: its last value plus its trend until the end.
 
-    Of two trials that are close at a rung, the one that falls faster is ahead in the end more often.
+    Of two trials that are close at a rung, the one that falls faster is ahead more often in the end.
 
     Args:
-        halving: How much of the slope lasts.
+        halving: The settings, with the share of the slope that lasts.
         rungs: The rungs in optimizer steps, the full length last.
         values: The trial's value at each rung that it has reached.
 
@@ -331,10 +332,10 @@ def expected_value(halving: SuccessiveHalving, rungs: Sequence[int], values: Val
 
 
 class RungPeers:
-    """All trials that have reached a rung, with which a paused trial there competes.
+    """All trials that have reached a rung, as competitors of a paused trial there.
 
     Args:
-        halving: The shares of trials that are promoted.
+        halving: The shares of promoted trials.
         rungs: The rungs in optimizer steps, the full length last.
         progress: All trials that have reached a rung or ended.
         steps: The rung.
@@ -355,7 +356,7 @@ class RungPeers:
         finished = tuple([one.values for one in progress if len(one.values) == len(rungs)])
         self._gets_worse, self._disagree, self._worst_finished = _compare_with_end(finished, level)
         self._tells_nothing = is_equal([one.values[level] for one in progress if len(one.values) > level])
-        # where short rungs were left out, the shares of the last rungs apply
+        # if short rungs were omitted, the shares of the last rungs apply
         from_end = level - (len(rungs) - 1)
         self._kept, self._kept_of_all = halving.kept[from_end], halving.kept_of_all[from_end]
 
@@ -367,9 +368,9 @@ class RungPeers:
     def is_promotable(self, trial: TrialProgress) -> bool:
         """Return whether a paused trial qualifies for promotion at this rung.
 
-        At a rung that is not informative only the latest trials qualify: those that were paused while it still was
-        have shown that they are worse, at least there. At one that tells nothing all do. A trial without a value where
-        others have one waits until no new trial can start.
+        At a rung that is not informative, only the latest trials qualify. Trials that paused while the rung was still
+        informative have shown that they are worse, at least there. At a rung that tells nothing, all trials qualify. A
+        trial without a value waits until no new trial can start, if others have a value.
         """
         at_rung, value = trial.values[self._level], self._worth(trial)
         if self._tells_nothing or at_rung is None or value is None:
@@ -384,13 +385,13 @@ class RungPeers:
         )
 
     def _is_champion(self, trial: TrialProgress, value: float) -> bool:
-        """Return whether a trial is its optimizer's best at the first rung: some optimizers begin slowly."""
+        """Return whether a trial is its optimizer's best at the first rung, because some optimizers start slowly."""
         return self._level == 0 and value <= self._values[trial.optimizer][0]
 
     def _yardstick(self, optimizer: str) -> float:
-        """Return up to which value here a trial may become better than the best that has finished.
+        """Return the worst value here with which a trial may still become better than the best finished one.
 
-        It is that one's value at this rung, with a margin: what differs in the schedule alone shows late.
+        It is that trial's value at this rung, with a margin: a difference in only the schedule shows late.
         """
         finished = [one for one in self._progress if len(one.values) == len(self._rungs)]
         best = min(finished, key=_last_value, default=None)
@@ -402,15 +403,15 @@ class RungPeers:
         return value + _MARGIN * max(0.0, median(self._values_of_all) - value)
 
     def _worth(self, trial: TrialProgress) -> float | None:
-        """Return by which value a trial is compared at this rung."""
+        """Return the value that compares a trial at this rung."""
         reached = trial.values[: self._level + 1]
         worth, value = expected_value(self._halving, self._rungs, reached), reached[-1]
         if worth is None or value is None or not self._halving.races:
             return worth
-        # one that has become worse since is no longer what it seemed
+        # a trial that has become worse since is no longer worth its value here
         return max([worth, *(later for later in trial.values[len(reached) :] if later is not None and later > value)])
 
-    # only one of these is needed, and a new object is made for each action
+    # cached on demand: each action makes a new object and needs only one of these
     @cached_property
     def _latest(self) -> set[int]:
         return set(sorted(one.number for one in self._progress)[-self._at_once :])
@@ -439,7 +440,7 @@ def _is_among_best(ascending: Sequence[float], share: float, value: float) -> bo
 
 
 def gets_worse(finished: Sequence[tuple[float, float]]) -> bool:
-    """Return whether most trials get worse from a rung to the end, as with overfitting: then the best early end worst.
+    """Return whether most trials get worse from a rung to the end, as with overfitting. Then the best early end worst.
 
     Args:
         finished: The value at the rung and at the end of each finished trial.
@@ -449,7 +450,7 @@ def gets_worse(finished: Sequence[tuple[float, float]]) -> bool:
 
 
 def ranks_disagree(finished: Sequence[tuple[float, float]]) -> bool:
-    """Return whether the rank correlation (Spearman's) between a rung and the end is low.
+    """Return whether Spearman's rank correlation between a rung and the end is low.
 
     Args:
         finished: The value at the rung and at the end of each finished trial.
@@ -465,14 +466,14 @@ def ranks_disagree(finished: Sequence[tuple[float, float]]) -> bool:
 def _compare_with_end(finished: tuple[Values, ...], level: int) -> tuple[bool, bool, float]:
     """Compare the values of finished trials at a rung with their final ones.
 
-    Cached, since it is asked for at each action and changes only when a trial finishes.
+    The result is cached, because each action needs it and it changes only when a trial finishes.
 
     Args:
         finished: The values of the finished trials at all rungs.
         level: The rung, counted from 0.
 
     Returns:
-        Whether trials get worse on the way to the end, whether their ranks disagree, and the worst value at the rung.
+        Whether trials get worse until the end, whether their ranks disagree, and the worst value at the rung.
     """
     both = [(values[level], values[-1]) for values in finished]
     pairs = [(early, end) for early, end in both if early is not None and end is not None]
@@ -485,7 +486,7 @@ def to_discard(
     """Return the paused trials that rank too low at their rung to keep their checkpoints, the worst last.
 
     Args:
-        halving: How many trials stay paused at a rung.
+        halving: The settings, with the number of trials that stay paused at a rung.
         rungs: The rungs in optimizer steps, the full length last.
         progress: All trials that have reached a rung or ended.
         at_once: The number of concurrent trials.
@@ -501,5 +502,5 @@ def to_discard(
 
 
 def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Return for each value how many are lower, shape `(n,)`; equal values share the lowest rank."""
+    """Return the number of lower values for each value, shape `(n,)`; equal values share the lowest rank."""
     return np.searchsorted(np.sort(values), values).astype(np.float64)
