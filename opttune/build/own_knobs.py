@@ -127,6 +127,10 @@ class OwnKnobs:
         self._own, self._moved = [], []
 
 
+_CYCLED = "max_momentum"
+"""OneCycleLR and CyclicLR write this key into the groups whose momentum they cycle."""
+
+
 def largest_rate(optimizer: Any) -> float:
     """Return the largest learning rate of an optimizer's next step, knobs included.
 
@@ -151,6 +155,16 @@ def knobs_of(optimizer: Optimizer) -> tuple[str, ...]:
     return tuple(name for name in names if any(_has(group, name) for group in optimizer.param_groups))
 
 
+def peak_rate(group: Mapping[str, Any]) -> Any:
+    """Return the peak learning rate of one of a module's own groups: OneCycleLR starts far below it.
+
+    Example:
+        >>> peak_rate({"lr": 4e-5, "initial_lr": 4e-5, "max_lr": 1e-3}), peak_rate({"lr": 0.1})
+        (0.001, 0.1)
+    """
+    return group.get("max_lr", group.get("initial_lr", group.get("lr")))
+
+
 def own_values(groups: Sequence[Mapping[str, Any]], info: OptimizerInfo) -> dict[str, float]:
     """Return the values of a row's fields in the groups of a module's own optimizer; for rates the largest.
 
@@ -168,13 +182,16 @@ def own_values(groups: Sequence[Mapping[str, Any]], info: OptimizerInfo) -> dict
     found: dict[str, float] = {}
     for option in info.options:
         name = option.name
-        given = [group.get("initial_lr", group.get(name)) if name == "lr" else group.get(name) for group in groups]
+        given = [peak_rate(group) if name == "lr" else group.get(name) for group in groups]
         if name == "lr":
             given = [max(rates)] if (rates := [float(one) for one in given if one is not None]) else []
         if name not in _TAKEN or not given or any(one != given[0] for one in given) or given[0] is None:
             continue
         values = given[0] if isinstance(given[0], tuple | list) else (given[0],)
         found |= {key: float(value) for key, value in zip(option.fields, values, strict=False)}
+    if any(_CYCLED in group for group in groups):
+        # a scheduler has set the first momentum of its cycle, and the module's own value is lost
+        found = {key: value for key, value in found.items() if key not in ("momentum", "beta1")}
     return {key: value for key, value in found.items() if key in searched_fields(info)}
 
 

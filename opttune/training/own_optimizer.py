@@ -8,7 +8,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from opttune.build.load import row_of
-from opttune.build.own_knobs import knobs_of, own_values
+from opttune.build.own_knobs import knobs_of, own_values, peak_rate
 from opttune.catalog.lookup import find_optimizer
 from opttune.recipe import OWN, is_number
 from opttune.space.own import OwnFacts
@@ -153,7 +153,7 @@ def _as_mapping(scheduler: Any) -> dict[str, Any]:
 
 
 def _rate(group: dict[str, Any]) -> float:
-    rate = group.get("initial_lr", group.get("lr"))
+    rate = peak_rate(group)
     return float(rate) if is_number(rate) else nan
 
 

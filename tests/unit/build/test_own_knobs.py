@@ -287,3 +287,15 @@ def test_code_that_runs_within_a_step_sees_the_modules_own_rate() -> None:
     assert seen == [(0.3, 0.6)]
     assert optimizer.param_groups[0]["lr"] == 0.3
     assert torch.allclose(before - model.weight, torch.full_like(before, 0.6))
+
+
+def test_under_one_cycle_the_peak_is_the_rate_and_the_cycled_momentum_is_unknown() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    adamw = torch.optim.AdamW([weight], lr=1e-3, betas=(0.9, 0.98))
+    torch.optim.lr_scheduler.OneCycleLR(adamw, max_lr=2e-3, total_steps=100)
+
+    # the scheduler has set the first rate, 2e-3 / 25, and its own first momentum, 0.95
+    assert adamw.param_groups[0]["lr"] == pytest.approx(8e-5)
+    assert own_values(adamw.param_groups, find_optimizer("adamw")) == {
+        "lr": 2e-3, "beta2": 0.98, "weight_decay": 0.01,
+    }  # fmt: skip

@@ -53,8 +53,8 @@ def test_it_is_called_by_the_name_of_its_model(model, name):
         (Wide, r"the model Wide cannot be made without arguments .*'width'.*def make\(\): return Wide\(\.\.\.\)"),
         (3, "a model must be a LightningModule, its class, or a factory, got int"),
         (nn.Linear(2, 2), "a model must be a LightningModule, its class, or a factory, got Linear"),
-        (nn.Identity, "Identity is not a LightningModule: it gives Identity"),
-        (dict, "dict is not a LightningModule: it gives dict"),
+        (nn.Identity, "Identity is not a LightningModule: it returns Identity"),
+        (dict, "dict is not a LightningModule: it returns dict"),
     ],
 )
 def test_what_gives_no_module_is_refused(model, problem):
