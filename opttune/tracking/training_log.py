@@ -139,9 +139,15 @@ def cost_metrics(outcome: Outcome, seconds: float) -> dict[str, float]:
 
 
 def short_rate(recipe: Recipe, style: str = ".1e") -> str:
-    """Return the learning rate in few characters: `3.1e-4`, or `x2` for a factor on the module's own rate."""
+    """Return the learning rate in few characters: `3.1e-4`, or `x2` for a factor on the module's own rate.
+
+    Example:
+        >>> from opttune.recipe import Part
+        >>> short_rate(Recipe(Part("adamw", {"lr": 3.1e-4}))), short_rate(Recipe(Part("own", {"lr_factor": 100.0})))
+        ('3.1e-4', 'x100')
+    """
     optimizers = recipe.optimizer.split()
-    rates = [f"x{(one.rate or 1):.2g}" if one.name == OWN else _short(one.rate, style) for one in optimizers]
+    rates = [f"x{(one.rate or 1):.3g}" if one.name == OWN else _short(one.rate, style) for one in optimizers]
     return ",".join(rates)
 
 
