@@ -155,22 +155,36 @@ def knobs_of(optimizer: Optimizer) -> tuple[str, ...]:
     return tuple(name for name in names if any(_has(group, name) for group in optimizer.param_groups))
 
 
-def peak_rate(group: Mapping[str, Any]) -> Any:
-    """Return the peak learning rate of one of a module's own groups: OneCycleLR starts far below it.
+def peak_rates(groups: Sequence[Mapping[str, Any]], schedulers: Sequence[Any] = ()) -> list[Any]:
+    """Return the peak learning rate of each group of a module's own optimizer.
+
+    A scheduler may start far below its peak: OneCycleLR writes the peak into the groups, CyclicLR keeps it.
+
+    Args:
+        groups: The optimizer's parameter groups.
+        schedulers: Its torch schedulers.
 
     Example:
-        >>> peak_rate({"lr": 4e-5, "initial_lr": 4e-5, "max_lr": 1e-3}), peak_rate({"lr": 0.1})
-        (0.001, 0.1)
+        >>> peak_rates([{"lr": 4e-5, "initial_lr": 4e-5, "max_lr": 1e-3}, {"lr": 0.1}])
+        [0.001, 0.1]
     """
-    return group.get("max_lr", group.get("initial_lr", group.get("lr")))
+    peaks = []
+    for index, group in enumerate(groups):
+        known = [group.get(name) for name in ("initial_lr", "max_lr")]
+        known += [lrs[index] for one in schedulers if (lrs := getattr(one, "max_lrs", None)) and index < len(lrs)]
+        peaks.append(max([float(peak) for peak in known if peak is not None], default=group.get("lr")))
+    return peaks
 
 
-def own_values(groups: Sequence[Mapping[str, Any]], info: OptimizerInfo) -> dict[str, float]:
+def own_values(
+    groups: Sequence[Mapping[str, Any]], info: OptimizerInfo, schedulers: Sequence[Any] = ()
+) -> dict[str, float]:
     """Return the values of a row's fields in the groups of a module's own optimizer; for rates the largest.
 
     Args:
         groups: Its parameter groups.
         info: The catalog's row of its class.
+        schedulers: Its torch schedulers.
 
     Example:
         >>> import torch
@@ -182,7 +196,7 @@ def own_values(groups: Sequence[Mapping[str, Any]], info: OptimizerInfo) -> dict
     found: dict[str, float] = {}
     for option in info.options:
         name = option.name
-        given = [peak_rate(group) if name == "lr" else group.get(name) for group in groups]
+        given = peak_rates(groups, schedulers) if name == "lr" else [group.get(name) for group in groups]
         if name == "lr":
             given = [max(rates)] if (rates := [float(one) for one in given if one is not None]) else []
         if name not in _TAKEN or not given or any(one != given[0] for one in given) or given[0] is None:

@@ -277,8 +277,7 @@ class RecipeAttacher(AnyCallback):
         # parameters that the module's own optimizer leaves out stay untrained, such as a frozen backbone
         self._attached = tuple(
             AttachedOptimizer(
-                recipe, module, one, [] if one is None else own.schedulers_of(one.optimizer), curve_steps,
-                self._monitor, self._mode, self._is_strict, self._is_shared,
+                recipe, module, one, curve_steps, self._monitor, self._mode, self._is_strict, self._is_shared
             )
             for recipe, one in zip(
                 self.recipe.for_each(max(1, len(own.optimizers))), own.optimizers or (None,), strict=True
@@ -306,11 +305,11 @@ class RecipeAttacher(AnyCallback):
     def _take_own(self, trainer: Any, module: Any) -> None:
         """Take over the module's own optimizers."""
         configs = tuple({"scheduler": config.scheduler} for config in trainer.lr_scheduler_configs)
-        own = OwnConfiguration(describe(module, trainer.optimizers), configs)
+        own = OwnConfiguration(describe(module, trainer.optimizers, configs), configs)
         refuse_unless_own_fits(self.recipe, module, own)
         recipes = self.recipe.for_each(len(own.optimizers))
         self._attached = tuple(
-            AttachedOptimizer(recipe, module, one, [], 1, self._monitor, self._mode, self._is_strict, self._is_shared)
+            AttachedOptimizer(recipe, module, one, 1, self._monitor, self._mode, self._is_strict, self._is_shared)
             for recipe, one in zip(recipes, own.optimizers, strict=True)
         )
         self.own = own

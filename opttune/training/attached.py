@@ -5,12 +5,10 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
-from torch.optim import Optimizer
-
 from opttune.build.groups import groups_of_one
 from opttune.build.late_groups import LateGroups, follow_groups, is_late, late_groups
 from opttune.build.optimizer import build_optimizer, first_full_rate, groups_for
-from opttune.build.own_knobs import OwnKnobs
+from opttune.build.own_knobs import OwnKnobs, peak_rates
 from opttune.build.schedule import Mode, multiplier, scheduler_config
 from opttune.catalog.check import with_defaults
 from opttune.catalog.lookup import find_optimizer, find_schedule
@@ -26,7 +24,6 @@ class AttachedOptimizer:
         recipe: Its settings.
         module: The module.
         own: The module's own optimizer of the same parameters; None if the module has none.
-        own_schedulers: The torch schedulers of that optimizer.
         curve_steps: Optimizer steps of the schedule's curve.
         monitor: Metric for a schedule that follows one.
         mode: Whether that metric should fall or rise.
@@ -44,7 +41,6 @@ class AttachedOptimizer:
         recipe: Recipe,
         module: Any,
         own: OwnOptimizer | None,
-        own_schedulers: Sequence[Any],
         curve_steps: int,
         monitor: str,
         mode: Mode,
@@ -67,8 +63,8 @@ class AttachedOptimizer:
             fitting = replace(recipe, groups=groups_of_one(module, groups, recipe.groups))
             self.optimizer = build_optimizer(fitting, module, curve_steps, groups)
         if not self._schedule.is_own:
-            if self.info.is_own:
-                _begin_at_peaks(self.optimizer, own_schedulers)
+            if self.info.is_own and own is not None:
+                _begin_at_peaks(own)
             self._follow_schedule(module, monitor, mode, is_strict)
 
     def _follow_schedule(self, module: Any, monitor: str, mode: Mode, is_strict: bool) -> None:
@@ -153,13 +149,10 @@ class AttachedOptimizer:
             self.knobs.remove()
 
 
-def _begin_at_peaks(optimizer: Optimizer, schedulers: Sequence[Any]) -> None:
+def _begin_at_peaks(own: OwnOptimizer) -> None:
     """Set the rates of a module's own optimizer to the starting or peak rates of the module's schedulers."""
-    for index, group in enumerate(optimizer.param_groups):
-        peaks = [group.get(name) for name in ("initial_lr", "max_lr")]
-        peaks += [lrs[index] for one in schedulers if (lrs := getattr(one, "max_lrs", None)) and index < len(lrs)]
-        known = [float(peak) for peak in peaks if peak is not None]
-        group["lr"] = max(known, default=group["lr"])
+    for group, peak in zip(own.groups, peak_rates(own.groups, own.schedulers), strict=True):
+        group["lr"] = peak
         # a rate that is a tensor is changed in place
         group["initial_lr"] = deepcopy(group["lr"])
 

@@ -1,14 +1,14 @@
 """The result of a module's own `configure_optimizers`: its optimizers with their groups, and its schedulers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, nan
+from math import isfinite
 from typing import Any
 
 from torch.optim import Optimizer
 
 from opttune.build.load import row_of
-from opttune.build.own_knobs import knobs_of, own_values, peak_rate
+from opttune.build.own_knobs import knobs_of, own_values, peak_rates
 from opttune.catalog.lookup import find_optimizer
 from opttune.recipe import OWN, is_number
 from opttune.space.own import OwnFacts
@@ -22,10 +22,12 @@ class OwnOptimizer:
     Attributes:
         optimizer: The optimizer.
         name: The attribute of the module that contains all its parameters; else its index.
+        schedulers: Its torch schedulers.
     """
 
     optimizer: Optimizer
     name: str
+    schedulers: tuple[Any, ...] = ()
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -33,8 +35,9 @@ class OwnOptimizer:
         return self.optimizer.param_groups
 
     def __str__(self) -> str:
-        rates = sorted({_rate(group) for group in self.groups})
-        if not all(map(isfinite, rates)):
+        peaks = peak_rates(self.groups, self.schedulers)
+        rates = sorted({float(peak) for peak in peaks if is_number(peak)})
+        if not rates or not all(map(is_number, peaks)) or not all(map(isfinite, rates)):
             return type(self.optimizer).__name__
         shown = f"{rates[0]:g}" if len(rates) == 1 else f"{rates[0]:g}..{rates[-1]:g}"
         return f"{type(self.optimizer).__name__}(lr={shown})"
@@ -66,11 +69,6 @@ class OwnConfiguration:
         """The parameter groups of all its optimizers; None if none works."""
         return [group for one in self.optimizers for group in one.groups] if self.optimizers else None
 
-    def schedulers_of(self, optimizer: Optimizer) -> list[Any]:
-        """Return the torch schedulers of one of the optimizers."""
-        found = [config["scheduler"] for config in self.schedulers]
-        return [one for one in found if getattr(one, "optimizer", None) is optimizer]
-
 
 def ask_own_optimizers(module: Any, configure: Callable[[], Any]) -> OwnConfiguration:
     """Call a module's own `configure_optimizers` and describe what it returns.
@@ -90,7 +88,8 @@ def ask_own_optimizers(module: Any, configure: Callable[[], Any]) -> OwnConfigur
         return OwnConfiguration(problem=problem)
     if not found:
         return OwnConfiguration(problem="no optimizer")
-    return OwnConfiguration(describe(module, found), tuple(_schedulers(returned)))
+    schedulers = tuple(_schedulers(returned))
+    return OwnConfiguration(describe(module, found, schedulers), schedulers)
 
 
 def own_facts(own: OwnConfiguration) -> OwnFacts | None:
@@ -104,12 +103,14 @@ def own_facts(own: OwnConfiguration) -> OwnFacts | None:
         names=tuple(one.name for one in own.optimizers),
         knobs=tuple(option.name for option in find_optimizer(OWN).options if option.name in knobs),
         row="" if row is None else row.name,
-        values={} if row is None else own_values(own.optimizers[0].groups, row),
+        values={} if row is None else own_values(own.optimizers[0].groups, row, own.optimizers[0].schedulers),
     )
 
 
-def describe(module: Any, optimizers: Sequence[Optimizer]) -> tuple[OwnOptimizer, ...]:
-    """Return a module's optimizers with their names."""
+def describe(
+    module: Any, optimizers: Sequence[Optimizer], schedulers: Sequence[Mapping[str, Any]]
+) -> tuple[OwnOptimizer, ...]:
+    """Return a module's optimizers with their names and torch schedulers."""
     owners = {id(parameter): name.partition(".")[0] for name, parameter in module.named_parameters()}
     names = [
         {owners.get(id(parameter), "") for group in optimizer.param_groups for parameter in group["params"]}
@@ -117,7 +118,11 @@ def describe(module: Any, optimizers: Sequence[Optimizer]) -> tuple[OwnOptimizer
     ]
     single = [next(iter(each)) if len(each) == 1 else "" for each in names]
     return tuple(
-        OwnOptimizer(optimizer, name if name and single.count(name) == 1 else str(number))
+        OwnOptimizer(
+            optimizer,
+            name if name and single.count(name) == 1 else str(number),
+            tuple(one["scheduler"] for one in schedulers if getattr(one["scheduler"], "optimizer", None) is optimizer),
+        )
         for number, (optimizer, name) in enumerate(zip(optimizers, single, strict=True))
     )
 
@@ -150,11 +155,6 @@ def _schedulers(returned: Any) -> Iterator[dict[str, Any]]:
 
 def _as_mapping(scheduler: Any) -> dict[str, Any]:
     return dict(scheduler) if isinstance(scheduler, dict) else {"scheduler": scheduler}
-
-
-def _rate(group: dict[str, Any]) -> float:
-    rate = peak_rate(group)
-    return float(rate) if is_number(rate) else nan
 
 
 def is_overridden(module_class: type, hook: str) -> bool:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import StepLR
 
-from opttune.training.own_optimizer import ask_own_optimizers
+from opttune.training.own_optimizer import ask_own_optimizers, own_facts
 from tests.support import models as m
 
 
@@ -102,4 +102,18 @@ def test_schedulers_are_found_with_their_monitor():
 
     own = ask(net_with(configure))
     assert own.schedulers[0]["monitor"] == "val_loss"
-    assert own.schedulers_of(own.optimizers[0].optimizer) == [own.schedulers[0]["scheduler"]]
+    assert own.optimizers[0].schedulers == (own.schedulers[0]["scheduler"],)
+
+
+@pytest.mark.parametrize("cycle", ["OneCycleLR", "CyclicLR"])
+def test_a_rate_is_that_of_the_peak_of_its_cycle(cycle):
+    def configure(net):
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0.9, 0.98))
+        if cycle == "OneCycleLR":
+            return [optimizer], [torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=100)]
+        return [optimizer], [torch.optim.lr_scheduler.CyclicLR(optimizer, base_lr=1e-4, max_lr=2e-3)]
+
+    own = ask(net_with(configure))
+    assert own.words == "AdamW(lr=0.002)"
+    # the first momentum of the cycle has replaced the module's own
+    assert own_facts(own).values == {"lr": 2e-3, "beta2": 0.98, "weight_decay": 0.01}
