@@ -35,7 +35,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Scenario:
-    """What one page of the gallery shows.
+    """The commands of one page of the gallery.
 
     Attributes:
         name: Name of the page and of the study.
@@ -92,7 +92,7 @@ SCENARIOS = {
 
 
 def record(scenario: Scenario, pictures: Path) -> dict[str, Any]:
-    """Run a scenario's commands in an empty folder, draw its picture, and return what they gave."""
+    """Run a scenario's commands in an empty folder, draw its picture, and return their record."""
     with TemporaryDirectory() as folder:
         here = Path(folder)
         # the commands name the files as a clone of the repository does

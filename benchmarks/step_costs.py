@@ -1,16 +1,16 @@
-"""What a training step of each optimizer costs, over AdamW's: the figures that `opttune optimizers` shows.
+"""Measure the time of a training step of each optimizer relative to AdamW's, as `opttune optimizers` shows it.
 
     python benchmarks/step_costs.py                  # on this machine's CPU
     python benchmarks/step_costs.py --device gpu     # on its GPU, beside the CPU's figures
-    python benchmarks/step_costs.py --only soap,muon # some of them; the others stay, if the machine is the same
-    python benchmarks/step_costs.py --no-write       # show them alone
+    python benchmarks/step_costs.py --only soap,muon # only some; the others stay, if the machine is the same
+    python benchmarks/step_costs.py --no-write       # only print them
 
-A transformer is trained with each optimizer as the catalog has it. In each round every optimizer does some steps, right
-after as many of AdamW's: what else the machine does falls on both. A figure is the median of the rounds. On a CPU the
-time is the processor's, with one thread; on a GPU it is the wall's, and the peak of the memory is measured as well. The
-first steps are left out, in which states are made and preconditioners are not used yet.
+Each optimizer of the catalog trains a transformer. In each round, an optimizer trains some steps right after as many of
+AdamW's, so other work on the machine affects both. A figure is the median of the rounds. On a CPU, the time is that of
+the processor, with one thread. On a GPU, it is wall time, and the peak memory is measured too. The first steps do not
+count: they create states and do not use preconditioners yet.
 
-The figures lie in `opttune/catalog/recorded_costs.json`; `make tables` brings them into the docs.
+The figures are in `opttune/catalog/recorded_costs.json`; `make tables` copies them into the docs.
 """
 
 import argparse

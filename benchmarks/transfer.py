@@ -19,34 +19,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from search_bench.lm_schedules import Losses, language_models
 
 from opttune.algorithms.length_law import COVERAGE, PRIOR_EXPONENT, Forecast, forecast
 
 Case = tuple[Forecast | None, float, float]
 """A forecast, what came, and the loss at the longest length that was seen."""
-SETTING = ["group", "lr", "wsd_fract_decay", "scheduler"]
 LONG, SHORT = 50_000, 15_000
 SEEN = (15_000, 25_000, 35_000)
 
 
-def language_models(folder: Path) -> dict[tuple[object, ...], dict[int, float]]:
-    """Return setting -> length -> loss at its end, of the models of 124M parameters with one training a length."""
-    runs = pd.read_parquet(folder / "runs.parquet")
-    curves = pd.read_parquet(folder / "val_curves.parquet")
-    runs = runs.join(curves.sort_values("iter").groupby("run").val_loss.last(), on="run")
-    runs = runs[
-        runs.group.str.startswith(("ann124", "cos-10")) & ~((runs.decay_type == "sqrt") & (runs.scheduler == "wsd"))
-    ]
-    return {key: rows.set_index("iterations").val_loss.to_dict() for key, rows in runs.groupby(SETTING)}
-
-
-def same_schedule(losses: Mapping[tuple[object, ...], Mapping[int, float]]) -> Iterator[Case]:
+def same_schedule(losses: Losses) -> Iterator[Case]:
     for by_length in losses.values():
         if set(by_length) >= {*SEEN, LONG}:
             yield forecast({at: by_length[at] for at in SEEN}, LONG), by_length[LONG], by_length[SEEN[-1]]
 
 
-def looks_and_a_training(losses: Mapping[tuple[object, ...], Mapping[int, float]]) -> Iterator[Case]:
+def looks_and_a_training(losses: Losses) -> Iterator[Case]:
     looks = {key[1]: by_length for key, by_length in losses.items() if key[0] == "ann124-0.2"}
     for (group, lr, *_), by_length in losses.items():
         if group != "ann124-0.2" and set(by_length) >= {*SEEN, LONG}:
@@ -85,7 +74,7 @@ def best_rate(losses: Mapping[float, float]) -> float:
     return exp(-b / (2 * a))
 
 
-def rates(losses: Mapping[tuple[object, ...], Mapping[int, float]]) -> None:
+def rates(losses: Losses) -> None:
     exponents, costs = {}, {0.0: [], PRIOR_EXPONENT.mean: [], 0.32: []}
     for group in sorted({key[0] for key in losses if str(key[0]).startswith("ann124")}):
         by_rate = {key[1]: one for key, one in losses.items() if key[0] == group and {SHORT, LONG} <= set(one)}

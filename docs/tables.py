@@ -28,7 +28,7 @@ WRITTEN = "<!-- written by docs/tables.py -->\n\n"
 BEGIN = "<!-- figures: written by docs/tables.py from docs/figures/readme.json -->\n"
 END = "<!-- /figures -->\n"
 RECORDED = "<!-- recorded -->\n"
-"""Where a page of the gallery shows what `benchmarks/gallery.py` recorded."""
+"""The place of the record of `benchmarks/gallery.py` in a page of the gallery."""
 GALLERY: Mapping[str, Any] = json.loads((DOCS / "figures" / "gallery.json").read_text(encoding="utf-8"))
 
 
@@ -66,15 +66,15 @@ def optimizers_page() -> str:
 
 
 def _step_words() -> str:
-    """Return what the column `step` is."""
+    """Return an explanation of the column `step`."""
     own = ", ".join(f"{found.costs['adamw'].ratio:.3g} ({found.device.upper()})" for found in recorded_costs())
     return (
-        "The step is the time of a training step over that of AdamW's (`python benchmarks/step_costs.py`). "
+        "The step is the time of a training step relative to AdamW's (`python benchmarks/step_costs.py`). "
         + " ".join(found.words for found in recorded_costs())
-        + f" AdamW beside itself gave {own}: smaller differences say nothing. With larger batches an optimizer's own "
-        "part is smaller. On other devices the figures differ, most of all those of `muon`, which multiplies matrices "
-        "in bfloat16: the processor that was measured has no instructions for it. `step_seconds` in the result of a "
-        "search says what holds for your module.\n\n"
+        + f" A second AdamW gave {own}, so smaller differences mean nothing. With larger batches, an optimizer's share "
+        "of the step is smaller. Other devices give other figures, most of all for `muon`: it multiplies matrices in "
+        "bfloat16, for which the measured processor has no instructions. For your module, see `step_seconds` in the "
+        "result of a search.\n\n"
     )
 
 
@@ -137,7 +137,7 @@ def examples_page() -> str:
 
 
 def gallery_index() -> str:
-    """Return the index of the gallery: a line for each of its pages, and what was not recorded yet."""
+    """Return the index of the gallery: a row for each page, and the scenarios without a record."""
     rows = []
     for name, one in GALLERY.items():
         gain = f"{one['monitor']} {one['baseline_value']:.4g} → {one['best_value']:.4g}"
@@ -157,13 +157,13 @@ def _title(name: str) -> str:
 
 
 def gallery_page(name: str) -> str:
-    """Return a page of the gallery: its words around what was recorded."""
+    """Return a page of the gallery: its text around the record."""
     text = (DOCS / "gallery" / f"{name}.md.in").read_text(encoding="utf-8")
     return WRITTEN + text.replace(RECORDED, _recorded(name, GALLERY[name]))
 
 
 def _recorded(name: str, one: Mapping[str, Any]) -> str:
-    """Return what was recorded of a scenario: the commands, the curve, the answer and the verdict."""
+    """Return the record of a scenario: the commands, the curve, the answer and the verdict."""
     seconds, versions = one["seconds"], ", ".join(f"{name} {number}" for name, number in one["versions"].items())
     command = one["search"].replace(" --", " \\\n    --", 1)
     optimizers = [(f"`{row['optimizer']}`", str(row["trials"]), _number(row["best"]), _size_of(row["state_bytes"]))
@@ -203,7 +203,7 @@ def _own_words(one: Mapping[str, Any]) -> str:
 
 
 def _against_own(one: Mapping[str, Any]) -> str:
-    """Return the part of a verdict that is about the module's own optimizer."""
+    """Return the part of a verdict about the module's own optimizer."""
     return next(part for part in one["verdict"]["verdict"].split("; ") if "your optimizer" in part)
 
 

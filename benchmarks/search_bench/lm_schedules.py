@@ -1,52 +1,64 @@
-"""A language model of 124M parameters trained with 18 recipes at four lengths: AdamW's rate and the share of its decay.
+"""Language models of 124M parameters at several lengths: as losses, and 18 recipes of them as a table to search.
 
-The recipes hold their learning rate constant and let it fall linearly to zero in the last share of the steps. For looks
-at the full length stand the trainings of the shorter lengths with the same share, since the data hold no other whose
-rate has come down: a look at 12,500 steps, whose rate then falls within a fifth of the steps so far, costs as much as
-the training of 15,000 steps that is shown in its place.
+The recipes of the table vary AdamW's learning rate and the share of the decay: the rate is constant, and falls linearly
+to zero in the last share of the steps. The looks at the full length are the shorter trainings with the same share,
+because the data hold no other trainings whose rate has decayed. A look at 12,500 steps with a decay in a fifth of the
+steps so far costs as much as the training of 15,000 steps that takes its place.
 
 Data: https://github.com/fabian-sp/lr-scheduling (MIT), Schaipp et al. 2025, https://arxiv.org/abs/2501.18965.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from opttune.catalog.lookup import find_optimizer
-from opttune.catalog.ranges import SearchRange
-from opttune.space.model import Branch, Choice, Range, Space
-from search_bench.tables import Table
+from opttune.space.model import Branch, Choice, Space
+from search_bench.tables import Table, rate_branches
 
 NAME = "lm_schedules/124m"
 STEPS = 50_000
 LENGTHS = (15_000, 25_000, 35_000)
 RATES = (5e-4, 1e-3, 2e-3)
 DECAYS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.1)
-"""The shares, the one that is nearest to the catalog's first schedule, a linear fall over the whole length, first."""
+"""The decay shares. The first is the nearest to the catalog's first schedule, a linear decay over the whole length."""
 LOOK_SHARE = 0.2
-CUSTOMARY = "cos-10-124m"
-"""The group of the customary recipe, a cosine to a tenth of the peak."""
+SETTING = ["group", "lr", "wsd_fract_decay", "scheduler"]
+
+Losses = Mapping[tuple[object, ...], Mapping[int, float]]
+"""Setting -> length in steps -> loss at its end."""
+
+
+def language_models(folder: Path) -> Losses:
+    """Return the final losses of the models of 124M parameters with one training per length."""
+    runs = pd.read_parquet(folder / "runs.parquet")
+    curves = pd.read_parquet(folder / "val_curves.parquet")
+    runs = runs.join(curves.sort_values("iter").groupby("run").val_loss.last(), on="run")
+    runs = runs[
+        runs.group.str.startswith(("ann124", "cos-10")) & ~((runs.decay_type == "sqrt") & (runs.scheduler == "wsd"))
+    ]
+    return {key: rows.set_index("iterations").val_loss.to_dict() for key, rows in runs.groupby(SETTING)}
 
 
 def load_lm_schedules(folder: Path) -> Table:
     """Load the 18 recipes."""
-    runs, finals = _runs(folder)
+    losses = language_models(folder)
     rows = [
         {"optimizer": "adamw", "lr": rate, "schedule": "wsd", "cooldown_fraction": share}
         for share in DECAYS
         for rate in RATES
     ]
-    values = np.array(
-        [
-            [_final(runs, finals, row["lr"], row["cooldown_fraction"], steps) for steps in (*LENGTHS, STEPS)]
-            for row in rows
-        ]
-    )
+    curves = [losses[f"ann124-{share:g}", rate, share, "wsd"] for share in DECAYS for rate in RATES]
+    values = np.array([[curve[steps] for steps in (*LENGTHS, STEPS)] for curve in curves])
     looked_at = tuple(round(steps / (1 + LOOK_SHARE)) for steps in LENGTHS)
     return Table(
         name=NAME,
-        space=_space(),
+        space=Space(
+            "lm_schedules",
+            optimizers=rate_branches(rows, {"adamw": {}}, STEPS),
+            schedules=(Branch("wsd", (("cooldown_fraction", Choice(DECAYS, start=0)),)),),
+        ),
         rows=rows,
         steps=STEPS,
         eval_steps=np.array([*looked_at, STEPS]),
@@ -55,39 +67,11 @@ def load_lm_schedules(folder: Path) -> Table:
         losses=np.empty((len(rows), 0)),
         look_steps=looked_at,
         looks=values[:, :-1],
-        # the search's first two rungs, at 2% and 10%, are not in the data: this one takes their place
+        # the data lack the search's first two rungs, at 2% and 10%; this one takes their place
         shares=(looked_at[0] / STEPS,),
     )
 
 
 def customary_value(folder: Path) -> float:
-    """Return the final value of the customary recipe at the customary rate."""
-    runs, finals = _runs(folder)
-    found = runs[(runs.group == CUSTOMARY) & (runs.lr == 1e-3) & (runs.iterations == STEPS)].index
-    return float(finals[found].item())
-
-
-def _runs(folder: Path) -> tuple[pd.DataFrame, "pd.Series[float]"]:
-    runs = pd.read_parquet(folder / "runs.parquet").set_index("run")
-    curves = pd.read_parquet(folder / "val_curves.parquet").sort_values("iter")
-    return runs, curves.groupby("run").val_loss.last()
-
-
-def _final(runs: pd.DataFrame, finals: "pd.Series[float]", rate: float, share: float, steps: int) -> float:
-    found = runs[
-        runs.group.eq(f"ann124-{share:g}") & runs.decay_type.eq("linear") & runs.lr.eq(rate) & runs.iterations.eq(steps)
-    ].index
-    return float(finals[found].item())
-
-
-def _space() -> Space:
-    search = find_optimizer("adamw").options[0].searchable["lr"]
-    if not isinstance(search, SearchRange):
-        raise TypeError("the catalog has no range for AdamW's learning rate")
-    low, high = min(RATES), max(RATES)
-    rate = Range(low, high, "log", prior=min(high, max(low, search.centre_for(STEPS))))
-    return Space(
-        "lm_schedules",
-        optimizers=(Branch("adamw", (("lr", rate),)),),
-        schedules=(Branch("wsd", (("cooldown_fraction", Choice(DECAYS, start=0)),)),),
-    )
+    """Return the final value of the customary recipe: a cosine to a tenth of a peak of 1e-3."""
+    return language_models(folder)["cos-10-124m", 1e-3, 0.0, "cos"][STEPS]

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from opttune.catalog.lookup import find_optimizer
-from opttune.catalog.ranges import SearchRange
-from opttune.space.model import Branch, Choice, Field, Range, Space
+from opttune.space.model import Branch, Choice, Field, Space
 from search_bench.lm_schedules import load_lm_schedules
-from search_bench.tables import DEVELOP, REPORT, Table
+from search_bench.tables import DEVELOP, REPORT, Table, rate_branches
 from search_bench.taskset import load_taskset
 
 CACHE = Path(__file__).parents[1] / ".tables"
@@ -102,7 +100,7 @@ def factorial(
     schedules = [schedule for schedule in ORDER if any(row["schedule"] == schedule for row in rows)]
     space = Space(
         name.replace("/", "_"),
-        optimizers=_branches(rows, dict.fromkeys(_names(rows), fields), steps),
+        optimizers=rate_branches(rows, dict.fromkeys(_names(rows), fields), steps),
         schedules=tuple(Branch(schedule, (("warmup_fraction", warmup),)) for schedule in schedules),
     )
     return Table(
@@ -122,7 +120,7 @@ def load_deepobs(folder: Path, problem: str) -> Table:
     fields: Mapping[str, dict[str, Field]] = {"adam": {}, "sgd": {"momentum": Choice((0.9, 0.0))}}
     return Table(
         name=f"deepobs/{problem}",
-        space=Space(f"deepobs_{problem}", optimizers=_branches(rows, fields, total)),
+        space=Space(f"deepobs_{problem}", optimizers=rate_branches(rows, fields, total)),
         rows=rows,
         steps=total,
         eval_steps=np.round(kept * total / epochs).astype(int),
@@ -143,22 +141,3 @@ def _wide(long: pd.DataFrame, runs: "pd.Series[int]", column: str, value: str) -
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row["optimizer"] for row in rows))
-
-
-def _branches(
-    rows: Sequence[Mapping[str, Any]], fields: Mapping[str, Mapping[str, Field]], steps: int
-) -> tuple[Branch, ...]:
-    """Return a branch for each optimizer, all with the range of the rates that were recorded."""
-    rates = [row["lr"] for row in rows]
-    low, high = min(rates), max(rates)
-    return tuple(
-        Branch(name, (("lr", Range(low, high, "log", prior=_centre(name, steps, low, high))), *others.items()))
-        for name, others in fields.items()
-    )
-
-
-def _centre(optimizer: str, steps: int, low: float, high: float) -> float:
-    search = find_optimizer(optimizer).options[0].searchable["lr"]
-    if not isinstance(search, SearchRange):
-        raise TypeError(f"the catalog has no range for the learning rate of {optimizer}")
-    return min(high, max(low, search.centre_for(steps)))

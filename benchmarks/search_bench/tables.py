@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opttune.catalog.lookup import find_optimizer
+from opttune.catalog.ranges import SearchRange
 from opttune.guard.rules import Guard, StopDecision, judge, looks_for_blow_up
 from opttune.outcome import StopReason
-from opttune.space.model import Branch, Range, Space
+from opttune.space.model import Branch, Field, Range, Space
 
 DEVELOP = (
     "deepobs/mnist_vae",
@@ -196,3 +198,22 @@ def _with_lr_prior(branch: Branch, change: float | None) -> Branch:
     prior = None if change is None else min(lr.high, max(lr.low, lr.centre * 10**change))
     moved = replace(lr, prior=prior)
     return replace(branch, fields=tuple((name, moved if name == "lr" else old) for name, old in branch.fields))
+
+
+def rate_branches(
+    rows: Sequence[Mapping[str, Any]], fields: Mapping[str, Mapping[str, Field]], steps: int
+) -> tuple[Branch, ...]:
+    """Return a branch for each optimizer, all with the range of the rates that were recorded."""
+    rates = [row["lr"] for row in rows]
+    low, high = min(rates), max(rates)
+    return tuple(
+        Branch(name, (("lr", Range(low, high, "log", prior=_centre(name, steps, low, high))), *others.items()))
+        for name, others in fields.items()
+    )
+
+
+def _centre(optimizer: str, steps: int, low: float, high: float) -> float:
+    search = find_optimizer(optimizer).options[0].searchable["lr"]
+    if not isinstance(search, SearchRange):
+        raise TypeError(f"the catalog has no range for the learning rate of {optimizer}")
+    return min(high, max(low, search.centre_for(steps)))

@@ -1,29 +1,29 @@
-"""What a training step of each optimizer cost where it was measured, over a step of AdamW's.
+"""The measured time of a training step of each optimizer, relative to AdamW's.
 
-`benchmarks/step_costs.py` measures it and writes `recorded_costs.json`. The figures are shown beside the rows, and no
-search decides by them: what a step costs depends on module, batch and device, so a search measures its own.
+`benchmarks/step_costs.py` measures it and writes `recorded_costs.json`. The catalog shows the figures beside the rows.
+No search uses them: the cost of a step depends on module, batch and device, so a search measures its own.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 PATH = Path(__file__).with_suffix(".json")
-"""Where the figures lie."""
+"""The file with the figures."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedCost:
-    """What a training step of one optimizer cost.
+    """The cost of a training step of one optimizer.
 
     Attributes:
-        ratio: Its time over that of AdamW's, the median of all rounds.
-        low: The least of them.
-        high: The largest.
-        memory: Its peak memory over AdamW's, weights and activations included; None where it was not measured.
+        ratio: Its time relative to AdamW's: the median of all rounds.
+        low: The smallest of the rounds.
+        high: The largest of the rounds.
+        memory: Its peak memory relative to AdamW's, including weights and activations; None if it was not measured.
     """
 
     ratio: float
@@ -38,13 +38,13 @@ class CostTable:
 
     Attributes:
         device: `cpu` or `gpu`.
-        about: On what they were measured: the device, and versions.
-        model: What was trained, in words.
-        parameters: How many numbers the optimizer updates.
+        about: The measured device and the versions, in words.
+        model: The trained model, in words.
+        parameters: The number of updated parameters.
         adamw_ms: Milliseconds of AdamW's training step.
-        bare: Share of them that a step without any optimizer takes.
+        bare: The share of this time that a step takes without an optimizer.
         costs: Optimizer -> its cost.
-        left_out: Optimizer -> why it was not measured.
+        left_out: Optimizer -> the reason why it was not measured.
     """
 
     device: str
@@ -58,36 +58,20 @@ class CostTable:
 
     @classmethod
     def from_dict(cls, device: str, fields: Mapping[str, Any]) -> "CostTable":
-        """Read what `to_dict` returned."""
+        """Read a table from its plain values."""
         costs = {name: RecordedCost(**cost) for name, cost in fields["costs"].items()}
         return cls(device, **{**fields, "costs": costs})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return all but the device as plain values."""
-        costs = {
-            name: {"ratio": cost.ratio, "low": cost.low, "high": cost.high, "memory": cost.memory}
-            for name, cost in self.costs.items()
-        }
-        return {
-            "about": self.about,
-            "model": self.model,
-            "parameters": self.parameters,
-            "adamw_ms": self.adamw_ms,
-            "bare": self.bare,
-            "costs": costs,
-            "left_out": dict(self.left_out),
-        }
-
     @property
     def words(self) -> str:
-        """On what the figures were measured, in a sentence."""
+        """The conditions of the measurement, in a sentence."""
         return (
             f"Measured on a {self.device.upper()} ({self.about}) with {self.model}, {self.parameters:,} parameters: "
             f"AdamW's step took {self.adamw_ms:.3g} ms, {self.bare:.0%} of it without any optimizer."
         )
 
     def cost_words(self, name: str) -> str:
-        """Return what a step of an optimizer cost, in words; empty where nothing is known of it."""
+        """Return the cost of an optimizer's step in words; empty if nothing is known."""
         if name in self.left_out:
             return f"not measured on a {self.device.upper()}: {self.left_out[name]}"
         cost = self.costs.get(name)
@@ -100,7 +84,7 @@ class CostTable:
 
 @cache
 def recorded_costs() -> tuple[CostTable, ...]:
-    """Return the figures of each device that was measured.
+    """Return the figures of each measured device.
 
     Example:
         >>> [table.device for table in recorded_costs()][0]
@@ -110,13 +94,15 @@ def recorded_costs() -> tuple[CostTable, ...]:
 
 
 def read_costs(path: Path) -> tuple[CostTable, ...]:
-    """Return the figures that a file holds; none where there is no file."""
+    """Return the figures in a file; none if there is no file."""
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return tuple(CostTable.from_dict(device, fields) for device, fields in found.items())
 
 
 def write_costs(path: Path, table: CostTable) -> None:
-    """Write the figures of one device into a file, beside those of others."""
+    """Write the figures of one device into a file, beside those of other devices."""
     found = {one.device: one for one in read_costs(path)} | {table.device: table}
-    plain = {device: found[device].to_dict() for device in sorted(found)}
+    plain = {device: asdict(found[device]) for device in sorted(found)}
+    for fields in plain.values():
+        del fields["device"]
     path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")

@@ -65,7 +65,7 @@ def _catalog_row(info: Info) -> Row:
 
 
 def step_costs(name: str) -> dict[str, float]:
-    """Return what a training step of an optimizer cost over AdamW's, on each device where it was measured.
+    """Return device -> the time of an optimizer's training step relative to AdamW's; without unmeasured devices.
 
     Example:
         >>> "cpu" in step_costs("adamw"), step_costs("own")
@@ -220,9 +220,9 @@ def print_rows(rows: Sequence[Row], as_json: bool) -> None:
 
 
 def print_cost_notes() -> None:
-    """Print to standard output what the costs in the list of optimizers are."""
+    """Explain the costs in the list of optimizers on standard output."""
     console = Console()
-    console.print("step cost: the time of a training step over AdamW's; other models and devices have others.")
+    console.print("step cost: the time of a training step relative to AdamW's. It differs between models and devices.")
     for table in recorded_costs():
         console.print(table.words, markup=False, highlight=False)
 

@@ -149,13 +149,13 @@ def _cost_warning(study: FrozenStudy, best: TrialRecord) -> str:
     ratio = cost_ratio(study, best)
     if ratio is None:
         # a baseline that was not trained here was measured before the search, if the budget is in time
-        ratio, whose = costs.costs.get(best.optimizer), costs.whose
+        ratio, whose = costs.costs.get(best.optimizer), costs.reference_words
     if ratio is None or ratio <= _COSTLY:
         return ""
     words = f"a step of trial {best.number} takes {ratio:.1f} x {whose} ({1000 * (best.step_seconds or 0):.3g} ms)"
     done = best.outcome.optimizer_steps if best.outcome else best.steps
     if study.config.budget_unit == "time" and done < study.total_steps:
-        time = "the same time" if costs.than else "the baseline's time"
+        time = "the same time" if costs.reference else "the baseline's time"
         return f"{words}, so it was trained for {done} of {study.total_steps} steps, in about {time}."
     if study.config.budget_unit == "time":
         return f"{words}; when it was measured before the search, it took about as long as the baseline's."

@@ -34,16 +34,16 @@ class StepCosts:
 
     Attributes:
         costs: Optimizer -> its cost; 1 for all others.
-        than: The optimizer whose step costs 1, if that is not the baseline.
+        reference: The optimizer whose step costs 1, if that is not the baseline.
 
     Example:
         >>> costs = StepCosts.of({"baseline": 0.01, "adamw": 0.0105, "soap": 0.03})
-        >>> costs.costs, costs.whose
+        >>> costs.costs, costs.reference_words
         ({'soap': 3.0}, "the baseline's")
     """
 
     costs: Mapping[str, float] = field(default_factory=dict)
-    than: str = ""
+    reference: str = ""
 
     @classmethod
     def of(cls, seconds: Mapping[str, float]) -> "StepCosts":
@@ -56,13 +56,13 @@ class StepCosts:
         if least <= 0:
             return cls()
         ratios = {name: round(taken / least, 2) for name, taken in seconds.items() if not is_baselines(name)}
-        than = "" if BASELINE in seconds else min(seconds, key=lambda name: seconds[name])
-        return cls({name: ratio for name, ratio in ratios.items() if ratio > _NOISE}, than)
+        reference = "" if BASELINE in seconds else min(seconds, key=lambda name: seconds[name])
+        return cls({name: ratio for name, ratio in ratios.items() if ratio > _NOISE}, reference)
 
     @property
-    def whose(self) -> str:
-        """Whose step costs 1, in words."""
-        return f"that of {self.than}" if self.than else "the baseline's"
+    def reference_words(self) -> str:
+        """The owner of the step that costs 1, in words."""
+        return f"that of {self.reference}" if self.reference else "the baseline's"
 
     def share(self, recipe: Recipe | None) -> float:
         """Return the number of a recipe's optimizer steps per counted step."""
@@ -88,7 +88,7 @@ class StepCosts:
     def sentences(self, full: int) -> list[str]:
         """Return a sentence for each optimizer with fewer steps than the full length."""
         return [
-            f"a step of {name} takes {cost:.3g} x {self.whose}: in equal time it trains "
+            f"a step of {name} takes {cost:.3g} x {self.reference_words}: in equal time it trains "
             f"{optimizer_steps(full, 1 / cost)} of {full} steps."
             for name, cost in self.costs.items()
         ]
