@@ -7,8 +7,9 @@
 
 Each optimizer of the catalog trains a transformer. In each round, an optimizer trains some steps right after as many of
 AdamW's, so other work on the machine affects both. A figure is the median of the rounds. On a CPU, the time is that of
-the processor, with one thread. On a GPU, it is wall time, and the peak memory is measured too. The first steps do not
-count: they create states and do not use preconditioners yet.
+the processor, with one thread; on a GPU, it is wall time. The first steps do not count: they create states and do not
+use preconditioners yet. The peak memory is that of all tensors during some more steps: weights, gradients, activations,
+states and temporaries.
 
 The figures are in `opttune/catalog/recorded_costs.json`; `make tables` copies them into the docs.
 """
@@ -33,6 +34,7 @@ sys.path.append(str(Path(__file__).parents[1] / "examples"))
 
 import torch
 from gpu_bench.models import transformer
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from opttune.build.fused import use_fused
@@ -103,6 +105,16 @@ class Training:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
+    def peak_bytes(self, count: int) -> int:
+        """Return the largest size of all tensors at any moment of some steps."""
+        tracker = MemTracker()
+        tracker.track_external(self.model, *self.batch, *([] if self.optimizer is None else [self.optimizer]))
+        with tracker:
+            for _ in range(count):
+                tracker.reset_mod_stats()
+                self.step()
+        return int(tracker.get_tracker_snapshot("peak")[next(self.model.parameters()).device]["Total"])
+
     def step(self) -> None:
         # as the callback of such optimizers does: torch's fused attention has no second derivative
         needs_graph = self.keeps_graph and getattr(self.optimizer, "needs_graph_now", True)
@@ -124,21 +136,21 @@ def measure(
 ) -> CostTable:
     """Return what a step of each optimizer costs."""
     clock = clock or (time.perf_counter if device == "gpu" else time.process_time)
-    base, base_memory, _ = _begun(make, "adamw", size, device, clock)
+    base, _ = _begun(make, "adamw", size, device, clock)
     trainings: dict[str, Any] = {}
-    memory: dict[str, float | None] = {}
     left_out: dict[str, str] = {}
     slow = set()
     for name in (BARE, *names):
         try:
-            trainings[name], peak, is_slow = _begun(make, name, size, device, clock)
+            trainings[name], is_slow = _begun(make, name, size, device, clock)
         except MissingExtraError:
             left_out[name] = f"opttune[{find_optimizer(name).extra}] was not installed"
             continue
-        memory[name] = round(peak / base_memory, 3) if base_memory else None
         slow |= {name} if is_slow else set()
     rounds = _rounds(base, trainings, slow, size, clock)
     ratios = {name: [taken / usual for usual, taken in pairs] for name, pairs in rounds.items()}
+    base_bytes = base.peak_bytes(size.block)
+    memory = {name: one.peak_bytes(_block(name, slow, size)) / base_bytes for name, one in trainings.items()}
     costs = {name: _cost(ratios[name], memory[name]) for name in trainings if name != BARE}
     usual = median(usual for pairs in rounds.values() for usual, _ in pairs)
     return CostTable(
@@ -154,28 +166,29 @@ def _rounds(
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in trainings}
     for number in range(size.rounds):
         for name, training in trainings.items():
-            block = min(FEW, size.block) if name in slow else size.block
+            block = _block(name, slow, size)
             usual = _timed(base, size.block, clock) / size.block
             found[name].append((usual, _timed(training, block, clock) / block))
         print(f"  round {number + 1} of {size.rounds}", file=sys.stderr)
     return found
 
 
-def _cost(ratios: Sequence[float], memory: float | None) -> RecordedCost:
-    return RecordedCost(round(median(ratios), 3), round(min(ratios), 3), round(max(ratios), 3), memory)
+def _block(name: str, slow: AbstractSet[str], size: Size) -> int:
+    return min(FEW, size.block) if name in slow else size.block
 
 
-def _begun(make: Make, name: str, size: Size, device: str, clock: Clock) -> tuple[Any, int, bool]:
-    """Return a training after its first steps, their peak of memory (0 where unknown), and whether they are long."""
-    before = torch.cuda.memory_allocated() if device == "gpu" else 0
-    if device == "gpu":
-        torch.cuda.reset_peak_memory_stats()
+def _cost(ratios: Sequence[float], memory: float) -> RecordedCost:
+    return RecordedCost(round(median(ratios), 3), round(min(ratios), 3), round(max(ratios), 3), round(memory, 3))
+
+
+def _begun(make: Make, name: str, size: Size, device: str, clock: Clock) -> tuple[Any, bool]:
+    """Return a training after its first steps, and whether they are long."""
     training = make(name, size, device)
     # the first one makes the state
     training.steps(1)
     is_long = _timed(training, 1, clock) > LONG_STEP
     training.steps(0 if is_long else max(0, size.warm_up - FEW))
-    return training, torch.cuda.max_memory_allocated() - before if device == "gpu" else 0, is_long
+    return training, is_long
 
 
 def _timed(training: Any, count: int, clock: Clock) -> float:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(DOCS.parent))
 
 from opttune.catalog.lookup import find_optimizer, find_schedule, optimizer_names, schedule_names
 from opttune.catalog.recorded_costs import recorded_costs
-from opttune.cli.listing import QUIRKS, step_costs
+from opttune.cli.listing import QUIRKS, recorded
 from opttune.space import auto
 from opttune.space.parse import load_space, space_names
 from tests.compat.features import FEATURES
@@ -47,9 +47,8 @@ def optimizers_page() -> str:
         size = "?" if info.state_bytes is None else f"{info.state_bytes:.3g}"
         where = [name for name, space in spaces.items() if any(b.name == info.name for b in space.optimizers)]
         quirks = [words for quirk, words in QUIRKS.items() if getattr(info, quirk, False)]
-        costs = [f"{ratio:.3g} ({device.upper()})" for device, ratio in step_costs(info.name).items()]
         know = "; ".join([*quirks, info.advice]).strip("; ")
-        rows.append((f"`{info.name}`", info.summary, size, ", ".join(costs), ", ".join(where), know))
+        rows.append((f"`{info.name}`", info.summary, size, *_measured(info.name), ", ".join(where), know))
     schedules = [(f"`{i.name}`", i.summary, i.advice, i.source) for i in map(find_schedule, schedule_names())]
     return (
         WRITTEN
@@ -59,17 +58,26 @@ def optimizers_page() -> str:
         + table(("optimizer", "ranges of the space", "reason"), _reasons())
         + "\n## All optimizers\n\nThe state is in bytes per parameter, measured in float32. "
         + _step_words()
-        + table(("optimizer", "description", "state", "step", "in the spaces", "notes"), rows)
+        + table(("optimizer", "description", "state", "step", "memory", "in the spaces", "notes"), rows)
         + "\n## Schedules\n\n![The schedules, as shares of the peak learning rate](images/schedules.png)\n\n"
         + table(("schedule", "description", "notes", "source"), schedules)
     )
 
 
+def _measured(name: str) -> list[str]:
+    """Return what was recorded of an optimizer's step: its time and its memory."""
+    return [
+        ", ".join(f"{value:.3g} ({device.upper()})" for device, value in recorded(name, figure).items())
+        for figure in ("ratio", "memory")
+    ]
+
+
 def _step_words() -> str:
-    """Return an explanation of the column `step`."""
+    """Return an explanation of the columns `step` and `memory`."""
     own = ", ".join(f"{found.costs['adamw'].ratio:.3g} ({found.device.upper()})" for found in recorded_costs())
     return (
-        "The step is the time of a training step relative to AdamW's (`python benchmarks/step_costs.py`). "
+        "The step and the memory are the time and the peak memory of a training step relative to AdamW's "
+        "(`python benchmarks/step_costs.py`). "
         + " ".join(found.words for found in recorded_costs())
         + f" A second AdamW gave {own}, so smaller differences mean nothing. With larger batches, an optimizer's share "
         "of the step is smaller. Other devices give other figures, most of all for `muon`: it multiplies matrices in "

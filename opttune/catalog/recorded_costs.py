@@ -23,13 +23,13 @@ class RecordedCost:
         ratio: Its time relative to AdamW's: the median of all rounds.
         low: The smallest of the rounds.
         high: The largest of the rounds.
-        memory: Its peak memory relative to AdamW's, including weights and activations; None if it was not measured.
+        memory: Its peak memory relative to AdamW's, including weights and activations.
     """
 
     ratio: float
     low: float
     high: float
-    memory: float | None = None
+    memory: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,8 @@ class CostTable:
         cost = self.costs.get(name)
         if cost is None:
             return ""
-        memory = "" if cost.memory is None else f", {cost.memory:.2f} x its memory"
         spread = f"{cost.low:.2f} to {cost.high:.2f}"
-        return f"{cost.ratio:.2f} x AdamW's ({spread}){memory} on a {self.device.upper()}"
+        return f"{cost.ratio:.2f} x AdamW's ({spread}), {cost.memory:.2f} x its peak memory on a {self.device.upper()}"
 
 
 @cache

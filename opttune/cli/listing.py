@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -59,19 +59,20 @@ def catalog_rows(kind: str) -> list[Row]:
 def _catalog_row(info: Info) -> Row:
     own: Row = {}
     if isinstance(info, OptimizerInfo):
-        own = {"state_bytes": info.state_bytes, "step_cost": step_costs(info.name), "extra": info.extra}
+        measured = {"step_cost": recorded(info.name, "ratio"), "peak_memory": recorded(info.name, "memory")}
+        own = {"state_bytes": info.state_bytes, **measured, "extra": info.extra}
     options = ", ".join(option.name for option in info.options)
     return {"name": info.name, "what": info.summary, **own, "options": options, "source": info.source}
 
 
-def step_costs(name: str) -> dict[str, float]:
-    """Return device -> the time of an optimizer's training step relative to AdamW's; without unmeasured devices.
+def recorded(name: str, figure: Literal["ratio", "memory"]) -> dict[str, float]:
+    """Return device -> an optimizer's time or peak memory of a training step, relative to AdamW's.
 
     Example:
-        >>> "cpu" in step_costs("adamw"), step_costs("own")
+        >>> "cpu" in recorded("adamw", "ratio"), recorded("own", "memory")
         (True, {})
     """
-    return {table.device: table.costs[name].ratio for table in recorded_costs() if name in table.costs}
+    return {table.device: getattr(table.costs[name], figure) for table in recorded_costs() if name in table.costs}
 
 
 def catalog_entry(kind: str, name: str) -> Row:
@@ -222,7 +223,9 @@ def print_rows(rows: Sequence[Row], as_json: bool) -> None:
 def print_cost_notes() -> None:
     """Explain the costs in the list of optimizers on standard output."""
     console = Console()
-    console.print("step cost: the time of a training step relative to AdamW's. It differs between models and devices.")
+    console.print(
+        "step cost, peak memory: those of a training step relative to AdamW's. They differ between models and devices."
+    )
     for table in recorded_costs():
         console.print(table.words, markup=False, highlight=False)
 

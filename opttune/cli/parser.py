@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from opttune.cli.catalog import add_catalog
-from opttune.cli.command import BAD_INPUT, INTERRUPTED, catch_interrupts
+from opttune.cli.command import BAD_INPUT, INTERRUPTED, catch_interrupts, raise_if_interrupted
 from opttune.cli.confirm import add_confirm
 from opttune.cli.export import add_export
 from opttune.cli.project import split_arguments
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if project:
         options.project_arguments = project
     try:
-        code: int = options.run(options)
+        code = _run(options)
     except OpttuneError as err:
         if options.debug:
             raise
@@ -42,6 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("opttune: stopped. Finished work is kept; the same command continues from here.", file=sys.stderr)
         return INTERRUPTED
+    return code
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        code: int = options.run(options)
+    except Exception:
+        # a library that ignores Ctrl-C during its import is imported in part, and the error is a consequence
+        raise_if_interrupted()
+        raise
     return code
 
 

@@ -37,15 +37,19 @@ class Machine:
     def make(self, name: str, size: Any, device: str) -> Any:
         if name == "adamw_8bit":
             raise MissingExtraError("not there")
-        self.made[name] = Steps(self, {"none": 0.08, "adamw": 0.1, "soap": 0.3, "shampoo": 9.0}[name])
+        seconds, peak = {"none": (0.08, 20), "adamw": (0.1, 40), "soap": (0.3, 100), "shampoo": (9.0, 80)}[name]
+        self.made[name] = Steps(self, seconds, peak)
         return self.made[name]
 
 
 class Steps:
     parameters = 100
 
-    def __init__(self, machine: Machine, seconds: float) -> None:
-        self.machine, self.seconds, self.counts = machine, seconds, list[int]()
+    def __init__(self, machine: Machine, seconds: float, peak: int) -> None:
+        self.machine, self.seconds, self.peak, self.counts = machine, seconds, peak, list[int]()
+
+    def peak_bytes(self, count: int) -> int:
+        return self.peak
 
     def steps(self, count: int) -> None:
         self.counts.append(count)
@@ -65,6 +69,7 @@ def test_a_cost_is_that_of_steps_right_after_adamws(bench: Any) -> None:
     # the machine has become slower by 1% between the two, in each round
     assert soap.ratio == pytest.approx(3.03, abs=0.001)
     assert (soap.low, soap.high) == (soap.ratio, soap.ratio)
+    assert soap.memory == 2.5
     assert table.costs["adamw"].ratio == pytest.approx(1.01, abs=0.001)
     assert table.bare == pytest.approx(0.808, abs=0.001)
     assert table.left_out == {"adamw_8bit": "opttune[8bit] was not installed"}
@@ -104,6 +109,18 @@ def test_what_is_measured_trains(bench: Any, name: str) -> None:
 
     assert training.parameters == sum(one.numel() for one in before)
     assert (not any(moved)) if name == "none" else all(moved)
+
+
+def test_the_peak_counts_weights_gradients_and_the_states_of_the_optimizer(bench: Any) -> None:
+    small = bench.Size(16, 2, rounds=1)
+    sgd, adamw = bench.Training("sgd", small, "cpu"), bench.Training("adamw", small, "cpu")
+    for training in (sgd, adamw):
+        training.steps(1)
+
+    weights = 4 * sgd.parameters
+    assert sgd.peak_bytes(2) > 2 * weights
+    # its two moments have the size of the weights each
+    assert adamw.peak_bytes(2) - sgd.peak_bytes(2) == pytest.approx(2 * weights, rel=0.2)
 
 
 def test_the_command_writes_what_it_shows(

@@ -216,9 +216,11 @@ def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing_running(seconds: float
     assert "RUNNING" not in Tracked(tmp_path).states
 
 
-def test_ctrl_c_that_a_library_swallows_while_it_is_loaded_still_ends_the_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("then", ["", "raise RecursionError('it is imported in part')\n"])
+def test_ctrl_c_that_a_library_swallows_while_it_is_loaded_still_ends_the_command(then: str, tmp_path: Path) -> None:
     swallowing = "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept BaseException:\n    pass\n"
-    (tmp_path / "own.py").write_text(swallowing + "from tests.support.search_models import Classifier, loaders\n")
+    loaded = "from tests.support.search_models import Classifier, loaders\n"
+    (tmp_path / "own.py").write_text(swallowing + then + loaded)
     arguments = ("search", "own.py:Classifier", "own.py:loaders", "--max-steps", "20", "--engine", "inline")
     # a shell makes what runs in its background ignore Ctrl-C
     program = (

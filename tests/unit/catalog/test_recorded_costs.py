@@ -7,8 +7,8 @@ from opttune.catalog.optimizers import OPTIMIZERS
 from opttune.catalog.recorded_costs import CostTable, RecordedCost, read_costs, recorded_costs, write_costs
 
 CPU = CostTable(
-    "cpu", "a processor, one thread", "a small model", 1234567, 61.2, 0.874, {"soap": RecordedCost(3.25, 3.1, 3.4)},
-    {"adamw_8bit": "opttune[8bit] was not installed"},
+    "cpu", "a processor, one thread", "a small model", 1234567, 61.2, 0.874,
+    {"soap": RecordedCost(3.25, 3.1, 3.4, 2.5)}, {"adamw_8bit": "opttune[8bit] was not installed"},
 )  # fmt: skip
 GPU = replace(CPU, device="gpu", costs={"soap": RecordedCost(1.5, 1.4, 1.6, 1.75)}, left_out={})
 
@@ -29,8 +29,8 @@ def test_the_words_name_the_device_the_size_and_the_spread() -> None:
         "Measured on a CPU (a processor, one thread) with a small model, 1,234,567 parameters: AdamW's step took "
         "61.2 ms, 87% of it without any optimizer."
     )
-    assert CPU.cost_words("soap") == "3.25 x AdamW's (3.10 to 3.40) on a CPU"
-    assert GPU.cost_words("soap") == "1.50 x AdamW's (1.40 to 1.60), 1.75 x its memory on a GPU"
+    assert CPU.cost_words("soap") == "3.25 x AdamW's (3.10 to 3.40), 2.50 x its peak memory on a CPU"
+    assert GPU.cost_words("soap") == "1.50 x AdamW's (1.40 to 1.60), 1.75 x its peak memory on a GPU"
     assert CPU.cost_words("adamw_8bit") == "not measured on a CPU: opttune[8bit] was not installed"
     assert CPU.cost_words("mine") == ""
 

@@ -89,14 +89,15 @@ def test_an_optimizers_step_is_shown_with_where_it_was_measured(
     soap = recorded_costs()[0].costs["soap"]
     rows = {row["name"]: row for row in catalog_rows("optimizers")}
     assert rows["soap"]["step_cost"]["cpu"] == soap.ratio
-    assert rows["own"]["step_cost"] == {}
+    assert rows["soap"]["peak_memory"]["cpu"] == soap.memory
+    assert rows["own"]["step_cost"] == rows["own"]["peak_memory"] == {}
 
     print_rows([rows["soap"]], as_json=False)
     print_entry(catalog_entry("optimizers", "soap"), as_json=False)
     print_cost_notes()
     shown = capsys.readouterr().out
     assert f"{soap.ratio:.3g} (CPU)" in shown
-    assert f"{soap.ratio:.2f} x AdamW's ({soap.low:.2f} to {soap.high:.2f}) on a CPU" in shown
+    assert f"{soap.ratio:.2f} x AdamW's ({soap.low:.2f} to {soap.high:.2f}), {soap.memory:.2f} x" in shown
     assert f"{recorded_costs()[0].parameters:,} parameters" in shown
 
 

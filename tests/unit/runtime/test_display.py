@@ -199,7 +199,8 @@ def test_a_terminal_shows_one_table_whatever_the_users_code_writes(engine: str, 
     make_database(tmp_path)
     (tmp_path / "noisy.py").write_text(NOISY)
     search = ["search", "noisy.py:Slow", f"{MODULES}:loaders", "--max-steps", "40", "--budget", "5"]
-    space = str(write_space(tmp_path, WILD))
+    diverging_first = WILD.replace("prior: 1e-3", "prior: 1e3")
+    space = str(write_space(tmp_path, diverging_first))
     shown = read_terminal(
         ["-m", "opttune", *search, "--space", space, "--no-report", "--engine", engine, "--verbose"], tmp_path
     )
@@ -214,5 +215,5 @@ def test_a_terminal_shows_one_table_whatever_the_users_code_writes(engine: str, 
     assert "diverged" in live
     assert re.search(r"^a word of the module *$", live, flags=re.MULTILINE)
     assert "Loading weights" not in live
-    assert re.search(r"^\[[\d.]+ of 5 trainings\] trial 0  val_loss", live, flags=re.MULTILINE)
+    assert re.search(r"^\[[\d.]+ of 5 trainings\] trial \d  val_loss", live, flags=re.MULTILINE)
     assert "Traceback" not in plain
