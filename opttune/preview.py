@@ -52,6 +52,7 @@ def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
         "parameters": inspection.parameters,
         "replaces": inspection.replaced,
         "monitor": f"{config.monitor} ({config.mode})",
+        **({"warning": config.mode_warning} if config.mode_warning else {}),
         "space": config.space.name,
         "optimizers": [branch.name for branch in config.space.optimizers],
         "schedules": [branch.name for branch in config.space.schedules],

@@ -5,7 +5,7 @@ import traceback
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 from zlib import crc32
 
@@ -31,8 +31,19 @@ def load_reference(reference: str, what: str) -> Any:
     try:
         return getattr(module, name)
     except AttributeError:
-        public = [known for known in vars(module) if not known.startswith("_")]
-        raise InputError(f"{what}: {place} has no {name!r}. {one_of(public, name)}") from None
+        raise InputError(f"{what}: {place} has no {name!r}. {one_of(_names_of(module), name)}") from None
+
+
+def _names_of(module: ModuleType) -> list[str]:
+    """Return the public names of a module, without what it imports; all of them if it only imports."""
+    public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    own = [name for name, value in public.items() if not _is_imported(value, module)]
+    return own or list(public)
+
+
+def _is_imported(value: object, module: ModuleType) -> bool:
+    is_code = isinstance(value, type | FunctionType)
+    return isinstance(value, ModuleType) or (is_code and value.__module__ != module.__name__)
 
 
 def absolute_reference(reference: str) -> str:

@@ -1,8 +1,10 @@
 """Common parts of all commands: shared options, exit codes, and the handling of Ctrl-C."""
 
 import argparse
+import re
 import signal
 from collections.abc import Callable
+from difflib import get_close_matches
 from types import FrameType
 from typing import Any
 
@@ -10,6 +12,20 @@ DONE, NO_TRIAL, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Done; no trial finished with a value; bad input; stopped by Ctrl-C."""
 
 Run = Callable[[argparse.Namespace], int]
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that refuses an unknown flag with that command's usage, and names the nearest flag."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; nothing may be unknown."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flags = re.findall(r"--[a-z][a-z-]*", self.format_help())
+            near = get_close_matches(unknown[0].partition("=")[0], flags, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
 
 
 def add_command(commands: Any, name: str, help: str, run: Run) -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from opttune.cli.catalog import add_catalog
-from opttune.cli.command import BAD_INPUT, INTERRUPTED, catch_interrupts, raise_if_interrupted
+from opttune.cli.command import BAD_INPUT, INTERRUPTED, CommandParser, catch_interrupts, raise_if_interrupted
 from opttune.cli.confirm import add_confirm
 from opttune.cli.export import add_export
 from opttune.cli.project import split_arguments
@@ -68,7 +68,7 @@ def run() -> NoReturn:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="opttune", description="Tune the optimizer and the learning-rate schedule of any Lightning module."
     )
     parser.add_argument("--version", action="version", version=f"opttune {__version__}")

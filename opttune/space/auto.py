@@ -330,7 +330,10 @@ def own_alone(own: OwnFacts, budget: float) -> SettledSpace:
 
 
 def _why_own(own: OwnFacts) -> str:
-    return f"Optimizer own: {own.words} with rates up to 10 times lower or higher; unmoved it is the baseline."
+    return (
+        f"Optimizer own: {own.words} with rates up to 10 times lower or higher, further where values still improve; "
+        "unmoved it is the baseline."
+    )
 
 
 def _picks(plan: Plan, facts: ModelFacts, total_steps: int, budget: float) -> tuple[Pick, ...]:

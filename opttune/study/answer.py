@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 
 from opttune.outcome import Outcome
-from opttune.recipe import Recipe
+from opttune.recipe import OWN, Recipe
 from opttune.study.config import LEAST_FOR_BASELINE, SearchConfig, recipe_call
 from opttune.study.diagnostics import edge_warnings, stability
 from opttune.study.frozen_study import FrozenStudy
 from opttune.study.guard_rules import silenced
-from opttune.study.selection import baseline_record, luck_warning
+from opttune.study.selection import baseline_record, luck_warning, tie_warning
 from opttune.trial_record import TrialRecord
 from opttune.yaml_text import write_yaml
 
 NO_ANSWER = "No trial finished with a value."
+_MOST_NAMED = 6
 _COSTLY = 1.2
 """A warning calls a best recipe costly if its step takes more than this multiple of the baseline's."""
 
@@ -100,7 +101,12 @@ def answer_of(study: FrozenStudy) -> Answer:
         best=best,
         baseline=study.baseline,
         replaced=study.origin.replaced,
-        warnings=(*_interrupted(study), *_guard_warnings(study), *(_warnings(study, best) if best is not None else ())),
+        warnings=(
+            *_interrupted(study),
+            *_untried(study),
+            *_guard_warnings(study),
+            *(_warnings(study, best) if best is not None else ()),
+        ),
         stability=tuple(stability(study.records)),
         source=study.baseline_source,
     )
@@ -116,6 +122,22 @@ def _interrupted(study: FrozenStudy) -> list[str]:
     return [
         f"{what} interrupted, and the search reached its limits before training {'it' if is_one else 'them'} again: "
         "the same command with a larger budget (--budget), or with more time (--timeout), does so first."
+    ]
+
+
+def _untried(study: FrozenStudy) -> list[str]:
+    """Return a sentence on the optimizers of the space without a trial, once the search has ended."""
+    if study.status != "FINISHED" or not study.records:
+        return []
+    everything = (*study.records, *study.runs)
+    tried = {one.recipe.optimizer.name if one.recipe else OWN for one in everything}
+    left = [branch.name for branch in study.space.optimizers if branch.name not in tried]
+    if not left:
+        return []
+    more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
+    return [
+        f"{', '.join(left[:_MOST_NAMED])}{more}: not tried before the search reached its limits. The same command with "
+        "a larger budget (--budget), or with more time (--timeout), continues with the rest of the space."
     ]
 
 
@@ -139,7 +161,8 @@ def _warnings(study: FrozenStudy, best: TrialRecord) -> list[str]:
             f"beats your own optimizer. Give {LEAST_FOR_BASELINE:g} or more to train both."
         )
     found += edge_warnings(best.recipe, study.space) if best.recipe else []
-    found += filter(None, [luck_warning(study.records, best, config.monitor, config.mode), _cost_warning(study, best)])
+    of_values = (warn(study.records, best, config.monitor, config.mode) for warn in (luck_warning, tie_warning))
+    found += filter(None, [*of_values, _cost_warning(study, best)])
     return found
 
 

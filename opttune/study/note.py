@@ -68,6 +68,7 @@ def _answer(answer: Answer) -> str:
         f"**{escape_markdown(answer.result)}** with {answer.trial}{against}:\n\n"
         f"`{escape_markdown(str(answer.recipe))}`\n\n"
         f"```python\nimport opttune\ntrainer = {answer.trainer_call('best_recipe.yaml')}\ntrainer.fit(model, ...)\n```"
+        "\n\n`best_recipe.yaml` is among the artifacts of this run."
     )
 
 

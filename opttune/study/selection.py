@@ -162,6 +162,18 @@ def luck_warning(records: Sequence[TrialRecord], best: TrialRecord, monitor: str
     )
 
 
+def tie_warning(records: Sequence[TrialRecord], best: TrialRecord, monitor: str, mode: str) -> str:
+    """Return a sentence if the answer's value is that of other trials too, to the last digit; else an empty string."""
+    expected = expected_values(records, mode)
+    equals = [number for number, value in expected.items() if value == expected.get(best.number)]
+    if len(equals) < 2:
+        return ""
+    return (
+        f"trials {', '.join(map(str, equals))} have the same {monitor} ({best.value:.5g}), and the first is the "
+        "answer: a finer metric (--monitor), such as a loss, would tell them apart."
+    )
+
+
 def _replicates(record: TrialRecord) -> str:
     return ", ".join(str(one.reason) if one.value is None else f"{one.value:.5g}" for one in record.replicates)
 

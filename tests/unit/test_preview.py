@@ -36,7 +36,12 @@ def test_it_says_what_would_be_done_and_leaves_nothing(tmp_path: Path) -> None:
     assert plain["replaces"] == "SGD(lr=0.0001)"
     assert (plain["full_length_steps"], plain["budget_steps"]) == (20, 110)
     assert plain["optimizers"] == ["adamw"]
+    assert "warning" not in plain
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mode_that_looks_wrong_is_told_before_anything_is_spent(tmp_path: Path) -> None:
+    assert "give mode max" in preview(*plan_for(tmp_path, monitor="train_accuracy"))["warning"]
 
 
 def test_a_look_of_a_step_finds_a_metric_that_is_not_there(tmp_path: Path) -> None:

@@ -102,10 +102,14 @@ def test_a_module_that_lacks_another_says_that(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_name_that_is_not_there_comes_with_the_nearest(tmp_path: Path) -> None:
-    path = write(tmp_path / "mine_i.py", "class Network: pass")
+    text = "import os\nfrom json import dumps\nclass Network: pass\ndata = [1]"
+    path = write(tmp_path / "mine_i.py", text)
+    importing = write(tmp_path / "mine_l.py", "from json import dumps")
 
-    with pytest.raises(InputError, match=r"has no 'Netwrk'. Did you mean 'Network'\?"):
+    with pytest.raises(InputError, match=r"has no 'Netwrk'. Did you mean 'Network'\? Allowed: Network, data\.$"):
         load_reference(f"{path}:Netwrk", "MODEL")
+    with pytest.raises(InputError, match=r"Allowed: dumps\.$"):
+        load_reference(f"{importing}:Net", "MODEL")
 
 
 @pytest.mark.parametrize(

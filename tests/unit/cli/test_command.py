@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from opttune.cli.command import DONE, add_command, add_study, add_tracking_uri
+from opttune.cli.command import DONE, CommandParser, add_command, add_study, add_tracking_uri
 
 
 def test_every_command_has_json_debug_and_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -16,6 +16,19 @@ def test_every_command_has_json_debug_and_a_sentence(capsys: pytest.CaptureFixtu
     assert "Say hello." in capsys.readouterr().out
     with pytest.raises(SystemExit):
         parser.parse_args(["greet", "--js"])
+
+
+def test_an_unknown_flag_is_refused_by_its_own_command_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = CommandParser(prog="tool")
+    add_command(parser.add_subparsers(), "greet", "say hello", lambda options: DONE)
+
+    for argument, hint in (("--jsno", "; did you mean --json?"), ("hello", "")):
+        with pytest.raises(SystemExit) as ended:
+            parser.parse_args(["greet", argument])
+        printed = capsys.readouterr().err
+        assert ended.value.code == 2
+        assert printed.startswith("usage: tool greet ")
+        assert printed.endswith(f"tool greet: error: unrecognized arguments: {argument}{hint}\n")
 
 
 def test_a_study_is_a_name_or_a_folder_with_its_storage() -> None:

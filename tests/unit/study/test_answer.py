@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 from opttune.outcome import Outcome, StopReason
+from opttune.space.parse import parse_space
 from opttune.study.answer import answer_of
 from opttune.study.step_costs import StepCosts
 from tests.support.records import make_trial, record, stored
@@ -67,6 +68,24 @@ def test_a_trial_that_the_search_has_left_interrupted_is_a_warning() -> None:
     # a search that was interrupted says itself how it is resumed; one that another process runs is not over
     assert answer_of(replace(stored([*done, interrupted]), status="KILLED")).warnings == ()
     assert answer_of(stored([*done, interrupted, make_trial(3, state="running")])).warnings == ()
+
+
+def test_an_optimizer_of_the_space_that_was_not_tried_is_told_at_the_end() -> None:
+    two = parse_space("optimizer: {adamw: {lr: 1e-3}, lion: {lr: 1e-4}, own: {}}", "two")
+    study = stored([record(0, 0.8)], space=two)
+    (warning,) = answer_of(study).warnings
+    assert warning.startswith("lion: not tried before the search reached its limits.")
+    assert answer_of(replace(study, status="KILLED")).warnings == ()
+
+    (warning,) = answer_of(stored([record(0, 0.8)], None, space=two, with_baseline=False)).warnings
+    assert warning.startswith("lion, own: not tried")
+
+
+def test_trials_with_the_same_value_are_told() -> None:
+    records = [record(0, 0.8), record(1, 0.4), record(2, 0.4)]
+    (warning,) = answer_of(stored(records)).warnings
+    assert warning.startswith("trials 1, 2 have the same val_loss (0.4), and the first is the answer:")
+    assert answer_of(stored(records[:2])).warnings == ()
 
 
 def test_without_a_value_there_is_nothing_to_train_with() -> None:
