@@ -18,7 +18,7 @@ from opttune.integration.sampler import OpttuneSampler
 from opttune.planning import make_plan
 from opttune.preview import inspect_workload, measure_steps, settle_for, with_settled_space
 from opttune.runtime.baseline import place_baseline
-from opttune.runtime.checkpoints import CheckpointStore, make_folder
+from opttune.runtime.checkpoints import CheckpointStore, make_folder, remove_unused
 from opttune.runtime.display import make_reporter
 from opttune.runtime.loop import TrainingLoop
 from opttune.runtime.policy import SearchPolicy
@@ -161,9 +161,11 @@ def run_plan(
     _check_machine(config)
     given = _read_given(config, baseline_run, mlflow_uri)
     earlier = _read_earlier(config, warm_start, learn_from, storage, mlflow_uri)
-    make_folder(config.out_dir)
+    new_folders = make_folder(config.out_dir)
     places = (config.out_dir, config.trainer, interrupts := DeferredInterrupts(), ray_address)
     with explain_storage_errors(), quiet_optuna(), ExitStack() as opened:
+        opened.callback(remove_unused, new_folders)
+        opened.callback(remove_unused_folder, str(config.trainer.get("default_root_dir") or ""))
         if not storage:
             opened.enter_context(lock_folder(config.out_dir))
             remove_stale_engines(config.out_dir)
@@ -185,7 +187,9 @@ def run_plan(
         # deferred until the very end, where locks are released
         with interrupts, opened:
             result = _run(config, workload, trains, inspection, store, sampler, interrupts, mlflow_uri, display, given)
-    return _ended(config, result)
+    if result is None:
+        raise KeyboardInterrupt
+    return result
 
 
 def _read_given(config: SearchConfig, baseline_run: str | Path | None, tracking_uri: str) -> GivenBaseline | None:
@@ -217,13 +221,6 @@ def _read_earlier(
 def _settle(config: SearchConfig, inspection: ModelInspection, earlier: EarlierRuns) -> SettledSpace:
     settled = settle_for(config, inspection, earlier.best(inspection.total_steps, config.mode))
     return replace(settled, notes=(*settled.notes, *earlier.notes))
-
-
-def _ended(config: SearchConfig, result: SearchResult | None) -> SearchResult:
-    remove_unused_folder(str(config.trainer.get("default_root_dir") or ""))
-    if result is None:
-        raise KeyboardInterrupt
-    return result
 
 
 def _check_machine(config: SearchConfig) -> None:

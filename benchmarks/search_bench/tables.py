@@ -147,6 +147,11 @@ class Table:
         return value if isfinite(value) else None
 
     @property
+    def customary_rows(self) -> tuple[int, ...]:
+        """The configurations that people would try without a search."""
+        return tuple(range(len(self.rows)))
+
+    @property
     def quantiles(self) -> Floats:
         """The quantile of each configuration's final value: 0 is the best, 1 the worst."""
         final = self.final_values

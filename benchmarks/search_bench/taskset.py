@@ -44,6 +44,16 @@ class TaskSetTable(Table):
     def _places_of_rows(self) -> Floats:
         return np.array([_place(row) for row in self.rows])
 
+    @property
+    def customary_rows(self) -> tuple[int, ...]:
+        """The settings in the ranges that people give Adam; penalties and epsilon are small."""
+        ranges = {"lr": (1e-4, 3e-2), "eps": (0.0, 0.1), "l1": (0.0, 0.01), "l2": (0.0, 0.01)}
+        return tuple(
+            number
+            for number, row in enumerate(self.rows)
+            if all(low <= row[name] <= high for name, (low, high) in ranges.items())
+        )
+
     def find(self, flat: Mapping[str, Any]) -> int:
         """Return the setting that is nearest to a recipe."""
         return int(self.nearest(flat)[0])

@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -14,16 +14,21 @@ from opttune.job import Role
 from opttune.recipe import Recipe
 from opttune.shared_folder import files_in
 from opttune.space.recipe_file import save_recipe
+from opttune.storages.open_storage import LOCK_NAME
 from opttune.study.config import SearchConfig, recipe_call
 from opttune.trial_record import TrialRecord
 
 
-def make_folder(out_dir: Path) -> None:
+def make_folder(out_dir: Path) -> list[Path]:
     """Make the folder of a search and test that it is writable; other processes may make it at the same time.
+
+    Returns:
+        The new folders, the innermost first.
 
     Raises:
         InputError: The folder cannot be made, or is not writable.
     """
+    new = [folder for folder in (out_dir, *out_dir.parents) if not folder.exists()]
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=out_dir):
@@ -32,6 +37,21 @@ def make_folder(out_dir: Path) -> None:
         raise InputError(
             f"cannot write to the folder {out_dir}: {err.strerror}. Choose another with out_dir= or --out-dir."
         ) from None
+    return new
+
+
+def remove_unused(folders: Iterable[Path]) -> None:
+    """Remove folders that `make_folder` made, if a search has left nothing in them but its lock.
+
+    Args:
+        folders: The folders, the innermost first.
+    """
+    for folder in folders:
+        lock = folder / LOCK_NAME
+        with suppress(OSError):
+            if list(folder.iterdir()) == [lock]:
+                lock.unlink()
+            folder.rmdir()
 
 
 _PREFIXES = tuple(f"{role}_" for role in Role)

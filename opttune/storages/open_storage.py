@@ -16,6 +16,8 @@ from opttune.storages.journal import open_journal, remove_stale_lock
 from opttune.tracking.address import safe_uri
 from opttune.training.errors import raise_if_disk_is_full
 
+LOCK_NAME = ".lock"
+"""The file in the folder of a search that its process locks."""
 _JOURNAL = "journal://"
 _SQLITE_WAIT_SECONDS = 60
 """Time for which a process waits for another's write."""
@@ -88,7 +90,7 @@ def lock_folder(out_dir: Path) -> Iterator[None]:
     Raises:
         StudyError: Another process holds the lock.
     """
-    lock = FileLock(out_dir / ".lock")
+    lock = FileLock(out_dir / LOCK_NAME)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -47,7 +47,8 @@ def test_a_metric_that_comes_late_is_searched(tmp_path, monitor) -> None:
 
 def test_a_metric_that_no_code_names_is_refused_before_the_search(tmp_path) -> None:
     with pytest.raises(MonitorError, match="never logged"):
-        run_search(tmp_path, Late, data=loaders(), monitor="val_fdi")
+        run_search(tmp_path, Late, data=loaders(), monitor="val_fdi", out_dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
     with pytest.raises(MonitorError, match=r"is not a single number, got a tensor of shape \(3, 3\)"):
         run_search(tmp_path, Late, data=loaders(), monitor="confusion")
 

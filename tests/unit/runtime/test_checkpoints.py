@@ -7,7 +7,7 @@ import pytest
 
 from opttune.job import Role, TrainingJob
 from opttune.recipe import Part, Recipe
-from opttune.runtime.checkpoints import CheckpointStore, make_folder
+from opttune.runtime.checkpoints import CheckpointStore, make_folder, remove_unused
 from opttune.space.parse import load_space
 from opttune.space.recipe_file import load_recipe
 from opttune.study.config import SearchConfig
@@ -266,3 +266,19 @@ def test_auxiliary_runs_keep_and_lose_their_states_as_trials_do(files: Checkpoin
     files.drop_pauses(runs[0])
     files.remove_orphans([paused(1, 5), *runs[:2]])
     assert left(config) == {kept[0].name, kept[2].name}
+
+
+def test_new_folders_are_removed_unless_something_is_in_them(tmp_path: Path) -> None:
+    out_dir = tmp_path / "runs" / "study"
+    new = make_folder(out_dir)
+    (out_dir / ".lock").touch()
+    assert new == [out_dir, out_dir.parent]
+    assert make_folder(out_dir) == []
+
+    (out_dir / "study.journal").touch()
+    remove_unused(new)
+    assert sorted(path.name for path in out_dir.iterdir()) == [".lock", "study.journal"]
+
+    (out_dir / "study.journal").unlink()
+    remove_unused(new)
+    assert list(tmp_path.iterdir()) == []
