@@ -20,7 +20,7 @@ fast: lint  ## lint, the project rules and the unit tests that take under two se
 	$(PYTHON) -m pytest -q -n 2 -m 'not slow' tests/project tests/unit
 
 check: lint  ## what CI runs: lint and all tests
-	$(PYTHON) -m pytest -n 2 --dist loadfile --reruns 1
+	$(PYTHON) -m pytest -n 3 --dist loadfile --reruns 1
 
 docs:  ## build the docs into site/; a warning is an error
 	$(PYTHON) -m sphinx -W --keep-going -q docs site

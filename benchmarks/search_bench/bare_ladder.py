@@ -20,7 +20,7 @@ def replay_ladder(table: Table, budget: float, seed: int) -> Meter:
         for count, share in _RUNGS:
             steps = round(share * table.steps)
             rows = rows[np.argsort(_values(table, rows, steps_done), kind="stable")][:count]
-            meter.pay(count * (steps - steps_done))
+            meter.pay(len(rows) * (steps - steps_done))
             steps_done = steps
         meter.finish(int(rows[0]))
         if meter.spent + (meter.spent - start) > budget * table.steps:

@@ -147,6 +147,19 @@ def test_optunas_methods_stay_within_the_budget(bench: Any, table: Any, method: 
     assert meter.finished
 
 
+@pytest.mark.parametrize(("budget", "trainings"), [(1.5, 1), (4.1, 3)])
+def test_successive_halving_alone_trains_what_is_best_on_the_way(
+    bench: Any, table: Any, budget: float, trainings: int
+) -> None:
+    often = np.arange(1, 51) * 2
+    values = table.values[:, -1:] + np.linspace(1, 0, 50)
+    table = replace(table, eval_steps=often, values=values)
+    meter = bench("search_bench.bare_ladder").replay_ladder(table, budget, seed=0)
+    # all ten configurations are looked at: there are fewer than its draws
+    assert [row for _, row in meter.finished] == [2] * trainings
+    assert meter.spent <= budget * table.steps
+
+
 def test_people_ask_for_one_rate_and_an_expert_for_one_an_optimizer(bench: Any, table: Any) -> None:
     import optuna
 

@@ -1,6 +1,6 @@
 """Many trials in one process of a model with a large state: what a training took is given back.
 
-`OPTTUNE_TEST_TRIALS` sets how many; CI does twenty.
+`OPTTUNE_TEST_TRIALS` sets how many; CI does fourteen.
 """
 
 import os
@@ -16,7 +16,7 @@ from tests.support.search_models import Classifier, loaders
 from tests.support.searches import run_search
 
 pytestmark = pytest.mark.slow
-TRIALS = int(os.environ.get("OPTTUNE_TEST_TRIALS", "20"))
+TRIALS = int(os.environ.get("OPTTUNE_TEST_TRIALS", "14"))
 MEGABYTE = 2**20
 
 
