@@ -1,7 +1,7 @@
 """`opttune.search`, which the command also uses."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -161,14 +161,9 @@ def run_plan(
     _check_machine(config)
     given = _read_given(config, baseline_run, mlflow_uri)
     earlier = _read_earlier(config, warm_start, learn_from, storage, mlflow_uri)
-    new_folders = make_folder(config.out_dir)
     places = (config.out_dir, config.trainer, interrupts := DeferredInterrupts(), ray_address)
     with explain_storage_errors(), quiet_optuna(), ExitStack() as opened:
-        opened.callback(remove_unused, new_folders)
-        opened.callback(remove_unused_folder, str(config.trainer.get("default_root_dir") or ""))
-        if not storage:
-            opened.enter_context(lock_folder(config.out_dir))
-            remove_stale_engines(config.out_dir)
+        opened.enter_context(_folder(config, is_shared=bool(storage)))
         # worker processes start while this one inspects the model
         trains = opened.enter_context(closing(start_engine(config.engine, config.workers, workload, *places)))
         inspection = inspect_workload(config, workload, steps=_INSPECTED_STEPS)
@@ -190,6 +185,19 @@ def run_plan(
     if result is None:
         raise KeyboardInterrupt
     return result
+
+
+@contextmanager
+def _folder(config: SearchConfig, is_shared: bool) -> Iterator[None]:
+    """Make and lock the folder of a search; nothing is left of it if the search leaves nothing in it."""
+    new = make_folder(config.out_dir)
+    with ExitStack() as opened:
+        opened.callback(remove_unused, new)
+        opened.callback(remove_unused_folder, str(config.trainer.get("default_root_dir") or ""))
+        if not is_shared:
+            opened.enter_context(lock_folder(config.out_dir))
+            remove_stale_engines(config.out_dir)
+        yield
 
 
 def _read_given(config: SearchConfig, baseline_run: str | Path | None, tracking_uri: str) -> GivenBaseline | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from search_bench.bare_ladder import LADDER, replay_ladder
+from search_bench.halving_alone import HALVING, replay_halving
 from search_bench.load_tables import load_table
 from search_bench.ours import OURS, replay_ours
 from search_bench.table_engine import Meter, best_so_far
@@ -18,7 +18,7 @@ from search_bench.tables import Table
 from search_bench.with_neps import NEPS, replay_neps
 from search_bench.with_optuna import OPTUNA, replay_optuna
 
-METHODS = (*OPTUNA, *LADDER, *NEPS, *OURS)
+METHODS = (*OPTUNA, *HALVING, *NEPS, *OURS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ def run_method(name: str, table: Table, budget: float, seed: int) -> Meter:
     """Search a table with one method."""
     if name in OPTUNA:
         return replay_optuna(table, budget, seed, OPTUNA[name])
-    if name in LADDER:
-        return replay_ladder(table, budget, seed)
+    if name in HALVING:
+        return replay_halving(table, budget, seed)
     if name in NEPS:
         return replay_neps(table, budget, seed, name)
     return replay_ours(table, budget, seed, **OURS[name])

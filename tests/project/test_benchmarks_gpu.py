@@ -118,6 +118,7 @@ def test_a_pause_that_changes_the_training_is_seen(bench: Any, place: Any) -> No
     assert failed(bench.on.pauses(place, train)) == ["paused twice, deterministic kernels", "the same, any kernels"]
 
 
+@pytest.mark.slow
 def test_a_guard_that_stops_nothing_is_seen(bench: Any, place: Any) -> None:
     assert failed(bench.on.guard(place, lightning.Callback)) == ["guard, lr 1e3", "guard, NaN at step 7"]
 

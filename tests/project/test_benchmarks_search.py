@@ -154,7 +154,7 @@ def test_successive_halving_alone_trains_what_is_best_on_the_way(
     often = np.arange(1, 51) * 2
     values = table.values[:, -1:] + np.linspace(1, 0, 50)
     table = replace(table, eval_steps=often, values=values)
-    meter = bench("search_bench.bare_ladder").replay_ladder(table, budget, seed=0)
+    meter = bench("search_bench.halving_alone").replay_halving(table, budget, seed=0)
     # all ten configurations are looked at: there are fewer than its draws
     assert [row for _, row in meter.finished] == [2] * trainings
     assert meter.spent <= budget * table.steps

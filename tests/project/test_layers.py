@@ -168,6 +168,7 @@ def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef, source: list
 ALGORITHMS = [module for module in MODULES if package_of(module) == "algorithms"]
 
 
+@pytest.mark.slow
 def test_a_module_imports_only_its_own_layer_and_those_before_it() -> None:
     for module, path in MODULES.items():
         above = [name for name in imported(path) if name.split(".")[0] == "opttune" and layer(name) > layer(module)]

@@ -86,6 +86,7 @@ def names_in_tests() -> set[str]:
     return used
 
 
+@pytest.mark.slow
 def test_every_public_name_and_every_method_and_property_is_tested() -> None:
     used = names_in_tests()
     public = {name: {name} for name in opttune.__all__}

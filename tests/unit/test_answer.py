@@ -34,6 +34,7 @@ def tracked(result: SearchResult, folder: Path) -> Tracked:
     return Tracked(folder)
 
 
+@pytest.mark.slow
 def test_the_parent_says_what_was_asked_and_what_it_ran_with(tracked: Tracked) -> None:
     params, tags = tracked.parent.data.params, tracked.parent.data.tags
 
@@ -87,6 +88,7 @@ def test_children_say_their_cost_their_rung_and_log10_of_the_rate(tracked: Track
         assert len(run.info.run_name) <= 20
 
 
+@pytest.mark.slow
 def test_a_resumed_search_moves_the_tags_and_leaves_the_params_with_what_they_are_of(tmp_path: Path) -> None:
     first = search(tmp_path, tracking=Tracking(report=False))
     second = search(tmp_path, tracking=Tracking(report=False), budget=9)
@@ -116,6 +118,7 @@ def test_the_same_recipe_file_is_what_the_tags_say(tracked: Tracked, result: Sea
         assert tracked.parent.data.tags[f"opttune.best.{name}"] == str(value)
 
 
+@pytest.mark.slow
 def test_what_it_trained_on_is_in_mlflow_where_it_is_wanted(tmp_path: Path, tracked: Tracked) -> None:
     search(tmp_path, tracking=Tracking(report=False, log_data=True))
     search(tmp_path, tracking=Tracking(report=False, log_data=True), budget=6)  # resumed: each is there once
@@ -131,6 +134,7 @@ def test_what_it_trained_on_is_in_mlflow_where_it_is_wanted(tmp_path: Path, trac
     assert tracked.parent.inputs.dataset_inputs == []
 
 
+@pytest.mark.slow
 def test_the_load_of_the_machine_is_in_mlflow_where_it_is_wanted(tmp_path: Path, tracked: Tracked) -> None:
     search(tmp_path, tracking=Tracking(report=False, system_metrics=True))
     own = Tracked(tmp_path)

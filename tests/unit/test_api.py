@@ -35,6 +35,7 @@ def result(folder: Path) -> SearchResult:
     return run_search(folder, Classifier, data=Points, max_steps=STEPS, budget=BUDGET)
 
 
+@pytest.mark.slow
 def test_the_best_beats_the_baseline(result: SearchResult) -> None:
     assert result.best_value is not None
     assert result.baseline_value is not None
@@ -100,6 +101,7 @@ def test_a_search_leaves_the_process_as_it_found_it(tmp_path: Path, capfd: pytes
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_the_same_search_gives_the_same_again(result: SearchResult, tmp_path: Path) -> None:
     again = run_search(tmp_path, Classifier, data=Points, max_steps=STEPS, budget=BUDGET)
 
@@ -134,6 +136,7 @@ def test_every_form_of_model_and_data_gives_the_same_trial(
     assert found.baseline_value is None
 
 
+@pytest.mark.slow
 def test_modules_of_pytorch_lightning_are_searched_too(tmp_path: Path) -> None:
     found = run_search(tmp_path, PlClassifier, data=PlPoints, budget=3)
 
@@ -149,6 +152,7 @@ def test_a_length_in_epochs_counts_in_steps(tmp_path: Path) -> None:
     assert found.budget_steps == 32
 
 
+@pytest.mark.slow
 def test_mode_max_takes_the_largest(tmp_path: Path) -> None:
     found = run_search(tmp_path, Classifier, data=loaders, monitor="val_acc", mode="max", budget=4)
 
@@ -183,6 +187,7 @@ def test_clipping_by_value_leaves_no_clipping_by_norm_in_the_recipes(tmp_path: P
     assert found.best_recipe.gradient_clip_norm is None
 
 
+@pytest.mark.slow
 def test_a_space_may_be_a_file_and_the_storage_a_database(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     path = write_space(tmp_path, TINY, "mine")
@@ -192,6 +197,7 @@ def test_a_space_may_be_a_file_and_the_storage_a_database(tmp_path: Path) -> Non
     assert not (tmp_path / "out" / "study.journal").exists()
 
 
+@pytest.mark.slow
 def test_the_number_of_trials_ends_a_search(tmp_path: Path) -> None:
     found = run_search(tmp_path, Classifier, data=loaders, trials=2, budget=20, max_steps=5)
 
@@ -223,6 +229,7 @@ def test_a_budget_that_is_no_whole_number_is_never_overdrawn(tmp_path: Path) -> 
     assert found.budget_steps == 39
 
 
+@pytest.mark.slow
 def test_diverged_trials_cost_what_they_did_and_leave_room_for_others(tmp_path: Path) -> None:
     found = run_search(tmp_path, Classifier, data=loaders, space=make_space(WILD), budget=9, max_steps=100)
 
@@ -238,6 +245,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         run_search(tmp_path, Classifier, data=loaders, out_dir=tmp_path / "file" / "below")
 
 
+@pytest.mark.slow
 def test_a_storage_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="storage sqlite:////nowhere"):
         run_search(tmp_path, Classifier, data=loaders, storage="sqlite:////nowhere/at/all.db")

@@ -44,6 +44,7 @@ def test_a_long_value_is_shown_on_one_short_line() -> None:
     assert "\n" not in text
 
 
+@pytest.mark.slow
 def test_a_value_that_python_cannot_print_is_shown_all_the_same() -> None:
     nested: list[object] = []
     for _ in range(100_000):

@@ -48,6 +48,7 @@ def test_a_file_that_is_written_may_be_read_by_others_as_any_other(tmp_path: Pat
     assert (tmp_path / "whole").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
+@pytest.mark.slow
 def test_a_folder_may_come_and_go_while_it_is_looked_at(tmp_path: Path) -> None:
     folder = tmp_path / "spool"
 

@@ -38,6 +38,7 @@ def draws(field: Range | Choice | Fixed, count: int = 2000) -> list[float]:
     return [float(draw_field(field, rng) or 0) for _ in range(count)]
 
 
+@pytest.mark.slow
 def test_a_draw_names_optimizer_and_schedule_where_there_are_several() -> None:
     rng = np.random.default_rng(0)
     wide = [draw_from_prior(load_space("wide"), rng, 0.5) for _ in range(100)]

@@ -217,6 +217,7 @@ def test_a_range_of_few_rounded_values_has_others_in_between() -> None:
     assert len({configuration_key(configuration) for configuration in search(make_space(narrow), 150)}) == 150
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", space_names())
 def test_every_proposal_is_a_recipe_of_its_space(name: str) -> None:
     space = load_space(name)
@@ -245,6 +246,7 @@ def test_a_search_learns() -> None:
     assert np.median([losses[12:] for losses in found]) < np.median([losses[:6] for losses in found]) / 2
 
 
+@pytest.mark.slow
 def test_the_model_chooses_near_what_was_good() -> None:
     space = make_space("optimizer: {sgd: {lr: {low: 1e-5, high: 10.0, log: true, prior: 1e-2, source: test}}}")
     observations = [at("sgd", rate, abs(log10(rate / 0.1))) for rate in (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)]

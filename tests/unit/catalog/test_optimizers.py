@@ -73,6 +73,7 @@ def test_the_extra_is_named_where_it_is_missing(name: str, monkeypatch: pytest.M
         load_class(find_optimizer(name))
 
 
+@pytest.mark.slow
 def test_large_tensors_have_8_bits_and_small_ones_32() -> None:
     pytest.importorskip("bitsandbytes")
     layer = nn.Linear(64, 64)

@@ -45,6 +45,7 @@ def test_one_of_the_catalog_in_json_is_an_object_with_its_options(capsys: pytest
     assert isinstance(json.loads(capsys.readouterr().out), list)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [["cosine"], []])
 def test_schedules_are_drawn_into_a_file(name: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schedules", *name, "--plot", "a.png", "--steps", "50"]) == DONE
@@ -56,6 +57,7 @@ def test_schedules_are_drawn_into_a_file(name: list[str], folder: Path, capsys: 
     assert "<svg" in (folder / "b.svg").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -27,6 +27,7 @@ def test_model_and_data_are_those_that_the_search_was_given(
     assert (in_folder / "opttune_runs" / "net" / "verdict.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -64,6 +64,7 @@ def test_a_config_without_a_length_asks_for_one() -> None:
         read_project(options())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -20,6 +20,7 @@ def test_the_report_is_written_beside_the_study_and_printed(
     assert {"best_over_cost.png", "value_over_lr.png", "learning_curves.png"} <= {path.name for path in out.iterdir()}
 
 
+@pytest.mark.slow
 def test_json_is_one_object_and_the_place_may_be_named(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "opttune_runs/net", "--json", "--out", "elsewhere/r.html"]) == DONE
     plain = json.loads(capsys.readouterr().out)

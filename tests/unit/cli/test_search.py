@@ -74,6 +74,7 @@ BAD: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "words"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
 def test_bad_input_is_one_clear_line_and_exit_code_2(
     given: dict[str, Any], words: tuple[str, ...], folder: Path, capsys: pytest.CaptureFixture[str]
@@ -169,6 +170,7 @@ def small_search(folder: Path, *arguments: Any, model: str = "Classifier", with_
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_the_answer_on_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = small_search(folder, with_report=True)
     shown = capsys.readouterr()

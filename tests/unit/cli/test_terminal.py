@@ -32,6 +32,7 @@ def nothing(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
     return run_search(tmp_path_factory.mktemp("nothing"), FailsInItsFifthStep, data=loaders, baseline=False)
 
 
+@pytest.mark.slow
 def test_the_json_has_the_contracts_keys_and_no_nan(result: SearchResult) -> None:
     plain = json.loads(json.dumps(result_json(result), allow_nan=False))
 

@@ -83,6 +83,7 @@ def claims(kind: str, seeds: int, seed: int) -> list[bool]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["normal", "skewed", "heavy"])
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_at_most_one_study_in_twenty_claims_a_difference_that_is_not_there(kind: str, seeds: int) -> None:

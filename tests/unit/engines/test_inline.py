@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from opttune.engines.inline import InlineEngine, train_here
@@ -92,6 +93,7 @@ class Holding:
         self.held = torch.ones(100 * MEGABYTE // 4)
 
 
+@pytest.mark.slow
 def test_what_holds_itself_is_given_back() -> None:
     collector = GarbageCollector()
     before = rss_bytes()

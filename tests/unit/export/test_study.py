@@ -32,6 +32,7 @@ def test_the_recipe_is_the_searchs_own_file(result: SearchResult, folder: Path) 
     assert exported.text == result.config.best_recipe_path.read_text()
 
 
+@pytest.mark.slow
 def test_another_trial_may_be_asked_for(result: SearchResult, folder: Path) -> None:
     exported = export_study(str(folder / "out"), "recipe", trial=0)
 

@@ -93,11 +93,13 @@ def test_the_seed_decides_what_comes_then() -> None:
     assert recipes(12, seed=1)[5:] != recipes(12, seed=2)[5:]
 
 
+@pytest.mark.slow
 def test_no_recipe_comes_twice() -> None:
     assert len(set(recipes(200))) == 200
     assert len(set(learn(60, make_study()))) == 60
 
 
+@pytest.mark.slow
 def test_what_trials_show_decides_what_comes_then() -> None:
     assert learn(30, make_study()) == learn(30, make_study())
     assert learn(30, make_study())[0] == recipes(1)[0]
@@ -140,6 +142,7 @@ def test_a_sampler_without_a_seed_draws_one() -> None:
     assert recipes(10, study=first) != recipes(10, study=second)
 
 
+@pytest.mark.slow
 def test_every_value_lies_in_its_distribution() -> None:
     study = make_study()
     recipes(50, study=study)
@@ -211,6 +214,7 @@ def test_an_enqueued_trial_is_followed() -> None:
     assert recipes(1, study=study)[0].optimizer["lr"] == 5e-3
 
 
+@pytest.mark.slow
 def test_threads_of_one_study_try_nothing_twice() -> None:
     study = make_study()
     study.optimize(lambda trial: off(sample_recipe(WIDE, trial)), n_trials=60, n_jobs=4)

@@ -104,6 +104,7 @@ def test_all_trials_sample_one_space_and_the_study_keeps_what_it_was_settled_for
     assert kept["space"] == searched("auto").to_dict()
 
 
+@pytest.mark.slow
 def test_a_trial_of_another_length_is_refused_with_two_ways_out() -> None:
     study = make_study()
     first(study)
@@ -115,6 +116,7 @@ def test_a_trial_of_another_length_is_refused_with_two_ways_out() -> None:
         fit(TrialCallback(study.ask(), tracking=False, max_steps=STEPS, model=m.Net), max_steps=200)
 
 
+@pytest.mark.slow
 def test_a_space_of_ones_own_is_sampled_as_its_file_says_at_any_length() -> None:
     space = make_space("optimizer: {adamw: {lr: {low: 1e-4, high: 1e-2, log: true, prior: 1e-3}}}")
     study = make_study(space)
@@ -391,6 +393,7 @@ def test_a_study_of_before_samples_on_as_it_began() -> None:
     assert study.trials[2].distributions["schedule"] == study.trials[0].distributions["schedule"]
 
 
+@pytest.mark.slow
 def test_a_study_taken_up_again_samples_the_same_space(tmp_path: Any) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     for number in range(2):

@@ -29,6 +29,7 @@ def save(chart: Chart, folder: Path) -> bytes:
     return (folder / "a.png").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_every_style_is_drawn(style: Style, tmp_path: Path) -> None:
     drawn = save(chart_of(Series("s", [0.1, 0.5], [1.0, 2.0], style, "#ff0000", x_from=[0.0, 0.2])), tmp_path)

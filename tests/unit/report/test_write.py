@@ -53,6 +53,7 @@ def test_a_result_writes_its_report_into_its_folder_or_where_it_is_told(result: 
     assert sorted(path.suffix for path in (tmp_path / "sub").iterdir()).count(".png") >= 4
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_is_named(study: FrozenStudy, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot write the report to .*file/below"):

@@ -30,6 +30,7 @@ def search(folder: Path, curve: list[tuple[int, float]] | None, model: Any = Cla
     return run_search(folder, model, data=loaders, **{"budget": 1, "study": "s", "baseline_run": path, **how})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [TINY, WITH_OWN])
 def test_a_given_baseline_that_nothing_beats_is_handed_out_and_has_cost_nothing(tmp_path: Path, space: str) -> None:
     result = search(tmp_path, [(10, 0.5), (20, 1e-6)], space=make_space(space), budget=2)
@@ -58,6 +59,7 @@ def test_a_given_baseline_that_is_beaten_is_compared_with_at_the_rungs(tmp_path:
     assert "curve.csv" in Tracked(tmp_path).parent.data.tags["opttune.baseline_source"]
 
 
+@pytest.mark.slow
 def test_a_study_keeps_its_given_baseline_and_takes_no_other(tmp_path: Path) -> None:
     first = search(tmp_path, [(20, 5.0)])
     assert search(tmp_path, None, budget=2).baseline_value == 5.0

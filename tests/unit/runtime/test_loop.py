@@ -35,6 +35,7 @@ def tracked(folder: Path, result: SearchResult) -> Tracked:
     return Tracked(folder)
 
 
+@pytest.mark.slow
 def test_there_is_one_parent_finished_and_a_child_for_each_trial(tracked: Tracked, result: SearchResult) -> None:
     assert tracked.parent.info.status == "FINISHED"
     assert tracked.parent.info.run_id == result.run_id
@@ -129,6 +130,7 @@ def test_the_parents_best_objective_only_falls(tracked: Tracked, result: SearchR
     assert values[-1] == result.best_value
 
 
+@pytest.mark.slow
 def test_a_failed_trial_is_failed_with_its_traceback_and_the_search_continues(tmp_path: Path) -> None:
     space = make_space(FAILING)
     found = run_search(tmp_path, FailsAboveOneHundredth, data=loaders, space=space, trials=6, budget=20)
@@ -206,6 +208,7 @@ def test_ctrl_c_between_two_trainings_leaves_nothing_running(tmp_path: Path) -> 
     assert Tracked(tmp_path).parent.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_space_with_fewer_recipes_than_the_budget_pays_for_is_tried_once(tmp_path: Path) -> None:
     space = make_space("optimizer: {sgd: {lr: {choices: [0.01, 0.1, 1e3]}}}")
     found = run_search(tmp_path, Classifier, data=loaders, space=space, budget=20)

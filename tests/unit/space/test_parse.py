@@ -104,6 +104,7 @@ _PIECES = [
 _PIECES += ["choices: ", "prior: 1", "\t", "'", "&a ", "*a", "!!int ", "lr: ", "sgd: ", "- ", "# ", "0x10", "9" * 400]
 
 
+@pytest.mark.slow
 @FAST
 @given(plain_data)
 def test_any_data_is_a_space_or_one_error_with_its_line(data: Any) -> None:
@@ -385,6 +386,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
     assert load_space(path) == parse_space(SMALL, "mine")
 
 
+@pytest.mark.slow
 @FAST
 @given(spaces(), st.lists(st.text(max_size=20), max_size=3))
 def test_a_settled_space_comes_back_from_json(space: Space, notes: list[str]) -> None:

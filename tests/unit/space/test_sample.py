@@ -20,6 +20,7 @@ def sample_with(space: Space, **chosen: Scalar) -> Recipe:
     return sample_recipe(space, optuna.trial.FixedTrial({name.replace("__", "."): v for name, v in chosen.items()}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", space_names())
 @pytest.mark.parametrize("sampler", [RandomSampler(seed=0), TPESampler(seed=0, n_startup_trials=5)])
 def test_a_real_study_of_30_trials_gives_recipes_that_the_catalog_takes(name: str, sampler: BaseSampler) -> None:

@@ -56,6 +56,7 @@ def test_what_the_workers_of_killed_searches_left_is_removed_and_nothing_else(tm
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
+@pytest.mark.slow
 def test_the_lock_that_a_killed_search_left_on_its_journal_costs_a_second(tmp_path: Path) -> None:
     add_trials(tmp_path)
     # as Optuna makes it, held by no living process
@@ -67,6 +68,7 @@ def test_the_lock_that_a_killed_search_left_on_its_journal_costs_a_second(tmp_pa
     assert count == 2
 
 
+@pytest.mark.slow
 def test_a_storage_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be opened"):
         open_storage("nonsense://here", tmp_path)
@@ -99,6 +101,7 @@ def test_a_journal_elsewhere_is_named_by_a_url(tmp_path: Path) -> None:
     assert (tmp_path / "else.journal").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_password_in_the_address_of_a_storage_that_cannot_be_opened_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         open_storage("postgresql+nodriver://me:hunter2@127.0.0.1/db", tmp_path)

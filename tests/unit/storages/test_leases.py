@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from opttune.storages.leases import Leases
 from opttune.storages.records import ALIVE
 
@@ -28,6 +30,7 @@ def await_that(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
     return condition()
 
 
+@pytest.mark.slow
 def test_a_holder_that_gives_signs_of_life_is_not_gone_and_one_that_stops_is() -> None:
     study = Study()
     first, second = study.holder(), study.holder()

@@ -77,6 +77,7 @@ def test_the_list_is_the_callers_own_and_a_trial_that_has_ended_is_read_once(
     assert records.open() == []
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_read_alone_in_between_is_up_to_date_among_all(
     studies: tuple[optuna.Study, optuna.Study],
 ) -> None:

@@ -444,6 +444,7 @@ def test_mode_max_makes_a_study_that_maximizes(storage: BaseStorage) -> None:
     assert (store.study.trials[0].value or 0) < -1e9
 
 
+@pytest.mark.slow
 def test_what_steps_take_is_measured_once_for_a_study(storage: BaseStorage, url: str | None, tmp_path: Path) -> None:
     store = make(storage)
     assert store.step_seconds is None

@@ -34,6 +34,7 @@ def test_what_is_read_is_what_the_search_gave(result: SearchResult, study: Froze
     assert (study.name, study.status, study.origin.replaced) == ("s", "FINISHED", "SGD(lr=0.0001)")
 
 
+@pytest.mark.slow
 def test_the_plan_is_the_searchs_as_far_as_it_is_known(result: SearchResult, study: FrozenStudy) -> None:
     told, read = result.config, study.config
 

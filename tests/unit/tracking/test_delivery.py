@@ -39,6 +39,7 @@ def test_a_run_is_created_once_under_its_parent(uri, client):
     assert len(client.search_runs([child.info.experiment_id])) == 2
 
 
+@pytest.mark.slow
 def test_everything_may_be_delivered_twice(uri, client):
     points = [("loss", 1 / step, step, 7) for step in range(1, 2501)] + [
         ("nan", math.nan, 1, 7),

@@ -32,6 +32,7 @@ def points(client, run_id, name):
     return client.get_metric_history(run_id, name)
 
 
+@pytest.mark.slow
 def test_the_search_and_the_trials_under_way_have_the_load(uri, tmp_path, client, often):
     study = open_run(uri, tmp_path)
     trains, waits = study.child("#0"), study.child("#1")
@@ -93,6 +94,7 @@ def test_an_interval_that_is_no_number_is_refused(monkeypatch):
         MachineMetrics(None)
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named_with_what_to_install():
     code = (
         "import sys; sys.modules['psutil'] = None\n"

@@ -20,6 +20,7 @@ def new_run(server):
     return server.client.create_run(server.experiment_id("other")).info.run_id
 
 
+@pytest.mark.slow
 def test_an_experiment_is_made_once_and_a_deleted_one_comes_back(server):
     first = server.experiment_id("mine")
     server.client.delete_experiment(first)
@@ -27,6 +28,7 @@ def test_an_experiment_is_made_once_and_a_deleted_one_comes_back(server):
     assert server.client.get_experiment(first).lifecycle_stage == "active"
 
 
+@pytest.mark.slow
 def test_a_run_is_found_by_its_id_and_by_its_key(server):
     run_id = new_run(server)
     server.client.set_tag(run_id, "opttune.key", "our key")
@@ -35,12 +37,14 @@ def test_a_run_is_found_by_its_id_and_by_its_key(server):
     assert server.find_run("no such key") is None
 
 
+@pytest.mark.slow
 def test_a_deleted_run_is_not_found(server):
     run_id = new_run(server)
     server.client.delete_run(run_id)
     assert server.find_run(run_id) is None
 
 
+@pytest.mark.slow
 def test_a_run_ends_at_the_given_time_and_can_be_set_running_again(server):
     run_id = new_run(server)
     server.set_ended(run_id, "KILLED", 1234)
@@ -51,6 +55,7 @@ def test_a_run_ends_at_the_given_time_and_can_be_set_running_again(server):
     assert server.client.get_run(run_id).info.status == "RUNNING"
 
 
+@pytest.mark.slow
 def test_the_environment_is_as_before(server):
     before = dict(os.environ)
     server.set_ended(new_run(server), "FINISHED", 1)
@@ -62,6 +67,7 @@ def test_a_server_that_is_not_there_is_an_error_at_once():
         Server("http://127.0.0.1:9").check()
 
 
+@pytest.mark.slow
 def test_what_mlflow_will_never_take_is_told_from_an_outage(server):
     with pytest.raises(MlflowException) as refused:
         MlflowClient(server.tracking_uri).get_run("0" * 32)

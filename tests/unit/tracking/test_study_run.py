@@ -92,6 +92,7 @@ def test_a_parent_that_was_deleted_is_made_anew(study, uri, tmp_path, client):
     assert client.get_run(again.run_id).data.tags["opttune.study"] == "net-wide"
 
 
+@pytest.mark.slow
 def test_a_database_that_cannot_be_opened_does_not_hold_up_the_search(tmp_path):
     (tmp_path / "file").touch()
     start = time.monotonic()

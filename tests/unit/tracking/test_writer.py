@@ -80,6 +80,7 @@ def test_closing_delivers_and_leaves_nothing(uri, client, writer_to, tmp_path):
     assert writer.undelivered == 0
 
 
+@pytest.mark.slow
 def test_without_a_server_nothing_blocks_and_a_later_writer_delivers(uri, client, writer_to, tmp_path):
     writer = writer_to(NOWHERE)
     start = time.monotonic()
@@ -125,6 +126,7 @@ def test_a_writer_without_a_folder_keeps_a_bounded_number(writer_to):
     assert "lost" in writer.problem
 
 
+@pytest.mark.slow
 def test_a_password_is_nowhere(writer_to, tmp_path, uri, client):
     secret = "s3cret"
     writer = writer_to(f"http://me:{secret}@127.0.0.1:9")
@@ -207,6 +209,7 @@ def half_dead():
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_call_that_hangs_holds_up_neither_the_spool_nor_the_end(half_dead, writer_to, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cret")
@@ -263,6 +266,7 @@ def test_a_server_gone_for_good_does_not_hold_up_the_end(server, writer_to, capf
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_steps_that_a_killed_process_had_taken_up_again_are_there_once(uri, client, writer_to, tmp_path):
     first = writer_to(uri)
     open_run(first)

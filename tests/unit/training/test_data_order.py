@@ -58,6 +58,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [{"max_steps": 20}, {"max_epochs": 3}], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pause_in_mid_epoch_continues_with_the_batches_that_remain(tmp_path, kind, length):
@@ -101,6 +102,7 @@ def test_the_hook_of_a_data_module_comes_back():
     assert "train_dataloader" not in vars(data)
 
 
+@pytest.mark.slow
 def test_with_workers_the_order_is_the_same(tmp_path):
     def data():
         return DataLoader(m.dataset(), batch_size=4, shuffle=True, num_workers=1), m.val_loader()

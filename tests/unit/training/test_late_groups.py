@@ -134,6 +134,7 @@ def train(model, optimizer, callbacks, folder, rungs, schedule=LINEAR):
     return outcome, torch.load(after, weights_only=False)["state_dict"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*ReduceLROnPlateau")
 @pytest.mark.parametrize("rungs", [(4, 12), (16,), (8, 27)])
 @pytest.mark.parametrize(

@@ -230,6 +230,7 @@ def assert_same_after_pauses(model: Any, data: Any, tmp_path: Path, **trainer: A
         assert all(torch.equal(value, resumed[name]) for name, value in weights.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [

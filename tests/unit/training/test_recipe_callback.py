@@ -45,6 +45,7 @@ def best_recipe(tmp_path):
     return tmp_path / "best_recipe.yaml"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [{"max_steps": 18}, {"max_steps": 16}, {"max_epochs": 3}], ids=str)
 @pytest.mark.parametrize(("namespace", "net"), [(pl, Net), (pytorch_lightning, OtherNet)])
 @pytest.mark.parametrize("sanity", [0, 2])

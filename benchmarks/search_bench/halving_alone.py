@@ -5,12 +5,12 @@ import numpy as np
 from search_bench.table_engine import Meter
 from search_bench.tables import Floats, Table
 
-LADDER = ("bare_ladder",)
+HALVING = ("halving_alone",)
 _RUNGS = ((15, 0.02), (3, 0.1), (1, 1.0))
 """Number of trainings and the share of the length to which they go: 1.44 full trainings in all."""
 
 
-def replay_ladder(table: Table, budget: float, seed: int) -> Meter:
+def replay_halving(table: Table, budget: float, seed: int) -> Meter:
     """Search a table with successive halving of random draws, again and again while the budget lasts."""
     meter, draws = Meter(table), np.random.default_rng(seed)
     while True:
