@@ -96,9 +96,9 @@ def test_under_ddp_the_first_rank_samples_before_the_fit_too(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["trials", "shared"])
-def test_spawned_ranks_tell_the_process_that_asked(tmp_path: Path, what: str):
-    ran = run_ranks(tmp_path, "ddp_spawn", what)
+@pytest.mark.parametrize(("strategy", "what"), [("ddp_fork", "trials"), ("ddp_spawn", "shared")])
+def test_ranks_that_fit_starts_tell_the_process_that_asked(tmp_path: Path, strategy: str, what: str):
+    ran = run_ranks(tmp_path, strategy, what)
     check_first_rank(ran.found[0])
     check_steps(ran.steps)
 
