@@ -16,7 +16,7 @@ from opttune.errors import InputError
 from opttune.guard.rules import Guard
 from opttune.integration.sampler import OpttuneSampler
 from opttune.planning import make_plan
-from opttune.preview import inspect_workload, measure_steps, settle_for, with_settled_space
+from opttune.preview import INSPECTED_STEPS, inspect_workload, measure_steps, settle_for, with_settled_space
 from opttune.runtime.baseline import place_baseline
 from opttune.runtime.checkpoints import CheckpointStore, make_folder, remove_unused
 from opttune.runtime.display import make_reporter
@@ -44,9 +44,6 @@ from opttune.training.workload import Workload
 
 Display = Callable[[], AbstractContextManager[ProgressReporter]]
 """Opens the display of a search's progress."""
-
-_INSPECTED_STEPS = 3
-"""Steps to train before a search. They reveal code that sets the learning rate itself."""
 
 
 def search(
@@ -166,7 +163,7 @@ def run_plan(
         opened.enter_context(_folder(config, is_shared=bool(storage)))
         # worker processes start while this one inspects the model
         trains = opened.enter_context(closing(start_engine(config.engine, config.workers, workload, *places)))
-        inspection = inspect_workload(config, workload, steps=_INSPECTED_STEPS)
+        inspection = inspect_workload(config, workload, steps=INSPECTED_STEPS)
         given = given and given.of_length(inspection.total_steps)
         store = StudyStore(
             config.study_name, open_storage(storage, config.out_dir), config.spec, is_shared=bool(storage)

@@ -25,6 +25,8 @@ from opttune.training.inspection import ModelInspection
 from opttune.training.pause_check import why_not_paused
 from opttune.training.workload import Workload
 
+INSPECTED_STEPS = 3
+"""Steps to train before a plan. They show the metrics, the time of a step, and code that sets the rate itself."""
 _LEAST_MEASURED, _MOST_MEASURED = 11, 46
 """Number of trained steps that measure a step, without the first: some optimizers do most of their work at every tenth.
 At most a tenth of a longer training."""
@@ -33,7 +35,7 @@ _POLL_SECONDS = 0.2
 
 
 def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
-    """Return the plan of a search, after one batch that shows what the module computes.
+    """Return the plan of a search, after the few steps that a search trains to inspect the module.
 
     Args:
         config: The configuration of the search.
@@ -43,7 +45,7 @@ def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
         The space, the budget in steps, and the replaced optimizer.
     """
     require_devices(config.trainer)
-    inspection = inspect_workload(config, workload, steps=0)
+    inspection = inspect_workload(config, workload, steps=INSPECTED_STEPS)
     remove_unused_folder(str(config.trainer.get("default_root_dir") or ""))
     config = with_settled_space(config, settle_for(config, inspection))
     return {
@@ -56,7 +58,7 @@ def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
         "space": config.space.name,
         "optimizers": [branch.name for branch in config.space.optimizers],
         "schedules": [branch.name for branch in config.space.schedules],
-        "why": [*inspection.notes, *config.space_notes],
+        "why": [*inspection.notes, *config.space_notes, *filter(None, [inspection.not_paused])],
         "varies": [name for name, _ in config.space.parameters()],
         "groups": inspection.groups,
         "full_length_steps": inspection.total_steps,

@@ -66,7 +66,7 @@ def _add_outputs(add: Callable[..., Any]) -> None:
     add("--system-metrics", action="store_true", default=None,
         help="write system metrics of this machine to MLflow (needs opttune[system])")  # fmt: skip
     add("--verbose", action="store_true", help="explain the choice of the space, and show a line for each training")
-    add("--dry-run", action="store_true", help="run one batch and show the plan")
+    add("--dry-run", action="store_true", help="train three steps and show the plan")
 
 
 def _run_search(options: argparse.Namespace) -> int:

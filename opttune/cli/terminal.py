@@ -14,7 +14,7 @@ from opttune.report.recipes import field_importances
 from opttune.report.trials import how_it_ended
 from opttune.report.values import equal_cost_rows, improvement_rows
 from opttune.storages.find_study import folder_name
-from opttune.study.answer import NO_ANSWER, Answer, answer_of
+from opttune.study.answer import NO_ANSWER, answer_of
 from opttune.study.frozen_study import FrozenStudy
 from opttune.study.result import SearchResult, plain_rows
 from opttune.tracking.address import resolve_tracking_uri, safe_uri
@@ -52,7 +52,7 @@ def print_result(result: SearchResult, tracking_uri: str | None, storage: str | 
         lines = [f"{NO_ANSWER} See the reasons above, and in MLflow."]
     else:
         console.print(_best_trials(result))
-        lines = [*_answer_lines(answer), "", answer.recipe_yaml, ""]
+        lines = [*answer.lines, "", answer.recipe_yaml, ""]
         following.append(f"train with it    {answer.trainer_call()}")
         if not answer.best.is_baseline:
             following.append(f"more than luck?  opttune confirm {_study_argument(result, storage)}")
@@ -115,7 +115,7 @@ def print_report(study: FrozenStudy, written: Sequence[Path]) -> None:
             f"{study.steps_spent / study.total_steps:.1f} full trainings of {study.total_steps:,} steps, "
             f"{study.seconds_spent:,.0f} seconds of training"
         )
-        lines = [*_answer_lines(answer), f"cost             {cost}"]
+        lines = [*answer.lines, f"cost             {cost}"]
     fields = list(field_importances(study.study, study.config.mode).items())[:_MOST_FIELDS]
     if fields:
         lines.append(f"mattered most    {', '.join(f'{name} {share:.0%}' for name, share in fields)}")
@@ -151,11 +151,6 @@ def _preview_text(name: str, value: Any) -> str:
     if isinstance(value, list):
         return ("\n" if name == "why" else ", ").join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _answer_lines(answer: Answer) -> list[str]:
-    lines = [f"best {answer.result} with {answer.recipe} ({answer.trial})"]
-    return lines + ([f"baseline {answer.baseline_words} (your own optimizer)"] if answer.baseline else [])
 
 
 def _best_trials(result: SearchResult) -> Table:

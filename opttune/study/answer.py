@@ -75,6 +75,14 @@ class Answer:
         return f"{_shown(self.baseline_value)} with {self.replaced}{given}" if self.baseline else ""
 
     @property
+    def lines(self) -> list[str]:
+        """The best recipe, and the baseline beside it; empty without a best one."""
+        if self.best is None:
+            return []
+        found = [f"best {self.result} with {self.recipe} ({self.trial})"]
+        return found + ([f"baseline {self.baseline_words} (your own optimizer)"] if self.baseline else [])
+
+    @property
     def recipe_yaml(self) -> str:
         """The recipe as the text of its file; empty without one."""
         return write_yaml(self.recipe.to_dict()).rstrip() if self.recipe else ""
@@ -136,8 +144,9 @@ def _untried(study: FrozenStudy) -> list[str]:
         return []
     more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
     return [
-        f"{', '.join(left[:_MOST_NAMED])}{more}: not tried before the search reached its limits. The same command with "
-        "a larger budget (--budget), or with more time (--timeout), continues with the rest of the space."
+        f"{', '.join(left[:_MOST_NAMED])}{more}: not tried before the search reached its limits, because a trial "
+        "starts only if the rest of the budget pays for a full training. The same command with a larger budget "
+        "(--budget), or with more time (--timeout), continues with the rest of the space."
     ]
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from opttune.recipe import Recipe
 from opttune.storages.records import read_trial
-from opttune.study.answer import Answer
+from opttune.study.answer import NO_ANSWER, Answer
 from opttune.study.config import SearchConfig
 from opttune.trial_record import TrialRecord
 
@@ -41,6 +41,10 @@ class SearchResult:
     budget_steps: int
     config: SearchConfig
     write_report: Callable[[str | Path | None], Path] = field(repr=False)
+
+    def __repr__(self) -> str:
+        lines = self.answer.lines or [f"{NO_ANSWER} The column reason of trials says why."]
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
     @property
     def best_recipe(self) -> Recipe | None:

@@ -9,6 +9,7 @@ _CAUSES = (
         "No supported gpu backend",
         "the Trainer asks for a GPU that this machine does not have: --trainer accelerator=cpu",
     ),
+    ("`train_dataloader` must be", "there are no training data: give them (DATA on the command line, data= in Python)"),
     ("default_collate", "the samples cannot be put into one batch: give the loader a collate_fn"),
     ("Float did not match", "the loss expects a tensor of another type: convert it, as with .float() or .long()"),
 )

@@ -41,7 +41,12 @@ def test_it_says_what_would_be_done_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_mode_that_looks_wrong_is_told_before_anything_is_spent(tmp_path: Path) -> None:
-    assert "give mode max" in preview(*plan_for(tmp_path, monitor="train_accuracy"))["warning"]
+    assert "give mode max" in preview(*plan_for(tmp_path, monitor="val_acc"))["warning"]
+
+
+def test_a_metric_that_is_never_logged_is_refused_by_a_preview_too(tmp_path: Path) -> None:
+    with pytest.raises(MonitorError, match="Did you mean 'val_loss'"):
+        preview(*plan_for(tmp_path, monitor="val_lost"))
 
 
 def test_a_look_of_a_step_finds_a_metric_that_is_not_there(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ import pytest
 
 from opttune.recipe import Part, Recipe
 from opttune.storages.records import OUTCOME, RECIPE
-from opttune.study.result import plain_rows, trials_table
+from opttune.study.answer import answer_of
+from opttune.study.result import SearchResult, plain_rows, trials_table
 from opttune.study.selection import best_record, is_better
 from opttune.trial_record import TrialRecord
-from tests.support.records import make_outcome, make_trial
+from tests.support.records import PLAN, make_outcome, make_trial, stored
+from tests.support.records import record as full_record
 
 
 def record(number: int, value: float | None, recipe: Recipe | None = None) -> TrialRecord:
@@ -76,3 +78,20 @@ def test_plain_rows_are_json_with_the_same_keys_in_every_row() -> None:
 
     assert list(rows[0]) == list(rows[1])
     assert (rows[0]["lr"], rows[0]["beta1"], rows[1]["lr"], rows[1]["value"]) == (0.1, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.4, "best val_loss 0.4 with adamw(lr=0.001), cosine() (trial 0)\nbaseline 2.5 with SGD(lr=0.0001) (your own"),
+        (None, "No trial finished with a value. The column reason of trials says why."),
+    ],
+)
+def test_shown_in_a_notebook_a_result_is_its_answer_with_the_warnings(value: float | None, words: str) -> None:
+    study = stored([full_record(0, value)], *([] if value else [None]))
+    warnings = ("heed this",)
+    result = SearchResult(
+        answer_of(study), trials_table([]), 0, optuna.create_study(), None, warnings, 0, PLAN, lambda path: path
+    )  # type: ignore[arg-type]
+    assert repr(result).startswith(words)
+    assert repr(result).endswith("warning: heed this")
