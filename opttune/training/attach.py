@@ -87,9 +87,11 @@ class RecipeAttacher(AnyCallback):
         """The change by the recipe, in words."""
         if self.recipe.is_baseline:
             return f"{self.replaced} is kept with nothing moved"
+        norm = self.recipe.gradient_clip_norm
+        clipped = "" if norm is None else f", gradients clipped at a norm of {norm:g}"
         if self._keeps_all:
-            return f"{self.replaced} stays, moved by {self.recipe.optimizer}"
-        return f"replaced {self.replaced} by {self.recipe}"
+            return f"{self.replaced} stays, moved by {self.recipe.optimizer}{clipped}"
+        return f"replaced {self.replaced} by {self.recipe}{clipped}"
 
     @property
     def _is_shared(self) -> bool:

@@ -1,4 +1,5 @@
 import logging
+from contextlib import nullcontext
 
 import lightning.pytorch as pl
 import pytest
@@ -86,6 +87,17 @@ def test_what_is_replaced_is_said(caplog, monkeypatch):
     with caplog.at_level(logging.INFO):
         fit(RecipeCallback(Recipe(Part("adamw", {"lr": 3e-4}))))
     assert "opttune: replaced SGD(lr=0.0001) by adamw(lr=0.0003), constant(); " in caplog.text
+
+
+@pytest.mark.parametrize(("trainers", "norm"), [(None, "0.5"), (1.0, "1")])
+def test_the_clipping_in_force_is_said(caplog, monkeypatch, trainers, norm):
+    for name in ("lightning.pytorch", "pytorch_lightning"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+    recipe = Recipe(Part("adamw", {"lr": 3e-4}), gradient_clip_norm=0.5)
+    left_out = pytest.warns(UserWarning, match="gradient_clip_val=1.0 stays") if trainers else nullcontext()
+    with caplog.at_level(logging.INFO), left_out:
+        fit(RecipeCallback(recipe), gradient_clip_val=trainers)
+    assert f"by adamw(lr=0.0003), constant(), gradients clipped at a norm of {norm}; " in caplog.text
 
 
 def test_the_samples_of_a_step_are_said(caplog, monkeypatch):
