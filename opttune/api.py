@@ -1,5 +1,6 @@
 """`opttune.search`, which the command also uses."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -106,7 +107,7 @@ def search(
         guard: Rules that stop a training that diverges or stalls: None or True for the defaults, False for none.
         baseline: Whether to train the baseline, the module with its own optimizer, once. It counts in the budget.
         trainer: Further arguments of the Trainer.
-        progress: Whether to show progress on standard error.
+        progress: Whether to show progress, and the answer at the end, on standard error.
         warm_start: Name or folder of an earlier study, for example of a smaller model or other data. Its best recipe of
             each optimizer is tried first and becomes the prior. A resumed study keeps its first priors.
         tracking: Settings for MLflow; None for `Tracking()`.
@@ -134,11 +135,18 @@ def search(
         budget=budget, timeout=timeout, workers=workers, engine=engine, study=study, seed=seed, trainer=trainer,
         out_dir=out_dir, guard=guard, baseline=baseline, pauses=pauses, budget_unit=budget_unit,
     )  # fmt: skip
-    return run_plan(
+    result = run_plan(
         replace(config, tracking=tracking or Tracking()), workload, storage=storage, tracking_uri=tracking_uri,
         warm_start=warm_start, learn_from=learn_from, baseline_run=baseline_run,
         display=partial(make_reporter, progress, verbose), ray_address=ray_address,
     )  # fmt: skip
+    return _told(result) if progress else result
+
+
+def _told(result: SearchResult) -> SearchResult:
+    """Show the answer with its warnings after the lines of the trainings, as the command does."""
+    print(result, file=sys.stderr)
+    return result
 
 
 def run_plan(

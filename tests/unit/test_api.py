@@ -101,6 +101,15 @@ def test_a_search_leaves_the_process_as_it_found_it(tmp_path: Path, capfd: pytes
     assert capfd.readouterr() == ("", "")
 
 
+def test_with_progress_the_answer_comes_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run_search(tmp_path, Classifier, data=loaders, budget=2, max_steps=3, progress=True)
+    shown, printed = capsys.readouterr(), repr(result)
+
+    assert printed.startswith(f"best val_loss {result.best_value:.5g} with adamw(")
+    assert shown.err.endswith(f"{printed}\n")
+    assert shown.out == ""
+
+
 @pytest.mark.slow
 def test_the_same_search_gives_the_same_again(result: SearchResult, tmp_path: Path) -> None:
     again = run_search(tmp_path, Classifier, data=Points, max_steps=STEPS, budget=BUDGET)
