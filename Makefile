@@ -16,7 +16,7 @@ lint:  ## ruff and mypy
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 
-fast: lint  ## lint, the project rules and the the quick unit tests
+fast: lint  ## lint, the project rules and the quick unit tests
 	$(PYTHON) -m pytest -q -n 2 -m 'not slow' tests/project tests/unit
 
 check: lint  ## what CI runs: lint and all tests

@@ -197,11 +197,12 @@ def _folder(config: SearchConfig, is_shared: bool) -> Iterator[None]:
     """Make and lock the folder of a search; nothing is left of it if the search leaves nothing in it."""
     new = make_folder(config.out_dir)
     with ExitStack() as opened:
-        opened.callback(remove_unused, new)
         opened.callback(remove_unused_folder, str(config.trainer.get("default_root_dir") or ""))
         if not is_shared:
             opened.enter_context(lock_folder(config.out_dir))
             remove_stale_engines(config.out_dir)
+        # before the lock is released: no other search has begun in the folder then
+        opened.callback(remove_unused, new)
         yield
 
 

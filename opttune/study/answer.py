@@ -14,6 +14,7 @@ from opttune.yaml_text import write_yaml
 
 NO_ANSWER = "No trial finished with a value."
 _MOST_NAMED = 6
+"""A warning names at most this many optimizers."""
 _COSTLY = 1.2
 """A warning calls a best recipe costly if its step takes more than this multiple of the baseline's."""
 
@@ -144,9 +145,9 @@ def _untried(study: FrozenStudy) -> list[str]:
         return []
     more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
     return [
-        f"{', '.join(left[:_MOST_NAMED])}{more}: not tried before the search reached its limits, because a trial "
-        "starts only if the rest of the budget pays for a full training. The same command with a larger budget "
-        "(--budget), or with more time (--timeout), continues with the rest of the space."
+        f"{', '.join(left[:_MOST_NAMED])}{more}: not tried before the search reached its limits. A trial starts only "
+        "if the rest of the budget pays for a full training. The same command with a larger budget (--budget), or with "
+        "more time (--timeout) or trials (--trials), continues with the rest of the space."
     ]
 
 

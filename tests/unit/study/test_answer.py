@@ -74,7 +74,7 @@ def test_an_optimizer_of_the_space_that_was_not_tried_is_told_at_the_end() -> No
     two = parse_space("optimizer: {adamw: {lr: 1e-3}, lion: {lr: 1e-4}, own: {}}", "two")
     study = stored([record(0, 0.8)], space=two)
     (warning,) = answer_of(study).warnings
-    assert warning.startswith("lion: not tried before the search reached its limits,")
+    assert warning.startswith("lion: not tried before the search reached its limits.")
     assert answer_of(replace(study, status="KILLED")).warnings == ()
 
     (warning,) = answer_of(stored([record(0, 0.8)], None, space=two, with_baseline=False)).warnings
