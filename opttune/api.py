@@ -144,8 +144,9 @@ def search(
 
 
 def _told(result: SearchResult) -> SearchResult:
-    """Show the answer with its warnings after the lines of the trainings, as the command does."""
-    print(result, file=sys.stderr)
+    """Show the answer with its warnings after the lines of the trainings, and what to do next, as the command does."""
+    # the study does not keep objects of Python: another process needs them again
+    print(result, *result.answer.next_steps("opttune.confirm(result, model, data)"), sep="\n", file=sys.stderr)
     return result
 
 

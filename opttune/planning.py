@@ -13,6 +13,7 @@ from opttune.space.parse import load_space, shipped_name
 from opttune.space.settle import without_trainer_settings
 from opttune.storages.find_study import folder_name
 from opttune.study.config import SearchConfig, read_mode
+from opttune.trainer.namespaces import trainer_arguments
 from opttune.training.workload import Workload
 
 _ENGINES = ("inline", "local", "ray")
@@ -170,7 +171,10 @@ def check_trainer(trainer: Any) -> dict[str, Any]:
             f"trainer must be a dict of the Trainer's arguments, such as {{'accelerator': 'cpu'}}, got a "
             f"{type(trainer).__name__}: each training makes its own Trainer from them."
         )
+    known = trainer_arguments()
     for name, value in trainer.items():
+        if name not in known:
+            raise InputError(f"trainer: the Trainer has no argument {name!r}. {one_of(known, str(name))}")
         if name in _LENGTHS:
             raise InputError(f"trainer: {name} is the length of the search itself; give it as {name}, not in trainer.")
         if name in _NOT_FOR_THE_TRAINER and value:

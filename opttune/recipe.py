@@ -304,9 +304,15 @@ class Recipe:
         return flat
 
     def __str__(self) -> str:
-        """Return the optimizer, the schedule, and unusual groups in one line."""
-        groups = f", groups({self.groups.words})" if self.groups.words else ""
-        return f"{self.optimizer}, {self.schedule}{groups}"
+        """Return the optimizer, the schedule, and the further settings that differ from the defaults, in one line."""
+        clip, batches = self.gradient_clip_norm, self.accumulate_grad_batches
+        further = [
+            f"groups({self.groups.words})" if self.groups.words else "",
+            "" if clip is None else f"clip_norm={clip:.3g}",
+            "" if batches == 1 else f"accumulate={batches}",
+            "" if self.precision is None else f"precision={self.precision}",
+        ]
+        return ", ".join([str(self.optimizer), str(self.schedule), *filter(None, further)])
 
 
 def _sections(settings: object) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -85,21 +85,23 @@ def _search(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     if options.engine == "local" and not options.dry_run and options.workers > 0:
         start_early(options.workers)
     try:
-        return _search_with(options, _search_arguments(options))
+        return _search_with(options)
     finally:
         end_early()
 
 
-def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    # this imports torch, lightning and mlflow, after the cheap checks
-    from opttune.api import run_plan
-    from opttune.cli.terminal import print_preview, print_result, result_json
-    from opttune.planning import make_plan
-    from opttune.preview import preview
-    from opttune.runtime.display import make_reporter
+def _search_with(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    with _shown_while("opttune: loading torch, lightning and the module"):
+        arguments = _search_arguments(options)
+        # this imports torch, lightning and mlflow, after the cheap checks
+        from opttune.api import run_plan
+        from opttune.cli.terminal import print_preview, print_result, result_json
+        from opttune.planning import make_plan
+        from opttune.preview import preview
+        from opttune.runtime.display import make_reporter
 
-    raise_if_interrupted()
-    config, workload = make_plan(**arguments)
+        raise_if_interrupted()
+        config, workload = make_plan(**arguments)
     if options.dry_run:
         plain = preview(config, workload)
         print_preview(plain)
@@ -110,6 +112,21 @@ def _search_with(options: argparse.Namespace, arguments: dict[str, Any]) -> tupl
     result = run_plan(config, workload, **{name: getattr(options, name) for name in same}, display=display)
     print_result(result, options.tracking_uri, options.storage)
     return result_json(result), DONE if result.best_recipe is not None else NO_TRIAL
+
+
+@contextmanager
+def _shown_while(words: str) -> Iterator[None]:
+    """Show a line on a terminal while something takes seconds, and remove it then."""
+    from opttune.runtime.capture import is_terminal
+
+    if not is_terminal():
+        yield
+        return
+    print(words, end=" ...", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
 
 def _references(options: argparse.Namespace) -> dict[str, str]:

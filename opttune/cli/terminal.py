@@ -47,15 +47,12 @@ def print_result(result: SearchResult, tracking_uri: str | None, storage: str | 
     """
     console = Console(highlight=False, soft_wrap=True)
     answer = result.answer
-    following = []
+    following = answer.next_steps(f"opttune confirm {_study_argument(result, storage)}")
     if answer.best is None:
         lines = [f"{NO_ANSWER} See the reasons above, and in MLflow."]
     else:
         console.print(_best_trials(result))
         lines = [*answer.lines, "", answer.recipe_yaml, ""]
-        following.append(f"train with it    {answer.trainer_call()}")
-        if not answer.best.is_baseline:
-            following.append(f"more than luck?  opttune confirm {_study_argument(result, storage)}")
     lines += [f"stability        {sentence}" for sentence in answer.stability]
     lines += [f"warning          {warning}" for warning in result.warnings]
     console.print("\n".join([*lines, *following, f"see every trial  {_where(tracking_uri)}"]), markup=False)
@@ -131,7 +128,7 @@ def print_verdict(verdict: Verdict) -> None:
     """Print a verdict: a row for each candidate, and the sentence."""
     console = Console(highlight=False, soft_wrap=True)
     table = Table(title=f"{verdict.monitor} on {len(verdict.seeds)} new seeds: mean and 95% interval")
-    for name in ("candidate", "trials", "mean", "seeds", "difference to the first", "p, corrected"):
+    for name in ("candidate", "trials of the search", "mean", "seeds", "difference to the first", "p, corrected"):
         table.add_column(name)
     for each in verdict.results:
         spread, paired = each.spread, each.against

@@ -104,10 +104,9 @@ def confirm(
         trains = opened.enter_context(closing(start_engine(config.engine, workers, workload, *places)))
         store = StudyStore(loaded.name, found.storage, found.study.user_attrs[SPEC], is_shared=bool(storage))
         _refuse_another_model(store, policy, loaded.best.recipe, workload)
+        _keep_head(store, policy, workload.is_instance)
         run = _open_run(loaded, found.folder, tracking_uri)
         verdict = _train(policy, store, found, trains, run, interrupts, progress)
-    if verdict is None:
-        raise StudyError(f"the study {loaded.name!r}: none of its recipes gave a value on a new seed.")
     if run.writer.problem and progress:
         print(f"warning: {run.writer.problem}", file=sys.stderr)
     return verdict
@@ -139,13 +138,13 @@ def _train(
     run: StudyRun,
     interrupts: DeferredInterrupts,
     progress: bool,
-) -> Verdict | None:
-    """Run the remaining trainings and return the verdict; None if no training gave a value.
+) -> Verdict:
+    """Run the remaining trainings and return the verdict.
 
     Raises:
+        StudyError: No training gave a value.
         KeyboardInterrupt: Ctrl-C; finished trainings are kept.
     """
-    store.study.set_user_attr(CONFIRMED, _head(policy, store.attributes.get(CONFIRMED, {})))
     reporter = ConfirmationReporter(Console(stderr=True, highlight=False, soft_wrap=True, quiet=not progress), policy)
     reporter.show_ended(store.runs())
     loop = TrainingLoop(policy, store, engine, run, reporter, interrupts)
@@ -156,14 +155,17 @@ def _train(
         verdict = _end(run, read_study(found))
     if loop.interrupted:
         raise KeyboardInterrupt
+    if verdict is None:
+        raise StudyError(f"the study {store.study.study_name!r}: none of its recipes gave a value on a new seed.")
     return verdict
 
 
-def _head(policy: ConfirmationPolicy, earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a verdict that the study stores; it keeps the trainings of a study in an older format."""
-    kept = {name: value for name, value in earlier.items() if name == "trainings"}
+def _keep_head(store: StudyStore, policy: ConfirmationPolicy, is_instance: bool) -> None:
+    """Store the part of a verdict beside the trainings; those of a study in an older format are in it, and stay."""
+    kept = {name: value for name, value in store.attributes.get(CONFIRMED, {}).items() if name == "trainings"}
     candidates = [candidate.to_dict() for candidate in policy.candidates]
-    return {**kept, "candidates": candidates, "seeds": list(policy.seeds)}
+    head = {**kept, "candidates": candidates, "seeds": list(policy.seeds), "is_instance": is_instance}
+    store.study.set_user_attr(CONFIRMED, head)
 
 
 def _open_run(study: FrozenStudy, folder: Path, tracking_uri: str | None) -> StudyRun:

@@ -90,7 +90,7 @@ def study_verdict(study: FrozenStudy, run_id: str | None = None) -> Verdict | No
         mode=study.config.mode,
         seeds=seeds,
         results=tuple(results),
-        sentences=tuple(_sentences(results, study.config.mode)),
+        sentences=tuple(_sentences(results, study.config.mode, bool(study.confirmed.get("is_instance")))),
         run_id=run_id,
     )
 
@@ -120,7 +120,7 @@ def _results(candidates: Sequence[Candidate], values: Sequence[Mapping[int, floa
     ]
 
 
-def _sentences(results: Sequence[CandidateResult], mode: str) -> list[str]:
+def _sentences(results: Sequence[CandidateResult], mode: str, is_instance: bool) -> list[str]:
     winner, *others = results
     main = "; ".join(_sentence(winner, other, mode) for other in others if other.against is not None)
     notes = [
@@ -137,6 +137,11 @@ def _sentences(results: Sequence[CandidateResult], mode: str) -> list[str]:
     seeds = len(winner.values)
     if seeds <= _FEW_SEEDS and any(other.against is not None and not other.against.is_real for other in others):
         notes.append(f"{seeds} seeds show little: five may show a difference that they cannot (--seeds 5)")
+    if is_instance:
+        notes.append(
+            "every training started from the weights of the given instance: the seeds changed the order of the data "
+            "and the dropout alone. Give the class to test the recipes on other initial weights"
+        )
     if any(_has_no_noise(other) for other in others):
         notes.append(
             "the seed changes nothing in these trainings: all differences are the same, so the noise is unknown, "

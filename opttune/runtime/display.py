@@ -129,8 +129,10 @@ def _plan(config: SearchConfig, inspection: ModelInspection, verbose: bool) -> t
     at_a_time = f", {config.workers} at a time" if config.workers > 1 else ""
     seconds = None if inspection.seconds is None else budget * inspection.seconds / config.workers
     expected = "" if seconds is None else f", {about(seconds)}"
+    weights = ", weights of the given instance" if inspection.is_instance else ""
     return (
-        f"opttune: {inspection.model_name} ({inspection.parameters:,} parameters), {config.monitor} ({config.mode}), "
+        f"opttune: {inspection.model_name} ({inspection.parameters:,} parameters{weights}), "
+        f"{config.monitor} ({config.mode}), "
         f"study {config.study_name}",
         f"replaces {inspection.replaced} by recipes of {optimizers} (space {config.space.name}{why})",
         f"plan: {budget:g} trainings of {steps:,} steps, {int(budget * steps):,} in all{at_a_time}{expected}; "

@@ -101,6 +101,17 @@ class Answer:
         callback = recipe_call(self.config, self.recipe, path or str(self.config.best_recipe_path))
         return f"Trainer({length}, callbacks=[opttune.{callback}])"
 
+    def next_steps(self, confirm: str) -> list[str]:
+        """Return the lines on what to do with the answer; empty without a best recipe.
+
+        Args:
+            confirm: The command or the call that trains the best recipes on new seeds.
+        """
+        if self.best is None:
+            return []
+        train = f"train with it    {self.trainer_call()}"
+        return [train] if self.best.is_baseline else [train, f"more than luck?  {confirm}"]
+
 
 def answer_of(study: FrozenStudy) -> Answer:
     """Return the answer of a search."""

@@ -9,6 +9,7 @@ from opttune.trial_record import TrialRecord
 
 _EDGE = 0.03
 """A best value within this share of its range, on the field's scale, is at the edge. Chosen by hand."""
+_CONTINUE = "Next: the same command with a larger budget (--budget), in which the line search may go beyond it."
 
 
 def edge_warnings(best: Recipe, space: Space) -> list[str]:
@@ -36,9 +37,10 @@ def edge_warnings(best: Recipe, space: Space) -> list[str]:
         if place <= _EDGE or place >= 1 - _EDGE:
             end = "lower" if place <= _EDGE else "upper"
             branch = GROUPS if name in of_groups else best.optimizer.name
+            next_step = _CONTINUE if _reaches_on(field, end) else _next_step(space, branch, name)
             found.append(
                 f"the best {name} {value:.3g} lies at the {end} edge of its range {field.low:g}..{field.high:g} in "
-                f"the space {space.name}: better values may lie beyond. {_next_step(space, branch, name)}"
+                f"the space {space.name}: better values may lie beyond. {next_step}"
             )
     return found
 
@@ -86,6 +88,12 @@ def _values_of(best: Recipe, space: Space) -> dict[str, Value]:
     # a recipe has the rate of each optimizer; this space has factors relative to the first one
     shares = {numbered(number, LR_FACTOR): (part.rate or 1.0) / common for number, part in enumerate(parts)}
     return flat | shares | {LR_FACTOR: common}
+
+
+def _reaches_on(field: Range, end: str) -> bool:
+    if field.reach is None:
+        return False
+    return field.reach[0] < field.low if end == "lower" else field.reach[1] > field.high
 
 
 def _next_step(space: Space, branch: str, field: str) -> str:

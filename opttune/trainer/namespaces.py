@@ -4,6 +4,7 @@ They have different classes with the same behaviour. A Trainer refuses a module 
 callbacks therefore belong to both, and a search uses the module's Trainer.
 """
 
+from inspect import signature
 from types import ModuleType
 from typing import Any
 
@@ -39,6 +40,11 @@ def trainer_class(module: object) -> Any:
         if isinstance(module, namespace.LightningModule):
             return namespace.Trainer
     raise ModelError(f"a model must be a LightningModule, got {type(module).__name__}.")
+
+
+def trainer_arguments() -> frozenset[str]:
+    """Return the names of all arguments of a Trainer."""
+    return frozenset(name for namespace in NAMESPACES for name in signature(namespace.Trainer).parameters)
 
 
 def is_mlflow_logger(logger: object) -> bool:

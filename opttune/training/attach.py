@@ -91,7 +91,7 @@ class RecipeAttacher(AnyCallback):
         clipped = "" if norm is None else f", gradients clipped at a norm of {norm:g}"
         if self._keeps_all:
             return f"{self.replaced} stays, moved by {self.recipe.optimizer}{clipped}"
-        return f"replaced {self.replaced} by {self.recipe}{clipped}"
+        return f"replaced {self.replaced} by {self.recipe}"
 
     @property
     def _is_shared(self) -> bool:

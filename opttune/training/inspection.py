@@ -44,6 +44,7 @@ class ModelInspection:
         identity: The identity of the model and the data; None if nothing was trained.
         notes: Parts that a training leaves out, or replaces beside the optimizer, one sentence each.
         seconds: Estimated time of a training of the full length; None after too few steps.
+        is_instance: Whether the model was given as an instance, whose weights every training starts from.
     """
 
     model_name: str
@@ -60,6 +61,7 @@ class ModelInspection:
     identity: Identity | None = None
     notes: tuple[str, ...] = ()
     seconds: float | None = None
+    is_instance: bool = False
 
 
 def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: bool = True) -> ModelInspection:
@@ -123,6 +125,7 @@ def _inspection_of(run: TrainingRun, workload: Workload, steps: int, operations:
         identity=identity,
         notes=_notes(run),
         seconds=_seconds(run),
+        is_instance=workload.is_instance,
     )
 
 

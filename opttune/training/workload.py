@@ -38,13 +38,18 @@ class Workload:
         named = model if hasattr(model, "__name__") else type(model)
         return str(named.__name__)
 
+    @property
+    def is_instance(self) -> bool:
+        """Whether every training starts from the weights of one given module, whatever its seed."""
+        return bool(is_module(self.model))
+
     def make_model(self) -> Any:
         """Return an untrained LightningModule.
 
         Raises:
             ModelError: The class or factory needs arguments, or returns something else.
         """
-        if is_module(self.model):
+        if self.is_instance:
             return deepcopy(self.model)
         if not callable(self.model) or isinstance(self.model, nn.Module):
             raise ModelError(

@@ -106,7 +106,8 @@ def test_with_progress_the_answer_comes_last(tmp_path: Path, capsys: pytest.Capt
     shown, printed = capsys.readouterr(), repr(result)
 
     assert printed.startswith(f"best val_loss {result.best_value:.5g} with adamw(")
-    assert shown.err.endswith(f"{printed}\n")
+    assert f"\n{printed}\ntrain with it    Trainer(max_steps=3, callbacks=[" in shown.err
+    assert shown.err.endswith("more than luck?  opttune.confirm(result, model, data)\n")
     assert shown.out == ""
 
 

@@ -2,6 +2,7 @@ import copy
 import math
 import pickle
 import re
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
@@ -192,6 +193,8 @@ def test_a_recipe_reads_in_one_line() -> None:
     recipe = Recipe(Part("adamw", {"lr": 3e-4, "betas": (0.9, 0.95)}), Part("cosine"))
 
     assert str(recipe) == "adamw(lr=0.0003, betas=(0.9, 0.95)), cosine()"
+    clipped = replace(recipe, gradient_clip_norm=0.5, accumulate_grad_batches=4, precision="bf16-mixed")
+    assert str(clipped) == f"{recipe}, clip_norm=0.5, accumulate=4, precision=bf16-mixed"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 2**63, -(10**400), True, None, "1"])

@@ -65,7 +65,11 @@ BAD: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("engine", {"args": ("--engine", "locl")}, ("unknown engine 'locl'. Did you mean 'local'",)),
     ("workers", {"args": ("--workers", "2")}, ("workers must be 1, got 2.*--engine local",)),
     ("trainer pair", {"args": ("--trainer", "accelerator")}, ("--trainer takes key=value",)),
-    ("trainer key", {"args": ("--trainer", "acelerator=cpu")}, ("Trainer does not take", "acelerator")),
+    (
+        "trainer key",
+        {"args": ("--trainer", "acelerator=cpu")},
+        ("Trainer has no argument 'acelerator'", "Did you mean 'accelerator'"),
+    ),
     ("trainer length", {"args": ("--trainer", "max-steps=3")}, ("max_steps is the length of the search itself",)),
     ("space", {"args": ("--space", "adamww")}, ("Did you mean 'adamw'",)),
     ("devices", {"args": ("--trainer", "accelerator=tpu")}, ("accelerator='tpu' is not available", "accelerator=cpu")),

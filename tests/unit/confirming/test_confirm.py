@@ -116,10 +116,11 @@ def test_what_was_trained_is_not_trained_again_and_more_seeds_continue(
 @pytest.mark.slow
 def test_two_recipes_that_are_the_same_but_for_the_seed_are_not_distinguishable(tmp_path: Path) -> None:
     search(tmp_path, TWINS, baseline=False)
-    verdict = opttune.confirm(tmp_path / "out", Classifier, loaders, top=2, seeds=5, progress=False)
+    verdict = opttune.confirm(tmp_path / "out", Classifier(), loaders, top=2, seeds=5, progress=False)
 
     assert verdict.sentences[0].split("; ")[0].endswith("are not distinguishable at this budget")
     assert "(trial " in verdict.sentences[0]
+    assert verdict.sentences[-1].startswith("every training started from the weights of the given instance")
 
 
 @pytest.mark.slow

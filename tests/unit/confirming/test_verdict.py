@@ -22,7 +22,7 @@ def run(candidate: Candidate, seed: int, value: float | None, number: int = 0) -
     return make_run(job, Outcome(reason, value, 100, 100, 1.0), number)
 
 
-def verdict_of(*values: Sequence[float | None], mode: str = "min") -> Verdict:
+def verdict_of(*values: Sequence[float | None], mode: str = "min", is_instance: bool = False) -> Verdict:
     records = RECORDS if mode == "min" else [record(0, 0.3, lr=3.1e-4), record(1, 0.2, optimizer="muon", lr=2e-2)]
     baseline = None if mode == "max" else BASELINE
     candidates = choose_candidates(stored(records, baseline, mode=mode), top=2)
@@ -34,6 +34,7 @@ def verdict_of(*values: Sequence[float | None], mode: str = "min") -> Verdict:
     confirmed = {
         "candidates": [candidate.to_dict() for candidate in candidates],
         "seeds": list(range(1, len(values[0]) + 1)),
+        "is_instance": is_instance,
     }
     verdict = study_verdict(stored(records, baseline, mode=mode, confirmed=confirmed, runs=runs))
     assert verdict is not None
@@ -61,6 +62,13 @@ def test_one_that_is_better_than_the_winner_of_the_search_is_said_to_be() -> Non
     verdict = verdict_of(BAD, GOOD, BAD, BAD)
 
     assert verdict.sentences[0].startswith("muon 2e-2 beats adamw 3.1e-4 by 0.504")
+
+
+def test_of_an_instance_it_says_that_all_seeds_have_its_weights() -> None:
+    values = (GOOD, LIKE_IT, BAD, BAD)
+    (note,) = set(verdict_of(*values, is_instance=True).sentences) - set(verdict_of(*values).sentences)
+
+    assert note.startswith("every training started from the weights of the given instance")
 
 
 def test_of_a_metric_that_is_to_rise_the_higher_is_better() -> None:

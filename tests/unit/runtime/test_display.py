@@ -66,6 +66,12 @@ def test_three_lines_say_what_is_searched_what_is_replaced_and_what_it_costs() -
     ]
 
 
+def test_an_instance_is_told_since_its_weights_begin_every_training() -> None:
+    assert told(PLAN, replace(INSPECTION, is_instance=True))[0].startswith(
+        "opttune: Net (12,345 parameters, weights of the given instance), val_loss (min)"
+    )
+
+
 def told(config: SearchConfig, inspection: ModelInspection = INSPECTION, verbose: bool = False) -> list[str]:
     stream = io.StringIO()
     PlainReporter(Console(file=stream), verbose).search_started(config, inspection, [], 0)

@@ -25,6 +25,18 @@ def test_it_says_how_to_train_with_the_recipe_at_the_length_that_was_searched() 
     assert "RecipeCallback('out/best_recipe.yaml'" in answer.trainer_call()
 
 
+def test_the_next_steps_train_with_the_recipe_and_test_it_on_new_seeds() -> None:
+    answer = answer_of(stored([record(0, 0.8)]))
+
+    assert answer.next_steps("confirm it") == [
+        f"train with it    {answer.trainer_call()}",
+        "more than luck?  confirm it",
+    ]
+    # the baseline is no find to confirm
+    assert answer_of(stored([record(0, 3.0)])).next_steps("confirm it")[1:] == []
+    assert answer_of(stored([record(0, None)], None)).next_steps("confirm it") == []
+
+
 def test_the_edges_of_the_space_and_divergences_are_told() -> None:
     answer = answer_of(stored([record(0, 0.2, lr=0.099), record(1, lr=0.1)]))
 

@@ -45,6 +45,16 @@ def test_the_next_command_is_named() -> None:
     assert edge_warnings(sgd(lr=0.099, momentum=0.5), SPACE)[0].endswith("Next: the same command with --space wide.")
 
 
+def test_where_a_line_search_may_go_beyond_the_edge_a_larger_budget_is_the_next_step() -> None:
+    warmed = Part("linear", {"warmup_fraction": 0.06})
+    (reaching,) = edge_warnings(Recipe(Part("adamw", {"lr": 0.99e-4}), warmed), with_reach(load_space("finetune")))
+    (walled,) = edge_warnings(Recipe(Part("adamw", {"lr": 0.99e-4}), warmed), load_space("finetune"))
+
+    assert "upper edge of its range 1e-05..0.0001" in reaching
+    assert reaching.endswith("with a larger budget (--budget), in which the line search may go beyond it.")
+    assert walled.endswith("Next: the same command with --space wide.")
+
+
 def test_divergence_is_told_with_the_highest_rate_that_stayed_stable() -> None:
     records = [record(0.1, 0.5), record(0.3, 0.4), record(2.0, None), record(1.0, None)]
     assert stability(records) == [

@@ -36,6 +36,8 @@ def test_an_instance_is_copied_for_each_attempt():
     model = m.Net()
     first, second = (Workload(model).make_model() for _ in range(2))
     assert len({id(model), id(first), id(second)}) == 3
+    assert Workload(model).is_instance
+    assert not Workload(m.Net).is_instance
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in first.state_dict().items())
 
 
