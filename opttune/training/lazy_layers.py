@@ -17,6 +17,7 @@ from torch.nn.parameter import UninitializedBuffer
 from opttune.trainer.hooks import ReplacedHook
 from opttune.trainer.namespaces import AnyCallback
 from opttune.training.first_batch import run_training_step
+from opttune.training.own_optimizer import is_overridden
 from opttune.training.random_state import kept_random_state
 
 _HOOK = "configure_model"
@@ -27,20 +28,37 @@ class LazyLayers(AnyCallback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._replaced: ReplacedHook | None = None
+        self._replaced: list[ReplacedHook] = []
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Bind `configure_model`: the module may make its layers there."""
+        """Bind `configure_model` if the module has lazy layers, or may make some in that hook or in `setup`."""
         if stage != "fit":
             return
+        if _has_unmade(pl_module) or is_overridden(type(pl_module), _HOOK):
+            self._bind(trainer, pl_module)
+        elif is_overridden(type(pl_module), "setup"):
+            # bound only if it is needed: a callback such as WeightAveraging warns of modules with `configure_model`
+            own = pl_module.setup
+
+            def setup(module: Any, stage: str) -> None:
+                own(stage)
+                if _has_unmade(module):
+                    self._bind(trainer, module)
+
+            self._replace(pl_module, "setup", setup)
+
+    def _bind(self, trainer: Any, pl_module: Any) -> None:
         own = getattr(pl_module, _HOOK)
 
         def configure_model(module: Any) -> None:
             own()
-            if any(_is_unmade(part) for part in module.modules()):
+            if _has_unmade(module):
                 make_lazy_layers(trainer, module)
 
-        self._replaced = ReplacedHook(pl_module, _HOOK, MethodType(configure_model, pl_module))
+        self._replace(pl_module, _HOOK, configure_model)
+
+    def _replace(self, pl_module: Any, hook: str, function: Any) -> None:
+        self._replaced.append(ReplacedHook(pl_module, hook, MethodType(function, pl_module)))
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Restore the module's own hook."""
@@ -51,9 +69,8 @@ class LazyLayers(AnyCallback):
         self._undo()
 
     def _undo(self) -> None:
-        if self._replaced is not None:
-            self._replaced.restore()
-            self._replaced = None
+        while self._replaced:
+            self._replaced.pop().restore()
 
 
 def make_lazy_layers(trainer: Any, module: Any) -> None:
@@ -88,6 +105,10 @@ def _first_inputs(trainer: Any, module: Any) -> dict[str, tuple[Any, Any]]:
 
 def _note(inputs: dict[str, tuple[Any, Any]], name: str, _: nn.Module, args: Any, kwargs: Any) -> None:
     inputs.setdefault(name, (args, kwargs))
+
+
+def _has_unmade(module: nn.Module) -> bool:
+    return any(_is_unmade(part) for part in module.modules())
 
 
 def _is_unmade(part: nn.Module) -> bool:

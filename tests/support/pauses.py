@@ -105,6 +105,7 @@ def train(path, rungs=(), model=Net, data=loaders, recipe=RECIPE, trainer=None, 
             recipe, "val_loss", 3, trainer, checkpoint=path, until_step=until, resume_from=resume_from, **fields
         )
         story.outcomes.append(run_attempt(attempt, Workload(made, data), story.listener))
+        assert str(story.end.reason) != "failed", story.end.traceback
         if str(story.end.reason) != "paused":
             break
     story.saved = torch.load(path, weights_only=False) if path.exists() else None

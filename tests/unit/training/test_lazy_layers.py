@@ -1,5 +1,6 @@
 """Modules whose layers torch makes at the first batch."""
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
@@ -43,6 +44,17 @@ class LateLazy(Lazy):
         return self.loss(batch)
 
 
+class LazySinceSetup(Lazy):
+    """Makes its layers in `setup`."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = None
+
+    def setup(self, stage):
+        self.net = nn.Sequential(nn.LazyLinear(8), nn.Tanh(), nn.LazyLinear(2))
+
+
 class DoubledBatch(Lazy):
     def on_after_batch_transfer(self, batch, dataloader_idx):
         x, y = batch
@@ -69,7 +81,7 @@ def weights(model, recipe, data=m.loaders, **how):
 
 
 @pytest.mark.filterwarnings("ignore:You have overridden .on_after_batch_transfer")
-@pytest.mark.parametrize("model", [Lazy, LateLazy, DoubledBatch])
+@pytest.mark.parametrize("model", [Lazy, LateLazy, LazySinceSetup, DoubledBatch])
 @pytest.mark.parametrize("data", [m.loaders, m.Data, seeded_loaders])
 def test_all_trainings_begin_with_the_same_weights(model, data):
     first, width, value = weights(model, ADAMW, data)
@@ -114,4 +126,17 @@ def test_a_recipe_in_a_trainer_of_ones_own_makes_them():
     model = Lazy()
     m.quiet_trainer(RecipeCallback(MUON), max_steps=4).fit(model, *m.loaders())
     assert type(model.net[0]) is nn.Linear
-    assert "configure_model" not in vars(model)
+
+
+@pytest.mark.parametrize("model", [Lazy, LateLazy, LazySinceSetup])
+def test_a_fit_leaves_the_modules_own_hooks(model):
+    model = model()
+    m.quiet_trainer(RecipeCallback(MUON), max_steps=1).fit(model, *m.loaders())
+    assert not {"configure_model", "setup"} & vars(model).keys()
+
+
+@pytest.mark.skipif(not hasattr(pl.callbacks, "WeightAveraging"), reason="since Lightning 2.6")
+def test_nothing_is_bound_in_a_module_without_such_layers():
+    model = m.Net()
+    # this callback warns of a module with the hook, and a warning is an error here
+    m.quiet_trainer(RecipeCallback(MUON), pl.callbacks.WeightAveraging(), max_steps=1).fit(model, *m.loaders())
