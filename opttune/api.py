@@ -39,7 +39,6 @@ from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.machine import check_machine_metrics
 from opttune.tracking.settings import Tracking
 from opttune.tracking.study_run import open_study_run
-from opttune.trainer.logger import remove_unused_folder
 from opttune.training.inspection import ModelInspection
 from opttune.training.workload import Workload
 
@@ -198,7 +197,6 @@ def _folder(config: SearchConfig, is_shared: bool) -> Iterator[None]:
     """Make and lock the folder of a search; nothing is left of it if the search leaves nothing in it."""
     new = make_folder(config.out_dir)
     with ExitStack() as opened:
-        opened.callback(remove_unused_folder, str(config.trainer.get("default_root_dir") or ""))
         if not is_shared:
             opened.enter_context(lock_folder(config.out_dir))
             remove_stale_engines(config.out_dir)

@@ -19,7 +19,6 @@ from opttune.space.sample import default_recipe
 from opttune.space.settle import EarlierBest, settle
 from opttune.study.config import SearchConfig
 from opttune.study.step_costs import BASELINE, is_baselines
-from opttune.trainer.logger import remove_unused_folder
 from opttune.training.attempt import Attempt, NullListener
 from opttune.training.inspection import ModelInspection
 from opttune.training.pause_check import why_not_paused
@@ -46,7 +45,6 @@ def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
     """
     require_devices(config.trainer)
     inspection = inspect_workload(config, workload, steps=INSPECTED_STEPS)
-    remove_unused_folder(str(config.trainer.get("default_root_dir") or ""))
     config = with_settled_space(config, settle_for(config, inspection))
     return {
         "study": config.study_name,

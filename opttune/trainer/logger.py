@@ -2,23 +2,26 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch.loggers.logger
 import pytorch_lightning.loggers.logger
 
 from opttune.trainer.internals import deliver_no_metrics
+from opttune.trainer.namespaces import AnyCallback
 
 _FOLDER = os.path.join("lightning_logs", "opttune")
 
 
 class _AnyExperiment:
-    """Accepts any call, name or key; as a path, it is the logger's folder."""
+    """Accepts any call, name or key; as a path, it is the logger's folder.
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
+    Args:
+        logger: The logger.
+    """
+
+    def __init__(self, logger: "AnyLogger") -> None:
+        self.logger = logger
 
     def __getattr__(self, name: str) -> Any:
         # copy and pickle ask for Python's special names
@@ -45,7 +48,7 @@ class _AnyExperiment:
         pass
 
     def __fspath__(self) -> str:
-        return self.folder
+        return self.logger.save_dir
 
 
 class AnyLogger(  # type: ignore[misc]
@@ -55,18 +58,22 @@ class AnyLogger(  # type: ignore[misc]
 
     Args:
         root: The Trainer's `default_root_dir`.
+
+    Attributes:
+        makes_folder: Whether the folder is made when it is asked for.
     """
 
     def __init__(self, root: str) -> None:
         super().__init__()
         # not the root itself, where it might overwrite the user's files
         self._folder = os.path.join(root, _FOLDER)
-        self._experiment: Any = _AnyExperiment(self._folder)
+        self._experiment: Any = _AnyExperiment(self)
+        self.makes_folder = True
 
     @property
     def save_dir(self) -> str:
-        """The folder; it exists, unless it is outside the file system."""
-        if "://" not in self._folder:
+        """The folder; it exists, unless it is outside the file system, or Lightning alone has asked for it."""
+        if self.makes_folder and "://" not in self._folder:
             os.makedirs(self._folder, exist_ok=True)
         return self._folder
 
@@ -83,24 +90,36 @@ class AnyLogger(  # type: ignore[misc]
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _AnyExperiment(self._folder)
+        return _AnyExperiment(self)
 
 
-def remove_unused_folder(root: str) -> None:
-    """Remove the logger's folder if it is empty, because Lightning asks for its path in every fit.
+class _FolderOnRequest(AnyCallback):
+    """Lets the logger make its folder from the first callback on.
 
-    Args:
-        root: The Trainer's `default_root_dir`.
+    Lightning itself asks for the folder before, in every fit. An empty folder would be left in the user's, and removed
+    later it might be missed by another search.
     """
-    folder = Path(root, _FOLDER)
-    for each in (folder, folder.parent):
-        with suppress(OSError):
-            each.rmdir()
+
+    def __init__(self, logger: AnyLogger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        self._logger.makes_folder = True
 
 
 def add_logger(trainer: Any, module: Any = None) -> None:
-    """Give a Trainer without a logger one that accepts any call; it receives no metrics of the module."""
-    if not trainer.loggers:
-        trainer.loggers = [AnyLogger(str(trainer.default_root_dir))]
-        if module is not None:
-            deliver_no_metrics(trainer, module)
+    """Give a Trainer without a logger one that accepts any call.
+
+    Args:
+        trainer: The Trainer.
+        module: The module that it will fit, whose metrics the logger does not receive; None if it fits none.
+    """
+    if trainer.loggers:
+        return
+    logger = AnyLogger(str(trainer.default_root_dir))
+    trainer.loggers = [logger]
+    if module is not None:
+        deliver_no_metrics(trainer, module)
+        logger.makes_folder = False
+        trainer.callbacks.insert(0, _FolderOnRequest(logger))

@@ -68,6 +68,14 @@ def test_a_module_may_use_its_logger_as_it_likes(use, base, namespace, tmp_path)
     assert model.uses
 
 
+def test_a_fit_whose_module_asks_for_no_folder_makes_none(tmp_path):
+    trainer = m.quiet_trainer(max_steps=2, default_root_dir=tmp_path)
+    model = m.Net()
+    add_logger(trainer, model)
+    trainer.fit(model, *m.loaders())
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_logger_of_the_users_own_stays(tmp_path):
     trainer = m.quiet_trainer(logger=m.pl.loggers.CSVLogger(tmp_path))
     add_logger(trainer, m.Net())
