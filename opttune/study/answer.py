@@ -181,7 +181,7 @@ def _warnings(study: FrozenStudy, best: TrialRecord) -> list[str]:
             f"a budget of {config.budget:g} trainings does not pay for the baseline: it is unknown whether the recipe "
             f"beats your own optimizer. Give {LEAST_FOR_BASELINE:g} or more to train both."
         )
-    found += edge_warnings(best.recipe, study.space) if best.recipe else []
+    found += edge_warnings(best.recipe, study.space, study.records) if best.recipe else []
     of_values = (warn(study.records, best, config.monitor, config.mode) for warn in (luck_warning, tie_warning))
     found += filter(None, [*of_values, _cost_warning(study, best)])
     return found

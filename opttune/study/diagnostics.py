@@ -12,8 +12,14 @@ _EDGE = 0.03
 _CONTINUE = "Next: the same command with a larger budget (--budget), in which the line search may go beyond it."
 
 
-def edge_warnings(best: Recipe, space: Space) -> list[str]:
-    """Return a warning for each field of the best recipe at the edge of its range, with the command to run next."""
+def edge_warnings(best: Recipe, space: Space, records: Sequence[TrialRecord]) -> list[str]:
+    """Return a warning for each field of the best recipe at the edge of its range, with the command to run next.
+
+    Args:
+        best: The best recipe.
+        space: The space.
+        records: All trials. If one of the same optimizer lies beyond an edge, the best value there is a finding.
+    """
     flat = _values_of(best, space)
     found = []
     of_groups = dict(space.group_fields)
@@ -36,6 +42,8 @@ def edge_warnings(best: Recipe, space: Space) -> list[str]:
             continue
         if place <= _EDGE or place >= 1 - _EDGE:
             end = "lower" if place <= _EDGE else "upper"
+            if _is_passed(name, field, end, best, space, records):
+                continue
             branch = GROUPS if name in of_groups else best.optimizer.name
             next_step = _CONTINUE if _reaches_on(field, end) else _next_step(space, branch, name)
             found.append(
@@ -88,6 +96,13 @@ def _values_of(best: Recipe, space: Space) -> dict[str, Value]:
     # a recipe has the rate of each optimizer; this space has factors relative to the first one
     shares = {numbered(number, LR_FACTOR): (part.rate or 1.0) / common for number, part in enumerate(parts)}
     return flat | shares | {LR_FACTOR: common}
+
+
+def _is_passed(name: str, field: Range, end: str, best: Recipe, space: Space, records: Sequence[TrialRecord]) -> bool:
+    """Whether a trial of the same optimizer lies beyond that end of a range."""
+    recipes = [one.recipe for one in records if one.recipe and one.recipe.optimizer.name == best.optimizer.name]
+    values = [value for recipe in recipes if isinstance(value := _values_of(recipe, space).get(name), int | float)]
+    return any(value < field.low if end == "lower" else value > field.high for value in values)
 
 
 def _reaches_on(field: Range, end: str) -> bool:

@@ -231,7 +231,7 @@ def test_a_factor_of_one_is_no_edge_and_another_end_is() -> None:
     def warn(decay: float) -> list[str]:
         values = {"optimizer": "adamw", "adamw.lr": 1e-3, "groups.layer_decay": decay, "groups.lora_plus_ratio": 4.0}
         more = {"groups.no_decay_embeddings": True, "groups.lr_ratio_backbone": 0.1}
-        return edge_warnings(sample_recipe(SPACE, optuna.trial.FixedTrial(values | more)), SPACE)
+        return edge_warnings(sample_recipe(SPACE, optuna.trial.FixedTrial(values | more)), SPACE, [])
 
     assert warn(1.0) == []
     (warning,) = warn(0.5)
