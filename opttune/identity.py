@@ -17,22 +17,24 @@ class Identity:
         model: The class; the shape of each parameter; each layer; the saved hyperparameters that are numbers.
         data: For each loader its purpose, the class and length of its dataset, its batch size, and numbers computed
             from some of its samples; None for a value that is unknown or changes between readings.
+        weights: Checksum of an instance's weights, from which every training starts; None for a class or a factory.
     """
 
     model: Mapping[str, str] = field(default_factory=dict)
     data: Sequence[Mapping[str, Any]] = ()
+    weights: int | None = None
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Identity":
         """Read back the result of `to_dict`."""
-        return cls(stored["model"], stored["data"])
+        return cls(stored["model"], stored["data"], stored.get("weights"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for JSON."""
         return asdict(self)
 
     def differences(self, now: "Identity") -> tuple[str, list[str]]:
-        """Return the kind of difference, `another model` or `other data`, and its details; empty if there is none.
+        """Return the kind of difference, such as `another model`, and its details; empty if there is none.
 
         Example:
             >>> Identity({"class": "Net", "out.bias": "2"}).differences(Identity({"class": "Net", "out.bias": "3"}))
@@ -41,6 +43,7 @@ class Identity:
         for what, found in (
             ("another model", _of_models(self.model, now.model)),
             ("other data", _of_data(self.data, now.data)),
+            ("other weights", _of_weights(self.weights, now.weights)),
         ):
             words = list(found)
             if words:
@@ -65,6 +68,14 @@ def _of_data(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any
                 yield _words(f"{then['purpose']} {name}", then[name], one[name])
         if then["contents"] and one["contents"] and _are_others(then["contents"], one["contents"]):
             yield f"the {then['purpose']} samples hold other values"
+
+
+def _of_weights(before: int | None, now: int | None) -> Iterator[str]:
+    if None not in (before, now) and before != now:
+        yield (
+            "every training starts from the weights of the given instance, and these differ: it was trained since, or "
+            "made anew. Make it from the same seed, or give its class"
+        )
 
 
 def _are_others(before: Sequence[Sequence[float]], now: Sequence[Sequence[float]]) -> bool:

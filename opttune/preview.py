@@ -114,6 +114,7 @@ def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> Mo
             seed=config.seed,
             trainer={**config.trainer, **config.length},
             mode=config.mode,
+            guard=config.guard,
         )
         try:
             inspection = inspect_on_devices(attempt, workload, steps)

@@ -10,6 +10,9 @@ optimizer's: the next one would fail as well."""
 _MOST_OF_ANY_KIND = 10
 """Number of failures in a row that end the search whatever their errors: trials that fail before their first step cost
 nothing."""
+_MOST_AT_ONE_STEP = 10
+"""Number of trials in a row that become non-finite in the same step and end the search: their rates differ, their data
+do not."""
 _MOST_WORDS = 300
 """Most characters of a quoted message."""
 
@@ -34,6 +37,7 @@ class FailureStopper:
     def __init__(self, optimizers: int = 1) -> None:
         self._optimizers = optimizers
         self._failed: list[tuple[str, str]] = []
+        self._non_finite: list[str] = []
         self._of_optimizer: dict[str, list[str]] = {}
         self.left_out: dict[str, str] = {}
 
@@ -44,6 +48,8 @@ class FailureStopper:
             outcome: Its outcome.
             optimizer: The name of its optimizer.
         """
+        is_finite = outcome.reason is not StopReason.NON_FINITE
+        self._non_finite = [] if is_finite else [*self._non_finite, outcome.message][-_MOST_AT_ONE_STEP:]
         if outcome.reason not in (StopReason.FAILED, StopReason.OUT_OF_MEMORY):
             self._failed, self._of_optimizer[optimizer] = [], []
             return
@@ -58,6 +64,11 @@ class FailureStopper:
     @property
     def verdict(self) -> str:
         """Why the search should end, in a sentence; empty if it should not."""
+        if len(self._non_finite) == _MOST_AT_ONE_STEP and len(set(self._non_finite)) == 1:
+            return (
+                f"of the last {_MOST_AT_ONE_STEP} trials, {self._non_finite[0]}, whatever their optimizer and rate: "
+                "check the data of that step and the loss; Trainer(detect_anomaly=True) shows the operation"
+            )
         if not self._failed:
             return ""
         cause = _cause(self._failed[-1][1])

@@ -15,6 +15,7 @@ from opttune.trainer.namespaces import AnyCallback
 from opttune.trainer.ranks import from_rank_zero
 from opttune.training.errors import shows_divergence
 from opttune.training.length import count_steps, has_known_length
+from opttune.training.logged_names import validates
 from opttune.training.metrics import read_monitor
 
 Conclusion = tuple[StopReason, float | None, str]
@@ -109,7 +110,7 @@ def conclude(
         return decision.reason, None, decision.message
     so_far, is_whole = f"after {trainer.global_step} of {total_steps} steps", trainer.global_step >= total_steps
     try:
-        value = read_monitor(trainer.callback_metrics, monitor)
+        value = read_monitor(trainer.callback_metrics, monitor, validates(trainer))
     except MonitorError:
         if is_whole and not paused:
             raise

@@ -22,12 +22,28 @@ _MOST_VALUES = 512
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+|0x[0-9a-fA-F]{6,}")
 
 
-def identify(trainer: Any) -> Identity:
-    """Return the identity of a Trainer's model and data, after its fit, from some samples of each loader."""
+def identify(trainer: Any, instance: Any = None) -> Identity:
+    """Return the identity of a Trainer's model and data, after its fit, from some samples of each loader.
+
+    Args:
+        trainer: The Trainer.
+        instance: The module from whose copies all trainings start; None if each training makes its own.
+    """
     return Identity(
         model=dict(islice(_lines(trainer.lightning_module), _MOST_LINES)),
         data=[_identify_loader(facts, loader) for facts, loader in loaders_of(trainer)],
+        weights=None if instance is None else _checksum(instance),
     )
+
+
+def _checksum(module: Any) -> int:
+    """Return a checksum of a module's weights."""
+    found = 0
+    for parameter in module.parameters():
+        with suppress(Exception):  # a lazy parameter has no values, and a library's own kind may have no bytes
+            values = parameter.detach().to("cpu").contiguous().reshape(-1)
+            found = crc32(values.view(torch.uint8).numpy(), found)
+    return found
 
 
 def _lines(model: Any) -> Iterator[tuple[str, str]]:

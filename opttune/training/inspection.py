@@ -1,6 +1,7 @@
 """Inspect a model and its data before a search: whether it can be tuned, its length and its logged metrics."""
 
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 from torch.nn.parameter import UninitializedParameter
@@ -8,6 +9,7 @@ from torch.nn.parameter import UninitializedParameter
 from opttune.build.module_facts import read_facts
 from opttune.build.operations import Operations
 from opttune.errors import ModelError, OpttuneError
+from opttune.guard.steps import StepRecord
 from opttune.identity import Identity
 from opttune.space.auto import ModelFacts
 from opttune.trainer.namespaces import NAMESPACES
@@ -19,7 +21,7 @@ from opttune.training.finders import words_of
 from opttune.training.first_batch import WatchFirstBatch
 from opttune.training.identify import identify
 from opttune.training.isolation import isolated
-from opttune.training.logged_names import may_log
+from opttune.training.logged_names import may_log, validates
 from opttune.training.metrics import read_monitor
 from opttune.training.own_optimizer import OwnConfiguration, own_facts
 from opttune.training.workload import Workload
@@ -64,21 +66,44 @@ class ModelInspection:
     is_instance: bool = False
 
 
+class _FirstLoss(NullListener):
+    """Notes the loss of the first step, which no optimizer has changed yet."""
+
+    def __init__(self) -> None:
+        self._loss: float | None = None
+
+    def steps(self, records: list[StepRecord]) -> None:
+        """Note it."""
+        self._loss = next((record.loss for record in records if record.step == 1), self._loss)
+
+    def refuse_non_finite(self, name: str) -> None:
+        """Raise an error if it is not finite."""
+        if self._loss is not None and not isfinite(self._loss):
+            raise ModelError(
+                f"{name}: the loss of the first step is {self._loss}, before any update of the weights, so no "
+                "optimizer can train it. Check the loss and the first batch; Trainer(detect_anomaly=True) shows the "
+                "operation. If such a loss may come, search without the guard (guard=False, --no-guard)."
+            )
+
+
 def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: bool = True) -> ModelInspection:
     """Set up a model for a recipe and train at most a few steps, to find errors within seconds.
 
     Args:
         attempt: The attempt, as in the search.
         workload: The user's model and data.
-        steps: Optimizer steps to train. 0 runs only the first batch; otherwise a validation follows. It must log the
-            monitored metric, or the module's code must name it, because an expensive metric may be logged rarely.
+        steps: Optimizer steps to train, without the attempt's guard. 0 runs only the first batch; otherwise a
+            validation follows. It must log the monitored metric, or the module's code must name it, because an
+            expensive metric may be logged rarely.
         watches: Whether to observe the module's operations in the first batch; else its classes indicate them.
 
     Raises:
-        OpttuneError: The model cannot be tuned, fails in its first steps, or does not log the metric.
+        OpttuneError: The model cannot be tuned, fails in its first steps, or does not log the metric; or its first
+            loss is not finite, and the attempt has a guard, which would end every training there.
     """
     first_batch = WatchFirstBatch() if watches else None
-    run = TrainingRun(attempt, NullListener(), stop_at_step=steps, callback=first_batch)
+    first_loss = _FirstLoss()
+    run = TrainingRun(replace(attempt, guard=None), first_loss, stop_at_step=steps, callback=first_batch)
     with isolated(attempt.seed):
         try:
             run.fit(workload)
@@ -96,6 +121,8 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: boo
                     return inspect_model(attempt, workload, steps=1)
                 words += f" {cause_of(err, fails_alike, optimizer)}"
             raise ModelError(words) from err
+    if attempt.guard is not None and run.trainer.lightning_module.automatic_optimization:
+        first_loss.refuse_non_finite(workload.name)
     return _inspection_of(run, workload, steps, None if first_batch is None else first_batch.operations)
 
 
@@ -105,10 +132,10 @@ def _inspection_of(run: TrainingRun, workload: Workload, steps: int, operations:
     identity = None
     logged = run.trainer.callback_metrics
     if steps and (attempt.monitor in logged or not may_log(run.trainer, attempt.monitor, logged)):
-        read_monitor(logged, attempt.monitor)
+        read_monitor(logged, attempt.monitor, validates(run.trainer))
     if steps:
         with isolated(attempt.seed):
-            identity = identify(run.trainer)
+            identity = identify(run.trainer, workload.model if workload.is_instance else None)
     model = run.trainer.lightning_module
     own = OwnConfiguration() if run.attacher is None or run.attacher.own is None else run.attacher.own
     return ModelInspection(

@@ -19,19 +19,26 @@ def may_log(trainer: Any, monitor: str, logged: Collection[str]) -> bool:
         monitor: The metric.
         logged: The metrics logged until then.
     """
-    validates = sum(number for number in trainer.num_val_batches if number) > 0
     module = trainer.lightning_module
     owners = [module, *trainer.callbacks]
     # an attribute, such as a hyperparameter, may contain the name
     own = [value for value in vars(module).values() if isinstance(value, str)]
-    texts = {*own, *(text for owner in owners for text in _texts(owner, validates))}
+    texts = {*own, *(text for owner in owners for text in _texts(owner, validates(trainer)))}
     ends = [text for text in texts if len(text) >= _LEAST_LETTERS and monitor.endswith(text)]
     return any(text == monitor or not any(name.endswith(text) for name in logged) for text in ends)
 
 
-def _texts(owner: Any, validates: bool) -> Iterator[str]:
+def validates(trainer: Any) -> bool:
+    """Return whether a Trainer has validation data, after its fit."""
+    return any(trainer.num_val_batches)
+
+
+def _texts(owner: Any, has_validation: bool) -> Iterator[str]:
     for name in dir(type(owner)):
-        for code in _codes(type(owner), name) if validates or "validation" not in name else ():
+        # a schedule or a callback that is configured there follows a metric that is logged elsewhere
+        if name.startswith("configure_") or ("validation" in name and not has_validation):
+            continue
+        for code in _codes(type(owner), name):
             yield from _constants(code)
 
 

@@ -77,8 +77,13 @@ def read_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: number for name, number in numbers.items() if number is not None}
 
 
-def read_monitor(metrics: Mapping[str, Any], monitor: str) -> float:
+def read_monitor(metrics: Mapping[str, Any], monitor: str, has_validation: bool = True) -> float:
     """Return the monitored metric.
+
+    Args:
+        metrics: A Trainer's `callback_metrics`.
+        monitor: The metric.
+        has_validation: Whether there are validation data; else the message says so.
 
     Raises:
         MonitorError: It was never logged, or is not a single number; the message lists the logged metrics.
@@ -90,6 +95,12 @@ def read_monitor(metrics: Mapping[str, Any], monitor: str) -> float:
         raise MonitorError(
             f"the monitored metric {monitor!r} is not a single number, got {_shape(metrics[monitor])}. "
             f"Choose one that is: {', '.join(sorted(logged)) or 'none was logged'}."
+        )
+    if not has_validation:
+        raise MonitorError(
+            f"there are no validation data, so validation_step did not run and the monitored metric {monitor!r} was "
+            f"never logged. Give validation data, as (train, val) loaders or a LightningDataModule with "
+            f"val_dataloader, or monitor a metric of the training: {', '.join(sorted(logged)) or 'none is logged'}."
         )
     advice = f"log it in validation_step: self.log({monitor!r}, value), and give validation data."
     if not logged:

@@ -38,3 +38,13 @@ def test_what_is_unknown_rounded_otherwise_or_seldom_changed_is_no_difference():
     assert of_data().differences(of_data(contents=rounded)) == ("", [])
     changed = [[9.0, 9.0], [8.0, 8.0], *CONTENTS[2:]]
     assert of_data().differences(of_data(contents=changed)) == ("", [])
+
+
+def test_other_weights_of_an_instance_are_named_and_unknown_ones_are_not() -> None:
+    what, (words,) = Identity(weights=1).differences(Identity(weights=2))
+    assert what == "other weights"
+    assert "weights of the given instance" in words
+    for before, now in ((1, 1), (None, 2), (1, None)):
+        assert Identity(weights=before).differences(Identity(weights=now)) == ("", [])
+    # as stored by an earlier version
+    assert Identity.from_dict({"model": {}, "data": []}).weights is None

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from torch import nn
 
+from opttune import RecipeCallback
 from opttune.errors import StudyError
+from tests.support.models import quiet_trainer
 from tests.support.search_models import Classifier, loaders
 from tests.support.searches import TINY, Tracked, make_space, run_search
 
@@ -111,6 +113,19 @@ def test_a_study_for_another_model_or_other_data_is_refused(tmp_path: Path, mode
     run_search(tmp_path, partial(Wide, 4), data=loaders, budget=1, baseline=False, max_steps=5, study="one")
     with pytest.raises(StudyError, match=rf"'one' was made for {word}.*study='NAME' \(--study NAME\)"):
         run_search(tmp_path, model, data=data, budget=2, baseline=False, max_steps=5, study="one")
+
+
+def test_an_instance_that_was_trained_since_is_refused(tmp_path: Path) -> None:
+    model = Classifier()
+    settings = {"data": loaders, "baseline": False, "max_steps": 5, "study": "one"}
+    first = run_search(tmp_path, model, **settings, budget=1)
+    again = run_search(tmp_path, model, **settings, budget=2)
+    assert again.trials.loc[:0].equals(first.trials)
+
+    # as in a notebook whose cells are run again
+    quiet_trainer(RecipeCallback(first.best_recipe), max_steps=5).fit(model, *loaders())
+    with pytest.raises(StudyError, match=r"'one' was made for other weights .*was trained since.*or give its class"):
+        run_search(tmp_path, model, **settings, budget=3)
 
 
 def test_a_study_that_does_not_know_its_model_opens(tmp_path: Path) -> None:

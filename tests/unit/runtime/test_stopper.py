@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from opttune.outcome import Outcome, StopReason
@@ -88,3 +90,13 @@ def test_where_every_optimizer_is_left_out_the_search_ends() -> None:
         for _ in range(3):
             failures.note(failed(message), optimizer)
     assert failures.verdict == "the trials of every optimizer failed alike, the last with: OSError: two"
+
+
+def test_ten_that_become_non_finite_in_one_step_end_a_search() -> None:
+    at_seven = Outcome(StopReason.NON_FINITE, None, 10, 90, 1.0, "the loss became nan at step 7")
+    at_eight = replace(at_seven, message="the loss became nan at step 8")
+
+    assert verdict(*[at_seven] * 9) == ""
+    assert verdict(*[at_seven] * 10).startswith("of the last 10 trials, the loss became nan at step 7, whatever their")
+    assert verdict(at_eight, *[at_seven] * 9) == ""
+    assert verdict(*[at_seven] * 5, PAUSED, *[at_seven] * 9) == ""

@@ -1,5 +1,6 @@
 """By what a study knows a model and its data again, read from real Trainers."""
 
+import copy
 import random
 
 import lightning
@@ -44,14 +45,14 @@ def of_dicts(rows):
     return torch.tensor(np.stack([row[0]["x"] for row in rows])), torch.zeros(len(rows), dtype=torch.long)
 
 
-def identity_of(model, data, **loader):
+def identity_of(model, data, instance=None, **loader):
     trainer = lightning.Trainer(
         max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         accelerator="cpu", limit_val_batches=0, num_sanity_val_steps=0,
     )  # fmt: skip
     with isolated(0):
         trainer.fit(model, DataLoader(data, batch_size=4, **loader))
-        return identify(trainer)
+        return identify(trainer, instance)
 
 
 def difference(data, other):
@@ -129,3 +130,14 @@ def test_a_stream_and_what_cannot_be_read_have_no_contents():
 def test_samples_are_read_in_a_worker_process_where_the_loader_has_some():
     data = TensorDataset(torch.arange(256.0).reshape(32, 8), torch.zeros(32, dtype=torch.long))
     assert identity_of(Classifier(), data, num_workers=1).differences(identity_of(Classifier(), data)) == ("", [])
+
+
+def test_an_instance_is_known_by_its_weights():
+    model = Classifier()
+    before = identity_of(copy.deepcopy(model), Points(), instance=model)
+
+    assert identity_of(copy.deepcopy(model), Points()).weights is None
+    assert identity_of(copy.deepcopy(model), Points(), instance=copy.deepcopy(model)) == before
+    with torch.no_grad():
+        next(model.parameters()).add_(1e-3)
+    assert identity_of(copy.deepcopy(model), Points(), instance=model).weights != before.weights

@@ -6,6 +6,7 @@ from torch import nn
 
 from opttune import Recipe
 from opttune.errors import ModelError, MonitorError
+from opttune.guard.rules import Guard
 from opttune.recipe import Part
 from opttune.space.auto import plan_for
 from opttune.training.attempt import Attempt
@@ -94,9 +95,43 @@ def test_a_monitor_that_is_not_logged_is_found_in_time():
     assert look(monitor="val_acc", steps=0).total_steps == 20
 
 
-def test_a_missing_validation_is_found_in_time():
-    with pytest.raises(MonitorError, match="'val_loss' was never logged"):
-        look(data=m.train_loader)
+class Following(m.Net):
+    """Names the metric in the configuration of a schedule."""
+
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
+
+
+@pytest.mark.parametrize("model", [m.Net, Following])
+def test_a_missing_validation_is_found_in_time(model):
+    words = "no validation data, so validation_step did not run and the monitored metric 'val_loss' was never logged"
+    with pytest.raises(MonitorError, match=words) as caught:
+        look(model, data=m.train_loader)
+    assert str(caught.value).endswith("monitor a metric of the training: train_loss.")
+
+
+class NoNumber(m.Net):
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx) * torch.nan
+
+
+class NoNumberByHand(m.ManualNet):
+    def training_step(self, batch, batch_idx):
+        super().training_step(batch, batch_idx)
+        return torch.tensor(torch.nan)
+
+
+def test_a_first_loss_that_is_no_number_is_refused_where_the_guard_would_stop_every_training():
+    attempt = Attempt(RECIPE, "val_loss", 3, {"max_steps": 20, "accelerator": "cpu"}, guard=Guard())
+    with pytest.raises(
+        ModelError, match=r"NoNumber: the loss of the first step is nan, before any update .*--no-guard"
+    ):
+        inspect_model(attempt, Workload(NoNumber, m.loaders), 2)
+    # without a guard it may come, and what a module optimizes by hand need not be its loss
+    assert look(NoNumber).total_steps == 20
+    assert inspect_model(attempt, Workload(NoNumberByHand, m.loaders), 2).total_steps == 20
 
 
 @pytest.mark.parametrize("steps", [0, 2])
