@@ -254,7 +254,8 @@ def next_action(
             return Promote(trial.number)
     # without looks, the rest of a budget may pay for one more
     last = payable or [one for one in progress if is_payable(one, with_looks=False)]
-    if can_start or (may_start and not progress and steps_left >= rungs[-1] - begun_steps):
+    # the reserve is for trials that may be promoted: without any, it must not end a search that has trained nothing
+    if can_start or (may_start and not last and steps_left >= rungs[-1] - begun_steps):
         return Start()
     last.sort(key=lambda one: _turn(halving, rungs, one))
     return Promote(last[0].number) if last and uses_up else None

@@ -458,6 +458,14 @@ def test_a_budget_of_one_training_trains_one_without_a_look() -> None:
     assert next_in_race([looked(0, 0.4)], 95) == Promote(0)
 
 
+def test_a_race_whose_looks_have_all_failed_trains_another_one_from_what_the_budget_has_left() -> None:
+    failed = [TrialProgress(number, (), 5) for number in range(6)]
+
+    assert next_in_race(failed, 100) == Start()
+    assert next_in_race(failed, 99) is None
+    assert next_in_race([*failed, looked(6, 0.4)], 100, is_held=lambda trial: True) == Promote(6)
+
+
 @given(seed=st.integers(0, 50), budget=st.integers(100, 900))
 def test_a_race_never_spends_more_than_its_budget_and_trains_one_to_the_end(seed: int, budget: int) -> None:
     run = Run(falling(seed), budget, LONG_RUNGS, most=30, halving=FOR_LONG_TRAININGS).run()
