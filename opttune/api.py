@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from opttune.algorithms.proposal import SamplerSettings
+from opttune.algorithms.successive_halving import is_raced
 from opttune.answer import begin_run, end_run
-from opttune.engines.devices import require_devices
+from opttune.engines.devices import count_processes, require_devices
 from opttune.engines.engine import Engine
 from opttune.engines.start import remove_stale_engines, start_engine
 from opttune.errors import InputError
@@ -178,7 +179,9 @@ def run_plan(
         )
         if inspection.identity is not None:
             store.refuse_another_model(inspection.identity)
-        settled = store.settle_space(_settle(config, inspection, earlier), inspection.total_steps)
+        total_steps = inspection.total_steps
+        races = is_raced(total_steps, config.budget, can_look=count_processes(config.trainer) == 1)
+        settled = store.settle_space(_settle(config, inspection, earlier), total_steps, races)
         config = with_settled_space(config, settled).with_races(store.races)
         config = replace(config, pauses=config.pauses and not inspection.not_paused)
         config = _with_step_costs(config, trains, inspection, store)

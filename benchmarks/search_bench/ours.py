@@ -9,7 +9,7 @@ from typing import Any
 from optuna.storages import InMemoryStorage
 
 from opttune.algorithms.proposal import SamplerSettings
-from opttune.algorithms.successive_halving import SuccessiveHalving, halving_for
+from opttune.algorithms.successive_halving import SuccessiveHalving, halving_for, is_raced
 from opttune.engines.inline import InlineEngine
 from opttune.guard.rules import Guard
 from opttune.integration.sampler import OpttuneSampler
@@ -123,15 +123,17 @@ def _config(space: Space, table: Table, budget: float, seed: int, folder: Path) 
         # without training losses it has nothing to judge
         guard=Guard() if len(table.loss_steps) else None,
         with_baseline=False,
-        halving=_halving(table),
+        halving=_halving(table, budget),
     )
 
 
-def _halving(table: Table) -> SuccessiveHalving | None:
+def _halving(table: Table, budget: float) -> SuccessiveHalving | None:
     """Return the rungs that a table's data allow; None for the search's own."""
     own, count = halving_for(table.steps), len(table.shares)
     if count:
         return replace(own, shares=table.shares, kept=own.kept[-count:], kept_of_all=own.kept_of_all[-count:])
+    if not is_raced(table.steps, budget, can_look=table.has_looks):
+        return SuccessiveHalving()
     return None if table.has_looks else replace(own, look_share=0.0)
 
 

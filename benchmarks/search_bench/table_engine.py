@@ -68,6 +68,11 @@ class TableEngine:
 
     def _reached(self, attempt: Attempt, listener: AttemptListener, row: int, end: int) -> Outcome:
         table = self.meter.table
+        if end < table.eval_steps[0]:
+            # a missing value is no divergence
+            raise ValueError(
+                f"{table.name} has no value at step {end}: its first validation is at {table.eval_steps[0]}"
+            )
         look_steps = getattr(attempt, "look_steps", 0) if end < table.steps else 0
         value = table.look_at(row, end) if look_steps else table.value_at(row, end)
         self.meter.pay(look_steps)

@@ -16,7 +16,7 @@ from opttune.errors import StudyError
 from opttune.identity import Identity
 from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
-from opttune.space.model import RACED_FROM_STEPS, SettledSpace
+from opttune.space.model import SettledSpace
 from opttune.space.parse import settled_from_dict, settled_to_dict
 from opttune.storages.journal import JournalFile
 from opttune.storages.leases import SETTLE_SECONDS, Leases
@@ -113,15 +113,19 @@ class StudyStore:
         if what:
             raise StudyError(f"the study {self.study.study_name!r} was made for {what} ({'; '.join(words)}). {way_out}")
 
-    def settle_space(self, settled: SettledSpace, full_length_steps: int) -> SettledSpace:
+    def settle_space(self, settled: SettledSpace, full_length_steps: int, races: bool = False) -> SettledSpace:
         """Return the space of the study; a new study takes the given one.
+
+        Args:
+            settled: The settled space.
+            full_length_steps: Optimizer steps of a full training.
+            races: Whether a new study has the rungs of long trainings.
 
         Raises:
             StudyError: A full training had another number of steps when the study was made.
         """
         stored = self.attributes.get(SPACE)
         if stored is None:
-            races = full_length_steps >= RACED_FROM_STEPS
             stored = {**settled_to_dict(settled), "full_length_steps": full_length_steps, "races": races}
             self.study.set_user_attr(SPACE, stored)
         if stored["full_length_steps"] != full_length_steps:
