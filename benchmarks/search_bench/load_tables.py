@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from opttune.space.model import Branch, Choice, Field, Space
 from search_bench.lm_schedules import load_lm_schedules
-from search_bench.tables import DEVELOP, REPORT, Table, rate_branches
+from search_bench.tables import GROUPS, Table, rate_branches
 from search_bench.taskset import load_taskset
 
 CACHE = Path(__file__).parents[1] / ".tables"
@@ -32,7 +33,7 @@ def load_tables(names: Sequence[str], data: Path) -> list[Table]:
     """Load tables.
 
     Args:
-        names: Which, as in `DEVELOP` and `REPORT`.
+        names: Which, as in `GROUPS`.
         data: Folder with `own/` and `deepobs/`.
     """
     return [load_table(name, data) for name in names]
@@ -57,7 +58,9 @@ def load_table(name: str, data: Path) -> Table:
 def table_names(data: Path) -> list[str]:
     """Return the tables that are there, those of `DEVELOP` first."""
     there = [
-        name for name in (*DEVELOP, *REPORT) if name.startswith("recorded/") or (data / name.split("/")[0]).is_dir()
+        name
+        for name in chain.from_iterable(GROUPS.values())
+        if name.startswith("recorded/") or (data / name.split("/")[0]).is_dir()
     ]
     return [
         name for name in there if not name.startswith("recorded/") or (CACHE / f"{name.split('/')[1]}.npz").exists()

@@ -7,7 +7,7 @@ import numpy as np
 
 from search_bench.replay import METHODS, Record
 from search_bench.statistics import aligned, in_order, look, mean, ratio
-from search_bench.tables import group_of
+from search_bench.tables import GROUPS, group_of
 
 TOP = 0.05
 """A configuration among this share of the best is what a search is after."""
@@ -34,7 +34,7 @@ def best_at(record: Record, cost: float) -> float:
 
 def write_report(records: Sequence[Record]) -> str:
     """Return a table of numbers for each group of tables, for all of them and for each table alone."""
-    groups = {name: [record for record in records if group_of(record.table) == name] for name in ("DEVELOP", "REPORT")}
+    groups = {name: [record for record in records if group_of(record.table) == name] for name in GROUPS}
     parts = []
     for title, chosen in (*groups.items(), ("all", records)):
         if chosen:
@@ -85,7 +85,7 @@ def save_plot(records: Sequence[Record], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    groups = [name for name in ("DEVELOP", "REPORT") if any(group_of(r.table) == name for r in records)]
+    groups = [name for name in GROUPS if any(group_of(r.table) == name for r in records)]
     figure, panels = pyplot.subplots(1, len(groups), figsize=(7 * len(groups), 5), squeeze=False)
     methods = _methods(records)
     costs = np.linspace(0, max(record.budget for record in records), 101)
