@@ -54,9 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     replay = commands.add_parser("replay", help="on recorded tables")
     replay.add_argument("--data", type=Path, default=DATA, help="folder with own/ and deepobs/")
-    replay.add_argument(
-        "--tables", nargs="+", help="names, or DEVELOP, REPORT, REPORT_LONG; all unless given"
-    )
+    replay.add_argument("--tables", nargs="+", help="names, or DEVELOP, REPORT, REPORT_LONG; all unless given")
     replay.add_argument("--methods", nargs="*", default=METHODS, help=", ".join(METHODS))
     replay.add_argument("--seeds", type=_seeds, default=range(10), help="a count, or numbers: 0,1,2 (default: 10)")
     replay.add_argument("--budget", type=float, default=25.0, help="full trainings (default: 25)")

@@ -87,7 +87,7 @@ def confirm(
     """
     _check("top", top, 1)
     _check("seeds", seeds, _LEAST_SEEDS)
-    found = find_study(*((study.study.study_name, storage) if isinstance(study, SearchResult) else (study, storage)))
+    found, trainer = _find(study, storage, trainer)
     loaded = read_study(found)
     if loaded.best is None:
         raise InputError(f"STUDY: {loaded.name}: no trial of it finished with a value, so there is nothing to confirm.")
@@ -194,6 +194,16 @@ def _new_seeds(config: SearchConfig, count: int) -> list[int]:
     return [(config.second_seed + number) % 2**32 for number in range(1, count + 1)]
 
 
+def _find(
+    study: str | Path | SearchResult, storage: str | None, trainer: Mapping[str, Any] | None
+) -> tuple[StudyLocation, Mapping[str, Any] | None]:
+    """Return the study, and the arguments of the Trainer if they are given; a result holds them, objects as well."""
+    if isinstance(study, SearchResult):
+        place = study.config.out_dir if storage is None else study.study.study_name
+        return find_study(place, storage), study.config.trainer if trainer is None else trainer
+    return find_study(study, storage), trainer
+
+
 def _check(name: str, count: int, least: int) -> None:
     if not isinstance(count, int) or isinstance(count, bool) or count < least:
         raise InputError(f"{name} must be a whole number >= {least}, got {count!r}.")
@@ -215,8 +225,9 @@ def _trainer(study: FrozenStudy, given: Mapping[str, Any] | None) -> Mapping[str
         return {**project.trainer, **study.config.trainer}
     if study.origin.left_out:
         raise InputError(
-            f"the search {study.name!r} had Trainer arguments that cannot be written down "
-            f"({', '.join(study.origin.left_out)}): give them again with trainer=."
+            f"the search {study.name!r} had Trainer arguments that a study cannot store "
+            f"({', '.join(study.origin.left_out)}): call opttune.confirm in Python, with the result of the search, or "
+            "with these arguments again (trainer=)."
         )
     return study.config.trainer
 

@@ -56,7 +56,8 @@ class ConfirmationReporter(ProgressReporter):
         self._count = 0
 
     def show_ended(self, runs: Sequence[TrialRecord]) -> None:
-        """Show the trainings of earlier calls."""
+        """Show the number of trainings, and those of earlier calls."""
+        self._console.print(f"{len(self._jobs)} trainings on new seeds", markup=False)
         known = {run.auxiliary: run for run in reversed(runs) if run.outcome is not None}
         for job in self._jobs:
             if job in known and (outcome := known[job].outcome) is not None:

@@ -60,6 +60,9 @@ class Verdict:
     sentences: tuple[str, ...]
     run_id: str | None = None
 
+    def __repr__(self) -> str:
+        return "\n".join(self.sentences)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as plain values for JSON."""
         return {

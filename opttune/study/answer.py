@@ -30,6 +30,7 @@ class Answer:
         replaced: That optimizer, in words.
         source: The source of the baseline's value, if it was not trained here; else empty.
         warnings: Warnings about the recipe, one sentence each.
+        unstored: The names of the Trainer's arguments that are objects, which the study cannot store.
         stability: For each optimizer with diverged trials, their number and the highest stable learning rate, one
             sentence each.
     """
@@ -41,6 +42,7 @@ class Answer:
     warnings: tuple[str, ...]
     stability: tuple[str, ...]
     source: str = ""
+    unstored: tuple[str, ...] = ()
 
     @property
     def recipe(self) -> Recipe | None:
@@ -89,7 +91,9 @@ class Answer:
         return write_yaml(self.recipe.to_dict()).rstrip() if self.recipe else ""
 
     def trainer_call(self, path: str = "") -> str:
-        """Return a Python call that trains with the recipe; empty without one.
+        """Return a Python call that trains with the recipe as the search did; empty without one.
+
+        Arguments of the Trainer that the study cannot store appear as their names.
 
         Args:
             path: The recipe file; empty for the one in the folder of the search.
@@ -97,9 +101,13 @@ class Answer:
         if self.recipe is None:
             return ""
         full = self.best.outcome.total_steps if self.best and self.best.outcome else 0
-        length = ", ".join(f"{name}={value}" for name, value in self.config.length_of(self.recipe, full).items())
+        given = {name: value for name, value in self.config.trainer.items() if name not in self.unstored}
+        known = {**self.config.length_of(self.recipe, full), **given}
+        settings = [f"{name}={value!r}" for name, value in known.items()]
+        settings += [f"{name}={name}" for name in self.unstored if name != "callbacks"]
+        theirs = "*callbacks, " if "callbacks" in self.unstored else ""
         callback = recipe_call(self.config, self.recipe, path or str(self.config.best_recipe_path))
-        return f"Trainer({length}, callbacks=[opttune.{callback}])"
+        return f"Trainer({', '.join(settings)}, callbacks=[{theirs}opttune.{callback}])"
 
     def next_steps(self, confirm: str) -> list[str]:
         """Return the lines on what to do with the answer; empty without a best recipe.
@@ -129,6 +137,7 @@ def answer_of(study: FrozenStudy) -> Answer:
         ),
         stability=tuple(stability(study.records)),
         source=study.baseline_source,
+        unstored=tuple(study.origin.left_out),
     )
 
 

@@ -203,5 +203,11 @@ def test_trainer_arguments_that_cannot_be_kept_are_asked_for_again(tmp_path: Pat
 
     trainer = {"callbacks": [pl.callbacks.ModelSummary()]}
     result = run_search(tmp_path, Classifier, data=loaders, max_steps=5, budget=2, trials=1, trainer=trainer)
-    with pytest.raises(InputError, match=r"had Trainer arguments that cannot be written down \(callbacks\)"):
+    assert "Trainer(max_steps=5, " in result.answer.trainer_call()
+    assert ", callbacks=[*callbacks, opttune.RecipeCallback(" in result.answer.trainer_call()
+    with pytest.raises(InputError, match=r"had Trainer arguments that a study cannot store \(callbacks\)"):
         opttune.confirm(result.config.out_dir, Classifier, loaders, progress=False)
+
+    # as the search says at its end: its result holds them
+    verdict = opttune.confirm(result, Classifier, loaders, seeds=2, progress=False)
+    assert repr(verdict) == "\n".join(verdict.sentences)

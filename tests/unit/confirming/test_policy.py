@@ -86,6 +86,7 @@ def test_each_training_that_has_ended_is_one_line_those_of_earlier_calls_first()
     reporter.training_ended(make_run(third, None), Outcome(StopReason.FAILED, None, 3, 100, 1.0, "no"), 0)
 
     assert stream.getvalue().splitlines() == [
+        "3 trainings on new seeds",
         "[1 of 3 trainings] adamw 1e-3, seed 1: val_loss 0.5",
         "[2 of 3 trainings] your optimizer, seed 1: val_loss 0.25",
         "[3 of 3 trainings] AdamW's default, seed 1: val_loss failed: no",

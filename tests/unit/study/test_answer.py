@@ -37,6 +37,13 @@ def test_the_next_steps_train_with_the_recipe_and_test_it_on_new_seeds() -> None
     assert answer_of(stored([record(0, None)], None)).next_steps("confirm it") == []
 
 
+def test_the_call_has_the_arguments_of_the_searchs_trainer_and_the_names_of_those_that_are_not_stored() -> None:
+    kept = {"trainer": {"gradient_clip_val": 0.5}, "origin": {"left_out": ("callbacks", "logger")}}
+    (call, _) = answer_of(stored([record(0, 0.8)], **kept)).next_steps("")
+
+    assert "Trainer(max_steps=100, gradient_clip_val=0.5, logger=logger, callbacks=[*callbacks, opttune." in call
+
+
 def test_the_edges_of_the_space_and_divergences_are_told() -> None:
     answer = answer_of(stored([record(0, 0.2, lr=0.099), record(1, lr=0.1)]))
 
