@@ -45,7 +45,7 @@ def main() -> None:
 
     result = opttune.search(CharacterLstm, loaders, space="rnn", max_steps=options.max_steps, budget=options.budget)
     print(f"val_loss {result.best_value:.4f}, baseline {result.baseline_value:.4f} with {result.replaced}")
-    print(f"{result.best_recipe}, gradients clipped at {result.best_recipe.gradient_clip_norm}")
+    print(result.best_recipe)
 
 
 if __name__ == "__main__":
