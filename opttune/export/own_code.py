@@ -105,8 +105,10 @@ def own_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
 
 def trainer_arguments(recipe: Recipe, use: Use) -> dict[str, Any]:
     """Return the arguments of the Trainer that a recipe and its training fix."""
-    clip = None if find_optimizer(recipe.optimizer.name).own_clipping else recipe.gradient_clip_norm
-    accumulated = recipe.accumulate_grad_batches
+    # under manual optimization the module clips and accumulates itself
+    bounds_itself = use.is_manual or find_optimizer(recipe.optimizer.name).own_clipping
+    clip = None if bounds_itself else recipe.gradient_clip_norm
+    accumulated = 1 if use.is_manual else recipe.accumulate_grad_batches
     return {
         **use.length,
         **({} if clip is None else {"gradient_clip_val": clip}),

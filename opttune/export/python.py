@@ -76,7 +76,7 @@ def python_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
     parts = [
         _docstring(recipe, use, names),
         "\n".join(_sorted({"import torch", *class_imports, *group_imports, *schedule_imports})),
-        f"# pass these to the Trainer: Trainer(**TRAINER)\nTRAINER = {trainer_arguments(recipe, use)!r}",
+        _trainer_code(recipe, info, use),
         *class_parts,
         *group_parts,
         *schedule_parts,
@@ -92,6 +92,8 @@ def _refuse(info: OptimizerInfo, use: Use) -> None:
         why = "differentiates the gradients, which needs a changed backward pass"
     elif info.takes_model:
         why = "is built from the module itself and makes its own groups"
+    elif use.is_manual:
+        why = "has a schedule that no Trainer steps under manual optimization"
     elif use.has_own_groups:
         raise InputError(
             "export: the module's own optimizer has several parameter groups. The search kept the ratios of their "
@@ -99,6 +101,14 @@ def _refuse(info: OptimizerInfo, use: Use) -> None:
         )
     if why:
         raise InputError(f"export: {info.name} {why}: it needs opttune. Use --format recipe or lightning-cli.")
+
+
+def _trainer_code(recipe: Recipe, info: OptimizerInfo, use: Use) -> str:
+    arguments = trainer_arguments(recipe, use)
+    comments = ["# pass these to the Trainer: Trainer(**TRAINER)"]
+    if info.takes_sparse and "gradient_clip_val" in arguments:
+        comments.append("# if your module has sparse gradients, leave out gradient_clip_val: they cannot be clipped")
+    return "\n".join([*comments, f"TRAINER = {arguments!r}"])
 
 
 def _class_code(info: OptimizerInfo) -> tuple[str, list[str], list[str], tuple[str, ...]]:

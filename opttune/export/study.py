@@ -87,5 +87,6 @@ def _use(study: FrozenStudy, record: TrialRecord, recipe: Recipe) -> Use:
         length=config.length_of(recipe, study.total_steps),
         seed=config.seed,
         has_own_groups=study.origin.has_own_groups,
+        is_manual=study.origin.is_manual,
         call=recipe_call(config, recipe, config.best_recipe_path.name),
     )

@@ -18,6 +18,7 @@ class Use:
         length: The full length of its training; empty if it is unknown.
         seed: The seed of its training; None if it is unknown.
         has_own_groups: Whether the module's own optimizer had several parameter groups, whose ratios were kept.
+        is_manual: Whether the module optimizes manually.
         call: Python text that trains with the recipe file.
     """
 
@@ -28,6 +29,7 @@ class Use:
     length: Mapping[str, int] = field(default_factory=dict)
     seed: int | None = None
     has_own_groups: bool = False
+    is_manual: bool = False
     call: str = ""
 
     @property

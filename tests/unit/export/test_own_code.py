@@ -2,6 +2,7 @@
 
 import ast
 import re
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -85,6 +86,14 @@ def test_where_nothing_is_moved_there_is_nothing_to_change() -> None:
     text, _ = python_text(Recipe.of_baseline(), USE)
     assert "def moved" not in text
     assert "# Nothing beats your own optimizer: there is nothing to change.\n" in text
+
+
+def test_under_manual_optimization_the_module_clips_and_accumulates_itself() -> None:
+    recipe = Recipe.from_dict({"optimizer": ONE, "gradient_clip_norm": 1.0, "accumulate_grad_batches": 2})
+    manual, _ = python_text(recipe, replace(USE, is_manual=True))
+
+    assert "TRAINER = {'max_steps': 40}\n" in manual
+    assert "'gradient_clip_val': 1.0" in python_text(recipe, USE)[0]
 
 
 def test_a_recipe_that_replaces_one_of_several_needs_opttune() -> None:
