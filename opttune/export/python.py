@@ -1,5 +1,6 @@
 """Write a recipe as a `configure_optimizers` in plain torch."""
 
+import re
 from collections.abc import Mapping
 from textwrap import indent
 from typing import Any
@@ -72,9 +73,8 @@ def python_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
     schedule_imports, schedule_parts = _schedule_code(recipe.schedule)
     method = _method(build, arguments, recipe, use)
     hooks = _hooks_code(recipe, info, use)
-    names = "configure_optimizers and the hooks below it" if hooks else "configure_optimizers"
     parts = [
-        _docstring(recipe, use, names),
+        _docstring(recipe, use, hooks),
         "\n".join(_sorted({"import torch", *class_imports, *group_imports, *schedule_imports})),
         _trainer_code(recipe, info, use),
         *class_parts,
@@ -209,18 +209,24 @@ def _hooks_code(recipe: Recipe, info: OptimizerInfo, use: Use) -> list[str]:
     return [f"# {'; '.join(comments)}: these hooks of a LightningModule do so.\n{hooks[0]}", *hooks[1:]]
 
 
-def _docstring(recipe: Recipe, use: Use, names: str) -> str:
+def _docstring(recipe: Recipe, use: Use, hooks: list[str]) -> str:
+    names = [
+        "configure_optimizers",
+        *(name for hook in hooks for name in re.findall(r"^def (\w+)", hook, re.MULTILINE)),
+    ]
+    words = "configure_optimizers and the hooks below it" if hooks else names[0]
     # the user's names must not end the docstring or form an escape sequence
     what = str(recipe).replace("\\", "\\\\").replace('"', '\\"')
-    lines = [line.replace("\\", "/").replace('"""', "'''") for line in use.comments[: 2 if use.length else 1]]
+    lines = [line.replace("\\", "/").replace('"""', "'''") for line in use.code_comments]
     return "\n".join(
         [
             f'"""{what}.',
             "",
             *lines,
             "",
-            f"Put all of this into your module's file, and {names} into your LightningModule, or bind it:",
-            "Net.configure_optimizers = configure_optimizers",
+            f"Put all of this into your module's file, and {words} into {use.class_name or 'your LightningModule'}, or "
+            f"bind {'them' if hooks else 'it'}:",
+            *(f"{use.class_name or 'Net'}.{name} = {name}" for name in names),
             '"""',
         ]
     )

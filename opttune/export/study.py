@@ -88,5 +88,7 @@ def _use(study: FrozenStudy, record: TrialRecord, recipe: Recipe) -> Use:
         seed=config.seed,
         has_own_groups=study.origin.has_own_groups,
         is_manual=study.origin.is_manual,
+        model_name=study.origin.model_name,
+        replaced=study.origin.replaced,
         call=recipe_call(config, recipe, config.best_recipe_path.name),
     )

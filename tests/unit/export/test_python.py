@@ -210,6 +210,23 @@ def test_an_optimizer_that_needs_more_than_its_steps_is_refused_with_the_way_out
         python_text(Recipe(Part(name, {"lr": 1e-3})), USE)
 
 
+def test_the_users_class_and_the_seed_are_named() -> None:
+    text, _ = python_text(Recipe(Part("adamw", {"lr": 1e-3})), replace(USE, model_name="LitSeg", seed=7))
+    assert "configure_optimizers into LitSeg, or bind it:\nLitSeg.configure_optimizers = configure_optimizers\n" in text
+    assert "before the module is made: seed_everything(7, workers=True)" in text
+
+    # no name that code could not say
+    unnamed, _ = python_text(Recipe(Part("adamw", {"lr": 1e-3})), replace(USE, model_name="Seg[int]", seed=None))
+    assert "into your LightningModule, or bind it:\nNet.configure_optimizers" in unnamed
+    assert "seed_everything" not in unnamed
+
+
+def test_hooks_of_the_code_are_bound_as_well() -> None:
+    text, _ = python_text(Recipe(Part("adamw", {"lr": 1e-3}), Part("plateau")), replace(USE, model_name="Seg"))
+
+    assert "or bind them:\nSeg.configure_optimizers = configure_optimizers\nSeg.on_validation_start = on_val" in text
+
+
 def test_a_module_with_several_own_groups_is_refused() -> None:
     with pytest.raises(InputError, match="own optimizer has several parameter groups"):
         python_text(Recipe(Part("adamw", {"lr": 1e-3})), replace(USE, has_own_groups=True))
