@@ -54,6 +54,18 @@ def add_study(command: argparse.ArgumentParser) -> None:
     command.add_argument("--storage", metavar="URL", help="Optuna storage (default: the journal in the folder)")
 
 
+def check_study(options: argparse.Namespace) -> None:
+    """Refuse an unknown STUDY before slow libraries are imported; what is in a storage is known only to them.
+
+    Raises:
+        InputError: There is no such study.
+    """
+    from opttune.storages.study_folder import study_folder
+
+    if options.storage is None:
+        study_folder(options.study)
+
+
 def add_tracking_uri(command: argparse.ArgumentParser) -> None:
     """Add `--tracking-uri`."""
     command.add_argument("--tracking-uri", metavar="URI", help="MLflow (default: the address of the search)")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from opttune.cli.command import DONE, add_command, add_study
+from opttune.cli.command import DONE, add_command, add_study, check_study
 from opttune.errors import InputError
 
 
@@ -19,11 +19,15 @@ def add_transfer(commands: Any) -> None:
     length("--max-steps", metavar="N|10x", help="optimizer steps of that training, or a multiple of the searched ones")
     length("--max-epochs", metavar="N|10x", help="the same in epochs, if the search was given epochs")
     add("--trial", type=int, metavar="N", help="the recipe of this trial (default: the best)")
-    add("--out", metavar="FILE",
-        help="output file (default: recipe_<N>_steps.yaml or recipe_<N>_epochs.yaml in the folder of the search)")  # fmt: skip
+    add(
+        "--out",
+        metavar="FILE",
+        help="output file (default: recipe_<N>_steps.yaml, or ..._epochs, in the search's folder)",
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_study(options)
     from opttune.length_transfer import settings_of, transfer_study
     from opttune.space.recipe_file import save_recipe
     from opttune.storages.open_storage import quiet_optuna
