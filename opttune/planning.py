@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from opttune.arguments import LENGTHS, check_numbers, check_space, choose_engine, read_length
-from opttune.errors import InputError, one_of
+from opttune.errors import InputError, one_of, shown
 from opttune.guard.rules import Guard
 from opttune.references import load_reference
 from opttune.space.model import Space
@@ -13,7 +13,7 @@ from opttune.space.parse import load_space, shipped_name
 from opttune.space.settle import without_trainer_settings
 from opttune.storages.study_folder import folder_name
 from opttune.study.config import SearchConfig, read_mode
-from opttune.trainer.namespaces import trainer_arguments
+from opttune.trainer.namespaces import is_callback, trainer_arguments
 from opttune.training.workload import Workload
 
 _NOT_FOR_THE_TRAINER = {
@@ -100,4 +100,14 @@ def check_trainer(trainer: Any) -> dict[str, Any]:
             raise InputError(f"trainer: {name} is the length of the search itself; give it as {name}, not in trainer.")
         if name in _NOT_FOR_THE_TRAINER and value:
             raise InputError(f"trainer: {name} cannot be combined with a search: {_NOT_FOR_THE_TRAINER[name]}.")
+    _check_callbacks(trainer.get("callbacks"))
     return {name: value for name, value in trainer.items() if name not in _NOT_FOR_THE_TRAINER}
+
+
+def _check_callbacks(given: Any) -> None:
+    others = [one for one in (given if isinstance(given, list | tuple) else [given]) if not is_callback(one)]
+    if given is not None and others:
+        raise InputError(
+            f"trainer: callbacks must be Callback objects, got {shown(others[0])}. The command line cannot make them: "
+            "give them in Python (opttune.search), or in the config of a project (--config, --hydra)."
+        )
