@@ -216,7 +216,7 @@ def _trainer(study: FrozenStudy, given: Mapping[str, Any] | None) -> Mapping[str
         return {**project.trainer, **study.config.trainer}
     if study.origin.left_out:
         raise InputError(
-            f"the search {study.name!r} had Trainer arguments that cannot be written down "
+            f"the search {study.name!r} had Trainer arguments that cannot be stored "
             f"({', '.join(study.origin.left_out)}): give them again with trainer=."
         )
     return study.config.trainer

@@ -203,5 +203,5 @@ def test_trainer_arguments_that_cannot_be_kept_are_asked_for_again(tmp_path: Pat
 
     trainer = {"callbacks": [pl.callbacks.ModelSummary()]}
     result = run_search(tmp_path, Classifier, data=loaders, max_steps=5, budget=2, trials=1, trainer=trainer)
-    with pytest.raises(InputError, match=r"had Trainer arguments that cannot be written down \(callbacks\)"):
+    with pytest.raises(InputError, match=r"had Trainer arguments that cannot be stored \(callbacks\)"):
         opttune.confirm(result.config.out_dir, Classifier, loaders, progress=False)
