@@ -31,7 +31,7 @@ from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.catalog.ranges import SearchRange
 from opttune.errors import InputError
-from opttune.outcome import StopReason, optimizer_steps
+from opttune.outcome import Outcome, StopReason, optimizer_steps
 from opttune.recipe import Part, Recipe
 from opttune.space.model import RACED_FROM_STEPS
 from opttune.study.frozen_study import FrozenStudy, load_study
@@ -147,17 +147,7 @@ def transfer_recipe(
 ) -> Transferred:
     """Return the moved recipe of a search that is already read; see `transfer_study`."""
     record, recipe = found.recipe_of(trial)
-    outcome = record.outcome
-    if outcome is None or record.value is None:
-        raise InputError(
-            f"--trial: trial {record.number} of {found.name} was not trained to the end. Give one that was."
-        )
-    if any(find_schedule(part.name).follows_monitor for part in recipe.schedule.split()):
-        raise InputError(
-            f"STUDY: {found.name}: the schedule {recipe.schedule.name} of {record.title} follows "
-            f"{found.config.monitor}, so its rate at another length is unknown. Give --trial N with a schedule "
-            "that is a curve over the length."
-        )
+    outcome, value = _end_of(found, record, recipe)
     trained = optimizer_steps(outcome.total_steps, outcome.share)
     epochs = None if max_epochs is None else _read_epochs(max_epochs, found, trained)
     steps = round(trained * epochs[1] / epochs[0]) if epochs else _read_steps(max_steps, trained)
@@ -176,7 +166,7 @@ def transfer_recipe(
         trained_steps=trained,
         moved=(*reasons, *_words_of_exponent(comparisons)),
         monitor=found.config.monitor,
-        value=record.value,
+        value=value,
         expected=expected,
         basis=(*basis, *_limits(passes, steps / trained, expected)),
         facts=(_words_of_passes(passes, steps / trained),),
@@ -184,6 +174,22 @@ def transfer_recipe(
         / (f"recipe_{epochs[1]}_epochs.yaml" if epochs else f"recipe_{steps}_steps.yaml"),
         epochs=epochs,
     )
+
+
+def _end_of(found: FrozenStudy, record: TrialRecord, recipe: Recipe) -> tuple[Outcome, float]:
+    """Return a trial's outcome and value; refuse a trial that cannot be moved."""
+    outcome = record.outcome
+    if outcome is None or record.value is None:
+        raise InputError(
+            f"--trial: trial {record.number} of {found.name} was not trained to the end. Give one that was."
+        )
+    if any(find_schedule(part.name).follows_monitor for part in recipe.schedule.split()):
+        raise InputError(
+            f"STUDY: {found.name}: the schedule {recipe.schedule.name} of {record.title} follows "
+            f"{found.config.monitor}, so its rate at another length is unknown. Give --trial N with a schedule "
+            "that is a curve over the length."
+        )
+    return outcome, record.value
 
 
 def _read_steps(given: int | str | None, trained: int) -> int:

@@ -134,7 +134,7 @@ def _check_cheaply(options: argparse.Namespace) -> None:
         load_space(options.space)
     check_project(options)
     if not (options.config or options.hydra):
-        # MODEL before the length: who gives neither is told of it first
+        # MODEL before the length: a call without both is told of MODEL
         _require_model(options)
         read_length(options.max_steps, options.max_epochs, ends_at_first=False)
 
