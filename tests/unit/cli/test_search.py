@@ -44,7 +44,7 @@ BAD: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("no such model", {"model": "Clasifier"}, (r"has no 'Clasifier'. Did you mean 'Classifier'\?",)),
     ("no such data", {"data": "loadrs"}, (r"DATA: .* has no 'loadrs'. Did you mean 'loaders'\?",)),
     ("no module", {"model": "number"}, ("must be a LightningModule, its class, or a factory, got int",)),
-    ("a module's data", {"model": "Points"}, ("Points is not a LightningModule",)),
+    ("a module's data", {"model": "Points"}, ("Points is a LightningDataModule, .*are MODEL and DATA swapped",)),
     ("arguments", {"model": "NeedsWidth"}, ("cannot be made without arguments", "def make")),
     (
         "monitor",
