@@ -31,7 +31,7 @@ from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.lookup import find_optimizer, find_schedule
 from opttune.catalog.ranges import SearchRange
 from opttune.errors import InputError
-from opttune.outcome import StopReason, optimizer_steps
+from opttune.outcome import Outcome, StopReason, optimizer_steps
 from opttune.recipe import Part, Recipe
 from opttune.space.model import RACED_FROM_STEPS
 from opttune.study.frozen_study import FrozenStudy, load_study
@@ -56,11 +56,13 @@ class Transferred:
         source: The source of the recipe, in words.
         steps: Optimizer steps of the new length.
         trained_steps: Optimizer steps of the searched length.
+        epochs: The searched and the new length in epochs, if the new one was given so; else None.
         moved: The changed and unchanged settings with the reasons, one sentence each.
         monitor: The metric.
         value: Its value at the searched length.
         expected: The forecast at the new length; None if there is none.
         basis: The basis of the forecast, or the reason why there is none, one sentence each.
+        facts: What else is known of the two lengths, one sentence each.
         default_path: The default file for a recipe of this length.
     """
 
@@ -73,7 +75,9 @@ class Transferred:
     value: float
     expected: Forecast | None
     basis: tuple[str, ...]
+    facts: tuple[str, ...]
     default_path: Path
+    epochs: tuple[float, int] | None = None
 
     @property
     def ratio(self) -> float:
@@ -86,8 +90,11 @@ class Transferred:
         expected = "no forecast can be made"
         if (found := self.expected) is not None:
             expected = f"{found.value:.5g}, {COVERAGE:.0%} interval {found.low:.5g} to {found.high:.5g}"
+        searched, new = f"{self.trained_steps} steps", f"{self.steps} steps"
+        if self.epochs is not None:
+            searched, new = f"{self.epochs[0]:g} epochs ({searched})", f"{self.epochs[1]} epochs ({new})"
         return [
-            f"{self.source}, searched for {self.trained_steps} steps, for {self.steps} ({self.ratio:.3g} times):",
+            f"{self.source}, searched for {searched}, for {new}, {self.ratio:.3g} times as long:",
             "",
             write_yaml(self.recipe.to_dict()).rstrip(),
             "",
@@ -96,13 +103,14 @@ class Transferred:
             f"expected {self.monitor}: {expected} (it was {self.value:.5g})",
             "based on:" if found is not None else "because:",
             *(f"  {sentence}" for sentence in self.basis),
+            *self.facts,
         ]
 
     def comments(self, file_name: str) -> list[str]:
         """Return the comment lines above the recipe in a file of that name."""
         lines = [
             f"{self.source}, searched for {self.trained_steps} steps and moved to {self.steps}; not trained yet",
-            f"length: max_steps={self.steps}",
+            f"length: max_steps={self.steps}" if self.epochs is None else f"length: max_epochs={self.epochs[1]}",
             f"to train with it: RecipeCallback({file_name!r})",
         ]
         if self.expected is not None:
@@ -112,25 +120,64 @@ class Transferred:
 
 
 def transfer_study(
-    study: str, max_steps: int | str, *, storage: str | None = None, trial: int | None = None
+    study: str,
+    max_steps: int | str | None = None,
+    *,
+    max_epochs: int | str | None = None,
+    storage: str | None = None,
+    trial: int | None = None,
 ) -> Transferred:
     """Return the best recipe of a search for a training of another length.
 
     Args:
         study: Name of a study, or folder of a search.
         max_steps: Optimizer steps of that training, or a multiple of the searched length, such as `10x`.
+        max_epochs: The same in epochs, for a search whose length was given so; give one of them.
         storage: Optuna storage URL.
         trial: Number of the trial whose recipe to take; None for the best.
 
     Raises:
         OpttuneError: There is no such study or trial, it has not finished, or its recipe cannot be moved.
     """
-    return transfer_recipe(load_study(study, storage), max_steps, trial)
+    return transfer_recipe(load_study(study, storage), max_steps, trial, max_epochs)
 
 
-def transfer_recipe(found: FrozenStudy, max_steps: int | str, trial: int | None = None) -> Transferred:
+def transfer_recipe(
+    found: FrozenStudy, max_steps: int | str | None, trial: int | None = None, max_epochs: int | str | None = None
+) -> Transferred:
     """Return the moved recipe of a search that is already read; see `transfer_study`."""
     record, recipe = found.recipe_of(trial)
+    outcome, value = _end_of(found, record, recipe)
+    trained = optimizer_steps(outcome.total_steps, outcome.share)
+    epochs = None if max_epochs is None else _read_epochs(max_epochs, found, trained)
+    steps = round(trained * epochs[1] / epochs[0]) if epochs else _read_steps(max_steps, trained)
+    _refuse_far("--max-epochs" if epochs else "--max-steps", steps, trained)
+    comparisons = compare_rates(list(_rate_trials(found)))
+    passes = _passes(found, recipe, trained)
+    exponent = shrunk_exponent(comparisons).mean
+    moved, reasons = move_recipe(
+        recipe, steps / trained, exponent, passes, _ceilings(found), lengths=f"{steps}/{trained}"
+    )
+    expected, basis = _expected(found, record, trained, steps)
+    return Transferred(
+        recipe=moved,
+        source=f"{record.title} of the study {found.name}",
+        steps=steps,
+        trained_steps=trained,
+        moved=(*reasons, *_words_of_exponent(comparisons)),
+        monitor=found.config.monitor,
+        value=value,
+        expected=expected,
+        basis=(*basis, *_limits(passes, steps / trained, expected)),
+        facts=(_words_of_passes(passes, steps / trained),),
+        default_path=found.config.out_dir
+        / (f"recipe_{epochs[1]}_epochs.yaml" if epochs else f"recipe_{steps}_steps.yaml"),
+        epochs=epochs,
+    )
+
+
+def _end_of(found: FrozenStudy, record: TrialRecord, recipe: Recipe) -> tuple[Outcome, float]:
+    """Return a trial's outcome and value; refuse a trial that cannot be moved."""
     outcome = record.outcome
     if outcome is None or record.value is None:
         raise InputError(
@@ -142,49 +189,63 @@ def transfer_recipe(found: FrozenStudy, max_steps: int | str, trial: int | None 
             f"{found.config.monitor}, so its rate at another length is unknown. Give --trial N with a schedule "
             "that is a curve over the length."
         )
-    trained = optimizer_steps(outcome.total_steps, outcome.share)
-    steps = _read_steps(max_steps, trained)
-    comparisons = compare_rates(list(_rate_trials(found)))
-    passes = _passes(found, recipe, trained)
-    exponent = shrunk_exponent(comparisons).mean
-    moved, reasons = move_recipe(recipe, steps / trained, exponent, passes, _ceilings(found))
-    expected, basis = _expected(found, record, trained, steps)
-    return Transferred(
-        recipe=moved,
-        source=f"{record.title} of the study {found.name}",
-        steps=steps,
-        trained_steps=trained,
-        moved=(*reasons, *_words_of_exponent(comparisons)),
-        monitor=found.config.monitor,
-        value=record.value,
-        expected=expected,
-        basis=(*basis, *_words_of_passes(passes, steps / trained, expected)),
-        default_path=found.config.out_dir / f"recipe_{steps}_steps.yaml",
-    )
+    return outcome, record.value
 
 
-def _read_steps(given: int | str, trained: int) -> int:
+def _read_steps(given: int | str | None, trained: int) -> int:
     """Return the number of optimizer steps from a number, or from a multiple of the trained steps.
 
     Example:
         >>> _read_steps("5000", 2_000), _read_steps("2.5x", 2_000)
         (5000, 5000)
     """
-    text = str(given).strip()
-    found = re.fullmatch(r"(\d{1,15})|(\d{1,9}(?:\.\d{1,9})?)x", text)
-    steps = 0 if found is None else int(found[1]) if found[1] else round(float(found[2]) * trained)
+    steps = _read_length(given, trained)
     if steps < 1:
         raise InputError(
             f"--max-steps must be a whole number of optimizer steps > 0, or a multiple of the {trained} searched "
-            f"steps such as 10x, got {text!r}."
+            f"steps such as 10x, got {str(given)!r}."
         )
+    return steps
+
+
+def _read_epochs(given: int | str, found: FrozenStudy, trained: int) -> tuple[float, int]:
+    """Return the searched and the new length in epochs."""
+    searched = _epochs(found, trained)
+    if searched is None:
+        raise InputError(
+            f"--max-epochs: {found.name} was searched for {trained} steps, and it is not known how many an epoch has. "
+            "Give --max-steps N, or a multiple such as --max-steps 10x."
+        )
+    epochs = _read_length(given, searched)
+    if epochs < 1:
+        raise InputError(
+            f"--max-epochs must be a whole number of epochs > 0, or a multiple of the {searched:g} searched epochs "
+            f"such as 10x, got {str(given)!r}."
+        )
+    return searched, epochs
+
+
+def _read_length(given: int | str | None, searched: float) -> int:
+    """Return a length from a number, or from a multiple of the searched one; 0 if it is neither."""
+    found = re.fullmatch(r"(\d{1,15})|(\d{1,9}(?:\.\d{1,9})?)x", str(given).strip())
+    return 0 if found is None else int(found[1]) if found[1] else round(float(found[2]) * searched)
+
+
+def _refuse_far(flag: str, steps: int, trained: int) -> None:
     if not trained / MOST_STRETCH <= steps <= trained * MOST_STRETCH:
         raise InputError(
-            f"--max-steps: {steps} is {steps / trained:.3g} times the {trained} searched steps. Nothing is known about "
+            f"{flag}: {steps} is {steps / trained:.3g} times the {trained} searched steps. Nothing is known about "
             f"lengths beyond {MOST_STRETCH:.0f} times or below 1/{MOST_STRETCH:.0f} of it: search at a length "
             "in between (--warm-start takes this study's recipes)."
         )
-    return steps
+
+
+def _epochs(study: FrozenStudy, steps: int) -> float | None:
+    """Return a training's epochs; None for a search whose length was not given so."""
+    if set(study.config.length) != {"max_epochs"}:
+        return None
+    # of equal time, a recipe with costly steps has ended before the last epoch
+    return study.config.length["max_epochs"] * steps / study.total_steps
 
 
 def _values_by_length(study: FrozenStudy, record: TrialRecord) -> dict[int, float]:
@@ -212,9 +273,8 @@ def _rate_trials(study: FrozenStudy) -> Iterator[RateTrial]:
 
 def _passes(study: FrozenStudy, recipe: Recipe, steps: int) -> float | None:
     """Return the number of a training's passes over the data; None if it is unknown."""
-    if set(study.config.length) == {"max_epochs"}:
-        # of equal time, a recipe with costly steps has ended before the last epoch
-        return study.config.length["max_epochs"] * steps / study.total_steps
+    if (epochs := _epochs(study, steps)) is not None:
+        return epochs
     accumulated = study.config.trainer.get("accumulate_grad_batches", 1)
     batches = study.origin.batches
     if not batches or not isinstance(accumulated, int):
@@ -254,7 +314,12 @@ def rate_factor(ratio: float, exponent: float) -> float:
 
 
 def move_recipe(
-    recipe: Recipe, ratio: float, exponent: float, passes: float | None, ceilings: Mapping[str, float]
+    recipe: Recipe,
+    ratio: float,
+    exponent: float,
+    passes: float | None,
+    ceilings: Mapping[str, float],
+    lengths: str = "",
 ) -> tuple[Recipe, list[str]]:
     """Return a recipe for another length, and the changes with their reasons.
 
@@ -264,7 +329,9 @@ def move_recipe(
         exponent: The power of the length by which the learning rate falls.
         passes: The number of passes over the data at the searched length; None if it is unknown.
         ceilings: Optimizer -> largest rate to which its rate is raised.
+        lengths: The ratio in words, such as `480/48`; empty for the number.
     """
+    why = f"multiplied by ({lengths or f'{ratio:g}'})^{-exponent:.3g} = {ratio**-exponent:.2g}"
     parts, reasons = [], []
     for part in recipe.optimizer.split():
         row = find_optimizer(part.name)
@@ -274,7 +341,6 @@ def move_recipe(
             reasons.append(f"{part.name}.lr stays: this optimizer finds its step size itself.")
         else:
             moved = _with_rate(part, row, rate_factor(ratio, exponent), ceilings.get(part.name, inf))
-            why = f"times (N/T)^-{exponent:.3g}" if exponent >= 0 else f"times (N/T)^{-exponent:.3g}"
             reasons.append(_change(part, moved, "lr", why) + _bounded(moved, part, ratio, exponent))
             part, why_decay = _with_decay(part, moved, row, product_factor(ratio, passes))
             reasons += why_decay
@@ -329,7 +395,8 @@ def _with_decay(part: Part, moved: Part, row: OptimizerInfo, product: float | No
     if isinstance(search, SearchRange):
         wanted = min(max(wanted, min(search.low, decay)), max(search.high, decay))
     changed = moved.replaced(**{option.name: float(f"{wanted:.4g}")})
-    return changed, [_change(part, changed, option.name, f"lr times weight decay moves by {product:.3g}")]
+    words = "stays the same" if product == 1 else f"is multiplied by {product:.2g}"
+    return changed, [_change(part, changed, option.name, f"lr x weight decay {words}")]
 
 
 def _change(before: Part, after: Part, option: str, why: str) -> str:
@@ -344,16 +411,18 @@ def _number(value: object) -> str:
 
 
 def _words_of_exponent(comparisons: list[RateComparison]) -> list[str]:
-    exponent = shrunk_exponent(comparisons)
-    prior = shrunk_exponent([])
-    words = [f"exponent of the rate: {exponent.mean:.2g} +- {exponent.stdev:.2g}; "
-             f"before this study {prior.mean:.2g} +- {prior.stdev:.2g}."]  # fmt: skip
-    words += [
-        f"{one.optimizer}: of {one.rates} rates the best was {one.best_at_short:.3g} at {one.short} steps and "
-        f"{one.best_at_long:.3g} at {one.long}: exponent {one.exponent.mean:.2g} +- {one.exponent.stdev:.2g}."
-        for one in comparisons
+    exponent, prior = shrunk_exponent(comparisons), shrunk_exponent([])
+    words = f"exponent of the rate: {exponent.mean:.2g} +- {exponent.stdev:.2g}"
+    if not comparisons:
+        return [f"{words}, from other studies: this one does not show how its best rate depends on the length."]
+    return [
+        f"{words}; before this study {prior.mean:.2g} +- {prior.stdev:.2g}.",
+        *(
+            f"{one.optimizer}: of {one.rates} rates the best was {one.best_at_short:.3g} at {one.short} steps and "
+            f"{one.best_at_long:.3g} at {one.long}: exponent {one.exponent.mean:.2g} +- {one.exponent.stdev:.2g}."
+            for one in comparisons
+        ),
     ]
-    return words if comparisons else [*words, "This study does not show how its best rate depends on the length."]
 
 
 def _expected(study: FrozenStudy, record: TrialRecord, trained: int, steps: int) -> tuple[Forecast | None, list[str]]:
@@ -378,11 +447,13 @@ def _expected(study: FrozenStudy, record: TrialRecord, trained: int, steps: int)
     ]
 
 
-def _words_of_passes(passes: float | None, ratio: float, expected: Forecast | None) -> Iterator[str]:
+def _words_of_passes(passes: float | None, ratio: float) -> str:
     if passes is None:
-        yield "It is not known how often the data are passed over."
-    else:
-        yield f"The data are passed over {passes:.3g} times at that length, {passes * ratio:.3g} at the new one."
+        return "It is not known how often the data are passed over."
+    return f"The data are passed over {passes:.3g} times at the searched length, {passes * ratio:.3g} at the new one."
+
+
+def _limits(passes: float | None, ratio: float, expected: Forecast | None) -> Iterator[str]:
     if expected is not None and (passes is None or passes * ratio > 1):
         yield "The interval does not include a metric that turns up, for example by overfitting in many passes."
 
@@ -393,10 +464,12 @@ def settings_of(transferred: Transferred) -> Mapping[str, object]:
     return {
         "source": transferred.source,
         "max_steps": transferred.steps,
+        "max_epochs": None if transferred.epochs is None else transferred.epochs[1],
         "searched_steps": transferred.trained_steps,
         "moved": list(transferred.moved),
         "monitor": transferred.monitor,
         "value": transferred.value,
         "expected": None if expected is None else {"value": expected.value, "low": expected.low, "high": expected.high},
         "basis": list(transferred.basis),
+        "facts": list(transferred.facts),
     }

@@ -12,6 +12,7 @@ from opttune.engines.multi_device import inspect_on_devices
 from opttune.errors import ModelError, OpttuneError, SpaceError, UnsuitableOptimizerError
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
+from opttune.runtime.display import expected_time
 from opttune.space.fit import with_reach
 from opttune.space.group_facts import without_group_fields
 from opttune.space.model import SettledSpace
@@ -61,6 +62,7 @@ def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
         "groups": inspection.groups,
         "full_length_steps": inspection.total_steps,
         "budget_steps": budget_steps(config, inspection),
+        **({"expected_time": time} if (time := expected_time(config, inspection)) else {}),
         "out_dir": str(config.out_dir),
     }
 
@@ -126,7 +128,9 @@ def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> Mo
         if config.shipped_space == "auto" and own is not None and own.count > 1:
             # auto keeps several optimizers as they are
             kept = inspect_on_devices(replace(attempt, recipe=Recipe.of_baseline()), workload, 0)
-            inspection = replace(inspection, groups=kept.groups)
+            inspection = replace(inspection, groups=f"of your own optimizers:\n\n{kept.groups}")
+        elif inspection.groups:
+            inspection = replace(inspection, groups=f"of {attempt.recipe}:\n\n{inspection.groups}")
         if steps and own is not None and _sets_rates(config, attempt, workload, steps):
             inspection = replace(inspection, facts=replace(inspection.facts, own=replace(own, sets_rates=True)))
         inspection = _with_device_notes(config, inspection)

@@ -34,6 +34,16 @@ def load_reference(reference: str, what: str) -> Any:
         raise InputError(f"{what}: {place} has no {name!r}. {one_of(_names_of(module), name)}") from None
 
 
+def require_file(path: str | Path, what: str) -> None:
+    """Refuse a path without a file.
+
+    Raises:
+        InputError: There is none.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{what}: there is no file {path}.")
+
+
 def _names_of(module: ModuleType) -> list[str]:
     """Return the public names of a module, without what it imports; all of them if it only imports."""
     public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
@@ -58,8 +68,7 @@ def absolute_reference(reference: str) -> str:
 
 
 def _load_file(path: Path, what: str) -> ModuleType:
-    if not path.is_file():
-        raise InputError(f"{what}: there is no file {path}.")
+    require_file(path, what)
     path = path.resolve()
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))

@@ -61,35 +61,55 @@ def parameter_traits(module: nn.Module, held: Container[int] = (), among: Contai
         >>> [trait.name for trait in parameter_traits(net) if trait.is_hidden_matrix]
         ['1.weight']
     """
-    owners: dict[int, list[nn.Module]] = {}
-    last: nn.Module | None = None
-    for part in module.modules():
-        own = list(part.parameters(recurse=False))
-        if isinstance(part, _OUTPUTS) and (among is None or any(id(parameter) in among for parameter in own)):
-            last = part
-        for parameter in own:
-            owners.setdefault(id(parameter), []).append(part)
+    owners = _owners(module)
+    outputs = _output_ids(module, among)
     named = list(module.named_parameters())
     if not any(parameter.requires_grad for _, parameter in named):
         raise ModelError("the model has no trainable parameter: every one has requires_grad=False.")
     return [
-        _trait(name, parameter, owners[id(parameter)], last)
+        Trait(
+            name=name,
+            parameter=parameter,
+            is_norm_or_bias=_is_norm_or_bias(name, parameter, owners[id(parameter)]),
+            is_embedding=_is_embedding(name, owners[id(parameter)]),
+            is_output=id(parameter) in outputs,
+            is_sparse=_is_sparse(owners[id(parameter)]),
+        )
         for name, parameter in named
         if parameter.requires_grad or id(parameter) in held
     ]
 
 
-def _trait(name: str, parameter: Parameter, owners: list[nn.Module], last: nn.Module | None) -> Trait:
+# one function for each kind: exported code has only those that its recipe asks for
+def _owners(module: nn.Module) -> dict[int, list[nn.Module]]:
+    owners: dict[int, list[nn.Module]] = {}
+    for part in module.modules():
+        for parameter in part.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(part)
+    return owners
+
+
+def _output_ids(module: nn.Module, among: Container[int] | None) -> set[int]:
+    found: set[int] = set()
+    for part in module.modules():
+        own = {id(parameter) for parameter in part.parameters(recurse=False)}
+        if isinstance(part, _OUTPUTS) and (among is None or any(key in among for key in own)):
+            found = own
+    return found
+
+
+def _is_norm_or_bias(name: str, parameter: Parameter, owners: list[nn.Module]) -> bool:
     leaf = name.rpartition(".")[2]
-    is_embedding = any(isinstance(owner, _EMBEDDINGS) for owner in owners)
-    return Trait(
-        name=name,
-        parameter=parameter,
-        is_norm_or_bias=leaf == "bias" or _is_flat(parameter, leaf, owners) or any(map(_is_norm, owners)),
-        is_embedding=is_embedding or bool(_EMBEDDING_NAME.search(leaf)),
-        is_output=last is not None and any(owner is last for owner in owners),
-        is_sparse=any(isinstance(owner, _EMBEDDINGS) and owner.sparse for owner in owners),
-    )
+    return leaf == "bias" or _is_flat(parameter, leaf, owners) or any(map(_is_norm, owners))
+
+
+def _is_embedding(name: str, owners: list[nn.Module]) -> bool:
+    is_layer = any(isinstance(owner, _EMBEDDINGS) for owner in owners)
+    return is_layer or bool(_EMBEDDING_NAME.search(name.rpartition(".")[2]))
+
+
+def _is_sparse(owners: list[nn.Module]) -> bool:
+    return any(isinstance(owner, _EMBEDDINGS) and owner.sparse for owner in owners)
 
 
 def _is_flat(parameter: Parameter, leaf: str, owners: list[nn.Module]) -> bool:

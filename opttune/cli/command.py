@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 from difflib import get_close_matches
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 DONE, NO_TRIAL, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Done; no trial finished with a value; bad input; stopped by Ctrl-C."""
@@ -15,17 +15,34 @@ Run = Callable[[argparse.Namespace], int]
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser that refuses an unknown flag with that command's usage, and names the nearest flag."""
+    """A parser that refuses wrong arguments in one line, and names the nearest flag for each unknown one."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the command with one line."""
+        self.exit(BAD_INPUT, f"{self.prog}: {message}. {self.prog} --help lists all options.\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse; nothing may be unknown."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             flags = re.findall(r"--[a-z][a-z-]*", self.format_help())
-            near = get_close_matches(unknown[0].partition("=")[0], flags, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+            self.error(f"unknown: {', '.join(_with_nearest(argument, flags) for argument in _named(unknown))}")
         return found, unknown
+
+
+def _named(unknown: list[str]) -> list[str]:
+    """Return the unknown flags without their values, and unknown arguments that belong to none of them."""
+    before = ["", *unknown]
+    return [
+        argument.partition("=")[0] if argument.startswith("-") else argument
+        for previous, argument in zip(before, unknown, strict=False)
+        if argument.startswith("-") or not previous.startswith("-") or "=" in previous
+    ]
+
+
+def _with_nearest(argument: str, flags: list[str]) -> str:
+    near = get_close_matches(argument, flags, n=1)
+    return f"{argument} (did you mean {near[0]}?)" if near else argument
 
 
 def add_command(commands: Any, name: str, help: str, run: Run) -> argparse.ArgumentParser:
@@ -52,6 +69,18 @@ def add_study(command: argparse.ArgumentParser) -> None:
         "study", metavar="STUDY", help="name of a study (in --storage or ./opttune_runs), or the folder of its search"
     )
     command.add_argument("--storage", metavar="URL", help="Optuna storage (default: the journal in the folder)")
+
+
+def check_study(options: argparse.Namespace) -> None:
+    """Refuse an unknown STUDY before slow libraries are imported; what is in a storage is known only to them.
+
+    Raises:
+        InputError: There is no such study.
+    """
+    from opttune.storages.study_folder import study_folder
+
+    if options.storage is None:
+        study_folder(options.study)
 
 
 def add_tracking_uri(command: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
-from opttune.cli.command import DONE, add_command, add_study, add_tracking_uri
+from opttune.cli.command import DONE, add_command, add_study, add_tracking_uri, check_study
 
 
 def add_confirm(commands: Any) -> None:
@@ -31,6 +31,7 @@ def add_confirm(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_study(options)
     from opttune.cli.search import parse_trainer
     from opttune.cli.terminal import print_verdict
     from opttune.confirming.confirm import confirm

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from opttune.cli.command import DONE, add_command, add_study
+from opttune.cli.command import DONE, add_command, add_study, check_study
 from opttune.errors import InputError
 
 FORMATS = ("recipe", "lightning-cli", "hydra", "python")
@@ -30,6 +30,8 @@ def add_export(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if not (options.study.endswith((".yaml", ".yml")) and Path(options.study).is_file()):
+        check_study(options)
     from opttune.export import export_study
     from opttune.storages.open_storage import quiet_optuna
 

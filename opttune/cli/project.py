@@ -37,6 +37,20 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return (own[:at], own[at + 1 :]) if names_a_project else (own, [])
 
 
+def check_project(options: argparse.Namespace) -> None:
+    """Refuse options that name no project, or two.
+
+    Raises:
+        InputError: They do.
+    """
+    from opttune.references import require_file
+
+    if options.hydra and (options.config or options.model or options.cli):
+        raise InputError("--hydra names the whole project: give it without MODEL, DATA, --config and --cli.")
+    for config in options.config:
+        require_file(config, "--config")
+
+
 def project_source(options: argparse.Namespace) -> Any:
     """Return the source of the project."""
     from opttune.project.hydra import find_hydra
@@ -61,8 +75,6 @@ def read_project(options: argparse.Namespace) -> dict[str, Any]:
     # this imports Lightning
     from opttune.project.read import load_project
 
-    if options.hydra and (options.config or options.model or options.cli):
-        raise InputError("--hydra names the whole project: give it without MODEL, DATA, --config and --cli.")
     source = project_source(options)
     project = load_project(source)
     for note in project.notes:

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from opttune.cli.command import DONE, NO_TRIAL, add_command, add_study, add_tracking_uri
+from opttune.cli.command import DONE, NO_TRIAL, add_command, add_study, add_tracking_uri, check_study
 
 
 def add_report(commands: Any) -> None:
@@ -16,6 +16,7 @@ def add_report(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_study(options)
     # torch, mlflow and vl-convert come with these imports
     from opttune.cli.terminal import print_report, report_json
     from opttune.report import write_report

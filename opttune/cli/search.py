@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from opttune.cli.command import DONE, NO_TRIAL, add_command, raise_if_interrupted
@@ -82,6 +83,7 @@ def _search(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """Search, or show the plan of a search; return the result for `--json`, and the exit code."""
     from opttune.engines.worker_process import end_early, start_early
 
+    _check_cheaply(options)
     if options.engine == "local" and not options.dry_run and options.workers > 0:
         start_early(options.workers)
     try:
@@ -112,6 +114,29 @@ def _search_with(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     result = run_plan(config, workload, **{name: getattr(options, name) for name in same}, display=display)
     print_result(result, options.tracking_uri, options.storage)
     return result_json(result), DONE if result.best_recipe is not None else NO_TRIAL
+
+
+def _check_cheaply(options: argparse.Namespace) -> None:
+    """Refuse what is wrong without the user's module, before torch and lightning are imported for seconds.
+
+    Raises:
+        OpttuneError: An argument cannot be used.
+    """
+    from opttune.arguments import check_numbers, choose_engine, read_length
+    from opttune.cli.project import check_project
+    from opttune.space.parse import load_space
+
+    parse_trainer(options.trainer)
+    check_numbers(options.seed or 0, options.budget, options.trials, options.timeout)
+    choose_engine(options.engine, options.workers)
+    # a file may name optimizers that the user's module registers
+    if not options.space.endswith((".yaml", ".yml")) or not Path(options.space).is_file():
+        load_space(options.space)
+    check_project(options)
+    if not (options.config or options.hydra):
+        # MODEL before the length: a call without both is told of MODEL
+        _require_model(options)
+        read_length(options.max_steps, options.max_epochs, ends_at_first=False)
 
 
 @contextmanager
@@ -173,6 +198,14 @@ def _search_arguments(options: argparse.Namespace) -> dict[str, Any]:
 def _read_references(options: argparse.Namespace) -> dict[str, Any]:
     from opttune.references import load_reference
 
+    # report what cannot be loaded before heavy libraries are imported
+    load_reference(options.model, "MODEL")
+    if options.data is not None:
+        load_reference(options.data, "DATA")
+    return {"model": options.model, "data": options.data}
+
+
+def _require_model(options: argparse.Namespace) -> None:
     if options.model is None:
         raise InputError(
             "name the model to tune, as path/file.py:name or package.module:name, or a project's config: "
@@ -180,11 +213,6 @@ def _read_references(options: argparse.Namespace) -> dict[str, Any]:
         )
     if options.cli:
         raise InputError("--cli names the script of a LightningCLI project: give --config FILE as well.")
-    # report what cannot be loaded before heavy libraries are imported
-    load_reference(options.model, "MODEL")
-    if options.data is not None:
-        load_reference(options.data, "DATA")
-    return {"model": options.model, "data": options.data}
 
 
 def parse_trainer(pairs: Sequence[str]) -> dict[str, Any]:

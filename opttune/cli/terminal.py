@@ -13,7 +13,7 @@ from opttune.confirming.verdict import Verdict, plus_minus, study_verdict
 from opttune.report.recipes import field_importances
 from opttune.report.trials import how_it_ended
 from opttune.report.values import equal_cost_rows, improvement_rows
-from opttune.storages.find_study import folder_name
+from opttune.storages.study_folder import folder_name
 from opttune.study.answer import NO_ANSWER, answer_of
 from opttune.study.frozen_study import FrozenStudy
 from opttune.study.result import SearchResult, plain_rows

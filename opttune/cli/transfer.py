@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from opttune.cli.command import DONE, add_command, add_study
+from opttune.cli.command import DONE, add_command, add_study, check_study
 from opttune.errors import InputError
 
 
@@ -15,18 +15,31 @@ def add_transfer(commands: Any) -> None:
     command = add_command(commands, "transfer", "write the recipe for a longer or shorter training", _run)
     add_study(command)
     add = command.add_argument
-    add("--max-steps", required=True, metavar="N", help="optimizer steps of that training, or a multiple such as 10x")
+    length = command.add_mutually_exclusive_group(required=True).add_argument
+    length("--max-steps", metavar="N|10x", help="optimizer steps of that training, or a multiple of the searched ones")
+    length("--max-epochs", metavar="N|10x", help="the same in epochs, if the search was given epochs")
     add("--trial", type=int, metavar="N", help="the recipe of this trial (default: the best)")
-    add("--out", metavar="FILE", help="output file (default: recipe_<N>_steps.yaml in the folder of the search)")
+    add(
+        "--out",
+        metavar="FILE",
+        help="output file (default: recipe_<N>_steps.yaml, or ..._epochs, in the search's folder)",
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_study(options)
     from opttune.length_transfer import settings_of, transfer_study
     from opttune.space.recipe_file import save_recipe
     from opttune.storages.open_storage import quiet_optuna
 
     with quiet_optuna():
-        found = transfer_study(options.study, options.max_steps, storage=options.storage, trial=options.trial)
+        found = transfer_study(
+            options.study,
+            options.max_steps,
+            max_epochs=options.max_epochs,
+            storage=options.storage,
+            trial=options.trial,
+        )
     path = found.default_path if options.out is None else Path(options.out)
     try:
         save_recipe(found.recipe, path, "\n".join(found.comments(path.name)))

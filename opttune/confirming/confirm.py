@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from opttune.arguments import choose_engine
 from opttune.confirming.candidates import choose_candidates
 from opttune.confirming.policy import ConfirmationPolicy, ConfirmationReporter
 from opttune.confirming.verdict import Verdict, study_verdict
@@ -18,7 +19,7 @@ from opttune.engines.multi_device import inspect_on_devices
 from opttune.engines.start import start_engine
 from opttune.errors import InputError, StudyError
 from opttune.guard.rules import Guard
-from opttune.planning import check_trainer, choose_engine
+from opttune.planning import check_trainer
 from opttune.project.read import Project, load_project, read_source
 from opttune.recipe import Recipe
 from opttune.references import load_reference

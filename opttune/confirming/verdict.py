@@ -139,7 +139,7 @@ def _sentences(results: Sequence[CandidateResult], mode: str, is_instance: bool)
     ]
     seeds = len(winner.values)
     if seeds <= _FEW_SEEDS and any(other.against is not None and not other.against.is_real for other in others):
-        notes.append(f"{seeds} seeds show little: five may show a difference that they cannot (--seeds 5)")
+        notes.append(f"{seeds} seeds are too few for most differences: use --seeds 5")
     if is_instance:
         notes.append(
             "every training started from the weights of the given instance: the seeds changed the order of the data "

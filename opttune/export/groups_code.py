@@ -1,14 +1,19 @@
 """Generate code that splits a module's parameters into a recipe's groups without opttune."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import fields
 from textwrap import indent
 from typing import Any
 
+from opttune.build.traits import Trait
 from opttune.catalog.info import OptimizerInfo
 from opttune.export.source import take_out
 from opttune.recipe import Groups
 
 _LORA_B = r"(^|[._])lora_(embedding_)?B([._]|$)"
+_KINDS = tuple(field.name for field in fields(Trait) if field.name.startswith("is_"))
+_MATRIX, _MATRIX_IS_NONE_OF = "is_hidden_matrix", ("is_norm_or_bias", "is_embedding", "is_output")
 
 
 def groups_code(groups: Groups, info: OptimizerInfo, arguments: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -19,17 +24,23 @@ def groups_code(groups: Groups, info: OptimizerInfo, arguments: Mapping[str, Any
         info: The optimizer's row.
         arguments: The arguments of its class, as source text.
     """
-    imports, parts = take_out("opttune.build.traits", ["parameter_traits"])
-    if groups.scales_layers:
-        more_imports, more = take_out("opttune.build.depth", ["parameter_depths"])
-        imports, parts = imports + more_imports, parts + more
+    function = _function(groups, info, arguments)
+    depth_imports, depth = take_out("opttune.build.depth", ["parameter_depths"]) if groups.scales_layers else ([], [])
+    imports, parts = take_out("opttune.build.traits", ["parameter_traits"], _unread("\n".join([function, *depth])))
+    imports, parts = imports + depth_imports, parts + depth
     if groups.rules:
         rules = [(rule.match, rule.lr_mult, rule.weight_decay_mult, rule.as_matrix) for rule in groups.rules]
         parts.append("# name, factor of the learning rate, of the weight decay, whether it is a matrix\n"
                      f"RULES = {rules!r}")  # fmt: skip
     if groups.rules or groups.scales_lora_b:
         imports.append("import re")
-    return imports, [*parts, _function(groups, info, arguments)]
+    return imports, [*parts, function]
+
+
+def _unread(code: str) -> set[str]:
+    """Return the kinds of a parameter that code does not read."""
+    read = {name for name in _KINDS if re.search(rf"\.{name}\b", code)}
+    return {*_KINDS, _MATRIX} - (read | ({_MATRIX, *_MATRIX_IS_NONE_OF} if f".{_MATRIX}" in code else set()))
 
 
 def _function(groups: Groups, info: OptimizerInfo, arguments: Mapping[str, Any]) -> str:
@@ -70,6 +81,8 @@ def _loop(groups: Groups, info: OptimizerInfo) -> list[str]:
         keys.append("is_matrix")
     without = [
         *(["trait.is_norm_or_bias"] if groups.no_decay_norm_bias else []),
+        # torch adds no decay to a sparse gradient; the other optimizers refuse it
+        *(["trait.is_sparse"] if info.takes_sparse else []),
         *(["trait.is_embedding"] if groups.no_decay_embeddings else []),
     ]
     if without:

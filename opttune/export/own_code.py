@@ -1,5 +1,7 @@
 """Write a recipe for a module's own optimizers, with its factors, as plain torch."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from opttune.catalog.lookup import find_optimizer, find_schedule
@@ -9,7 +11,7 @@ from opttune.recipe import Part, Recipe
 
 _HELPER = '''
 def moved(optimizer, lr=1.0, weight_decay=1.0, beta1=1.0, beta2=1.0, momentum=1.0):
-    """Return the optimizer, whose options are multiplied in each update; of decay rates 1 / (1 - rate) is.
+    """Return the optimizer, whose options are multiplied in each update; for betas and momentum, 1 / (1 - value) is.
 
     In between the groups hold your own values, so that schedulers need no change.
     """
@@ -78,7 +80,7 @@ def own_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
             f"export: {recipe} keeps one of the module's own optimizers and replaces the others, which needs opttune. "
             "Use --format recipe or lightning-cli."
         )
-    comments = [f"# {line}" for line in use.comments[: 2 if use.length else 1]]
+    comments = [f"# {line}" for line in use.code_comments]
     trainer = f"# pass these to the Trainer: Trainer(**TRAINER)\nTRAINER = {trainer_arguments(recipe, use)!r}"
     parts = recipe.optimizer.split()
     names = ["optimizer"] if len(parts) == 1 else [f"optimizer_{number}" for number in range(len(parts))]
@@ -92,9 +94,12 @@ def own_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
         return "\n".join(
             [*comments, nothing if recipe.is_baseline else "# Your own optimizer stays.", "", trainer]
         ) + "\n", ()
+    of_each = ", for each optimizer" if len(parts) == 1 and len(_own(use.replaced)) > 1 else ""
     lines = [
         *comments,
-        "# Put the function into your module's file, and at the end of configure_optimizers, before it returns:",
+        *_in_short(parts, use),
+        f"# Put the function into the file of {use.class_name or 'your module'}, and at the end of "
+        f"configure_optimizers, before it returns{of_each}:",
         *how,
         "# If no scheduler sets the rates, you may multiply them in place instead.",
         "",
@@ -105,14 +110,42 @@ def own_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
 
 def trainer_arguments(recipe: Recipe, use: Use) -> dict[str, Any]:
     """Return the arguments of the Trainer that a recipe and its training fix."""
-    clip = None if find_optimizer(recipe.optimizer.name).own_clipping else recipe.gradient_clip_norm
-    accumulated = recipe.accumulate_grad_batches
+    # under manual optimization the module clips and accumulates itself
+    bounds_itself = use.is_manual or find_optimizer(recipe.optimizer.name).own_clipping
+    clip = None if bounds_itself else recipe.gradient_clip_norm
+    accumulated = 1 if use.is_manual else recipe.accumulate_grad_batches
     return {
         **use.length,
         **({} if clip is None else {"gradient_clip_val": clip}),
         **({} if accumulated == 1 and is_own(recipe) else {"accumulate_grad_batches": accumulated}),
         **({} if recipe.precision is None else {"precision": recipe.precision}),
     }
+
+
+def _own(words: str) -> list[tuple[str, float | None]]:
+    """Return the name and the learning rate of each of a module's own optimizers; None for a rate that is not said.
+
+    Example:
+        >>> _own("generator: Adam(lr=0.0002), 1: SGD"), _own("AdamW(lr=0.01..0.1)")
+        ([('generator', 0.0002), ('1', None)], [('', None)])
+    """
+    found = re.findall(r"(?:(\w+): )?[A-Za-z_]\w*(?:\(lr=([\d.e+-]+)\))?(?:, |$)", words)
+    return [(name, float(rate) if rate and ".." not in rate else None) for name, rate in found]
+
+
+def _in_short(parts: Sequence[Part], use: Use) -> list[str]:
+    """Return a comment with the new learning rates, if nothing else moves and the module's own rates are known."""
+    own = _own(use.replaced)
+    factors = [part.get("lr_factor", 1.0) for part in parts] * (len(own) if len(parts) == 1 else 1)
+    moved = {name for part in parts for name, value in part.items() if value != 1}
+    if not own or moved != {"lr_factor"} or len(own) != len(factors) or any(rate is None for _, rate in own):
+        return []
+    changes = [
+        f"{f'{name}: ' if name else ''}lr {rate:g} becomes {rate * float(factor):g}"
+        for (name, rate), factor in zip(own, factors, strict=True)
+        if rate is not None and isinstance(factor, int | float) and factor != 1
+    ]
+    return [f"# In short: {', '.join(changes)}; a scheduler's other rates are multiplied alike."]
 
 
 def _arguments(part: Part) -> str:

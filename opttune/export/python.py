@@ -1,5 +1,6 @@
 """Write a recipe as a `configure_optimizers` in plain torch."""
 
+import re
 from collections.abc import Mapping
 from textwrap import indent
 from typing import Any
@@ -72,11 +73,10 @@ def python_text(recipe: Recipe, use: Use) -> tuple[str, tuple[str, ...]]:
     schedule_imports, schedule_parts = _schedule_code(recipe.schedule)
     method = _method(build, arguments, recipe, use)
     hooks = _hooks_code(recipe, info, use)
-    names = "configure_optimizers and the hooks below it" if hooks else "configure_optimizers"
     parts = [
-        _docstring(recipe, use, names),
+        _docstring(recipe, use, hooks),
         "\n".join(_sorted({"import torch", *class_imports, *group_imports, *schedule_imports})),
-        f"# pass these to the Trainer: Trainer(**TRAINER)\nTRAINER = {trainer_arguments(recipe, use)!r}",
+        _trainer_code(recipe, info, use),
         *class_parts,
         *group_parts,
         *schedule_parts,
@@ -92,6 +92,8 @@ def _refuse(info: OptimizerInfo, use: Use) -> None:
         why = "differentiates the gradients, which needs a changed backward pass"
     elif info.takes_model:
         why = "is built from the module itself and makes its own groups"
+    elif use.is_manual:
+        why = "has a schedule that no Trainer steps under manual optimization"
     elif use.has_own_groups:
         raise InputError(
             "export: the module's own optimizer has several parameter groups. The search kept the ratios of their "
@@ -99,6 +101,14 @@ def _refuse(info: OptimizerInfo, use: Use) -> None:
         )
     if why:
         raise InputError(f"export: {info.name} {why}: it needs opttune. Use --format recipe or lightning-cli.")
+
+
+def _trainer_code(recipe: Recipe, info: OptimizerInfo, use: Use) -> str:
+    arguments = trainer_arguments(recipe, use)
+    comments = ["# pass these to the Trainer: Trainer(**TRAINER)"]
+    if info.takes_sparse and "gradient_clip_val" in arguments:
+        comments.append("# if your module has sparse gradients, leave out gradient_clip_val: they cannot be clipped")
+    return "\n".join([*comments, f"TRAINER = {arguments!r}"])
 
 
 def _class_code(info: OptimizerInfo) -> tuple[str, list[str], list[str], tuple[str, ...]]:
@@ -199,18 +209,24 @@ def _hooks_code(recipe: Recipe, info: OptimizerInfo, use: Use) -> list[str]:
     return [f"# {'; '.join(comments)}: these hooks of a LightningModule do so.\n{hooks[0]}", *hooks[1:]]
 
 
-def _docstring(recipe: Recipe, use: Use, names: str) -> str:
+def _docstring(recipe: Recipe, use: Use, hooks: list[str]) -> str:
+    names = [
+        "configure_optimizers",
+        *(name for hook in hooks for name in re.findall(r"^def (\w+)", hook, re.MULTILINE)),
+    ]
+    words = "configure_optimizers and the hooks below it" if hooks else names[0]
     # the user's names must not end the docstring or form an escape sequence
     what = str(recipe).replace("\\", "\\\\").replace('"', '\\"')
-    lines = [line.replace("\\", "/").replace('"""', "'''") for line in use.comments[: 2 if use.length else 1]]
+    lines = [line.replace("\\", "/").replace('"""', "'''") for line in use.code_comments]
     return "\n".join(
         [
             f'"""{what}.',
             "",
             *lines,
             "",
-            f"Put all of this into your module's file, and {names} into your LightningModule, or bind it:",
-            "Net.configure_optimizers = configure_optimizers",
+            f"Put all of this into your module's file, and {words} into {use.class_name or 'your LightningModule'}, or "
+            f"bind {'them' if hooks else 'it'}:",
+            *(f"{use.class_name or 'Net'}.{name} = {name}" for name in names),
             '"""',
         ]
     )

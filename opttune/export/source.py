@@ -12,7 +12,7 @@ _LEFT_OUT = ("ModelError", "Trait")
 _TOP = (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 
 
-def take_out(module_name: str, names: Iterable[str]) -> tuple[list[str], list[str]]:
+def take_out(module_name: str, names: Iterable[str], without: Iterable[str] = ()) -> tuple[list[str], list[str]]:
     """Return the import lines and definitions that names of an opttune module need in other code.
 
     Comments are dropped, and docstrings are cut to their first lines. opttune's errors become `ValueError`.
@@ -20,6 +20,8 @@ def take_out(module_name: str, names: Iterable[str]) -> tuple[list[str], list[st
     Args:
         module_name: The module.
         names: Its functions and classes.
+        without: Fields and properties of its dataclasses that the other code does not read. They are left out, with
+            the functions that only they need.
 
     Returns:
         Import lines, and the source of each definition in the order of the module.
@@ -34,7 +36,7 @@ def take_out(module_name: str, names: Iterable[str]) -> tuple[list[str], list[st
         >>> [definition.splitlines()[0] for definition in definitions][-1]
         'def _between(low: float, share: float) -> float:'
     """
-    tree = ast.parse(inspect.getsource(import_module(module_name)))
+    tree: ast.Module = _LeaveOut(set(without)).visit(ast.parse(inspect.getsource(import_module(module_name))))
     found = {name: node for node in tree.body if isinstance(node, _TOP) for name in _defines(node)}
     needed = _needed(found, names)
     kept = [node for node in tree.body if isinstance(node, _TOP) and needed & set(_defines(node))]
@@ -82,6 +84,32 @@ def _imports(tree: ast.Module, used: set[str], module_name: str) -> list[str]:
 
 def _called(alias: ast.alias) -> str:
     return alias.asname or alias.name.split(".")[0]
+
+
+class _LeaveOut(ast.NodeTransformer):
+    """Removes fields and properties of dataclasses, and the local names that then have no use."""
+
+    def __init__(self, fields: set[str]) -> None:
+        self._fields = fields
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.body = [each for each in node.body if not self._fields & {*_defines(each)}]
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        node.keywords = [each for each in node.keywords if each.arg not in self._fields]
+        return self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        if self._fields:
+            read = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+            node.body = [each for each in node.body if not _is_assignment(each) or read & {*_defines(each)}]
+        return node
+
+
+def _is_assignment(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign | ast.AnnAssign) and bool(_defines(node))
 
 
 class _Shorten(ast.NodeTransformer):

@@ -87,5 +87,8 @@ def _use(study: FrozenStudy, record: TrialRecord, recipe: Recipe) -> Use:
         length=config.length_of(recipe, study.total_steps),
         seed=config.seed,
         has_own_groups=study.origin.has_own_groups,
+        is_manual=study.origin.is_manual,
+        model_name=study.origin.model_name,
+        replaced=study.origin.replaced,
         call=recipe_call(config, recipe, config.best_recipe_path.name),
     )

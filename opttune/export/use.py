@@ -18,6 +18,9 @@ class Use:
         length: The full length of its training; empty if it is unknown.
         seed: The seed of its training; None if it is unknown.
         has_own_groups: Whether the module's own optimizer had several parameter groups, whose ratios were kept.
+        is_manual: Whether the module optimizes manually.
+        model_name: The class of the module; empty if it is unknown.
+        replaced: The module's own optimizer, in words; empty if it is unknown.
         call: Python text that trains with the recipe file.
     """
 
@@ -28,7 +31,23 @@ class Use:
     length: Mapping[str, int] = field(default_factory=dict)
     seed: int | None = None
     has_own_groups: bool = False
+    is_manual: bool = False
+    model_name: str = ""
+    replaced: str = ""
     call: str = ""
+
+    @property
+    def code_comments(self) -> list[str]:
+        """The comment lines above exported code."""
+        lines = self.comments[: 2 if self.length else 1]
+        if self.seed is None:
+            return lines
+        return [*lines, f"before the module is made: seed_everything({self.seed}, workers=True)"]
+
+    @property
+    def class_name(self) -> str:
+        """The class of the module, if code can name it; else empty."""
+        return self.model_name if self.model_name.isidentifier() else ""
 
     @property
     def comments(self) -> list[str]:

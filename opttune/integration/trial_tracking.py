@@ -15,8 +15,8 @@ from opttune.guard.steps import StepRecord
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.shared_folder import remove_empty
-from opttune.storages.find_study import folder_name
 from opttune.storages.records import PARENT_KEY
+from opttune.storages.study_folder import folder_name
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.study_run import StudyRun, open_study_run
 from opttune.tracking.thinning import Thinning

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from opttune.errors import InputError
-from opttune.references import absolute_reference, describe_error, load_reference
+from opttune.references import absolute_reference, describe_error, load_reference, require_file
 from opttune.trainer.namespaces import NAMESPACES
 
 _CLI_NAME = "LightningCLI"
@@ -114,8 +114,7 @@ def start_cli(source: CliSource) -> Any:
         InputError: A file is missing or wrong, or the script makes no LightningCLI.
     """
     for config in source.configs:
-        if not Path(config).is_file():
-            raise InputError(f"--config: there is no file {config}.")
+        require_file(config, "--config")
     if source.script:
         return _stopped(lambda: _run(source.script), source)
     model = load_reference(source.model, "MODEL") if source.model else None

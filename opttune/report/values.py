@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from math import isfinite
 
 from opttune.confirming.verdict import study_verdict
+from opttune.recipe import OWN
 from opttune.report.chart import GREY, INK, RED, Chart, Panel, Rule, Series, Style, is_steep, room_for
 from opttune.report.trials import baseline_value, has_diverged, optimizer_colours, trial_label, trials_of
 from opttune.space.model import Range, Space
@@ -146,7 +147,7 @@ def equal_cost_rows(study: FrozenStudy) -> list[dict[str, object]]:
 
 
 def value_over_lr(study: FrozenStudy) -> Chart | None:
-    """Draw each optimizer's values over its learning rates; None if no trial has a value."""
+    """Draw each optimizer's values over its learning rates; None if no trial has a value or a rate."""
     rules = _baseline_rules(study)
     known = [*(record.value for record in study.records if record.value is not None), *(rule.at for rule in rules)]
     if len(known) == len(rules):
@@ -155,7 +156,7 @@ def value_over_lr(study: FrozenStudy) -> Chart | None:
     y_range = room_for(known, log=log)
     panels = [
         Panel(
-            "peak learning rate",
+            "x of own rate" if _is_own(name) else "peak learning rate",
             study.config.monitor,
             _over_lr(trials_of(study.records, name), name, colour, y_range[1]),
             title=name,
@@ -166,12 +167,16 @@ def value_over_lr(study: FrozenStudy) -> Chart | None:
         )
         for name, colour in optimizer_colours(study).items()
     ]
+    panels = [panel for panel in panels if panel.series]
+    if not panels:
+        # several optimizers have several rates
+        return None
     return Chart(
         "value_over_lr",
         "Value over the learning rate, for each optimizer",
         "Dots ran the full length. Crosses at the top diverged. Rings were left behind at a rung: they show the value "
         "there, up to the top of the chart. The other fields of the recipes differ as well.",
-        [panel for panel in panels if panel.series],
+        panels,
     )
 
 
@@ -316,5 +321,13 @@ def _at_rung(record: TrialRecord) -> float | None:
 
 
 def _lr(record: TrialRecord) -> float:
-    lr = record.recipe.optimizer.get("lr") if record.recipe else None
+    """Return a trial's learning rate, or the factor on the module's own; 0 if it has several or none."""
+    if record.recipe is None:
+        return 0.0
+    optimizer = record.recipe.optimizer
+    lr = optimizer.get("lr_factor", 1.0) if _is_own(optimizer.name) else optimizer.get("lr")
     return float(lr) if isinstance(lr, int | float) else 0.0
+
+
+def _is_own(name: str) -> bool:
+    return name == OWN

@@ -121,14 +121,19 @@ class LiveReporter(PlainReporter):
         self._table.discard(number)
 
 
+def expected_time(config: SearchConfig, inspection: ModelInspection) -> str:
+    """Return the expected time of a search, in words; empty if its inspection shows none."""
+    return "" if inspection.seconds is None else about(config.budget * inspection.seconds / config.workers)
+
+
 def _plan(config: SearchConfig, inspection: ModelInspection, verbose: bool) -> tuple[str, str, str]:
     """Return the plan in three lines: the module, the replacement of its optimizer, and the cost."""
     optimizers = ", ".join(branch.name for branch in config.space.optimizers)
     why = "" if verbose or not config.space_notes else "; --verbose says why"
     steps, budget = inspection.total_steps, config.budget
     at_a_time = f", {config.workers} at a time" if config.workers > 1 else ""
-    seconds = None if inspection.seconds is None else budget * inspection.seconds / config.workers
-    expected = "" if seconds is None else f", {about(seconds)}"
+    time = expected_time(config, inspection)
+    expected = f", {time}" if time else ""
     weights = ", weights of the given instance" if inspection.is_instance else ""
     return (
         f"opttune: {inspection.model_name} ({inspection.parameters:,} parameters{weights}), "

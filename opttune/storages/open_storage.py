@@ -95,8 +95,8 @@ def lock_folder(out_dir: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise StudyError(
-            f"another search is running in {out_dir}. Wait for it, or choose another --out-dir. Several searches can "
-            "share a study in a database: --storage URL."
+            f"another search is running in {out_dir}. Wait for it, or give this one another name (--study NAME) or "
+            "folder (--out-dir). Several searches can share a study in a database: --storage URL."
         ) from None
     try:
         yield

@@ -34,6 +34,7 @@ class StudyMetadata:
         has_own_groups: Whether that optimizer has several groups, or does not train some parameters.
         groups: Table of the parameter groups of the space's first recipe, in Markdown.
         pauses: Whether its trials paused at rungs.
+        is_manual: Whether the module optimizes manually.
         batches: Batches of an epoch; None if unknown, as for an IterableDataset, and in studies of earlier versions.
     """
 
@@ -52,6 +53,7 @@ class StudyMetadata:
     has_own_groups: bool = False
     groups: str = ""
     pauses: bool = True
+    is_manual: bool = False
     batches: int | None = None
 
     @classmethod
@@ -74,6 +76,7 @@ class StudyMetadata:
             has_own_groups=inspection.has_own_groups,
             groups=inspection.groups,
             pauses=config.pauses,
+            is_manual=inspection.facts.is_manual,
             batches=next((facts.batches for facts in inspection.data if facts.purpose == "training"), None),
         )
 

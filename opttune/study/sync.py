@@ -7,9 +7,10 @@ from typing import Any
 
 from opttune.errors import InputError
 from opttune.shared_folder import remove_empty
-from opttune.storages.find_study import find_study, study_folders
+from opttune.storages.find_study import find_study
 from opttune.storages.open_storage import lock_folder
 from opttune.storages.records import ORIGIN
+from opttune.storages.study_folder import study_folders
 from opttune.study.metadata import StudyMetadata
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.spool import count_waiting

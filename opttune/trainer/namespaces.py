@@ -30,6 +30,11 @@ def is_data_module(thing: object) -> bool:
     return any(isinstance(thing, namespace.LightningDataModule) for namespace in NAMESPACES)
 
 
+def is_callback(thing: object) -> bool:
+    """Return whether an object is a Callback of either name."""
+    return any(isinstance(thing, namespace.Callback) for namespace in NAMESPACES)
+
+
 def trainer_class(module: object) -> Any:
     """Return the Trainer class that accepts a module.
 

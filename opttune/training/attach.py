@@ -90,8 +90,16 @@ class RecipeAttacher(AnyCallback):
         norm = self.recipe.gradient_clip_norm
         clipped = "" if norm is None else f", gradients clipped at a norm of {norm:g}"
         if self._keeps_all:
-            return f"{self.replaced} stays, moved by {self.recipe.optimizer}{clipped}"
+            return f"{self.replaced} is kept, {self._moved}{clipped}"
         return f"replaced {self.replaced} by {self.recipe}"
+
+    @property
+    def _moved(self) -> str:
+        """The move of the module's own optimizer, in words."""
+        moved = {name: value for name, value in self.recipe.optimizer.items() if value != 1}
+        if moved.keys() == {"lr_factor"} and self.own is not None and len(self.own.optimizers) == 1:
+            return f"with its learning rate times {moved['lr_factor']:g}"
+        return f"moved by {self.recipe.optimizer}"
 
     @property
     def _is_shared(self) -> bool:

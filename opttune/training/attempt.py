@@ -25,7 +25,7 @@ from opttune.training.callbacks import preparations
 from opttune.training.data_order import DataOrder
 from opttune.training.decayed_look import DecayToZero
 from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields, had_diverged
-from opttune.training.errors import raise_if_disk_is_full, reason_of
+from opttune.training.errors import located, raise_if_disk_is_full, reason_of
 from opttune.training.finders import LeaveOutFinders
 from opttune.training.isolation import isolated
 from opttune.training.metrics import MetricsReporter
@@ -135,7 +135,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
             reason, value, message = run.interrupted()
         except Exception as err:
             raise_if_disk_is_full(err)
-            reason, value, message = reason_of(err), None, f"{type(err).__name__}: {err}"
+            reason, value, message = reason_of(err), None, located(err)
             trace = traceback.format_exc()
             has_diverged = reason is StopReason.FAILED and had_diverged(run.trainer, run.guard, err)
             reason = StopReason.NON_FINITE if has_diverged else reason

@@ -1,5 +1,6 @@
 """Known causes of errors of torch or Lightning in a first training."""
 
+_NO_DATA = "`train_dataloader` must be"
 _CAUSES = (
     ("does not require grad", "the loss depends on no trainable parameter: training_step must return it undetached"),
     ("on the same device", "the module makes a tensor elsewhere: use register_buffer, or device=self.device"),
@@ -9,7 +10,7 @@ _CAUSES = (
         "No supported gpu backend",
         "the Trainer asks for a GPU that this machine does not have: --trainer accelerator=cpu",
     ),
-    ("`train_dataloader` must be", "there are no training data: give them (DATA on the command line, data= in Python)"),
+    (_NO_DATA, "there are no training data: give them (DATA on the command line, data= in Python)"),
     ("default_collate", "the samples cannot be put into one batch: give the loader a collate_fn"),
     ("Float did not match", "the loss expects a tensor of another type: convert it, as with .float() or .long()"),
 )
@@ -33,4 +34,6 @@ def cause_of(err: BaseException, fails_alike: bool, optimizer: str) -> str:
         if fails_alike
         else f"With its own optimizer it trains: search other optimizers than {optimizer} (--space)."
     )
-    return " ".join([*(f"{words[0].upper()}{words[1:]}." for words in known), where])
+    causes = [f"{words[0].upper()}{words[1:]}." for words in known]
+    # without data no optimizer trains, and there is nothing to fix in the module
+    return " ".join(causes if _NO_DATA in str(err) else [*causes, where])

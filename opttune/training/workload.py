@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader
 from opttune.errors import ModelError
 from opttune.trainer.namespaces import is_data_module, is_module
 
+_SWAPPED = "{} is a LightningDataModule, not a LightningModule: are MODEL and DATA swapped?"
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:
@@ -51,11 +53,15 @@ class Workload:
         """
         if self.is_instance:
             return deepcopy(self.model)
+        if is_data_module(self.model):
+            raise ModelError(_SWAPPED.format(type(self.model).__name__))
         if not callable(self.model) or isinstance(self.model, nn.Module):
             raise ModelError(
                 f"a model must be a LightningModule, its class, or a factory, got {type(self.model).__name__}."
             )
         model = _call(self.model, "model")
+        if is_data_module(model):
+            raise ModelError(_SWAPPED.format(self.name))
         if not is_module(model):
             raise ModelError(f"{self.name} is not a LightningModule: it returns {type(model).__name__}.")
         return model
@@ -75,7 +81,8 @@ class Workload:
             return {"datamodule": data}
         if isinstance(data, tuple):
             if len(data) != 2:
-                raise ModelError(f"data must be a pair (train, val) of loaders, got {len(data)} objects.")
+                got = "1 object" if len(data) == 1 else f"{len(data)} objects"
+                raise ModelError(f"data must be a pair (train, val) of loaders, got {got}.")
             return {"train_dataloaders": data[0], "val_dataloaders": data[1]}
         return {"train_dataloaders": data}
 

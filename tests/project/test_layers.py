@@ -30,7 +30,7 @@ LAYERS = (
     {"study"},  # what a search is told, and what it gave
     {"runtime", "integration"},  # the loop of a search; a user's own Optuna study
     {"project"},  # a LightningCLI or Hydra project
-    {"planning", "preview", "provenance", "confirming", "report", "export", "length_transfer"},
+    {"arguments", "planning", "preview", "provenance", "confirming", "report", "export", "length_transfer"},
     {"api", "answer"},
     {"cli"},
     {"__init__", "__main__"},
@@ -72,7 +72,14 @@ PURE = (
     *("bisect", "collections", "dataclasses", "functools", "itertools", "math", "statistics", "typing"),
 )
 """What the algorithms may import: no file system, no storage, no training."""
-LIGHT = ("opttune", "opttune.cli", "opttune.catalog", "opttune.space.parse")
+LIGHT = (
+    "opttune",
+    "opttune.arguments",
+    "opttune.cli",
+    "opttune.catalog",
+    "opttune.space.parse",
+    "opttune.storages.study_folder",
+)
 HEAVY = {"torch", "vl_convert", "scipy", "mlflow", "optuna", "lightning", "pytorch_lightning"}
 
 

@@ -142,13 +142,16 @@ class _Store:
 
 def _optuna_study(records: Sequence[TrialRecord], mode: str) -> optuna.Study:
     study = optuna.create_study(direction=f"{mode}imize")
-    distributions = {"lr": FloatDistribution(1e-9, 1e3, log=True), "optimizer": CategoricalDistribution(OPTIMIZERS)}
+    distributions = {
+        "lr": FloatDistribution(1e-9, 1e3, log=True),
+        "optimizer": CategoricalDistribution((*OPTIMIZERS, "own", "own+own")),
+    }
     for one in records:
         recipe = one.recipe
         study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.COMPLETE if one.value is not None else TrialState.PRUNED,
-                params={"lr": recipe.optimizer["lr"], "optimizer": recipe.optimizer.name} if recipe else {},
+                params={"lr": recipe.optimizer.get("lr", 1.0), "optimizer": recipe.optimizer.name} if recipe else {},
                 distributions=distributions if recipe else {},
                 value=one.value,
             )

@@ -93,12 +93,14 @@ def trial(number: int, rate: float, worse: float = 0.0, **of_looks: Any) -> Tria
     return TrialRecord(number, "complete", recipe, end, END[0], tuple(pauses))
 
 
-def transferred(*records: TrialRecord, mode: str = "min", **settings: Any) -> Transferred:
+def transferred(
+    *records: TrialRecord, mode: str = "min", max_epochs: str | None = None, **settings: Any
+) -> Transferred:
     """Return what comes of a study of language models; its settings are those of a recorded one."""
     study = load_study(Path(recorded.__file__).parent / "finished")
     config = replace(study.config, halving=FOR_LONG_TRAININGS, mode=mode, **settings)
     study = replace(study, config=config, records=records, runs=(), total_steps=END[0])
-    return transfer_recipe(study, LATER[0])
+    return transfer_recipe(study, None if max_epochs else LATER[0], max_epochs=max_epochs)
 
 
 def test_the_loss_of_a_longer_training_is_foreseen_from_its_looks() -> None:
@@ -130,8 +132,36 @@ def test_of_equal_time_a_recipe_with_costly_steps_has_passed_over_less_of_the_da
     assert done.outcome is not None
     in_half_the_steps = replace(done, outcome=replace(done.outcome, share=0.5))
 
-    assert "passed over 8 times" in " ".join(transferred(done, length={"max_epochs": 8}).basis)
-    assert "passed over 4 times" in " ".join(transferred(in_half_the_steps, length={"max_epochs": 8}).basis)
+    assert "passed over 8 times" in " ".join(transferred(done, length={"max_epochs": 8}).facts)
+    assert "passed over 4 times" in " ".join(transferred(in_half_the_steps, length={"max_epochs": 8}).facts)
+
+
+def test_a_search_in_epochs_is_moved_in_epochs() -> None:
+    for given in ("20", "2.5x"):
+        found = transferred(trial(0, 1e-3), length={"max_epochs": 8}, max_epochs=given)
+        assert (found.steps, found.epochs) == (2.5 * END[0], (8.0, 20))
+        assert found.default_path.name == "recipe_20_epochs.yaml"
+        assert "length: max_epochs=20" in found.comments("r.yaml")
+        assert "searched for 8 epochs (35000 steps), for 20 epochs (87500 steps), 2.5 times as long:" in found.words[0]
+
+    with pytest.raises(InputError, match=r"--max-epochs: recorded was searched for 35000 steps.*--max-steps 10x"):
+        transferred(trial(0, 1e-3), length={"max_steps": END[0]}, max_epochs="2x")
+    with pytest.raises(InputError, match=r"--max-epochs must be a whole number of epochs > 0.* got 'ten'"):
+        transferred(trial(0, 1e-3), length={"max_epochs": 8}, max_epochs="ten")
+    with pytest.raises(InputError, match=r"--max-epochs: .* 125 times"):
+        transferred(trial(0, 1e-3), length={"max_epochs": 8}, max_epochs="1000")
+
+
+def test_the_words_name_the_numbers_and_keep_facts_apart_from_reasons() -> None:
+    found = transferred(trial(0, 1e-3), mode="max", length={"max_epochs": 8})
+    words = "\n".join(found.words)
+
+    assert "adamw.lr 0.001 -> 0.0009479: multiplied by (50000/35000)^-0.15 = 0.95." in words
+    assert "adamw.weight_decay 0.1 -> 0.1055: lr x weight decay stays the same." in words
+    assert "exponent of the rate: 0.15 +- 0.15, from other studies: this one does not show" in words
+    assert "because:\n  val_loss is maximized" in words
+    # a fact is no reason
+    assert words.endswith("\nThe data are passed over 8 times at the searched length, 11.4 at the new one.")
 
 
 def test_what_the_study_shows_of_the_rate_is_used() -> None:

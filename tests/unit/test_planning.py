@@ -82,6 +82,11 @@ def test_the_studys_name_names_the_folder() -> None:
         ({"guard": "yes"}, "guard must be"),
         ({"trainer": {"max_steps": 3}}, "max_steps is the length of the search itself"),
         ({"trainer": {"device": 1}}, "the Trainer has no argument 'device'. Did you mean 'devices'"),
+        (
+            {"trainer": {"callbacks": ["EarlyStopping"]}},
+            "callbacks must be Callback objects, got 'EarlyStopping'. .*opttune.search.*--config",
+        ),
+        ({"trainer": {"callbacks": "EarlyStopping"}}, "callbacks must be Callback objects"),
         ({"trainer": {"fast_dev_run": True}}, "fast_dev_run cannot be combined"),
         ({"trainer": {"barebones": True}}, "barebones cannot be combined with a search: with it self.log does nothing"),
         ({"trainer": lightning.Trainer(logger=False)}, "must be a dict .*'accelerator': 'cpu'.*, got a Trainer"),

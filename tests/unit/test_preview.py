@@ -1,5 +1,6 @@
 """What is looked at before anything is trained; what the command prints of it is tested in test_cli.py."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ def test_it_says_what_would_be_done_and_leaves_nothing(tmp_path: Path) -> None:
     assert plain["replaces"] == "SGD(lr=0.0001)"
     assert (plain["full_length_steps"], plain["budget_steps"]) == (20, 110)
     assert plain["optimizers"] == ["adamw"]
+    assert re.fullmatch(r"about \d+ s", plain["expected_time"])
+    # the table says whose groups it has
+    assert re.match(r"of adamw\(lr=.*\), constant\(\):\n\n\| group \|", plain["groups"])
     assert "warning" not in plain
     assert list(tmp_path.iterdir()) == []
 
@@ -79,6 +83,7 @@ def test_the_groups_shown_of_several_optimizers_are_those_that_auto_keeps(tmp_pa
     plain = preview(config, replace(workload, model=several.Gan, data=several.loaders))
 
     assert plain["optimizers"] == ["own+own"]
+    assert plain["groups"].startswith("of your own optimizers:\n\n| group |")
     assert "| generator: group 1 |" in plain["groups"]
 
 

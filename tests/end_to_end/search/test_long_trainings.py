@@ -81,7 +81,7 @@ def test_its_recipe_is_moved_to_another_length(folder: Path, result: SearchResul
     assert all(
         f"{pause.value:.5g} at {pause.optimizer_steps + pause.look_steps}" in found.basis[0] for pause in best.pauses
     )
-    assert "passed over 150 times at that length, 600 at the new one" in found.basis[1]
+    assert "passed over 150 times at the searched length, 600 at the new one" in found.facts[0]
 
 
 def test_a_study_of_before_keeps_its_rungs(folder: Path, result: SearchResult) -> None:

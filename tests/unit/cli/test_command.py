@@ -22,13 +22,28 @@ def test_an_unknown_flag_is_refused_by_its_own_command_with_the_nearest(capsys: 
     parser = CommandParser(prog="tool")
     add_command(parser.add_subparsers(), "greet", "say hello", lambda options: DONE)
 
-    for argument, hint in (("--jsno", "; did you mean --json?"), ("hello", "")):
+    for arguments, said in (
+        (["--jsno"], "unknown: --jsno (did you mean --json?)"),
+        (["hello"], "unknown: hello"),
+        # each flag with its own hint; a value belongs to its flag
+        (["--jsno", "yes", "--debgu=1", "all", "--zz"], "unknown: --jsno (did you mean --json?), --debgu (did you mean "
+         "--debug?), all, --zz"),
+    ):  # fmt: skip
         with pytest.raises(SystemExit) as ended:
-            parser.parse_args(["greet", argument])
-        printed = capsys.readouterr().err
+            parser.parse_args(["greet", *arguments])
         assert ended.value.code == 2
-        assert printed.startswith("usage: tool greet ")
-        assert printed.endswith(f"tool greet: error: unrecognized arguments: {argument}{hint}\n")
+        assert capsys.readouterr().err == f"tool greet: {said}. tool greet --help lists all options.\n"
+
+
+def test_every_wrong_argument_is_one_line_without_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = CommandParser(prog="tool")
+    add_command(parser.add_subparsers(), "greet", "say hello", lambda options: DONE).add_argument("--n", type=int)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["greet", "--n", "x"])
+
+    assert capsys.readouterr().err == (
+        "tool greet: argument --n: invalid int value: 'x'. tool greet --help lists all options.\n"
+    )
 
 
 def test_a_study_is_a_name_or_a_folder_with_its_storage() -> None:

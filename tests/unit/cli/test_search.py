@@ -1,7 +1,9 @@
 """The command: bad input, `--dry-run`, listings; tests that need a separate process are in `test_command.py`."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +44,7 @@ BAD: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("no such model", {"model": "Clasifier"}, (r"has no 'Clasifier'. Did you mean 'Classifier'\?",)),
     ("no such data", {"data": "loadrs"}, (r"DATA: .* has no 'loadrs'. Did you mean 'loaders'\?",)),
     ("no module", {"model": "number"}, ("must be a LightningModule, its class, or a factory, got int",)),
-    ("a module's data", {"model": "Points"}, ("Points is not a LightningModule",)),
+    ("a module's data", {"model": "Points"}, ("Points is a LightningDataModule, .*are MODEL and DATA swapped",)),
     ("arguments", {"model": "NeedsWidth"}, ("cannot be made without arguments", "def make")),
     (
         "monitor",
@@ -129,6 +131,43 @@ def test_a_bad_space_file_is_named_with_its_line(
     assert shown.out == ""
     assert len(shown.err.splitlines()) == 1
     assert re.search(words, shown.err), shown.err
+
+
+CHEAP = (
+    ("search m.py:Net", "got neither"),
+    ("search m.py:Net --max-steps 5 --max-epochs 5", "got both"),
+    ("search m.py:Net --max-steps 5 --budget 0", "budget must be at least 1"),
+    ("search m.py:Net --max-steps 5 --space adamww", "Did you mean 'adamw'"),
+    ("search m.py:Net --max-steps 5 --space no.yaml", "cannot read the space no.yaml"),
+    ("search m.py:Net --max-steps 5 --engine locl", "Did you mean 'local'"),
+    ("search m.py:Net --max-steps 5 --trainer accelerator", "--trainer takes key=value"),
+    ("search --max-steps 5", "name the model to tune"),
+    ("search m.py:Net --cli main.py --max-steps 5", "give --config FILE as well"),
+    ("search --config no.yaml", "--config: there is no file no.yaml"),
+    ("search --hydra configs --config c.yaml", "--hydra names the whole project"),
+    ("report net", "there is no study 'net'"),
+    ("confirm net", "there is no study 'net'"),
+    ("export net", "there is no study 'net'"),
+    ("transfer net --max-steps 2x", "there is no study 'net'"),
+)
+
+
+def test_what_is_wrong_without_the_module_is_said_before_slow_libraries_are_imported(folder: Path) -> None:
+    (folder / "m.py").write_text("import torch")
+    code = (
+        "import sys; from opttune.cli import main\n"
+        f"for command in {[command for command, _ in CHEAP]!r}: assert main(command.split()) == 2\n"
+        "print(*sorted({'torch', 'lightning', 'mlflow', 'optuna'} & set(sys.modules)))"
+    )
+    root = str(Path(__file__).parents[3])
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True
+    )
+
+    lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout.split(), len(lines)) == (0, [], len(CHEAP)), done.stderr
+    for (command, words), line in zip(CHEAP, lines, strict=True):
+        assert words in line, command
 
 
 def test_a_missing_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ def test_the_recipe_is_written_and_its_moves_are_explained(in_folder: Path, caps
     assert recipe.optimizer.rate == pytest.approx(record.rate * 10**-0.15, rel=1e-3)
     assert recipe.schedule == record.recipe.schedule
     assert "adamw.lr" in printed
-    assert "times (N/T)^-0.15" in printed
+    assert "multiplied by (50/5)^-0.15 = 0.71" in printed
     assert "no forecast can be made" in printed
     assert f"wrote {written}" in printed
     assert "expected" not in written.read_text()
@@ -64,6 +64,7 @@ def test_your_own_optimizer_stays(in_folder: Path, capsys: pytest.CaptureFixture
         (["--max-steps", "ten"], "got 'ten'"),
         (["--max-steps", "101x"], "101 times the 60 searched steps"),
         (["--max-steps", "9" * 400], "must be a whole number"),
+        (["--max-epochs", "2x"], "recorded was searched for 60 steps"),
         (["--max-steps", "2x", "--trial", "99"], "it has no trial 99"),
         (["--max-steps", "2x", "--out", "nowhere/r.yaml"], "cannot write nowhere/r.yaml"),
     ],

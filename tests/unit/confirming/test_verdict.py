@@ -54,7 +54,7 @@ def test_the_sentence_says_what_is_real_and_what_is_not() -> None:
 def test_of_few_seeds_it_says_that_they_tell_little_where_something_is_open() -> None:
     few, all_clear = verdict_of(GOOD[:3], LIKE_IT[:3], BAD[:3], BAD[:3]), verdict_of(GOOD[:3], BAD[:3], BAD[:3])
 
-    assert few.sentences[1] == "3 seeds show little: five may show a difference that they cannot (--seeds 5)"
+    assert few.sentences[1] == "3 seeds are too few for most differences: use --seeds 5"
     assert len(all_clear.sentences) == 1
 
 

@@ -86,7 +86,8 @@ def test_a_rank_that_is_killed_ends_the_trial_as_failed(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("warm")
 def test_the_error_of_any_rank_is_told() -> None:
     outcome = run_on_devices(ATTEMPT, Workload(Raises, m.loaders), RecordingListener())
-    assert (outcome.reason, outcome.message) == (StopReason.FAILED, "RuntimeError: a bug of the second rank's")
+    assert outcome.reason is StopReason.FAILED
+    assert outcome.message.startswith("RuntimeError: a bug of the second rank's (")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -85,6 +86,61 @@ def test_where_nothing_is_moved_there_is_nothing_to_change() -> None:
     text, _ = python_text(Recipe.of_baseline(), USE)
     assert "def moved" not in text
     assert "# Nothing beats your own optimizer: there is nothing to change.\n" in text
+
+
+@pytest.mark.parametrize(
+    ("replaced", "optimizers", "said"),
+    [
+        ("Adam(lr=0.0002)", [{"name": "own", "lr_factor": 100}], "# In short: lr 0.0002 becomes 0.02;"),
+        (
+            "gen: Adam(lr=0.0002), disc: SGD(lr=0.1)",
+            [{"name": "own", "lr_factor": 10}],
+            "# In short: gen: lr 0.0002 becomes 0.002, disc: lr 0.1 becomes 1;",
+        ),
+        (
+            "gen: Adam(lr=0.0002), disc: SGD(lr=0.1)",
+            ["own", {"name": "own", "lr_factor": 10}],
+            "# In short: disc: lr 0.1 becomes 1;",
+        ),
+        # several rates, another change, an optimizer without a rate, nothing known
+        ("Adam(lr=0.01..0.1)", [{"name": "own", "lr_factor": 10}], ""),
+        ("Adam(lr=0.01)", [{"name": "own", "lr_factor": 10, "weight_decay_factor": 2}], ""),
+        ("0: Adam(lr=0.01), 1: Prodigy", [{"name": "own", "lr_factor": 10}], ""),
+        ("", [{"name": "own", "lr_factor": 10}], ""),
+    ],
+)
+def test_where_only_the_rate_moves_the_code_says_the_new_rate_first(
+    replaced: str, optimizers: list[Any], said: str
+) -> None:
+    text, _ = python_text(Recipe.from_dict({"optimizers": optimizers}), replace(USE, replaced=replaced))
+
+    assert said in text
+    assert ("In short" in text) == bool(said)
+
+
+def test_a_common_factor_of_several_optimizers_is_for_each_of_them() -> None:
+    recipe = Recipe.from_dict({"optimizer": ONE})
+    several, _ = python_text(recipe, replace(USE, replaced="0: Adam(lr=0.1), 1: Adam(lr=0.1)", model_name="Gan"))
+    one, _ = python_text(recipe, replace(USE, replaced="Adam(lr=0.1)"))
+
+    assert (
+        "the file of Gan, and at the end of configure_optimizers, before it returns, for each optimizer:\n" in several
+    )
+    assert "the file of your module, and at the end of configure_optimizers, before it returns:\n" in one
+
+
+def test_the_code_says_which_seed_the_training_had() -> None:
+    assert (
+        "# before the module is made: seed_everything(0, workers=True)\n" in python_text(Recipe.of_baseline(), USE)[0]
+    )
+
+
+def test_under_manual_optimization_the_module_clips_and_accumulates_itself() -> None:
+    recipe = Recipe.from_dict({"optimizer": ONE, "gradient_clip_norm": 1.0, "accumulate_grad_batches": 2})
+    manual, _ = python_text(recipe, replace(USE, is_manual=True))
+
+    assert "TRAINER = {'max_steps': 40}\n" in manual
+    assert "'gradient_clip_val': 1.0" in python_text(recipe, USE)[0]
 
 
 def test_a_recipe_that_replaces_one_of_several_needs_opttune() -> None:

@@ -55,6 +55,14 @@ class Net(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=1e-4)
 
 
+class SparseNet(Net):
+    """Has an embedding with sparse gradients, which take no weight decay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(4, 8, sparse=True)
+
+
 def train(module: pl.LightningModule, callbacks: list[Any], trainer: Mapping[str, Any]) -> dict[str, Tensor]:
     pl.seed_everything(0, workers=True, verbose=False)
     module.__init__()  # type: ignore[misc]  # with the seed's weights
@@ -79,27 +87,59 @@ def load(text: str) -> dict[str, Any]:
     return vars(module)
 
 
-def assert_trains_the_same(recipe: Recipe, use: Use = USE, trainer: Mapping[str, Any] | None = None) -> None:
+def assert_trains_the_same(
+    recipe: Recipe, use: Use = USE, trainer: Mapping[str, Any] | None = None, model: type[Net] = Net
+) -> None:
     text, _ = python_text(recipe, use)
     exported = load(text)
     hooks = (
         "configure_optimizers", "lr_scheduler_step", "on_train_start", "on_validation_start", "on_validation_end",
         "on_train_end",
     )  # fmt: skip
-    pasted = type("Pasted", (Net,), {name: exported[name] for name in hooks if name in exported})
+    pasted = type("Pasted", (model,), {name: exported[name] for name in hooks if name in exported})
     given = {**(trainer or {}), **({} if recipe.precision is None else {"precision": recipe.precision})}
-    expected = train(Net(), [RecipeCallback(recipe, monitor=use.monitor, mode=use.mode)], given)
+    expected = train(model(), [RecipeCallback(recipe, monitor=use.monitor, mode=use.mode)], given)
     got = train(pasted(), [], {**exported["TRAINER"], **(trainer or {})})
-    began = {name: value.clone() for name, value in _fresh().state_dict().items()}
+    began = {name: value.clone() for name, value in _fresh(model).state_dict().items()}
 
     assert any(not torch.equal(expected[name], began[name]) for name in expected), "nothing was trained"
     for name, value in expected.items():
         assert torch.equal(value, got[name]), name
 
 
-def _fresh() -> Net:
+def _fresh(model: type[Net]) -> Net:
     pl.seed_everything(0, verbose=False)
-    return Net()
+    return model()
+
+
+@pytest.mark.parametrize("groups", [Groups(), Groups(no_decay_norm_bias=False), Groups(layer_decay=0.7)], ids=str)
+def test_an_embedding_with_sparse_gradients_goes_without_decay_there_too(groups: Groups) -> None:
+    part = Part("sgd", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01})
+    assert_trains_the_same(Recipe(part, Part("cosine"), groups), model=SparseNet)
+
+
+def test_the_code_says_that_sparse_gradients_are_not_clipped_where_the_optimizer_takes_them() -> None:
+    texts = [python_text(Recipe(Part(name), gradient_clip_norm=1.0), USE)[0] for name in ("sgd", "adamw")]
+
+    assert ["if your module has sparse gradients, leave out gradient_clip_val" in text for text in texts] == [
+        True,
+        False,
+    ]
+
+
+def test_the_code_has_only_the_kinds_of_parameters_that_its_groups_ask_for() -> None:
+    plain, _ = python_text(Recipe(Part("adamw", {"lr": 1e-3})), USE)
+    bare, _ = python_text(Recipe(Part("adamw", {"lr": 1e-3}), groups=Groups(no_decay_norm_bias=False)), USE)
+    matrices, _ = python_text(Recipe(Part("muon", {"lr": 1e-3})), USE)
+
+    assert not [word for word in ("is_sparse", "is_hidden", "is_output", "_EMBEDDING_NAME") if word in plain]
+    assert not [word for word in ("is_norm", "_NORM", "owners", "import re") if word in bare]
+    assert all(f"def {word}(" in matrices for word in ("_output_ids", "_is_embedding", "is_hidden_matrix"))
+
+
+def test_a_module_that_optimizes_manually_needs_opttune_for_its_schedule() -> None:
+    with pytest.raises(InputError, match=r"adamw has a schedule .* under manual optimization: it needs opttune"):
+        python_text(Recipe(Part("adamw", {"lr": 1e-3})), replace(USE, is_manual=True))
 
 
 @pytest.mark.slow
@@ -168,6 +208,23 @@ def test_every_kind_of_groups_trains_the_same_to_the_last_digit(groups: Groups, 
 def test_an_optimizer_that_needs_more_than_its_steps_is_refused_with_the_way_out(name: str) -> None:
     with pytest.raises(InputError, match=rf"export: {name} .*needs opttune. Use --format recipe or lightning-cli"):
         python_text(Recipe(Part(name, {"lr": 1e-3})), USE)
+
+
+def test_the_users_class_and_the_seed_are_named() -> None:
+    text, _ = python_text(Recipe(Part("adamw", {"lr": 1e-3})), replace(USE, model_name="LitSeg", seed=7))
+    assert "configure_optimizers into LitSeg, or bind it:\nLitSeg.configure_optimizers = configure_optimizers\n" in text
+    assert "before the module is made: seed_everything(7, workers=True)" in text
+
+    # no name that code could not say
+    unnamed, _ = python_text(Recipe(Part("adamw", {"lr": 1e-3})), replace(USE, model_name="Seg[int]", seed=None))
+    assert "into your LightningModule, or bind it:\nNet.configure_optimizers" in unnamed
+    assert "seed_everything" not in unnamed
+
+
+def test_hooks_of_the_code_are_bound_as_well() -> None:
+    text, _ = python_text(Recipe(Part("adamw", {"lr": 1e-3}), Part("plateau")), replace(USE, model_name="Seg"))
+
+    assert "or bind them:\nSeg.configure_optimizers = configure_optimizers\nSeg.on_validation_start = on_val" in text
 
 
 def test_a_module_with_several_own_groups_is_refused() -> None:

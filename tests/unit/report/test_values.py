@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
+from opttune.recipe import Part, Recipe
 from opttune.report.chart import Series
 from opttune.report.values import best_over_cost, equal_cost, equal_cost_rows, value_over_lr, verdict_chart
 from tests.support.records import RECORDS, confirmed_study, full_study, record, stored
@@ -71,6 +74,27 @@ def test_diverged_trials_are_at_the_top_and_trials_left_behind_at_their_rung() -
 
 def test_without_a_value_there_is_no_bowl() -> None:
     assert value_over_lr(stored([RECORDS[2]])) is None
+
+
+def test_factors_on_the_modules_own_rate_have_a_panel_of_their_own() -> None:
+    factors = [{"lr_factor": 10.0}, {"lr_factor": 0.1}, {}]
+    own = [
+        replace(record(number, 0.5 + number), recipe=Recipe(Part("own", given), Part("own")))
+        for number, given in enumerate(factors)
+    ]
+    chart = value_over_lr(stored([*own, record(3, 0.4)]))
+    assert chart is not None
+    panels = {panel.title: panel for panel in chart.panels}
+
+    assert [panels[name].x_label for name in ("own", "adamw")] == ["x of own rate", "peak learning rate"]
+    (series,) = panels["own"].series
+    assert list(zip(series.x, series.y, strict=True)) == [(10.0, 0.5), (0.1, 1.5), (1.0, 2.5)]
+
+
+def test_trials_with_several_rates_alone_give_no_empty_chart() -> None:
+    several = Recipe.from_dict({"optimizers": ["own", {"name": "own", "lr_factor": 2.0}]})
+
+    assert value_over_lr(stored([replace(record(0, 0.5), recipe=several)])) is None
 
 
 def test_each_candidate_has_a_row_with_its_values_and_its_mean() -> None:

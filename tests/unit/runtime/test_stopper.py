@@ -43,6 +43,7 @@ def test_a_trial_that_trained_starts_the_count_anew(success: Outcome) -> None:
     [
         ("RuntimeError: lr 0.1 is too large", "RuntimeError: lr 3e-05 is too large", "RuntimeError: lr 2 is too large"),
         ("<Net at 0x7f31a>", "<Net at 0x7f31b>", "<Net at 0xdead>"),
+        ("KeyError: 'x' (/m.py:3)", "KeyError: 'x' (/m.py:17)", "KeyError: 'x' (/m.py:3)"),
         ("shape 3x4", "shape 3x5", "shape 12x4"),
     ],
 )

@@ -4,9 +4,10 @@ import optuna
 import pytest
 
 from opttune.errors import InputError
-from opttune.storages.find_study import find_study, study_folders
+from opttune.storages.find_study import find_study
 from opttune.storages.open_storage import open_storage
 from opttune.storages.records import OUT_DIR
+from opttune.storages.study_folder import study_folders
 from opttune.storages.study_store import StudyStore
 
 pytestmark = pytest.mark.usefixtures("folder")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from opttune.space.parse import load_space
-from opttune.storages.find_study import folder_name
+from opttune.storages.study_folder import folder_name
 from opttune.study.config import SearchConfig
 
 PLAN = SearchConfig(load_space("adamw"), "val_loss", "min", {"max_steps": 10}, "study", Path("runs/study"))

@@ -9,8 +9,8 @@ from opttune.outcome import StopReason
 from opttune.space.model import Scalar, SettledSpace, Space
 from opttune.space.sample import default_parameters, sample_recipe
 from opttune.space.settle import EarlierBest, with_earlier_best
-from opttune.storages.find_study import folder_name
 from opttune.storages.open_storage import open_storage
+from opttune.storages.study_folder import folder_name
 from opttune.storages.study_store import StudyStore
 from opttune.study.warm_start import find_earlier
 from tests.support.records import make_outcome, make_pause

@@ -200,7 +200,9 @@ def test_a_failure_comes_with_what_is_known_of_its_cause(model, words):
 
 def test_without_data_the_message_says_where_to_give_them():
     attempt = Attempt(Recipe(Part("adamw", {"lr": 0.01})), "val_loss", 0, {"max_steps": 4, "accelerator": "cpu"})
-    with pytest.raises(ModelError, match=r"There are no training data: give them \(DATA on the command line"):
+    with pytest.raises(
+        ModelError, match=r"There are no training data: give them \(DATA on the command line, data= in Python\)\.$"
+    ):
         inspect_model(attempt, Workload(m.Net, None), 1)
 
 

@@ -89,6 +89,21 @@ def test_what_is_replaced_is_said(caplog, monkeypatch):
     assert "opttune: replaced SGD(lr=0.0001) by adamw(lr=0.0003), constant(); " in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("moved", "words"),
+    [
+        ({"lr_factor": 100.0}, "SGD(lr=0.0001) is kept, with its learning rate times 100; "),
+        ({}, "SGD(lr=0.0001) is kept with nothing moved; "),
+    ],
+)
+def test_what_is_kept_is_said(caplog, monkeypatch, moved, words):
+    for name in ("lightning.pytorch", "pytorch_lightning"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+    with caplog.at_level(logging.INFO):
+        fit(RecipeCallback(Recipe.from_dict({"optimizer": {"name": "own", **moved}})))
+    assert f"opttune: {words}" in caplog.text
+
+
 @pytest.mark.parametrize(("trainers", "norm"), [(None, "0.5"), (1.0, "1")])
 def test_the_clipping_in_force_is_said(caplog, monkeypatch, trainers, norm):
     for name in ("lightning.pytorch", "pytorch_lightning"):
@@ -97,7 +112,7 @@ def test_the_clipping_in_force_is_said(caplog, monkeypatch, trainers, norm):
     left_out = pytest.warns(UserWarning, match="gradient_clip_val=1.0 stays") if trainers else nullcontext()
     with caplog.at_level(logging.INFO), left_out:
         fit(RecipeCallback(recipe), gradient_clip_val=trainers)
-    assert f"by adamw(lr=0.0003), constant(), gradients clipped at a norm of {norm}; " in caplog.text
+    assert f"by adamw(lr=0.0003), constant(), clip_norm={norm}; " in caplog.text
 
 
 def test_the_samples_of_a_step_are_said(caplog, monkeypatch):

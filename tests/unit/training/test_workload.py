@@ -55,6 +55,8 @@ def test_it_is_called_by_the_name_of_its_model(model, name):
         (Wide, r"the model Wide cannot be made without arguments .*'width'.*def make\(\): return Wide\(\.\.\.\)"),
         (3, "a model must be a LightningModule, its class, or a factory, got int"),
         (nn.Linear(2, 2), "a model must be a LightningModule, its class, or a factory, got Linear"),
+        (m.Data, r"Data is a LightningDataModule, not a LightningModule: are MODEL and DATA swapped\?"),
+        (m.Data(), r"Data is a LightningDataModule, not a LightningModule: are MODEL and DATA swapped\?"),
         (nn.Identity, "Identity is not a LightningModule: it returns Identity"),
         (dict, "dict is not a LightningModule: it returns dict"),
     ],
@@ -88,6 +90,8 @@ def test_data_may_come_in_each_form_that_a_trainer_takes():
 def test_data_that_cannot_be_used_are_refused():
     with pytest.raises(ModelError, match=r"data must be a pair \(train, val\) of loaders, got 3 objects"):
         Workload(m.Net, (1, 2, 3)).make_data()
+    with pytest.raises(ModelError, match=r"got 1 object\.$"):
+        Workload(m.Net, (1,)).make_data()
     with pytest.raises(ModelError, match=r"the data WideData cannot be made without arguments .*'folder'"):
         Workload(m.Net, WideData).make_data()
 
