@@ -127,7 +127,7 @@ def with_earlier_best(settled: SettledSpace, earlier: Sequence[EarlierBest]) -> 
     if not known:
         names = ", ".join(one.optimizer for one in earlier)
         note = f"The earlier study tried {names}, which this space does not have: it is not used."
-        return SettledSpace(space, (*settled.notes, note))
+        return SettledSpace(space, (*settled.notes, note), (note,))
     ranks = {one.optimizer: rank for rank, one in enumerate(known)}
     # common fields come from the best trial, the fields of each optimizer from its own best
     taught = known[0].parameters | {
@@ -139,8 +139,8 @@ def with_earlier_best(settled: SettledSpace, earlier: Sequence[EarlierBest]) -> 
         optimizers=tuple(sorted(warm.optimizers, key=lambda branch: ranks.get(branch.name, len(ranks)))),
         schedules=tuple(sorted(warm.schedules, key=lambda branch: branch.name != known[0].schedule)),
     )
-    notes = (*_why_warm(warm, ranks), *_left_out(space, earlier, known), *_replaced(space, warm, known))
-    return SettledSpace(warm, (*settled.notes, *notes))
+    changed = (*_left_out(space, earlier, known), *_replaced(space, warm, known))
+    return SettledSpace(warm, (*settled.notes, *_why_warm(warm, ranks), *changed), changed)
 
 
 def _fitted(shipped: str, facts: ModelFacts, total_steps: int, budget: float) -> SettledSpace:
@@ -212,8 +212,9 @@ def _left_out(space: Space, earlier: Sequence[EarlierBest], known: Sequence[Earl
     lacks = f"the space {space.name} does not have"
     notes = [f"Not used: {one.origin} ({one.optimizer}), which {lacks}." for one in earlier if one not in known]
     branches = {branch.name: branch for branch in space.optimizers}
-    first, schedules = known[0], space.schedules_of(branches[known[0].optimizer])
-    if first.schedule and first.schedule not in [branch.name for branch in schedules]:
+    first, optimizer = known[0], branches[known[0].optimizer]
+    schedules = space.schedules_of(optimizer)
+    if first.schedule and not optimizer.is_own and first.schedule not in [branch.name for branch in schedules]:
         notes.append(f"Not used: the schedule {first.schedule} of {first.origin}, which {lacks}.")
     names = _all_fields(space).keys()
     for one in known:

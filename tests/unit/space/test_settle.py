@@ -5,7 +5,7 @@ import pytest
 
 from opttune.space.auto import ModelFacts
 from opttune.space.model import Choice, Fixed, Range, Scalar, SettledSpace, Space
-from opttune.space.parse import load_space
+from opttune.space.parse import load_space, settled_from_dict, settled_to_dict
 from opttune.space.sample import default_parameters
 from opttune.space.settle import EarlierBest, settle, with_earlier_best, without_trainer_settings
 from tests.support.searches import TINY, make_space
@@ -320,3 +320,5 @@ def test_what_the_space_does_not_have_is_named() -> None:
         "Not used: the schedule cosine of trial 3, which the space mine does not have.",
         "Not used: adamw.beta1 of trial 3, which the space mine does not have.",
     )
+    assert settled.changed == settled.notes[1:]
+    assert settled_from_dict(settled_to_dict(settled)) == settled
