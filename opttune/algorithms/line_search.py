@@ -14,17 +14,20 @@ Nothing refines the bracket; the Gaussian process chooses the rates after that. 
 and no trial of the optimizer is promoted from there meanwhile. A prior that is off by decades therefore costs a tenth
 of a training for each decade. Without the line search, recorded trainings cost 0.42 of TPE's instead of 0.26
 (docs/the_search.md).
+
+A range with `reach` is where a search begins, not a wall. If the line search finds an optimizer's best rate beyond it,
+the range of later draws and mutations widens to there (`widen_ranges`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, log10
 from typing import TypeGuard
 
 from opttune.algorithms.draws import Parameters
-from opttune.algorithms.observations import Observation, best_that_got_worse, first_telling
+from opttune.algorithms.observations import Observation, best_first, best_that_got_worse, first_telling
 from opttune.algorithms.successive_halving import TrialProgress
-from opttune.space.model import Field, Range, Space
+from opttune.space.model import Branch, Field, Range, Space
 
 _STEP = 10.0
 """The factor from one learning rate to the next. Chosen by hand."""
@@ -120,6 +123,46 @@ def next_points_below(space: Space, observations: Sequence[Observation]) -> list
         if parameters.get(name) == lowest and log10(lowest / low) > _LEAST_ROOM_DECADES:
             found.append({**parameters, name: branch.rate.rounded(max(low, lowest / _STEP))})
     return found
+
+
+def widen_ranges(space: Space, observations: Sequence[Observation], by_rung: bool = False) -> Space:
+    """Return a space in which a learning-rate range includes the values around its optimizer's best trial beyond it.
+
+    A range never widens beyond `Range.reach`, nor for a trial that is not the best of its optimizer. Priors stay.
+
+    Args:
+        space: The search space.
+        observations: The results of earlier trials.
+        by_rung: Whether values of different rungs are separated, as in `best_first`.
+    """
+    only = space.optimizers[0].name if len(space.optimizers) == 1 else None
+    ranked: dict[str, list[Observation]] = {branch.name: [] for branch in space.optimizers}
+    for index in best_first(observations, by_rung):
+        name = str(only or observations[index].parameters.get("optimizer"))
+        ranked.get(name, []).append(observations[index])
+    return space.map_optimizers(lambda branch: _widened(branch, ranked[branch.name]))
+
+
+def _widened(branch: Branch, ranked: Sequence[Observation]) -> Branch:
+    """Return a branch with the range of its learning rate widened; its own trials are given from the best on."""
+    field, name = branch.rate, f"{branch.name}.{branch.rate_name}"
+    if not isinstance(field, Range) or field.reach is None or not ranked:
+        return branch
+    best = ranked[0].parameters.get(name)
+    if not isinstance(best, int | float) or not ranked[0].values or ranked[0].failed_at is not None:
+        return branch
+    tried = [rate for one in ranked if isinstance(rate := one.parameters.get(name), int | float) and rate > 0]
+    if best > field.high:
+        return branch.with_rate(replace(field, high=min(field.reach[1], _room_to(best, max(tried), _STEP))))
+    if 0 < best < field.low:
+        return branch.with_rate(replace(field, low=max(field.reach[0], _room_to(best, min(tried), 1 / _STEP))))
+    return branch
+
+
+def _room_to(best: float, outermost: float, step: float) -> float:
+    """Return the outermost tried rate, or the next step from the best one if there is hardly any room between them."""
+    # near the best rate, another field may have made a trial worse
+    return outermost if abs(log10(outermost / best)) > _LEAST_ROOM_DECADES else best * step
 
 
 def is_being_searched(space: Space, progress: Sequence[TrialProgress], optimizer: str, from_points: int = 2) -> bool:

@@ -8,7 +8,8 @@ This is Bayesian optimization with priors:
 3. The candidates are mutations of the best trial, draws from the shifted priors and draws from the whole space, the
    three sources of PriorBand. PriorBand trains each draw. It weights prior and incumbent by how well each explains the
    best trials. Here each source gives the same number of candidates, and a Gaussian process chooses one
-   (`gaussian_process`). Learning rates at which all trials diverged are not drawn again (`lr_bounds`).
+   (`gaussian_process`). Learning rates at which all trials diverged are not drawn again (`lr_bounds`). If an
+   optimizer's best rate lies beyond its range, the candidates do not stop at the range's end (`widen_ranges`).
 
 docs/the_search.md has the cost of the search without each part. Unless stated otherwise, the shares and counts below
 were chosen on the tables for development (`benchmarks/search_bench/tables.py`).
@@ -31,7 +32,7 @@ from opttune.algorithms.draws import (
     draw_new,
 )
 from opttune.algorithms.gaussian_process import GaussianProcess
-from opttune.algorithms.line_search import is_searchable, next_points, next_points_below
+from opttune.algorithms.line_search import is_searchable, next_points, next_points_below, widen_ranges
 from opttune.algorithms.lr_bounds import cap_learning_rates
 from opttune.algorithms.observations import Observation, best_first
 from opttune.algorithms.prior_shift import SHIFTS, posterior, shift_priors, within_ranges, without_priors
@@ -155,6 +156,8 @@ def propose(
                 return {"optimizer": name, **propose(alone, number, seed, shown, configurations, settings)}
             return defaults[0]
     rng = np.random.default_rng((seed, number))
+    # the model keeps measuring from the priors, which do not widen
+    space = widen_ranges(space, observations, settings.races)
     return draw_new(space, seen, _Draws(space, observations, model, seen, settings, rng).next, rng)
 
 

@@ -45,7 +45,7 @@ class PlainReporter(ProgressReporter):
             self._line(line)
         for warning in filter(None, (config.mode_warning, inspection.not_paused)):
             self._line(f"  warning: {warning}")
-        for note in (*inspection.notes, *(config.space_notes if self._verbose else ())):
+        for note in (*inspection.notes, *(config.space_notes if self._verbose else config.space_changes)):
             self._line(f"  {note}")
         if records:
             self._line(f"resuming {config.study_name}: {len(records)} trials, {self._cost(steps_spent)} so far")

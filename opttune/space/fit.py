@@ -33,7 +33,7 @@ RATES_FROM_BUDGET = 10
 """Least budget for these; the other fields of the groups have `OTHERS_FROM_BUDGET`."""
 _LONGEST_WARMUP = 0.3
 _REACH_OF_FACTORS = (0.01, 100.0)
-"""How far a line search may move the rates of a module's own optimizers beyond their range. Chosen by hand."""
+"""How far a search may move the rates of a module's own optimizers beyond their range. Chosen by hand."""
 
 
 def for_length(space: Space, total_steps: int) -> Space:
@@ -82,7 +82,7 @@ def with_room(space: Space, total_steps: int) -> Space:
 
 
 def with_reach(space: Space) -> Space:
-    """Return a space in which a line search may leave the range of a learning rate, up to the catalog's range.
+    """Return a space in which a search may leave the range of a learning rate, up to the catalog's range.
 
     This is for searches of shipped spaces, whose ranges are starting points. The ranges of a user's space are strict.
 

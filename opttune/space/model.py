@@ -46,8 +46,8 @@ class Range:
         integer: Whether only whole numbers count.
         prior: The value where an expert would start; None for the middle of the scale.
         source: The source of the range.
-        reach: The least and the largest value for a line search beyond the ends of the range, if the best value is at
-            an end; None stops it there.
+        reach: The least and the largest value of a search beyond the ends of the range, if the best value is at an
+            end or beyond; None stops it there.
 
     Raises:
         FieldError: The range is empty, or does not fit its scale.
@@ -440,10 +440,12 @@ class SettledSpace:
     Attributes:
         space: The space.
         notes: The choices and their reasons, one sentence each; none for a user's own space.
+        changed: Those of the notes that name a value or a recipe of the user's which the space changes or lacks.
     """
 
     space: Space
     notes: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 def _check_scalar(value: object) -> None:

@@ -1,21 +1,28 @@
 """Settle the space of a search: fit the requested space to the module, the length and the budget."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import isclose
+from types import EllipsisType
 from typing import Any
 
 from opttune.catalog.lookup import find_optimizer
 from opttune.errors import UnsuitableOptimizerError
+from opttune.recipe import is_number
 from opttune.space.auto import ModelFacts, choose_space, is_suitable, own_alone
-from opttune.space.fit import for_budget, for_length
+from opttune.space.fit import for_budget, for_length, with_reach
 from opttune.space.group_facts import with_fitting_groups
-from opttune.space.model import Choice, Field, Fixed, Range, Scalar, SettledSpace, Space
+from opttune.space.model import GROUPS, Choice, Field, Fixed, Range, Scalar, SettledSpace, Space
 from opttune.space.own import fit_own, with_own_values
 from opttune.space.parse import load_space
+from opttune.yaml_text import inline_yaml
 
 _CLIP = "gradient_clip_norm"
 _MANUAL = {_CLIP: Fixed(None), "accumulate_grad_batches": Fixed(1)}
 """Fields that a module handles itself under manual optimization."""
+_ROOM = 10.0
+"""A range that begins at an earlier best beyond it ends at this factor further out, so that draws fall on both sides,
+as in `with_room`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +34,14 @@ class EarlierBest:
         schedule: The schedule's name.
         parameters: The trial's Optuna parameters; a field may appear under its own name, with its own value.
         value: Its value.
+        origin: What notes call it.
     """
 
     optimizer: str
     schedule: str
     parameters: dict[str, Scalar]
     value: float
+    origin: str = field(default="the earlier best", compare=False)
 
 
 def settle(
@@ -73,7 +82,10 @@ def settle(
     space, left_out = fit_own(settled.space, facts.own)
     settled = _suited(SettledSpace(space, (*settled.notes, *left_out)), facts)
     settled = with_fitting_groups(settled, facts.groups)
-    return with_earlier_best(settled, earlier) if earlier else settled
+    if not earlier:
+        return settled
+    # the ranges of a shipped space are where a search begins, not walls
+    return with_earlier_best(replace(settled, space=with_reach(settled.space)) if shipped else settled, earlier)
 
 
 def without_trainer_settings(space: Space, trainer: Mapping[str, Any]) -> Space:
@@ -102,7 +114,8 @@ def _settles(trainer: Mapping[str, Any], field: str) -> bool:
 def with_earlier_best(settled: SettledSpace, earlier: Sequence[EarlierBest]) -> SettledSpace:
     """Return a space whose priors, and so its default recipes, are the best values of an earlier study.
 
-    Optimizers and schedules keep their fields and ranges; the best come first. A value outside a range is clipped.
+    Optimizers and schedules keep their fields; the best come first. A range widens to a value beyond it, within its
+    reach. Any other value outside a field is replaced, and a note says so.
 
     Args:
         settled: The space to search.
@@ -114,19 +127,20 @@ def with_earlier_best(settled: SettledSpace, earlier: Sequence[EarlierBest]) -> 
     if not known:
         names = ", ".join(one.optimizer for one in earlier)
         note = f"The earlier study tried {names}, which this space does not have: it is not used."
-        return SettledSpace(space, (*settled.notes, note))
+        return SettledSpace(space, (*settled.notes, note), (note,))
     ranks = {one.optimizer: rank for rank, one in enumerate(known)}
     # common fields come from the best trial, the fields of each optimizer from its own best
     taught = known[0].parameters | {
         name: value for one in known for name, value in one.parameters.items() if name.startswith(f"{one.optimizer}.")
     }
-    warm = space.map_fields(lambda name, field: _warm(name, field, taught))
+    warm = space.map_fields(lambda name, field: _warm(field, _taught_value(name, field, taught)))
     warm = replace(
         warm,
         optimizers=tuple(sorted(warm.optimizers, key=lambda branch: ranks.get(branch.name, len(ranks)))),
         schedules=tuple(sorted(warm.schedules, key=lambda branch: branch.name != known[0].schedule)),
     )
-    return SettledSpace(warm, (*settled.notes, *_why_warm(warm, ranks)))
+    changed = (*_left_out(space, earlier, known), *_replaced(space, warm, known))
+    return SettledSpace(warm, (*settled.notes, *_why_warm(warm, ranks), *changed), changed)
 
 
 def _fitted(shipped: str, facts: ModelFacts, total_steps: int, budget: float) -> SettledSpace:
@@ -169,18 +183,85 @@ def _suited(settled: SettledSpace, facts: ModelFacts) -> SettledSpace:
     return SettledSpace(replace(space, optimizers=suitable, training=training), (*settled.notes, *notes))
 
 
-def _warm(name: str, field: Field, parameters: Mapping[str, Scalar]) -> Field:
-    if isinstance(field, Fixed):
+def _taught_value(name: str, field: Field, parameters: Mapping[str, Scalar]) -> Scalar | EllipsisType:
+    """Return the value of a field as a recipe holds it; `...` if the parameters do not have the field."""
+    if name in parameters:
+        return parameters[name]
+    encoded = Range(0.0, 0.5, "log_of_one_minus").optuna_name(name)
+    may_be_encoded = isinstance(field, Fixed) or (isinstance(field, Range) and field.is_encoded)
+    return 1 - float(parameters[encoded] or 0) if may_be_encoded and encoded in parameters else ...
+
+
+def _warm(field: Field, value: Scalar | EllipsisType) -> Field:
+    """Return a field that begins at a value, or as near to it as it can."""
+    if value is ... or isinstance(field, Fixed):
         return field
-    if name in parameters and field.optuna_name(name) != name and isinstance(field, Range):
-        # as a recipe holds it, not as a study does
-        return replace(field, prior=field.clip(float(parameters[name] or 0)))
-    if field.optuna_name(name) not in parameters:
-        return field
-    value = parameters[field.optuna_name(name)]
     if isinstance(field, Choice):
         return replace(field, start=field.choices.index(value)) if value in field.choices else field
-    return replace(field, prior=field.clip(field.from_optuna(value)))
+    low, high = field.reach or (field.low, field.high)
+    prior = min(high, max(low, float(value or 0)))
+    if prior > field.high:
+        field = replace(field, high=min(high, _ROOM * prior))
+    elif prior < field.low:
+        field = replace(field, low=max(low, prior / _ROOM))
+    return replace(field, prior=prior)
+
+
+def _left_out(space: Space, earlier: Sequence[EarlierBest], known: Sequence[EarlierBest]) -> list[str]:
+    """Return what of the earlier trials the space does not have, one sentence each."""
+    lacks = f"the space {space.name} does not have"
+    notes = [f"Not used: {one.origin} ({one.optimizer}), which {lacks}." for one in earlier if one not in known]
+    branches = {branch.name: branch for branch in space.optimizers}
+    first, optimizer = known[0], branches[known[0].optimizer]
+    schedules = space.schedules_of(optimizer)
+    if first.schedule and not optimizer.is_own and first.schedule not in [branch.name for branch in schedules]:
+        notes.append(f"Not used: the schedule {first.schedule} of {first.origin}, which {lacks}.")
+    names = _all_fields(space).keys()
+    for one in known:
+        own = [
+            name
+            for name in one.parameters
+            if name.startswith(f"{one.optimizer}.") and not {name, name.replace(".one_minus_", ".")} & names
+        ]
+        if own:
+            notes.append(f"Not used: {', '.join(own)} of {one.origin}, which {lacks}.")
+    return notes
+
+
+def _replaced(space: Space, warm: Space, known: Sequence[EarlierBest]) -> list[str]:
+    """Return a sentence for each earlier value that the space replaces by another."""
+    now, notes = _all_fields(warm), []
+    for name, before in _all_fields(space).items():
+        # as in the space, common fields come from the best trial
+        one = next((one for one in known if name.startswith(f"{one.optimizer}.")), known[0])
+        value, start = _taught_value(name, before, one.parameters), now[name].centre
+        if value is ... or value == start or (is_number(value) and is_number(start) and isclose(value, start)):
+            continue
+        notes.append(
+            f"The {name} {_words(value)} of {one.origin} became {_words(start)}: {_why_replaced(before, space.name)}."
+        )
+    return notes
+
+
+def _why_replaced(field: Field, space: str) -> str:
+    match field:
+        case Range():
+            low, high = field.reach or (field.low, field.high)
+            return f"the space {space} allows {low:g} to {high:g}"
+        case Choice():
+            return f"it is not a choice of the space {space}"
+    return f"the space {space} does not vary it"
+
+
+def _words(value: Scalar) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else inline_yaml(value)
+
+
+def _all_fields(space: Space) -> dict[str, Field]:
+    """Return every field by its full name, including fixed ones."""
+    branches = (*space.optimizers, *space.schedules)
+    found = {f"{branch.name}.{name}": field for branch in branches for name, field in branch.fields}
+    return found | dict(space.training) | {f"{GROUPS}.{name}": field for name, field in space.group_fields}
 
 
 def _why_warm(space: Space, known: Mapping[str, int]) -> tuple[str, ...]:

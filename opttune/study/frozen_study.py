@@ -186,6 +186,7 @@ def _config(
         trainer={**origin.trainer, **spec["trainer"]},
         shipped_space=spec["space"] if isinstance(spec["space"], str) else "",
         space_notes=settled.notes,
+        space_changes=settled.changed,
         references={"model": origin.model, "data": origin.data, "project": origin.project},
         pauses=origin.pauses,
         budget_unit=spec.get("budget_unit", "steps"),

@@ -94,7 +94,7 @@ def read_earlier_runs(text: str | Path, monitor: str, tracking_uri: str) -> Earl
             name, rows = f"the experiment {text!r}", [*read_experiment(tracking_uri, str(text))]
         except LookupError as err:
             raise InputError(f"{_WHERE}: {err.args[0]} Give the name of an experiment, or a CSV file.") from None
-    runs, unused = _usable(rows, monitor)
+    runs, unused = _usable(rows, monitor, name)
     notes = [f"Not used of {name}: {count} trainings, {why}." for why, count in unused.items()]
     if not runs:
         raise InputError(
@@ -107,11 +107,11 @@ def read_earlier_runs(text: str | Path, monitor: str, tracking_uri: str) -> Earl
     return EarlierRuns(tuple(runs), (f"Learned from {len(runs)} trainings of {name}.", *notes))
 
 
-def _usable(rows: Iterable[Row], monitor: str) -> tuple[list[EarlierRun], Counter[str]]:
+def _usable(rows: Iterable[Row], monitor: str, name: str) -> tuple[list[EarlierRun], Counter[str]]:
     runs: list[EarlierRun] = []
     unused: Counter[str] = Counter()
-    for row in rows:
-        read = _run_of(row, monitor)
+    for number, row in enumerate(rows, start=1):
+        read = _run_of(row, monitor, f"training {number} of {name}")
         if isinstance(read, str):
             unused[read] += 1
         else:
@@ -119,8 +119,8 @@ def _usable(rows: Iterable[Row], monitor: str) -> tuple[list[EarlierRun], Counte
     return runs, unused
 
 
-def _run_of(row: Row, monitor: str) -> EarlierRun | str:
-    """Return the training of a row, or the reason why it is not used."""
+def _run_of(row: Row, monitor: str, origin: str) -> EarlierRun | str:
+    """Return the training of a row, which notes call `origin`, or the reason why it is not used."""
     value = _number(row.get(monitor, row.get("value")))
     if value is None:
         return f"which have no finite {monitor}"
@@ -136,7 +136,8 @@ def _run_of(row: Row, monitor: str) -> EarlierRun | str:
         parameters |= _parameters(fields, schedule, _options(find_schedule(schedule)))
     parameters |= {name: number for name in _OF_THE_TRAINING if (number := _number(fields.get(name))) is not None}
     steps = _number(fields.get("max_steps"))
-    return EarlierRun(EarlierBest(optimizer, schedule, parameters, value), None if steps is None else int(steps))
+    found = EarlierBest(optimizer, schedule, parameters, value, origin)
+    return EarlierRun(found, None if steps is None else int(steps))
 
 
 def _parameters(fields: Row, branch: str, names: Iterable[str]) -> dict[str, Scalar]:

@@ -27,7 +27,7 @@ def find_earlier(study: str | Path, storage: str | None = None) -> list[EarlierB
     mode = "max" if loaded.direction == optuna.study.StudyDirection.MAXIMIZE else "min"
     best: dict[str, EarlierBest] = {}
     for trial in loaded.get_trials(deepcopy=False):
-        found = _read(trial)
+        found = _read(loaded.study_name, trial)
         known = best.get(found.optimizer) if found else None
         if found is not None and is_better(found.value, known.value if known else None, mode):
             best[found.optimizer] = found
@@ -36,9 +36,10 @@ def find_earlier(study: str | Path, storage: str | None = None) -> list[EarlierB
     return sorted(best.values(), key=lambda one: one.value, reverse=mode == "max")
 
 
-def _read(trial: FrozenTrial) -> EarlierBest | None:
+def _read(study: str, trial: FrozenTrial) -> EarlierBest | None:
     record = read_trial(trial)
     if record.value is None or record.recipe is None:
         return None
     recipe = record.recipe
-    return EarlierBest(recipe.optimizer.name, recipe.schedule.name, dict(trial.params), record.value)
+    name = f"trial {trial.number} of {study}"
+    return EarlierBest(recipe.optimizer.name, recipe.schedule.name, dict(trial.params), record.value, name)

@@ -1,8 +1,9 @@
+from dataclasses import replace
 from math import inf
 
 import pytest
 
-from opttune.algorithms.line_search import LinePoint, is_being_searched, next_points, next_rate
+from opttune.algorithms.line_search import LinePoint, is_being_searched, next_points, next_rate, widen_ranges
 from opttune.algorithms.observations import Observation
 from opttune.algorithms.successive_halving import TrialProgress
 from opttune.space.model import Choice, Field, Fixed, Range
@@ -110,3 +111,70 @@ def test_a_line_search_goes_beyond_the_range_as_far_as_it_reaches() -> None:
     assert next_rate(field, [LinePoint(3e-5, 0.5), LinePoint(3e-4, 0.4), LinePoint(3e-3, 0.3)]) == 1e-2
     assert next_rate(field, [LinePoint(3e-5, 0.5), LinePoint(3e-4, 0.6)]) == 3e-6
     assert next_rate(Range(1e-5, 1e-4, "log", prior=3e-5), [LinePoint(1e-4, 0.4), LinePoint(3e-5, 0.5)]) is None
+
+
+BEYOND = make_space("""
+optimizer:
+  sgd: {lr: {low: 0.1, high: 1.0, log: true, prior: 0.3, reach: [1e-4, 50], source: test}}
+  adamw: {lr: {low: 1e-3, high: 1e-2, log: true, prior: 3e-3, source: test}}
+schedule: {constant: {}}
+""")
+
+
+def tried(optimizer: str, *results: tuple[float, float | None]) -> list[Observation]:
+    """Each result is a rate and its value; None is a trial that died."""
+    named = [({"optimizer": optimizer, f"{optimizer}.lr": rate}, value) for rate, value in results]
+    return [Observation(one, (), 0.1) if value is None else Observation(one, (value,)) for one, value in named]
+
+
+def bounds(observations: list[Observation], by_rung: bool = False) -> list[tuple[float, float]]:
+    fields = [branch.rate for branch in widen_ranges(BEYOND, observations, by_rung).optimizers]
+    return [(field.low, field.high) for field in fields if isinstance(field, Range)]
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        # the next rate was tried, and was worse or died
+        ([(0.3, 0.5), (3.0, 0.4), (30.0, 0.6)], (0.1, 30.0)),
+        ([(0.3, 0.5), (3.0, 0.4), (30.0, None)], (0.1, 30.0)),
+        # nothing above it was tried, or only what is almost the same rate
+        ([(0.3, 0.5), (3.0, 0.4)], (0.1, 30.0)),
+        ([(0.3, 0.5), (3.0, 0.4), (3.1, 0.6)], (0.1, 30.0)),
+        # not beyond its reach
+        ([(0.3, 0.5), (30.0, 0.4)], (0.1, 50.0)),
+        ([(0.3, 0.5), (0.03, 0.4), (0.003, 0.45)], (0.003, 1.0)),
+        ([(0.3, 0.5), (3e-4, 0.4)], (1e-4, 1.0)),
+    ],
+)
+def test_a_range_widens_to_the_values_around_the_best_beyond_it(
+    results: list[tuple[float, float | None]], expected: tuple[float, float]
+) -> None:
+    assert bounds(tried("sgd", *results)) == [pytest.approx(expected), (1e-3, 1e-2)]
+
+
+def test_a_range_stays_where_no_value_beyond_it_is_the_best() -> None:
+    assert widen_ranges(BEYOND, []) == BEYOND
+    assert widen_ranges(BEYOND, tried("sgd", (0.3, 0.5), (3.0, 0.6))) == BEYOND
+    assert widen_ranges(BEYOND, tried("sgd", (3.0, None))) == BEYOND
+    # a wall
+    assert widen_ranges(BEYOND, tried("adamw", (0.1, 0.1))) == BEYOND
+    assert widen_ranges(BEYOND, [Observation({"optimizer": "lion", "lion.lr": 7.0}, (0.1,))]) == BEYOND
+    assert widen_ranges(BEYOND, [Observation({"optimizer": "sgd"}, (0.1,))]) == BEYOND
+
+
+def test_each_optimizers_own_best_counts_and_in_a_race_by_its_furthest_rung() -> None:
+    assert bounds([*tried("adamw", (3e-3, 0.1)), *tried("sgd", (3.0, 0.9))])[0] == pytest.approx((0.1, 30.0))
+    far, near = tried("sgd", (3.0, 0.4), (0.3, 0.3))
+    promoted = [replace(far, values=(0.4, 0.35)), near]
+    assert bounds(promoted) == bounds(promoted, by_rung=True) == [(0.1, 1.0), (1e-3, 1e-2)]
+    overfitting = [replace(far, values=(0.2, 0.35)), replace(near, values=(0.3,))]
+    assert bounds(overfitting)[0] == (0.1, 1.0)
+    assert bounds(overfitting, by_rung=True)[0] == pytest.approx((0.1, 30.0))
+
+
+def test_a_space_of_one_optimizer_does_not_name_it() -> None:
+    alone = replace(BEYOND, optimizers=BEYOND.optimizers[:1])
+    (branch,) = widen_ranges(alone, [Observation({"sgd.lr": 3.0}, (0.5,))]).optimizers
+    assert isinstance(branch.rate, Range)
+    assert (branch.rate.high, branch.rate.prior, branch.rate.reach) == (pytest.approx(30.0), 0.3, (1e-4, 50))

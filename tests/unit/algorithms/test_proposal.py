@@ -408,3 +408,55 @@ def test_a_share_outside_0_to_1_is_refused(settings: dict[str, Any]) -> None:
     name = next(iter(settings))
     with pytest.raises(InputError, match=f"SamplerSettings: {name} must be from 0 to 1, got"):
         SamplerSettings(**settings)
+
+
+REACHING = make_space("""
+optimizer:
+  sgd:
+    lr: {low: 1e-4, high: 1e-3, log: true, prior: 3e-4, reach: [1e-6, 1.0], source: test}
+    momentum: {low: 0.5, high: 0.99, log_of_one_minus: true, source: test}
+schedule: {constant: {}, linear: {}}
+""")
+WALLED = make_space("""
+optimizer:
+  sgd:
+    lr: {low: 1e-4, high: 1e-3, log: true, prior: 3e-4, source: test}
+    momentum: {low: 0.5, high: 0.99, log_of_one_minus: true, source: test}
+schedule: {constant: {}, linear: {}}
+""")
+
+
+def bowl(best: float) -> Loss:
+    return lambda configuration: log10(rate_of(configuration) / best) ** 2
+
+
+@pytest.mark.parametrize("best", [0.1, 5e-6], ids=["above", "below"])
+@pytest.mark.parametrize("settings", [SamplerSettings(), SamplerSettings(races=True)], ids=["short", "race"])
+def test_once_the_line_search_has_left_a_range_the_model_refines_there(best: float, settings: SamplerSettings) -> None:
+    rates = [rate_of(one) for one in search(REACHING, 12, bowl(best), mixture=settings)]
+    assert all(1e-6 <= rate <= 1.0 for rate in rates)
+    line = [rate for rate in rates[:5] if not 1e-4 <= rate <= 1e-3]
+    assert line
+    assert sum(best / 10 < rate < best * 10 for rate in rates[5:]) >= 4
+    assert min(abs(log10(rate / best)) for rate in rates) < 0.25
+
+
+@pytest.mark.parametrize("mixture", [ONLY_MUTATION, ONLY_PRIOR], ids=["mutation", "draws"])
+def test_mutations_and_draws_without_a_model_go_there_too(mixture: SamplerSettings) -> None:
+    seen = [Observation({"schedule": "linear", "sgd.lr": rate, "sgd.one_minus_momentum": 0.1}, (value,))
+            for rate, value in ((3e-4, 0.5), (3e-3, 0.4), (3e-2, 0.3), (0.3, 0.6))]  # fmt: skip
+    rates = [rate_of(one) for one in draws(mixture, seen, REACHING)]
+    assert 3e-3 < max(rates) <= 0.3
+    assert any(3e-2 < rate < 0.3 for rate in rates)
+
+
+def test_nothing_changes_where_no_value_beyond_a_range_is_the_best() -> None:
+    # the rate of 3e-3 is a step of the line search that made it worse
+    seen = [Observation({"schedule": "linear", "sgd.lr": rate, "sgd.one_minus_momentum": 0.1}, (value,))
+            for rate, value in ((3e-4, 0.3), (3e-3, 0.5), (1e-4, 0.4), (9e-4, 0.35))]  # fmt: skip
+    for mixture in (ONLY_MODEL, ONLY_MUTATION, ONLY_PRIOR):
+        assert draws(mixture, seen, REACHING, count=20) == draws(mixture, seen, WALLED, count=20)
+
+
+def test_a_range_without_reach_is_a_wall() -> None:
+    assert all(1e-4 <= rate_of(one) <= 1e-3 for one in search(WALLED, 15, bowl(0.1)))

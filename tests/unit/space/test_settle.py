@@ -5,7 +5,7 @@ import pytest
 
 from opttune.space.auto import ModelFacts
 from opttune.space.model import Choice, Fixed, Range, Scalar, SettledSpace, Space
-from opttune.space.parse import load_space
+from opttune.space.parse import load_space, settled_from_dict, settled_to_dict
 from opttune.space.sample import default_parameters
 from opttune.space.settle import EarlierBest, settle, with_earlier_best, without_trainer_settings
 from tests.support.searches import TINY, make_space
@@ -243,3 +243,82 @@ def test_a_module_that_steps_its_optimizers_itself_clips_and_accumulates_itself(
     assert settle(mine, "", trainer={}, facts=FACTS, total_steps=300, budget=20).space == mine
     assert "gradient_clip_norm" in varying(settled_as("wide", 30).space)
     assert "gradient_clip_norm" not in varying(settled_as("wide", 30, facts=manual).space)
+
+
+REACHING = """
+optimizer:
+  adamw:
+    lr: {low: 1e-4, high: 5e-4, log: true, prior: 3e-4, reach: [1e-5, 0.1], source: test}
+    weight_decay: {low: 0.001, high: 0.1, log: true, source: test}
+    beta2: {low: 0.9, high: 0.999, log_of_one_minus: true, source: test}
+    eps: 1e-8
+schedule: {linear: {warmup_fraction: {choices: [0.0, 0.1], source: test}}, constant: {}}
+"""
+
+
+def rate_of(space: Space) -> Range:
+    field = space.optimizers[0].rate
+    assert isinstance(field, Range)
+    return field
+
+
+@pytest.mark.parametrize(
+    ("lr", "expected"),
+    [(3e-3, (1e-4, 3e-2, 3e-3)), (0.03, (1e-4, 0.1, 0.03)), (5e-5, (1e-5, 5e-4, 5e-5)), (2e-4, (1e-4, 5e-4, 2e-4))],
+)
+def test_an_earlier_rate_beyond_a_range_is_kept_within_its_reach(lr: float, expected: tuple[float, ...]) -> None:
+    settled = with_earlier_best(SettledSpace(make_space(REACHING)), [EarlierBest("adamw", "", {"adamw.lr": lr}, 0.5)])
+    rate = rate_of(settled.space)
+
+    assert (rate.low, rate.high, rate.prior) == pytest.approx(expected)
+    assert settled.notes == (f"Starts from the best of an earlier study: lr of adamw {lr:.3g}.",)
+
+
+def test_the_ranges_of_a_shipped_space_are_no_walls_for_an_earlier_best() -> None:
+    best = [EarlierBest("adamw", "cosine", {"adamw.lr": 0.03}, 0.5)]
+    settled = settled_as("finetune", budget=5, earlier=best)
+
+    assert rate_of(settled.space).prior == 0.03
+    assert len(settled.notes) == len(settled_as("finetune", budget=5).notes) + 1
+
+
+def test_each_earlier_value_that_must_change_is_named_with_the_reason() -> None:
+    text = REACHING.replace(", reach: [1e-5, 0.1]", "")
+    parameters: dict[str, Scalar] = {
+        "schedule": "linear", "adamw.lr": 0.03, "adamw.weight_decay": 0.01, "adamw.one_minus_beta2": 0.2,
+        "adamw.eps": 1e-7, "linear.warmup_fraction": 0.3,
+    }  # fmt: skip
+    best = EarlierBest("adamw", "linear", parameters, 0.5, "trial 7 of old")
+    settled = with_earlier_best(SettledSpace(make_space(text, "mine")), [best])
+
+    assert rate_of(settled.space).prior == 5e-4
+    assert settled.notes[1:] == (
+        "The adamw.lr 0.03 of trial 7 of old became 0.0005: the space mine allows 0.0001 to 0.0005.",
+        "The adamw.beta2 0.8 of trial 7 of old became 0.9: the space mine allows 0.9 to 0.999.",
+        "The adamw.eps 1e-07 of trial 7 of old became 1e-08: the space mine does not vary it.",
+        "The linear.warmup_fraction 0.3 of trial 7 of old became 0: it is not a choice of the space mine.",
+    )
+
+
+def test_beyond_its_reach_an_earlier_rate_becomes_the_end_of_the_reach() -> None:
+    best = EarlierBest("adamw", "", {"adamw.lr": 3.0}, 0.5, "training 2 of the file x.csv")
+    settled = with_earlier_best(SettledSpace(make_space(REACHING, "mine")), [best])
+
+    assert rate_of(settled.space).prior == 0.1
+    assert settled.notes[1:] == (
+        "The adamw.lr 3 of training 2 of the file x.csv became 0.1: the space mine allows 1e-05 to 0.1.",
+    )
+
+
+def test_what_the_space_does_not_have_is_named() -> None:
+    best = EarlierBest("adamw", "cosine", {"adamw.lr": 2e-4, "adamw.beta1": 0.8, "cosine.cycles": 2}, 0.4, "trial 3")
+    other = EarlierBest("lion", "linear", {"lion.lr": 1e-4}, 0.5, "trial 5")
+    settled = with_earlier_best(SettledSpace(make_space(REACHING, "mine")), [best, other])
+
+    assert settled.notes[1:] == (
+        "Not used: trial 5 (lion), which the space mine does not have.",
+        "Not used: the schedule cosine of trial 3, which the space mine does not have.",
+        "Not used: adamw.beta1 of trial 3, which the space mine does not have.",
+    )
+    assert settled.changed == settled.notes[1:]
+    assert settled_from_dict(settled_to_dict(settled)) == settled

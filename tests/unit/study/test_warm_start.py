@@ -52,6 +52,9 @@ def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+ONE = "optimizer: {sgd: {lr: {low: 1e-4, high: 1.0, log: true, source: test}}}\nschedule: {constant: {}}"
+
+
 def make_study(storage: BaseStorage, name: str = "earlier", mode: str = "min") -> StudyStore:
     return StudyStore(name, storage, {"mode": mode, "monitor": "val"})
 
@@ -181,9 +184,18 @@ def test_a_warm_space_can_be_stored_and_searched(tmp_path: Path) -> None:
 
 
 def test_an_earlier_study_of_a_single_optimizer_teaches_a_space_of_several(tmp_path: Path) -> None:
-    text = "optimizer: {sgd: {lr: {low: 1e-4, high: 1.0, log: true, source: test}}}\nschedule: {constant: {}}"
-    add(make_study(journal(tmp_path / "old")), {"sgd.lr": 0.3}, 0.5, make_space(text))
+    add(make_study(journal(tmp_path / "old")), {"sgd.lr": 0.3}, 0.5, make_space(ONE))
     (found,) = find_earlier(tmp_path / "old")
 
     assert (found.optimizer, found.schedule) == ("sgd", "constant")
     assert default_parameters(with_earlier_best(SETTLED, [found]).space, 0)["sgd.lr"] == 0.3
+
+
+def test_an_earlier_value_is_named_by_its_trial_and_study(tmp_path: Path) -> None:
+    add(make_study(journal(tmp_path / "old")), {"sgd.lr": 0.3}, 0.5, make_space(ONE))
+    space = make_space(ONE.replace("1.0", "0.1"), "mine")
+    settled = with_earlier_best(SettledSpace(space), find_earlier(tmp_path / "old"))
+
+    assert default_parameters(settled.space, 0)["sgd.lr"] == 0.1
+    (note,) = settled.changed
+    assert note == "The sgd.lr 0.3 of trial 0 of earlier became 0.1: the space mine allows 0.0001 to 0.1."
