@@ -48,7 +48,11 @@ class PlainReporter(ProgressReporter):
         for note in (*inspection.notes, *(config.space_notes if self._verbose else config.space_changes)):
             self._line(f"  {note}")
         if records:
-            self._line(f"resuming {config.study_name}: {len(records)} trials, {self._cost(steps_spent)} so far")
+            count = "1 trial" if len(records) == 1 else f"{len(records)} trials"
+            self._line(
+                f"resuming {config.study_name}: {count}, {self._cost(steps_spent)} so far, in the space that was "
+                "chosen for it (--study NAME starts another study, with a new space)"
+            )
 
     def training_ended(self, record: TrialRecord, outcome: Outcome, steps_spent: int) -> None:
         """Print the outcome of a training."""
@@ -56,7 +60,8 @@ class PlainReporter(ProgressReporter):
             value = "undefined" if outcome.value is None else f"{outcome.value:.5g}"
             what = f"{self._config.monitor} {value} at {outcome.steps / outcome.total_steps:.0%}"
         elif outcome.value is None:
-            what = f"{outcome.reason}: {' '.join(outcome.message.split())}"
+            message = " ".join(outcome.message.split())
+            what = message if message.startswith(str(outcome.reason)) else f"{outcome.reason}: {message}"
         else:
             is_best = record.role is Role.TRIAL and is_better(outcome.value, self._best, self._config.mode)
             self._best = outcome.value if is_best else self._best

@@ -148,8 +148,18 @@ def test_a_resumed_search_says_how_far_it_is() -> None:
     reporter.training_started(trial(1))
     reporter.training_ended(trial(1), completed(0.5), 100)
 
-    assert "resuming Net-adamw: 1 trials, 1.0 of 4 trainings so far" in stream.getvalue()
+    assert (
+        "resuming Net-adamw: 1 trial, 1.0 of 4 trainings so far, in the space that was chosen for it"
+        in stream.getvalue()
+    )
     assert "best so far" not in stream.getvalue()
+
+
+def test_a_reason_that_a_message_begins_with_is_not_said_twice() -> None:
+    assert lines(ended(StopReason.INTERRUPTED, "interrupted at step 5"))[3].startswith(
+        "[1.0 of 4 trainings] trial 0  interrupted at step 5  sgd("
+    )
+    assert "trial 0  failed: no weights" in lines(ended(StopReason.FAILED, "no weights"))[3]
 
 
 def test_a_paused_trial_is_shown_with_its_share_and_is_no_best() -> None:
