@@ -104,7 +104,7 @@ def test_a_check_that_hangs_dies_or_raises_is_a_row_and_the_next_one_runs(bench:
 
 @pytest.mark.slow
 def test_a_search_without_a_value_is_seen(bench: Any, place: Any) -> None:
-    broken = ("broken", bench.models.maker(bench.models.NanAt, 1), bench.models.numbers, "32-true")
+    broken = ("broken", bench.models.maker(bench.models.NanAt, 2), bench.models.numbers, "32-true")
 
     assert failed(bench.on.searches(place, [broken])) == ["search, broken, 32-true"]
 

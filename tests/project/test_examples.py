@@ -27,7 +27,7 @@ SMALL = {
     "own_objective.py": (["--max-steps", "30", "--trials", "2"], "val_loss"),
     "cnn.py": (["--max-steps", "12", "--budget", "2"], "with SGD(lr=0.01)"),
     "language_model.py": (["--max-steps", "4", "--budget", "2"], "with AdamW(lr=0.0003)"),
-    "lstm.py": (["--max-steps", "4", "--budget", "2"], "gradients clipped at"),
+    "lstm.py": (["--max-steps", "4", "--budget", "2"], "with Adam(lr=0.001)"),
     "policy_gradient.py": (["--max-steps", "3", "--budget", "2"], "mean_return"),
     "gan.py": (["--max-steps", "16", "--budget", "2"], "val_distance"),
     "large_batch.py": (["--max-steps", "6", "--budget", "3"], "with SGD(lr=0.2)"),
