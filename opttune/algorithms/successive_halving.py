@@ -24,9 +24,9 @@ The module departs from ASHA in these points:
   if all its values are equal or the metric is not defined yet.
 - A trial starts only if the budget can train it to the end. The rest of the budget at the end of a search promotes the
   best paused trials.
-- Long trainings (`FOR_LONG_TRAININGS`) race: all optimizers have a look on a first rung at 2% before the first
-  promotion, and the best trials of each optimizer and of all reach the second rung. From there, trials compete by the
-  value to which their trend leads (`expected_value`), the best first.
+- Long trainings (`FOR_LONG_TRAININGS`) race, if they can be looked at (`is_raced`): all optimizers have a look on a
+  first rung at 2% before the first promotion, and the best trials of each optimizer and of all reach the second rung.
+  From there, trials compete by the value to which their trend leads (`expected_value`), the best first.
 - Only `most_paused` trials stay paused at a rung, because each has a checkpoint on the disk.
 """
 
