@@ -22,7 +22,7 @@ from opttune.study.config import SearchConfig
 from opttune.study.step_costs import BASELINE, is_baselines
 from opttune.training.attempt import Attempt, NullListener
 from opttune.training.inspection import ModelInspection
-from opttune.training.pause_check import why_not_paused
+from opttune.training.pause_check import check_pause
 from opttune.training.workload import Workload
 
 INSPECTED_STEPS = 3
@@ -59,7 +59,7 @@ def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
         "schedules": [branch.name for branch in config.space.schedules],
         "why": [*inspection.notes, *config.space_notes, *filter(None, [inspection.not_paused])],
         "varies": [name for name, _ in config.space.parameters()],
-        "groups": inspection.groups,
+        "groups": _groups_of_first_trial(config, workload, inspection),
         "full_length_steps": inspection.total_steps,
         "budget_steps": budget_steps(config, inspection),
         **({"expected_time": time} if (time := expected_time(config, inspection)) else {}),
@@ -109,15 +109,8 @@ def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> Mo
     """
     last = len(config.space.optimizers) - 1
     for optimizer in range(last + 1):
-        attempt = Attempt(
-            # the group fields may have no effect on the model: this inspection decides
-            recipe=default_recipe(without_group_fields(config.space), optimizer),
-            monitor=config.monitor,
-            seed=config.seed,
-            trainer={**config.trainer, **config.length},
-            mode=config.mode,
-            guard=config.guard,
-        )
+        # the group fields may have no effect on the model: this inspection decides
+        attempt = _attempt(config, default_recipe(without_group_fields(config.space), optimizer))
         try:
             inspection = inspect_on_devices(attempt, workload, steps)
         except UnsuitableOptimizerError:
@@ -125,8 +118,7 @@ def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> Mo
                 raise
             continue
         own = inspection.facts.own
-        if config.shipped_space == "auto" and own is not None and own.count > 1:
-            # auto keeps several optimizers as they are
+        if _keeps_several(config, inspection):
             kept = inspect_on_devices(replace(attempt, recipe=Recipe.of_baseline()), workload, 0)
             inspection = replace(inspection, groups=f"of your own optimizers:\n\n{kept.groups}")
         elif inspection.groups:
@@ -136,9 +128,47 @@ def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> Mo
         inspection = _with_device_notes(config, inspection)
         if not steps or not config.pauses or count_processes(attempt.trainer) > 1:
             return inspection
-        why = why_not_paused(attempt, workload)
-        return replace(inspection, not_paused=why and f"each trial is trained without pauses: {why}.")
+        check = check_pause(attempt, workload)
+        return replace(
+            inspection,
+            not_paused=check.why_not and f"each trial is trained without pauses: {check.why_not}.",
+            start_seconds=check.start_seconds,
+        )
     raise SpaceError(f"the space {config.space.name} holds no optimizer.")
+
+
+def _attempt(config: SearchConfig, recipe: Recipe) -> Attempt:
+    return Attempt(
+        recipe=recipe,
+        monitor=config.monitor,
+        seed=config.seed,
+        trainer={**config.trainer, **config.length},
+        mode=config.mode,
+        guard=config.guard,
+    )
+
+
+def _keeps_several(config: SearchConfig, inspection: ModelInspection) -> bool:
+    """Return whether the module has several optimizers, which `auto` keeps as they are."""
+    own = inspection.facts.own
+    return config.shipped_space == "auto" and own is not None and own.count > 1
+
+
+def _groups_of_first_trial(config: SearchConfig, workload: Workload, inspection: ModelInspection) -> str:
+    """Return the table of the first trial's groups; the inspection's recipe had other rates.
+
+    Args:
+        config: The configuration of the search, with its settled space.
+        workload: The user's model and data.
+        inspection: The inspection of the model.
+    """
+    if not inspection.groups or _keeps_several(config, inspection):
+        return inspection.groups
+    attempt = _attempt(config, default_recipe(config.space, 0))
+    try:
+        return f"of {attempt.recipe}:\n\n{inspect_on_devices(attempt, workload, 0).groups}"
+    except UnsuitableOptimizerError:
+        return inspection.groups
 
 
 def measure_steps(config: SearchConfig, engine: Engine, inspection: ModelInspection) -> dict[str, float]:

@@ -41,7 +41,7 @@ class PlainReporter(ProgressReporter):
         self._config, self._inspection = config, inspection
         best = best_record(records, config.mode)
         self._best = best.value if best else None
-        for line in _plan(config, inspection, self._verbose):
+        for line in _plan(config, inspection, steps_spent, self._verbose):
             self._line(line)
         for warning in filter(None, (config.mode_warning, inspection.not_paused)):
             self._line(f"  warning: {warning}")
@@ -126,18 +126,29 @@ class LiveReporter(PlainReporter):
         self._table.discard(number)
 
 
-def expected_time(config: SearchConfig, inspection: ModelInspection) -> str:
-    """Return the expected time of a search, in words; empty if its inspection shows none."""
-    return "" if inspection.seconds is None else about(config.budget * inspection.seconds / config.workers)
+def expected_time(config: SearchConfig, inspection: ModelInspection, steps_spent: int = 0) -> str:
+    """Return the expected time of a search, or of its rest, in words; empty if its inspection shows none.
+
+    A trial that reaches the end starts once for each rung.
+    """
+    trainings = config.budget - steps_spent / inspection.total_steps
+    if inspection.seconds is None or trainings <= 0:
+        return ""
+    can_pause = config.pauses and not inspection.not_paused
+    starts = len(config.rungs(inspection.total_steps)) if can_pause else 1
+    seconds = inspection.seconds + starts * (inspection.start_seconds or 0.0)
+    return about(trainings * seconds / config.workers) + (" for the rest" if steps_spent else "")
 
 
-def _plan(config: SearchConfig, inspection: ModelInspection, verbose: bool) -> tuple[str, str, str]:
+def _plan(
+    config: SearchConfig, inspection: ModelInspection, steps_spent: int, verbose: bool
+) -> tuple[str, str, str]:
     """Return the plan in three lines: the module, the replacement of its optimizer, and the cost."""
     optimizers = ", ".join(branch.name for branch in config.space.optimizers)
     why = "" if verbose or not config.space_notes else "; --verbose says why"
     steps, budget = inspection.total_steps, config.budget
     at_a_time = f", {config.workers} at a time" if config.workers > 1 else ""
-    time = expected_time(config, inspection)
+    time = expected_time(config, inspection, steps_spent)
     expected = f", {time}" if time else ""
     weights = ", weights of the given instance" if inspection.is_instance else ""
     return (

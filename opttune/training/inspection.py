@@ -45,7 +45,8 @@ class ModelInspection:
         not_paused: The reason why trainings are not paused, in a sentence; empty if they are.
         identity: The identity of the model and the data; None if nothing was trained.
         notes: Parts that a training leaves out, or replaces beside the optimizer, one sentence each.
-        seconds: Estimated time of a training of the full length; None after too few steps.
+        seconds: Estimated time of a training of the full length, from its first batch; None after too few steps.
+        start_seconds: Wall time from the start of a training to its first batch; None if it is unknown.
         is_instance: Whether the model was given as an instance, whose weights every training starts from.
     """
 
@@ -63,6 +64,7 @@ class ModelInspection:
     identity: Identity | None = None
     notes: tuple[str, ...] = ()
     seconds: float | None = None
+    start_seconds: float | None = None
     is_instance: bool = False
 
 
@@ -152,6 +154,7 @@ def _inspection_of(run: TrainingRun, workload: Workload, steps: int, operations:
         identity=identity,
         notes=_notes(run),
         seconds=_seconds(run),
+        start_seconds=run.clock.start_seconds,
         is_instance=workload.is_instance,
     )
 

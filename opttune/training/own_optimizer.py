@@ -34,7 +34,16 @@ class OwnOptimizer:
         """Its parameter groups."""
         return self.optimizer.param_groups
 
+    @property
+    def title(self) -> str:
+        """The name for people."""
+        return f"optimizer {self.name}" if self.name.isdigit() else self.name
+
     def __str__(self) -> str:
+        return " + ".join([self._with_rates, *(type(scheduler).__name__ for scheduler in self.schedulers)])
+
+    @property
+    def _with_rates(self) -> str:
         peaks = peak_rates(self.groups, self.schedulers)
         rates = sorted({float(peak) for peak in peaks if is_number(peak)})
         if not rates or not all(map(is_number, peaks)) or not all(map(isfinite, rates)):
@@ -59,10 +68,10 @@ class OwnConfiguration:
 
     @property
     def words(self) -> str:
-        """A description, such as `SGD(lr=0.0001)`, or `generator: Adam(lr=0.0002), discriminator: Adam(lr=0.0002)`."""
+        """A description: `SGD(lr=0.1) + StepLR`, or `generator: Adam(lr=0.0002), discriminator: Adam(lr=0.0002)`."""
         if len(self.optimizers) == 1:
             return str(self.optimizers[0])
-        return ", ".join(f"{one.name}: {one}" for one in self.optimizers) or self.problem
+        return ", ".join(f"{one.title}: {one}" for one in self.optimizers) or self.problem
 
     @property
     def groups(self) -> list[dict[str, Any]] | None:

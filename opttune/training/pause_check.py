@@ -1,7 +1,7 @@
 """Check before a search whether its trainings can pause: one is paused after a step, resumed, and compared."""
 
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,22 @@ _NEVER_PAUSED = ("StochasticWeightAveraging",)
 two steps: with batch norm their last epoch cannot be resumed at all."""
 
 
-def why_not_paused(attempt: Attempt, workload: Workload) -> str:
-    """Return why trainings must not pause, in words; empty if they can.
+@dataclass(frozen=True, slots=True)
+class PauseCheck:
+    """The result of the check.
+
+    Attributes:
+        why_not: Why trainings must not pause, in words; empty if they can.
+        start_seconds: Wall time from the start of a training to its first batch; None if it fails before that. Unlike
+            an inspection's, it does not include the imports and caches of the first training.
+    """
+
+    why_not: str
+    start_seconds: float | None
+
+
+def check_pause(attempt: Attempt, workload: Workload) -> PauseCheck:
+    """Find out whether trainings can pause.
 
     Two steps without a break are compared with two steps and a pause between them: weights, rates, and the module's own
     numbers must be equal. If two trainings without a break already differ, the comparison shows nothing.
@@ -33,6 +47,11 @@ def why_not_paused(attempt: Attempt, workload: Workload) -> str:
     """
     attempt = replace(attempt, trainer={**attempt.trainer, "limit_val_batches": 1})
     uninterrupted, run = _train(attempt, workload, stop_at_step=_STEPS)
+    return PauseCheck(_why_not(attempt, workload, uninterrupted, run), run.clock.start_seconds)
+
+
+def _why_not(attempt: Attempt, workload: Workload, uninterrupted: dict[str, Any] | str, run: TrainingRun) -> str:
+    """Compare a training of two steps without a break with one that is paused and resumed."""
     if isinstance(uninterrupted, str) or run.total_steps <= _STEPS or run.steps_done < _STEPS:
         # a failure without a break is found elsewhere
         return ""

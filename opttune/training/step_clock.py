@@ -14,10 +14,16 @@ class StepClock(AnyCallback):
     It takes a mean, not a median, because some optimizers do most of their work at every tenth step. It leaves out the
     first step, in which code is compiled and memory is reserved; validations, which take the same time for each recipe;
     and the end of the fit, where a checkpoint is written. It must come before the callback that writes one.
+
+    Attributes:
+        start_seconds: Wall time from the clock's creation to the first batch: the model, the data, and the fit's setup.
+            None before that batch.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self._created = time.perf_counter()
+        self.start_seconds: float | None = None
         self._begin_at(0)
 
     def _begin_at(self, step: int) -> None:
@@ -32,6 +38,7 @@ class StepClock(AnyCallback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Start at the step that a resumed fit has reached."""
+        self.start_seconds = time.perf_counter() - self._created
         self._begin_at(trainer.global_step)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

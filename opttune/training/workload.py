@@ -4,6 +4,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 from torch import nn
@@ -12,7 +13,8 @@ from torch.utils.data import DataLoader
 from opttune.errors import ModelError
 from opttune.trainer.namespaces import is_data_module, is_module
 
-_SWAPPED = "{} is a LightningDataModule, not a LightningModule: are MODEL and DATA swapped?"
+_SWAPPED = "{} {}, not a LightningModule: are MODEL and DATA swapped?"
+_IS_DATA = "is a LightningDataModule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,17 @@ class Workload:
         if self.is_instance:
             return deepcopy(self.model)
         if is_data_module(self.model):
-            raise ModelError(_SWAPPED.format(type(self.model).__name__))
+            raise ModelError(_SWAPPED.format(type(self.model).__name__, _IS_DATA))
         if not callable(self.model) or isinstance(self.model, nn.Module):
             raise ModelError(
                 f"a model must be a LightningModule, its class, or a factory, got {type(self.model).__name__}."
             )
         model = _call(self.model, "model")
         if is_data_module(model):
-            raise ModelError(_SWAPPED.format(self.name))
+            raise ModelError(_SWAPPED.format(self.name, _IS_DATA))
         if not is_module(model):
+            if _gives_module(self.data):
+                raise ModelError(_SWAPPED.format(self.name, f"returns {type(model).__name__}"))
             raise ModelError(f"{self.name} is not a LightningModule: it returns {type(model).__name__}.")
         return model
 
@@ -85,6 +89,14 @@ class Workload:
                 raise ModelError(f"data must be a pair (train, val) of loaders, got {got}.")
             return {"train_dataloaders": data[0], "val_dataloaders": data[1]}
         return {"train_dataloaders": data}
+
+
+def _gives_module(data: Any) -> bool:
+    """Return whether what was given as the data is a LightningModule, its class, or a factory."""
+    try:
+        return bool(is_module(data) or (isinstance(data, type | FunctionType | partial) and is_module(data())))
+    except Exception:  # of the user's code; the model's error is the one to report
+        return False
 
 
 def _rewound(data: Any) -> Any:

@@ -44,6 +44,15 @@ def test_it_says_what_would_be_done_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_table_of_groups_shows_the_rate_of_the_first_trial(tmp_path: Path) -> None:
+    plain = preview(*plan_for(tmp_path, space="auto"))
+
+    assert plain["optimizers"][0] == "adamw"
+    # 20 steps are few: the rate starts ten times as high
+    assert "of adamw(lr=0.01, " in plain["groups"]
+    assert re.search(r"\| decay \| \d+ \| \d+ \| 0.01 \|", plain["groups"])
+
+
 def test_a_mode_that_looks_wrong_is_told_before_anything_is_spent(tmp_path: Path) -> None:
     assert "give mode max" in preview(*plan_for(tmp_path, monitor="val_acc"))["warning"]
 

@@ -72,15 +72,31 @@ def test_an_instance_is_told_since_its_weights_begin_every_training() -> None:
     )
 
 
-def told(config: SearchConfig, inspection: ModelInspection = INSPECTION, verbose: bool = False) -> list[str]:
+def told(
+    config: SearchConfig, inspection: ModelInspection = INSPECTION, verbose: bool = False, steps_spent: int = 0
+) -> list[str]:
     stream = io.StringIO()
-    PlainReporter(Console(file=stream), verbose).search_started(config, inspection, [], 0)
+    PlainReporter(Console(file=stream), verbose).search_started(config, inspection, [], steps_spent)
     return stream.getvalue().splitlines()
 
 
 def test_workers_share_the_expected_time_and_an_unknown_pace_promises_none() -> None:
     assert "200 in all, 2 at a time, about 60 s;" in told(replace(PLAN, workers=2))[2]
     assert "200 in all; results" in told(PLAN, replace(INSPECTION, seconds=None))[2]
+
+
+def test_the_expected_time_holds_the_start_of_each_training_at_each_rung() -> None:
+    slow_to_start = replace(INSPECTION, start_seconds=10.0)
+
+    assert PLAN.rungs(50) == (18, 50)
+    assert "200 in all, about 3 min;" in told(PLAN, slow_to_start)[2]
+    assert "200 in all, about 3 min;" in told(replace(PLAN, pauses=False), replace(INSPECTION, start_seconds=20.0))[2]
+    assert "200 in all, about 3 min;" in told(PLAN, replace(INSPECTION, not_paused="x", start_seconds=20.0))[2]
+
+
+def test_a_resumed_search_expects_the_time_of_its_rest() -> None:
+    assert "200 in all, about 60 s for the rest;" in told(PLAN, steps_spent=100)[2]
+    assert "200 in all; results" in told(PLAN, steps_spent=200)[2]
 
 
 def test_reasons_are_told_where_they_are_asked_for() -> None:

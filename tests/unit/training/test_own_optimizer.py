@@ -23,21 +23,25 @@ def with_scheduler(net):
 
 
 @pytest.mark.parametrize(
-    "configure",
+    ("configure", "words"),
     [
-        sgd,
-        lambda net: [sgd(net)],
-        lambda net: {"optimizer": sgd(net)},
-        lambda net: [{"optimizer": sgd(net)}],
-        lambda net: ([(scheduler := with_scheduler(net)).optimizer], [scheduler]),
-        lambda net: {"optimizer": (scheduler := with_scheduler(net)).optimizer, "lr_scheduler": scheduler},
-        lambda net: ([sgd(net)], [{"scheduler": with_scheduler(net), "interval": "step"}]),
+        (sgd, "SGD(lr=0.1)"),
+        (lambda net: [sgd(net)], "SGD(lr=0.1)"),
+        (lambda net: {"optimizer": sgd(net)}, "SGD(lr=0.1)"),
+        (lambda net: [{"optimizer": sgd(net)}], "SGD(lr=0.1)"),
+        (lambda net: ([(scheduler := with_scheduler(net)).optimizer], [scheduler]), "SGD(lr=0.1) + StepLR"),
+        (
+            lambda net: {"optimizer": (scheduler := with_scheduler(net)).optimizer, "lr_scheduler": scheduler},
+            "SGD(lr=0.1) + StepLR",
+        ),
+        # of another optimizer
+        (lambda net: ([sgd(net)], [{"scheduler": with_scheduler(net), "interval": "step"}]), "SGD(lr=0.1)"),
     ],
 )
-def test_an_optimizer_is_found_in_each_form_that_lightning_takes(configure):
+def test_an_optimizer_is_found_in_each_form_that_lightning_takes(configure, words):
     net = net_with(configure)
     own = ask_own_optimizers(net, net.configure_optimizers)
-    assert own.words == "SGD(lr=0.1)"
+    assert own.words == words
     assert held_by(own) == {id(parameter) for parameter in net.parameters()}
 
 
@@ -114,6 +118,6 @@ def test_a_rate_is_that_of_the_peak_of_its_cycle(cycle):
         return [optimizer], [torch.optim.lr_scheduler.CyclicLR(optimizer, base_lr=1e-4, max_lr=2e-3)]
 
     own = ask(net_with(configure))
-    assert own.words == "AdamW(lr=0.002)"
+    assert own.words == f"AdamW(lr=0.002) + {cycle}"
     # the first momentum of the cycle has replaced the module's own
     assert own_facts(own).values == {"lr": 2e-3, "beta2": 0.98, "weight_decay": 0.01}

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Recipe
 from opttune.training.attempt import Attempt, NullListener, run_attempt
-from opttune.training.pause_check import why_not_paused
+from opttune.training.pause_check import check_pause
 from opttune.training.workload import Workload
 
 STEPS = 20
@@ -240,7 +240,9 @@ def assert_same_after_pauses(model: Any, data: Any, tmp_path: Path, **trainer: A
 )  # fmt: skip
 def test_a_paused_training_equals_the_uninterrupted_one(model: Any, tmp_path: Path) -> None:
     assert_same_after_pauses(model, loaders, tmp_path)
-    assert why_not_paused(Attempt(RECIPE, "val_loss", 0, {"max_steps": STEPS}), Workload(model, loaders)) == ""
+    check = check_pause(Attempt(RECIPE, "val_loss", 0, {"max_steps": STEPS}), Workload(model, loaders))
+    assert check.why_not == ""
+    assert check.start_seconds is not None
 
 
 @pytest.mark.parametrize("callback", [Stepwise(), GrowsTheModule(), GradientAccumulationScheduler({0: 1, 1: 2})])
@@ -307,7 +309,7 @@ OUTSIDE: list[int] = []
 )
 def test_what_cannot_be_paused_is_found_before_and_said(model: Any, word: str) -> None:
     attempt = Attempt(RECIPE, "val_loss", 0, {"max_steps": STEPS})
-    assert word in why_not_paused(attempt, Workload(model, loaders))
+    assert word in check_pause(attempt, Workload(model, loaders)).why_not
 
 
 @pytest.mark.filterwarnings("ignore:SWA is currently only supported every epoch")
@@ -319,7 +321,7 @@ def test_a_callback_that_averages_weights_is_not_paused_and_trains_its_full_leng
 
     trainer = {"max_epochs": 4, "callbacks": [StochasticWeightAveraging(1e-2, swa_epoch_start=0.5)]}
     attempt = Attempt(RECIPE, "val_loss", 0, trainer)
-    assert "StochasticWeightAveraging" in why_not_paused(attempt, Workload(Normed, loaders))
+    assert "StochasticWeightAveraging" in check_pause(attempt, Workload(Normed, loaders)).why_not
     # the epoch in which it reads the statistics of batch norm trains nothing
     outcome = run_attempt(attempt, Workload(Normed, loaders), NullListener())
     assert (outcome.reason, outcome.steps, outcome.total_steps) == (StopReason.COMPLETED, 32, 32), outcome.traceback

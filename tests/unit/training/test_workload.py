@@ -66,6 +66,16 @@ def test_what_gives_no_module_is_refused(model, problem):
         Workload(model).make_model()
 
 
+@pytest.mark.parametrize("data", [m.Net, m.Net(), functools.partial(m.Net), lambda: m.Net()])
+def test_loaders_given_as_the_model_and_the_model_as_the_data_are_named_as_swapped(data):
+    def loaders():
+        return [], []
+
+    swapped = r"loaders returns tuple, not a LightningModule: are MODEL and DATA swapped\?"
+    with pytest.raises(ModelError, match=swapped):
+        Workload(loaders, data).make_model()
+
+
 def test_a_type_error_of_the_users_own_is_not_taken_for_missing_arguments():
     def factory():
         return len(3)
