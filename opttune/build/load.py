@@ -64,12 +64,12 @@ def row_of(cls: type) -> OptimizerInfo | None:
         'sgd'
     """
     for info in map(find_optimizer, optimizer_names()):
-        path = info.class_path
-        if path is cls:
+        if info.class_path is cls:
             return info
-        if isinstance(path, str) and path:
-            module, _, name = path.rpartition(".")
-            # a class that has been made is imported already
-            if getattr(sys.modules.get(module), name, None) is cls:
-                return info
+        for path in (info.class_path, info.base_path):
+            if isinstance(path, str) and path:
+                module, _, name = path.rpartition(".")
+                # a class that has been made is imported already
+                if getattr(sys.modules.get(module), name, None) is cls:
+                    return info
     return None

@@ -160,6 +160,8 @@ class OptimizerInfo:
         options: The options that a recipe may set; the first is `lr`.
         source: The paper or the reference code.
         code: The reference code, if it is not the class itself.
+        base_path: Dotted path of a library's class that `class_path` extends. A module's own optimizer of that class
+            has this row too; empty if there is none.
         fixed: Constructor arguments that are the same for every recipe, such as decoupled weight decay.
         tied: Constructor argument -> option whose value it also takes.
         lr_ratios: Constructor argument -> option; the argument gets `lr` times the option's value.
@@ -192,6 +194,7 @@ class OptimizerInfo:
     options: tuple[OptionInfo, ...]
     source: str
     code: str = ""
+    base_path: str = ""
     fixed: Mapping[str, Value] = field(default_factory=dict)
     tied: Mapping[str, str] = field(default_factory=dict)
     lr_ratios: Mapping[str, str] = field(default_factory=dict)

@@ -11,7 +11,8 @@ _STALE = "1,000 in the class is for long trainings; arxiv.org/abs/2506.03595 on 
 MATRIX_OPTIMIZERS = (
     OptimizerInfo(
         name="muon",
-        class_path="pytorch_optimizer.Muon",
+        class_path="opttune.build.muon.Muon",
+        base_path="pytorch_optimizer.Muon",
         summary="orthogonalized momentum for the hidden matrices and AdamW for the rest, in one optimizer",
         options=(
             o.lr(

@@ -3,8 +3,7 @@
 Lightning restarts a loader from its first batch. A DataLoader is therefore replaced with a copy that keeps the random
 state of its epoch's start. It skips the batches already seen by drawing only their indices. The order is then exact,
 and with `num_workers=0` so are the batches. The batches of a stream, and of a subclass with a custom iteration, are
-drawn and discarded. A CombinedLoader, or another kind of loader, stays unchanged and starts from its first batch, as
-always with Lightning.
+drawn and discarded. Another kind of loader stays unchanged and starts from its first batch, as always with Lightning.
 
 torchdata's StatefulDataLoader is not a substitute (tried with torchdata 0.11): an existing loader would have to be
 built again, `shuffle` gives another order, and a custom sampler with a global generator does not resume exactly.
@@ -20,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from opttune.trainer.hooks import ReplacedHook
+from opttune.training.loaders import map_loaders
 from opttune.training.python_state import read_attributes, restore_attributes
 from opttune.training.random_state import kept_random_state, read_random_state, set_random_state
 from opttune.training.stream_buffers import containers_of, contents_of, from_bytes, put_contents, to_bytes
@@ -51,7 +51,7 @@ class DataOrder:
             The keyword arguments for `Trainer.fit`.
         """
         if "train_dataloaders" in data:
-            return {**data, "train_dataloaders": self._followed(data["train_dataloaders"])}
+            return {**data, "train_dataloaders": map_loaders(self._followed, data["train_dataloaders"])}
         source = data.get("datamodule", model)
         own = getattr(source, _HOOK)
 
@@ -59,7 +59,7 @@ class DataOrder:
         @wraps(own)
         def train_dataloader() -> Any:
             self._places.clear()
-            return self._followed(own())
+            return map_loaders(self._followed, own())
 
         self._replaced = ReplacedHook(source, _HOOK, train_dataloader)
         return data
@@ -92,22 +92,17 @@ class DataOrder:
     def _resumed_at(self, number: int) -> dict[str, Any] | None:
         return self._resumed[number] if number < len(self._resumed) else None
 
-    def _followed(self, loaders: Any) -> Any:
-        if type(loaders) in (list, tuple):
-            return type(loaders)(self._followed(loader) for loader in loaders)
-        if type(loaders) is dict:
-            return {name: self._followed(loader) for name, loader in loaders.items()}
-        kind = type(loaders)
-        if not isinstance(loaders, DataLoader):
-            return loaders
-        loader: Any = copy(loaders)
+    def _followed(self, given: Any) -> Any:
+        if not isinstance(given, DataLoader):
+            return given
+        loader: Any = copy(given)
         if self._loads_in_process:
             loader.num_workers, loader.timeout, loader.prefetch_factor = 0, 0, None
         place = _Place(loader)
         # replace the class, not the loader: if Lightning needs another sampler, for several devices or for
         # overfit_batches, it makes another loader of the same class
-        followed = _FollowedLoader if _draws_indices(loaders) else _SkippingLoader
-        loader.__class__ = type("_Followed", (followed, kind), {"place": place})
+        followed = _FollowedLoader if _draws_indices(given) else _SkippingLoader
+        loader.__class__ = type("_Followed", (followed, type(given)), {"place": place})
         loader.place.resumed = self._resumed_at(len(self._places))
         self._places.append(loader.place)
         return loader
@@ -123,6 +118,8 @@ class _Place:
         generators: The loader's own random generators.
         samplers: Its samplers, whose attributes may change during the training.
         samplers_at_start: These attributes at the start of the iteration.
+        has_ended: Whether this iteration has returned its last batch and was asked for another. A sampler may draw
+            random numbers then, so an ended iteration is not drawn again.
         is_ahead: Whether Lightning draws a batch before the step of the previous one, as it does for an unknown length.
         before_last: The random states before the last draw, if it is ahead.
         containers: The containers from which a stream draws and which the training may fill.
@@ -131,6 +128,7 @@ class _Place:
 
     def __init__(self, loader: Any) -> None:
         self.batches = 0
+        self.has_ended = False
         self.is_ahead = False
         self.before_last: dict[str, Any] | None = None
         self.start: dict[str, Any] | None = None
@@ -149,9 +147,10 @@ class _Place:
         if not is_mid_epoch:
             now = read_attributes(self.samplers, (self.dataset, *self.generators))
             return {"generators": generators, "start": None, "batches": 0, "before_last": None, "samplers": now}
-        begun = {"start": self.start, "batches": self.batches - self.is_ahead, "samplers": self.samplers_at_start}
         return {
-            "generators": generators, "before_last": self.before_last, "stream": to_bytes(self.held_at_start), **begun
+            "generators": generators, "start": self.start, "batches": self.batches - self.is_ahead,
+            "has_ended": self.has_ended, "before_last": self.before_last, "samplers": self.samplers_at_start,
+            "stream": to_bytes(self.held_at_start),
         }  # fmt: skip
 
     def begin(self) -> None:
@@ -161,6 +160,7 @@ class _Place:
         self.samplers_at_start = read_attributes(self.samplers, (self.dataset, *self.generators))
         stored = self.resumed.get("stream") if self.resumed else None
         self.held_at_start = contents_of(self.containers) if stored is None else from_bytes(stored)
+        self.has_ended = bool(self.resumed and self.resumed.get("has_ended"))
 
     @contextmanager
     def as_at_start(self) -> Iterator[None]:
@@ -181,6 +181,8 @@ class _Place:
         if self.start is None:
             self.start = {"global": read_random_state(), "generators": own}
             return iter(sampler)
+        if self.has_ended:
+            return iter(())
         with kept_random_state():
             set_random_state(self.start["global"])
             _set_states(self.generators, self.start["generators"])
@@ -202,6 +204,7 @@ class _Indices:
 
     def __iter__(self) -> Iterator[Any]:
         yield from self._place.indices(self._sampler)
+        self._place.has_ended = True
         # a loader that is shorter than another starts again in the same epoch
         self._place.resumed = None
 
@@ -227,7 +230,9 @@ class _SkippingLoader(DataLoader[Any]):
         start, seen = resumed.get("start"), resumed.get("batches", 0)
         own = _states(place.generators)
         place.start = start or {"global": read_random_state(), "generators": own}
-        place.batches, place.is_ahead = 0, _length_of(self) is None
+        place.batches, place.is_ahead = seen, _length_of(self) is None
+        if place.has_ended:
+            return
         if start is None:
             batches = super().__iter__()
         else:
@@ -237,7 +242,6 @@ class _SkippingLoader(DataLoader[Any]):
                 batches = super().__iter__()
                 for _ in range(seen):
                     next(batches, None)
-                place.batches = seen
                 ahead = []
                 if (before_last := resumed.get("before_last")) is not None:
                     # it was drawn before the step of the previous batch
@@ -254,6 +258,7 @@ class _SkippingLoader(DataLoader[Any]):
             try:
                 batch = next(batches)
             except StopIteration:
+                place.has_ended = True
                 return
             place.batches += 1
             yield batch

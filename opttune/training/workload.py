@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from opttune.errors import ModelError
 from opttune.trainer.namespaces import is_data_module, is_module
+from opttune.training.loaders import map_loaders
 
 _SWAPPED = "{} {}, not a LightningModule: are MODEL and DATA swapped?"
 _IS_DATA = "is a LightningDataModule"
@@ -76,7 +77,7 @@ class Workload:
         Raises:
             ModelError: The class or factory needs arguments, or the data is not a pair.
         """
-        data = _rewound(self.data)
+        data = map_loaders(_rewound, self.data)
         if callable(data) and not is_data_module(data):
             data = _call(data, "data")
         if data is None:
@@ -100,11 +101,7 @@ def _gives_module(data: Any) -> bool:
 
 
 def _rewound(data: Any) -> Any:
-    """Return copies of loaders with the state of their samplers and generators, so each attempt draws the same."""
-    if type(data) in (tuple, list):
-        return type(data)(_rewound(loader) for loader in data)
-    if type(data) is dict:
-        return {name: _rewound(loader) for name, loader in data.items()}
+    """Return a copy of a loader with the state of its sampler and generator, so each attempt draws the same."""
     if is_data_module(data):
         return _copied(data, {})
     # copying a subclass may be expensive

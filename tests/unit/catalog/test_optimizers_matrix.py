@@ -16,7 +16,11 @@ from tests.support.side_by_side import STEPS
 
 
 @pytest.mark.parametrize("adjust", [None, "match_rms_adamw"])
-def test_muon_equals_torchs_for_hidden_matrices_and_adamw_for_the_rest(adjust: str | None) -> None:
+def test_muon_equals_torchs_for_hidden_matrices_and_adamw_for_the_rest(
+    adjust: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # torch's iteration turns to bfloat16 on any device, opttune's not on a CPU
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
     model, inputs, labels = TASKS["transformer"].make()
     twin, *_ = TASKS["transformer"].make()
     options = {"lr": 2e-2, "adamw_lr_ratio": 0.25, "weight_decay": 0.1, "use_adjusted_lr": adjust is not None}
@@ -32,8 +36,7 @@ def test_muon_equals_torchs_for_hidden_matrices_and_adamw_for_the_rest(adjust: s
         steps(model, inputs, labels, [ours])
         steps(twin, inputs, labels, [muon, adamw])
         for parameter, expected, old in zip(model.parameters(), twin.parameters(), before, strict=True):
-            # both orthogonalise in bfloat16, batched differently: rounding is all that may differ
-            assert (parameter - expected).norm() <= 1e-3 * (expected - old).norm()
+            assert (parameter - expected).norm() <= 1e-4 * (expected - old).norm()
         model.load_state_dict(twin.state_dict())  # so that the last digits of one step do not grow in the next
 
 

@@ -1,9 +1,11 @@
 import lightning.pytorch as pl
 import pytest
+import pytorch_lightning
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, WeightedRandomSampler
 
 from opttune.training.data_order import DataOrder
+from opttune.training.workload import Workload
 from tests.support import models as m
 from tests.support import pauses as p
 
@@ -168,3 +170,42 @@ def test_with_accumulated_batches_they_continue_too(tmp_path, loader, accumulate
 def test_several_loaders_each_continue_from_their_place(tmp_path, rungs):
     whole, paused = p.both(tmp_path, rungs, model=TwoLoaders, data=two_loaders, trainer={"max_steps": 12})
     p.assert_equal(whole, paused)
+
+
+class PartsMissing(TwoLoaders):
+    def training_step(self, batch, batch_idx):
+        return super().training_step({"short": batch["short"] or batch["long"], "long": batch["long"]}, batch_idx)
+
+
+def combined(mode, namespace=pl):
+    def make():
+        train, val = two_loaders()
+        return namespace.utilities.CombinedLoader(train, mode), val
+
+    return make
+
+
+@pytest.mark.parametrize("rungs", [(2,), (3, 5), (8, 9), (10,)], ids=str)
+@pytest.mark.parametrize(
+    ("mode", "model"), [("min_size", TwoLoaders), ("max_size_cycle", TwoLoaders), ("max_size", PartsMissing)]
+)
+def test_a_combined_loader_continues_from_the_place_of_each(tmp_path, mode, model, rungs):
+    whole, paused = p.both(tmp_path, rungs, model=model, data=combined(mode), trainer={"max_steps": 14})
+    p.assert_equal(whole, paused)
+
+
+def test_a_combined_loader_of_the_other_name_is_followed_and_stays_as_it_is():
+    given, _ = combined("min_size", pytorch_lightning)()
+    followed = DataOrder().watch(m.Net(), {"train_dataloaders": given})["train_dataloaders"]
+    assert isinstance(followed, pytorch_lightning.utilities.CombinedLoader)
+    assert [type(loader).__name__ for loader in followed.flattened] == ["_Followed", "_Followed"]
+    assert [type(loader).__name__ for loader in given.flattened] == ["DataLoader", "DataLoader"]
+
+
+def test_each_attempt_gets_a_combined_loader_whose_generators_start_alike():
+    workload = Workload(m.Net, combined("min_size")())
+    drawn = []
+    for _ in range(2):
+        loader = workload.make_data()["train_dataloaders"].flattened[1]
+        drawn.append([x.sum().item() for x, _ in loader])
+    assert drawn[0] == drawn[1]

@@ -1,0 +1,31 @@
+"""Muon after Jordan 2024, kellerjordan.github.io/posts/muon, with an iteration that is fast on CPUs too.
+
+pytorch_optimizer's class multiplies matrices in bfloat16. A CPU without instructions for it takes 10 to 70 times as
+long as in float32 (matrices of 64 to 512 rows on an AMD EPYC).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_optimizer
+import torch
+from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
+from torch import Tensor
+
+
+class Muon(pytorch_optimizer.Muon):  # type: ignore[misc]
+    """pytorch_optimizer's Muon, whose Newton-Schulz iteration runs in float32 on a CPU."""
+
+    @staticmethod
+    def _orthogonalize(group: Mapping[str, Any], updates: Sequence[Tensor]) -> list[Tensor]:
+        if any(update.device.type != "cpu" for update in updates):
+            return list(pytorch_optimizer.Muon._orthogonalize(group, updates))
+        return [
+            zero_power_via_newton_schulz_5(
+                update.reshape(update.size(0), -1),
+                num_steps=group["ns_steps"],
+                weights=group["ns_coeffs"],
+                dtype=torch.float32,
+            )
+            for update in updates
+        ]
