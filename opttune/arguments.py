@@ -43,7 +43,9 @@ def check_numbers(seed: int, budget: float, trials: int | None, timeout: float |
     """
     _check_seed(seed)
     _check_count("trials", trials)
-    if not isinstance(budget, int | float) or not isfinite(budget) or budget < 1:
+    if not isinstance(budget, int | float):
+        raise InputError(f"budget must be a number of full trainings, got the {type(budget).__name__} {budget!r}.")
+    if not isfinite(budget) or budget < 1:
         raise InputError(
             f"budget must be at least 1 full training, which pays for one recipe, got {budget!r}: from 1.5 on recipes "
             "are compared, and from 2 on the baseline is trained too."

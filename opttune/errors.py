@@ -63,17 +63,36 @@ class InputError(OpttuneError, ValueError):
     """An argument is invalid."""
 
 
+_USUAL_NAMES = {
+    "learning_rate": "lr",
+    "wd": "weight_decay",
+    "l2": "weight_decay",
+    "betas": "beta1",
+    "warmup": "warmup_fraction",
+    "warmup_ratio": "warmup_fraction",
+    "warmup_steps": "warmup_fraction",
+    "num_warmup_steps": "warmup_fraction",
+    "scale": "log",
+    "scheduler": "schedule",
+    "lr_scheduler": "schedule",
+}
+"""Names of other libraries -> opttune's."""
+
+
 def one_of(allowed: Iterable[str], got: str = "") -> str:
     """Describe the allowed names: the nearest one first, then at most 12 in order.
 
     Example:
         >>> one_of(["adam", "adamw", "sgd"], "adamww")
         "Did you mean 'adamw'? Allowed: adam, adamw, sgd."
+        >>> one_of(["lr", "momentum"], "learning_rate")
+        "Did you mean 'lr'? Allowed: lr, momentum."
     """
     names = sorted(allowed)
     if not names:
         return "None is allowed."
-    near = get_close_matches(got, names, n=1)
+    usual = _USUAL_NAMES.get(got)
+    near = [usual] if usual in names else get_close_matches(got, names, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     listed = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
     return f"{hint}Allowed: {listed}."

@@ -4,7 +4,6 @@ pytorch_optimizer's class multiplies matrices in bfloat16. A CPU without instruc
 long as in float32 (matrices of 64 to 512 rows on an AMD EPYC).
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_optimizer
@@ -13,13 +12,13 @@ from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schul
 from torch import Tensor
 
 
-class Muon(pytorch_optimizer.Muon):  # type: ignore[misc]
+class Muon(pytorch_optimizer.Muon):
     """pytorch_optimizer's Muon, whose Newton-Schulz iteration runs in float32 on a CPU."""
 
     @staticmethod
-    def _orthogonalize(group: Mapping[str, Any], updates: Sequence[Tensor]) -> list[Tensor]:
+    def _orthogonalize(group: dict[str, Any], updates: list[Tensor]) -> list[Tensor]:
         if any(update.device.type != "cpu" for update in updates):
-            return list(pytorch_optimizer.Muon._orthogonalize(group, updates))
+            return pytorch_optimizer.Muon._orthogonalize(group, updates)
         return [
             zero_power_via_newton_schulz_5(
                 update.reshape(update.size(0), -1),

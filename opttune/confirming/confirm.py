@@ -10,14 +10,14 @@ from typing import Any
 from rich.console import Console
 
 from opttune.arguments import choose_engine
-from opttune.confirming.candidates import choose_candidates
+from opttune.confirming.candidates import Candidate, choose_candidates
 from opttune.confirming.policy import ConfirmationPolicy, ConfirmationReporter
 from opttune.confirming.verdict import Verdict, study_verdict
 from opttune.engines.devices import require_devices
 from opttune.engines.engine import Engine
 from opttune.engines.multi_device import inspect_on_devices
 from opttune.engines.start import start_engine
-from opttune.errors import InputError, StudyError
+from opttune.errors import InputError, StudyError, UnsuitableOptimizerError
 from opttune.guard.rules import Guard
 from opttune.planning import check_trainer
 from opttune.project.read import Project, load_project, read_source
@@ -94,7 +94,8 @@ def confirm(
         raise InputError(f"STUDY: {loaded.name}: no trial of it finished with a value, so there is nothing to confirm.")
     config = replace(_config(loaded, trainer), workers=workers, engine=choose_engine(engine, workers))
     workload = Workload(*_load(loaded, model, data))
-    policy = ConfirmationPolicy(config, loaded.total_steps, choose_candidates(loaded, top), _new_seeds(config, seeds))
+    candidates, seeds_to_train = choose_candidates(loaded, top), _new_seeds(config, seeds)
+    policy = ConfirmationPolicy(config, loaded.total_steps, candidates, seeds_to_train)
     interrupts = DeferredInterrupts()
     with ExitStack() as opened:
         # deferred until the end, where the folder's lock is released
@@ -104,7 +105,10 @@ def confirm(
         places = (found.folder, config.trainer, interrupts, ray_address)
         trains = opened.enter_context(closing(start_engine(config.engine, workers, workload, *places)))
         store = StudyStore(loaded.name, found.storage, found.study.user_attrs[SPEC], is_shared=bool(storage))
-        _refuse_another_model(store, policy, loaded.best.recipe, workload)
+        if _is_unfinished(policy, store):
+            _refuse_another_model(store, config, loaded.best.recipe, workload)
+            candidates = [each for each in candidates if _is_trainable(each, config, workload, progress)]
+            policy = ConfirmationPolicy(config, loaded.total_steps, candidates, seeds_to_train)
         _keep_head(store, policy, workload.is_instance)
         run = _open_run(loaded, found.folder, tracking_uri)
         verdict = _train(policy, store, found, trains, run, interrupts, progress)
@@ -113,22 +117,36 @@ def confirm(
     return verdict
 
 
-def _refuse_another_model(
-    store: StudyStore, policy: ConfirmationPolicy, recipe: Recipe | None, workload: Workload
-) -> None:
-    """Train one step, if any training is left, and compare the model and its data with those of the search.
+def _is_unfinished(policy: ConfirmationPolicy, store: StudyStore) -> bool:
+    return policy.next_action(store.records(), store.runs(), Spent(0)) is not None
+
+
+def _refuse_another_model(store: StudyStore, config: SearchConfig, recipe: Recipe | None, workload: Workload) -> None:
+    """Train one step, and compare the model and its data with those of the search.
 
     Raises:
         StudyError: The search was made for another model or other data.
     """
-    if policy.next_action(store.records(), store.runs(), Spent(0)) is None:
-        return
-    config = policy.config
-    trainer = {**config.trainer, **config.length}
-    attempt = Attempt(recipe, config.monitor, config.seed, trainer, mode=config.mode)
-    identity = inspect_on_devices(attempt, workload, steps=1).identity
+    identity = inspect_on_devices(_attempt(config, recipe), workload, steps=1).identity
     if identity is not None:
         store.refuse_another_model(identity, "Confirm it with the model and the data that it was made for.")
+
+
+def _is_trainable(candidate: Candidate, config: SearchConfig, workload: Workload, progress: bool) -> bool:
+    """Train a step of AdamW's default, which the search may not have tried; True for the candidates of the search."""
+    if candidate.kind != "adamw":
+        return True
+    try:
+        inspect_on_devices(_attempt(config, candidate.recipe), workload, steps=1)
+    except UnsuitableOptimizerError as err:
+        if progress:
+            print(f"{candidate.label} is left out: {err}", file=sys.stderr)
+        return False
+    return True
+
+
+def _attempt(config: SearchConfig, recipe: Recipe | None) -> Attempt:
+    return Attempt(recipe, config.monitor, config.seed, {**config.trainer, **config.length}, mode=config.mode)
 
 
 def _train(

@@ -140,9 +140,7 @@ def expected_time(config: SearchConfig, inspection: ModelInspection, steps_spent
     return about(trainings * seconds / config.workers) + (" for the rest" if steps_spent else "")
 
 
-def _plan(
-    config: SearchConfig, inspection: ModelInspection, steps_spent: int, verbose: bool
-) -> tuple[str, str, str]:
+def _plan(config: SearchConfig, inspection: ModelInspection, steps_spent: int, verbose: bool) -> tuple[str, str, str]:
     """Return the plan in three lines: the module, the replacement of its optimizer, and the cost."""
     optimizers = ", ".join(branch.name for branch in config.space.optimizers)
     why = "" if verbose or not config.space_notes else "; --verbose says why"

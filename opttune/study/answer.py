@@ -74,8 +74,12 @@ class Answer:
     @property
     def baseline_words(self) -> str:
         """The baseline's value and optimizer, in words; empty if it was not trained."""
+        if self.baseline is None:
+            return ""
+        if self.baseline_value is None:
+            return f"gave no value ({self.baseline.reason}) with {self.replaced}"
         given = f", not trained here: {self.source}" if self.source else ""
-        return f"{_shown(self.baseline_value)} with {self.replaced}{given}" if self.baseline else ""
+        return f"{_shown(self.baseline_value)} with {self.replaced}{given}"
 
     @property
     def lines(self) -> list[str]:
@@ -110,15 +114,14 @@ class Answer:
         return f"Trainer({', '.join(settings)}, callbacks=[{theirs}opttune.{callback}])"
 
     def next_steps(self, confirm: str) -> list[str]:
-        """Return the lines on what to do with the answer; empty without a best recipe.
+        """Return the lines on what to do with the answer; empty without a recipe that beats the baseline.
 
         Args:
             confirm: The command or the call that trains the best recipes on new seeds.
         """
-        if self.best is None:
+        if self.best is None or self.best.is_baseline:
             return []
-        train = f"train with it    {self.trainer_call()}"
-        return [train] if self.best.is_baseline else [train, f"more than luck?  {confirm}"]
+        return [f"train with it    {self.trainer_call()}", f"more than luck?  {confirm}"]
 
 
 def answer_of(study: FrozenStudy) -> Answer:
@@ -184,16 +187,29 @@ def _warnings(study: FrozenStudy, best: TrialRecord) -> list[str]:
             f"{study.origin.replaced}), so best_recipe.yaml keeps its own optimizer. Give a new search "
             f"(--study NAME) a larger budget, which opens more of the space, or your own space.{given}"
         ]
-    found = []
-    if config.with_baseline and study.baseline is None and config.budget < LEAST_FOR_BASELINE:
-        found.append(
-            f"a budget of {config.budget:g} trainings does not pay for the baseline: it is unknown whether the recipe "
-            f"beats your own optimizer. Give {LEAST_FOR_BASELINE:g} or more to train both."
-        )
+    found = _without_baseline(study) if config.with_baseline else []
     found += edge_warnings(best.recipe, study.space, study.records) if best.recipe else []
     of_values = (warn(study.records, best, config.monitor, config.mode) for warn in (luck_warning, tie_warning))
     found += filter(None, [*of_values, _cost_warning(study, best)])
     return found
+
+
+def _without_baseline(study: FrozenStudy) -> list[str]:
+    """Return a sentence if the recipe was compared with no value of the module's own optimizer."""
+    unknown = "it is unknown whether the recipe beats your own optimizer"
+    if study.baseline is not None and study.baseline.value is None:
+        why = " ".join(study.baseline.message.split())
+        return [f"{study.origin.replaced} gave no value ({study.baseline.reason}: {why}), so {unknown}."]
+    if study.baseline is not None:
+        return []
+    if not study.origin.has_own_optimizer:
+        return [f"there is no baseline to compare with: the module has {study.origin.replaced}."]
+    if study.config.budget < LEAST_FOR_BASELINE:
+        return [
+            f"a budget of {study.config.budget:g} trainings does not pay for the baseline: {unknown}. "
+            f"Give {LEAST_FOR_BASELINE:g} or more to train both."
+        ]
+    return []
 
 
 def _cost_warning(study: FrozenStudy, best: TrialRecord) -> str:
@@ -205,11 +221,12 @@ def _cost_warning(study: FrozenStudy, best: TrialRecord) -> str:
         ratio, whose = costs.costs.get(best.optimizer), costs.reference_words
     if ratio is None or ratio <= _COSTLY:
         return ""
-    words = f"a step of trial {best.number} takes {ratio:.1f} x {whose} ({1000 * (best.step_seconds or 0):.3g} ms)"
+    time = "" if best.step_seconds is None else f"{1000 * best.step_seconds:.3g} ms, "
+    words = f"a step of trial {best.number} takes {time}{ratio:.1f} x {whose}"
     done = best.outcome.optimizer_steps if best.outcome else best.steps
     if study.config.budget_unit == "time" and done < study.total_steps:
-        time = "the same time" if costs.reference else "the baseline's time"
-        return f"{words}, so it was trained for {done} of {study.total_steps} steps, in about {time}."
+        equal = "the same time" if costs.reference else "the baseline's time"
+        return f"{words}, so it was trained for {done} of {study.total_steps} steps, in about {equal}."
     if study.config.budget_unit == "time":
         return f"{words}; when it was measured before the search, it took about as long as the baseline's."
     return f"{words}: values are for equal steps. A search in the unit time (--budget-unit time) compares equal time."

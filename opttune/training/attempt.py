@@ -3,7 +3,7 @@
 import os
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -176,7 +176,7 @@ def look_ahead(attempt: Attempt, value: float | None, workload: Workload, stop: 
         checkpoint=None,
         stop_checkpoint=None,
     )
-    run = TrainingRun(ahead, NullListener(), stop=stop, callback=DecayToZero(begin, attempt.look_steps))
+    run = TrainingRun(ahead, NullListener(), stop=stop, callbacks=(DecayToZero(begin, attempt.look_steps),))
     reason, found = StopReason.FAILED, None
     with isolated(attempt.seed):
         try:
@@ -201,7 +201,7 @@ class TrainingRun:
         stop_at_step: End after this optimizer step, or after the first batch for 0; None runs the full length.
         stop: Checked after each step.
         loads_in_process: Whether loaders use no worker processes, whose random numbers differ after each start.
-        callback: A further callback; None for none.
+        callbacks: Further callbacks.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class TrainingRun:
         stop_at_step: int | None = None,
         stop: Stop = NEVER,
         loads_in_process: bool = False,
-        callback: AnyCallback | None = None,
+        callbacks: Sequence[AnyCallback] = (),
     ) -> None:
         is_inspection = stop_at_step is not None
         self.attempt = attempt
@@ -231,7 +231,7 @@ class TrainingRun:
         self.pace = Pace() if is_inspection else None
         self._order = DataOrder(loads_in_process)
         self._follows_data = loads_in_process
-        self._callback = callback
+        self._callbacks = callbacks
         # under a temporary name until it is known that the training pauses
         ends_paused = attempt.until_step is not None and attempt.checkpoint is not None
         path = attempt.checkpoint if ends_paused else attempt.stop_checkpoint
@@ -326,7 +326,7 @@ class TrainingRun:
         theirs = deepcopy(given.pop("callbacks", None)) or []
         theirs = self.finders.without(theirs if isinstance(theirs, list) else [theirs])
         reads: tuple[AnyCallback, ...] = (self.guard, self._finish, self._reporter)
-        ours: list[AnyCallback | None] = [self._callback, self.attacher, *self._quirks, *reads, self.pace]
+        ours: list[AnyCallback | None] = [*self._callbacks, self.attacher, *self._quirks, *reads, self.pace]
         settings = {**_QUIET_TRAINER, **_needed_by(theirs), **given}
         # the pause saves before any other callback acts on the end, and validates while the optimizer can still switch
         begins = (self.clock, self._pause, self.finders, KeepOwnSigterm(), *preparations())

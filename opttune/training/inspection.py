@@ -21,7 +21,7 @@ from opttune.training.finders import words_of
 from opttune.training.first_batch import WatchFirstBatch
 from opttune.training.identify import identify
 from opttune.training.isolation import isolated
-from opttune.training.logged_names import may_log, validates
+from opttune.training.logged_names import StepMetrics, may_log, validates
 from opttune.training.metrics import read_monitor
 from opttune.training.own_optimizer import OwnConfiguration, own_facts
 from opttune.training.workload import Workload
@@ -104,8 +104,9 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: boo
             loss is not finite, and the attempt has a guard, which would end every training there.
     """
     first_batch = WatchFirstBatch() if watches else None
-    first_loss = _FirstLoss()
-    run = TrainingRun(replace(attempt, guard=None), first_loss, stop_at_step=steps, callback=first_batch)
+    first_loss, step_metrics = _FirstLoss(), StepMetrics()
+    callbacks = [each for each in (first_batch, step_metrics) if each is not None]
+    run = TrainingRun(replace(attempt, guard=None), first_loss, stop_at_step=steps, callbacks=callbacks)
     with isolated(attempt.seed):
         try:
             run.fit(workload)
@@ -125,7 +126,9 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: boo
             raise ModelError(words) from err
     if attempt.guard is not None and run.trainer.lightning_module.automatic_optimization:
         first_loss.refuse_non_finite(workload.name)
-    return _inspection_of(run, workload, steps, None if first_batch is None else first_batch.operations)
+    inspection = _inspection_of(run, workload, steps, None if first_batch is None else first_batch.operations)
+    note = step_metrics.note(attempt.monitor)
+    return replace(inspection, notes=(*inspection.notes, note)) if note else inspection
 
 
 def _inspection_of(run: TrainingRun, workload: Workload, steps: int, operations: Operations | None) -> ModelInspection:

@@ -1,12 +1,37 @@
-"""Whether a module's code can log a metric that its first validation did not."""
+"""When a module logs its metrics: not before a later validation, or at each step of the training."""
 
 import inspect
 from collections.abc import Collection, Iterable, Iterator
 from types import CodeType
 from typing import Any
 
+from opttune.trainer.namespaces import AnyCallback
+
 _LIBRARIES = ("lightning", "pytorch_lightning", "torch", "torchmetrics", "opttune", "builtins")
 _LEAST_LETTERS = 3
+
+
+class StepMetrics(AnyCallback):
+    """Notes which metrics the module logs at each step of the training, from its first step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: frozenset[str] | None = None
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Note them before the first validation and the end of an epoch, where others come."""
+        if self._names is None:
+            self._names = frozenset(trainer.callback_metrics)
+
+    def note(self, monitor: str) -> str:
+        """Return a sentence if the monitored metric is that of one batch; else empty."""
+        # with on_epoch as well, Lightning gives the value of the step another name
+        if not self._names or monitor not in self._names or f"{monitor}_step" in self._names:
+            return ""
+        return (
+            f"{monitor} is logged at each step of the training, so its value is that of the last batch alone. Monitor "
+            f"a metric of the validation, or log the mean: self.log({monitor!r}, value, on_step=False, on_epoch=True)."
+        )
 
 
 def may_log(trainer: Any, monitor: str, logged: Collection[str]) -> bool:

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 import opttune
@@ -133,8 +135,8 @@ def test_an_interruption_keeps_what_was_trained_and_leaves_no_run_open(tmp_path:
             nonlocal trained
             # a training that resumes at a rung starts a fit as well
             trained += self.trainer.global_step == 0
-            # one step of the first of them comes before, to compare the model with the search's
-            if trained == 7:
+            # two single steps come before: to compare the model with the search's, and to try AdamW's default
+            if trained == 8:
                 raise KeyboardInterrupt
 
     # what a study knows of its model begins with the name of its class
@@ -181,6 +183,31 @@ def test_another_model_or_other_data_are_refused(tmp_path: Path) -> None:
     ):
         opttune.confirm(out, Classifier, without_half, progress=False)
     assert (out / "study.journal").read_text() == before
+
+
+class Lookup(Classifier):
+    """Holds an embedding whose gradients AdamW does not take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(4, 1, sparse=True)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return super().training_step(batch, batch_idx) + self.table(torch.tensor([batch_idx % 4])).square().sum()
+
+
+def test_adamws_default_is_left_out_where_adamw_cannot_train_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = make_space("description: of sparse gradients\noptimizer: {sgd: {lr: 0.1}}\nschedule: {constant: {}}\n")
+    result = run_search(tmp_path, Lookup, data=loaders, space=space, max_steps=10, budget=2)
+    for _ in range(2):
+        verdict = opttune.confirm(result, Lookup, loaders, top=1, seeds=2)
+        assert [each.candidate.kind for each in verdict.results] == ["trial", "own"]
+        assert [len(each.values) for each in verdict.results] == [2, 2]
+    told = capsys.readouterr().err
+    assert told.count("AdamW's default is left out: the model has an embedding with sparse gradients, which") == 2
+    assert "[4 of 4 trainings]" in told
 
 
 def test_a_search_from_python_wants_its_model_again(tmp_path: Path) -> None:

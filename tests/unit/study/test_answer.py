@@ -33,7 +33,7 @@ def test_the_next_steps_train_with_the_recipe_and_test_it_on_new_seeds() -> None
         "more than luck?  confirm it",
     ]
     # the baseline is no find to confirm
-    assert answer_of(stored([record(0, 3.0)])).next_steps("confirm it")[1:] == []
+    assert answer_of(stored([record(0, 3.0)])).next_steps("confirm it") == []
     assert answer_of(stored([record(0, None)], None)).next_steps("confirm it") == []
 
 
@@ -57,8 +57,10 @@ def test_a_baseline_that_no_recipe_beats_is_a_warning() -> None:
 
     diverged = Outcome(StopReason.BLOW_UP, None, 7, 100, 1.0)
     answer = answer_of(stored([record(0, 3.0)], diverged))
-    assert answer.warnings == ()
-    assert answer.baseline_words == "no value with SGD(lr=0.0001)"
+    assert answer.baseline_words == "gave no value (blow_up) with SGD(lr=0.0001)"
+    (warning,) = answer.warnings
+    assert warning.startswith("SGD(lr=0.0001) gave no value (blow_up: ")
+    assert warning.endswith("), so it is unknown whether the recipe beats your own optimizer.")
 
 
 def test_of_equal_time_the_costs_measured_before_are_told_where_no_baseline_was_trained() -> None:

@@ -235,3 +235,23 @@ def test_what_a_module_is_shows_in_its_first_batch(steps):
 @pytest.mark.parametrize("steps", [0, 2])
 def test_a_module_that_cannot_be_watched_is_told_by_its_classes(steps):
     assert not look(CannotBeWatched, steps=steps).facts.has_attention
+
+
+class LogsEachStep(m.Net):
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("step_loss", loss)
+        self.log("both_loss", loss, on_step=True, on_epoch=True)
+        self.log("mean_loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+
+@pytest.mark.parametrize(
+    ("monitor", "is_of_one_batch"),
+    [("step_loss", True), ("both_loss_step", True), ("both_loss", False), ("mean_loss", False), ("val_loss", False)],
+)
+def test_a_monitored_metric_of_single_batches_is_told(monitor, is_of_one_batch):
+    notes = look(LogsEachStep, monitor=monitor).notes
+    assert any(f"{monitor} is logged at each step of the training, so its value" in note for note in notes) is (
+        is_of_one_batch
+    )
