@@ -303,4 +303,6 @@ def _run(
         finally:
             loop.close()
             result = end_run(config, inspection, loop, run, status)
+        if loop.interrupted:
+            reporter.search_interrupted(result.answer, result.steps_spent)
     return None if loop.interrupted else result

@@ -16,6 +16,7 @@ from opttune.outcome import Outcome, StopReason
 from opttune.runtime.capture import captured, is_terminal
 from opttune.runtime.live_table import LiveTable, about
 from opttune.runtime.progress import ProgressReporter
+from opttune.study.answer import Answer
 from opttune.study.config import SearchConfig
 from opttune.study.selection import best_record, is_better
 from opttune.training.inspection import ModelInspection
@@ -68,6 +69,11 @@ class PlainReporter(ProgressReporter):
             what = f"{self._config.monitor} {outcome.value:.5g}{' (best so far)' if is_best else ''}"
         trained = record.recipe or self._inspection.replaced
         self._line(f"[{self._cost(steps_spent)}] {_name(record)}  {what}  {trained}")
+
+    def search_interrupted(self, answer: Answer, steps_spent: int) -> None:
+        """Print what has been found so far, and where it is."""
+        found = answer.lines[0] if answer.lines else "no trial has finished"
+        self._line(f"stopped after {self._cost(steps_spent)}: {found}; all of it is in {self._config.out_dir}")
 
     def _cost(self, steps_spent: int) -> str:
         return f"{steps_spent / self._inspection.total_steps:.1f} of {self._config.budget:g} trainings"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from opttune.guard.steps import StepRecord
 from opttune.outcome import Outcome
 from opttune.runtime.signals import DeferredInterrupts
+from opttune.study.answer import Answer
 from opttune.study.config import SearchConfig
 from opttune.tracking.training_log import TrainingLog
 from opttune.training.inspection import ModelInspection
@@ -33,6 +34,9 @@ class ProgressReporter:
 
     def trial_discarded(self, number: int) -> None:
         """Receive that a paused trial will not be resumed."""
+
+    def search_interrupted(self, answer: Answer, steps_spent: int) -> None:
+        """Receive the best result so far of a search that Ctrl-C or SIGTERM has stopped."""
 
 
 class TrainingListener:

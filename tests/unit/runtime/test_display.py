@@ -19,9 +19,11 @@ from opttune.runtime.display import PlainReporter, make_reporter
 from opttune.runtime.progress import ProgressReporter
 from opttune.space.auto import ModelFacts
 from opttune.space.parse import load_space
+from opttune.study.answer import answer_of
 from opttune.study.config import SearchConfig
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
+from tests.support.records import record, stored
 from tests.support.searches import MODULES, WILD, command_env, make_database, write_space
 from tests.support.warm import WarmProcess
 
@@ -97,6 +99,19 @@ def test_the_expected_time_holds_the_start_of_each_training_at_each_rung() -> No
 def test_a_resumed_search_expects_the_time_of_its_rest() -> None:
     assert "200 in all, about 60 s for the rest;" in told(PLAN, steps_spent=100)[2]
     assert "200 in all; results" in told(PLAN, steps_spent=200)[2]
+
+
+def test_a_search_that_is_stopped_tells_what_it_has_found_and_where() -> None:
+    stream = io.StringIO()
+    reporter = PlainReporter(Console(file=stream))
+    reporter.search_started(PLAN, INSPECTION, [], 0)
+    reporter.search_interrupted(answer_of(stored([record(0, 0.8)])), 60)
+    reporter.search_interrupted(answer_of(stored([record(0, None)], None)), 60)
+
+    found, nothing = stream.getvalue().splitlines()[3:]
+    assert found.startswith("stopped after 1.2 of 4 trainings: best val_loss 0.8 with adamw(")
+    assert found.endswith(" (trial 0); all of it is in out")
+    assert nothing == "stopped after 1.2 of 4 trainings: no trial has finished; all of it is in out"
 
 
 def test_reasons_are_told_where_they_are_asked_for() -> None:
