@@ -80,9 +80,8 @@ def _step_words() -> str:
         "(`python benchmarks/step_costs.py`). "
         + " ".join(found.words for found in recorded_costs())
         + f" A second AdamW gave {own}, so smaller differences mean nothing. With larger batches, an optimizer's share "
-        "of the step is smaller. Other devices give other figures, most of all for `muon`: it multiplies matrices in "
-        "bfloat16, for which the measured processor has no instructions. For your module, see `step_seconds` in the "
-        "result of a search.\n\n"
+        "of the step is smaller. Other devices give other figures, most of all for `muon`: it multiplies matrices, "
+        "on a CPU in float32, elsewhere in bfloat16. For your module, see `step_seconds` in the result of a search.\n\n"
     )
 
 

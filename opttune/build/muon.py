@@ -1,7 +1,7 @@
 """Muon after Jordan 2024, kellerjordan.github.io/posts/muon, with an iteration that is fast on CPUs too.
 
-pytorch_optimizer's class multiplies matrices in bfloat16. A CPU without instructions for it takes 10 to 70 times as
-long as in float32 (matrices of 64 to 512 rows on an AMD EPYC).
+pytorch_optimizer's class multiplies matrices in bfloat16. A CPU without instructions for it takes many times as
+long as in float32 (docs/optimizers.md has the cost of a step).
 """
 
 from typing import Any

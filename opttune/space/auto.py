@@ -414,7 +414,7 @@ def _why_schedules(schedules: tuple[Branch, ...], home: Space, budget: float) ->
 
 def _why_length(before: Space, after: Space, total_steps: int) -> Iterator[str]:
     moved = [
-        (name, f"{old.name} from {was.centre:g} to {now.centre:g}")
+        (name, f"{old.name} at {now.centre:g} instead of {was.centre:g}")
         for old, new in zip(before.optimizers, after.optimizers, strict=True)
         for (name, was), (_, now) in zip(old.fields, new.fields, strict=True)
         if was.centre != now.centre
