@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import (
     OnExceptionCheckpoint,
     StochasticWeightAveraging,
 )
+from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -224,6 +225,11 @@ def mixed_loaders() -> Any:
     return {"a": make_train_loader(), "b": make_train_loader()}, make_val_loader()
 
 
+def combined_loaders() -> Any:
+    train, val = mixed_loaders()
+    return CombinedLoader(train, "min_size"), val
+
+
 class SeveralTrainings(Net):
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         return self.loss(batch["a"]) + self.loss(batch["b"])
@@ -278,6 +284,7 @@ FEATURES = (
     Feature("several validation loaders", SeveralValidations, None, monitor="val_loss/dataloader_idx_0",
             note="name one in `monitor`"),
     Feature("several train loaders", SeveralTrainings, mixed_loaders),
+    Feature("several train loaders in a CombinedLoader", SeveralTrainings, combined_loaders),
     Feature("`val_check_interval`", trainer={"val_check_interval": 2}),
     Feature("`check_val_every_n_epoch`", trainer={"check_val_every_n_epoch": 3}, length={"max_epochs": 4},
             note="a validation follows the last step in any case"),

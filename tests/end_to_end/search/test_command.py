@@ -109,7 +109,9 @@ def test_ctrl_c_ends_the_command_with_130_in_seconds(stopped: tuple[Path, int, f
     assert code == 130
     assert seconds < 10
     assert "the same command continues from here" in errors
-    assert re.search(r"\nstopped after \S+ of \S+ trainings: best val_loss \S+ with .* \(trial 0\); all of it is in out\n", errors)
+    assert re.search(
+        r"\nstopped after \S+ of \S+ trainings: best val_loss \S+ with .* \(trial 0\); all of it is in out\n", errors
+    )
     assert "Traceback" not in errors
 
 

@@ -129,7 +129,9 @@ def test_the_length_moves_the_priors_and_the_reasons_say_so() -> None:
     ]
 
     assert [rate.prior for rate in rates if isinstance(rate, Range)] == [1e-2, 1e-3]
-    assert any("300 steps are few: muon at 0.04 instead of 0.02, adamw at 0.01 instead of 0.001" in why for why in short.notes)
+    assert any(
+        "300 steps are few: muon at 0.04 instead of 0.02, adamw at 0.01 instead of 0.001" in why for why in short.notes
+    )
     assert "For the same reason other fields start elsewhere: momentum of muon at 0.9 instead of 0.95." in short.notes
     assert not any("steps are few" in reason or "same reason" in reason for reason in long.notes)
 
