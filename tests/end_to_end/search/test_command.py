@@ -1,8 +1,8 @@
 """The command as a separate process: stopped, killed, run twice, and what it prints where."""
 
 import json
-import re
 import os
+import re
 import signal
 import subprocess
 import sys
