@@ -94,8 +94,7 @@ def confirm(
         raise InputError(f"STUDY: {loaded.name}: no trial of it finished with a value, so there is nothing to confirm.")
     config = replace(_config(loaded, trainer), workers=workers, engine=choose_engine(engine, workers))
     workload = Workload(*_load(loaded, model, data))
-    candidates, seeds_to_train = choose_candidates(loaded, top), _new_seeds(config, seeds)
-    policy = ConfirmationPolicy(config, loaded.total_steps, candidates, seeds_to_train)
+    policy = ConfirmationPolicy(config, loaded.total_steps, choose_candidates(loaded, top), _new_seeds(config, seeds))
     interrupts = DeferredInterrupts()
     with ExitStack() as opened:
         # deferred until the end, where the folder's lock is released
@@ -105,10 +104,7 @@ def confirm(
         places = (found.folder, config.trainer, interrupts, ray_address)
         trains = opened.enter_context(closing(start_engine(config.engine, workers, workload, *places)))
         store = StudyStore(loaded.name, found.storage, found.study.user_attrs[SPEC], is_shared=bool(storage))
-        if _is_unfinished(policy, store):
-            _refuse_another_model(store, config, loaded.best.recipe, workload)
-            candidates = [each for each in candidates if _is_trainable(each, config, workload, progress)]
-            policy = ConfirmationPolicy(config, loaded.total_steps, candidates, seeds_to_train)
+        policy = _checked(policy, loaded.best.recipe, store, workload, progress)
         _keep_head(store, policy, workload.is_instance)
         run = _open_run(loaded, found.folder, tracking_uri)
         verdict = _train(policy, store, found, trains, run, interrupts, progress)
@@ -117,8 +113,15 @@ def confirm(
     return verdict
 
 
-def _is_unfinished(policy: ConfirmationPolicy, store: StudyStore) -> bool:
-    return policy.next_action(store.records(), store.runs(), Spent(0)) is not None
+def _checked(
+    policy: ConfirmationPolicy, best: Recipe | None, store: StudyStore, workload: Workload, progress: bool
+) -> ConfirmationPolicy:
+    """Check the model if any training is left, and leave out the default of AdamW if it cannot train the model."""
+    if policy.next_action(store.records(), store.runs(), Spent(0)) is None:
+        return policy
+    _refuse_another_model(store, policy.config, best, workload)
+    candidates = [each for each in policy.candidates if _is_trainable(each, policy.config, workload, progress)]
+    return ConfirmationPolicy(policy.config, policy.total_steps, candidates, policy.seeds)
 
 
 def _refuse_another_model(store: StudyStore, config: SearchConfig, recipe: Recipe | None, workload: Workload) -> None:

@@ -26,7 +26,8 @@ class StepMetrics(AnyCallback):
     def note(self, monitor: str) -> str:
         """Return a sentence if the monitored metric is that of one batch; else empty."""
         # with on_epoch as well, Lightning gives the value of the step another name
-        if not self._names or monitor not in self._names or f"{monitor}_step" in self._names:
+        prefix = f"{monitor}_"
+        if not self._names or monitor not in self._names or f"{prefix}step" in self._names:
             return ""
         return (
             f"{monitor} is logged at each step of the training, so its value is that of the last batch alone. Monitor "

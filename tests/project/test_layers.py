@@ -49,6 +49,7 @@ OWNERS = {
     "optuna": {"integration", "report", "space", "storages", "study"},
     "pandas": {"study"},
     "pytorch_lightning": {"trainer"},
+    "pytorch_optimizer": {"build"},
     "ray": {"engines"},
     "rich": {"cli", "confirming", "runtime"},
     "scipy": {"confirming"},
