@@ -21,7 +21,7 @@ import opttune
 from opttune.space.model import Space
 from opttune.space.parse import parse_space
 from opttune.study.result import SearchResult
-from opttune.tracking import Tracking
+from opttune.tracking.settings import Tracking
 from tests.support.warm import WarmProcess, run_warm
 
 MODULES = Path(__file__).with_name("search_models.py")

@@ -9,7 +9,7 @@ import pytest
 from opttune.errors import InputError
 from opttune.recipe import Recipe
 from opttune.study.result import SearchResult
-from opttune.tracking import Tracking
+from opttune.tracking.settings import Tracking
 from tests.support.search_models import Classifier, loaders
 from tests.support.searches import Tracked, run_search
 

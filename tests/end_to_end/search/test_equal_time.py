@@ -16,7 +16,7 @@ import opttune
 from opttune.catalog import lookup
 from opttune.catalog.lookup import find_optimizer, register_optimizer
 from opttune.study.frozen_study import load_study
-from opttune.tracking import Tracking
+from opttune.tracking.settings import Tracking
 from tests.support.searches import Tracked, make_space
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from opttune.cli import BAD_INPUT, DONE, NO_TRIAL, main
-from opttune.tracking import TrackingWriter
+from opttune.tracking.writer import TrackingWriter
 from tests.support.searches import make_database
 
 

@@ -6,7 +6,7 @@ from opttune.engines.engine import ENGINE_FOLDER
 from opttune.errors import StudyError
 from opttune.storages.open_storage import lock_folder
 from opttune.study.sync import sync_studies
-from opttune.tracking import TrackingWriter
+from opttune.tracking.writer import TrackingWriter
 from tests.support.search_models import Classifier, loaders
 from tests.support.searches import Tracked, make_database, run_search
 

@@ -13,7 +13,7 @@ from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 
 import opttune
-from opttune.tracking import Tracking
+from opttune.tracking.settings import Tracking
 from tests.support.search_models import Classifier, loaders
 from tests.support.searches import make_database, make_space
 from tests.unit.tracking.conftest import MlflowServer, free_port

@@ -10,7 +10,8 @@ from mlflow.tracking import MlflowClient
 
 import opttune
 from opttune.study.sync import sync_studies
-from opttune.tracking import Tracking, open_study_run
+from opttune.tracking.settings import Tracking
+from opttune.tracking.study_run import open_study_run
 from tests.support.records import make_outcome
 from tests.support.search_models import Classifier, loaders
 from tests.support.searches import MODULES, TINY, make_space, run_command, write_space

@@ -1,6 +1,7 @@
 import pytest
 
-from opttune.tracking import open_study_run, read_curves
+from opttune.tracking.reading import read_curves
+from opttune.tracking.study_run import open_study_run
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from opttune.tracking import Thinning, Tracking
+from opttune.tracking.settings import Tracking
+from opttune.tracking.thinning import Thinning
 
 
 def test_the_usual():

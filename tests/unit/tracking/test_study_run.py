@@ -6,7 +6,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from opttune.outcome import StopReason
-from opttune.tracking import open_study_run, sync
+from opttune.tracking.study_run import open_study_run, sync
 from tests.support.records import make_outcome
 
 DONE = make_outcome(0.5, total_steps=10)
@@ -133,7 +133,7 @@ def test_a_search_without_a_server_is_delivered_later(server, tmp_path, client):
 _OPEN = """
 import sys
 from pathlib import Path
-from opttune.tracking import open_study_run
+from opttune.tracking.study_run import open_study_run
 study = open_study_run(
     tracking_uri="sqlite:///mlflow.db", study_name=sys.argv[1], spool_dir=Path("spool", sys.argv[1]), run_id=None)
 child = study.child("#0", tags={"opttune.role": "trial", "opttune.trial": "0"})

@@ -2,7 +2,9 @@ import pytest
 
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
-from opttune.tracking import Thinning, attach_trial_run, open_study_run
+from opttune.tracking.study_run import open_study_run
+from opttune.tracking.thinning import Thinning
+from opttune.tracking.trial_run import attach_trial_run
 
 
 @pytest.fixture

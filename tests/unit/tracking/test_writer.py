@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import pytest
 
-from opttune.tracking import TrackingWriter
 from opttune.tracking.operations import Kind, Operation
 from opttune.tracking.spool import Spool
+from opttune.tracking.writer import TrackingWriter
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
@@ -146,7 +146,7 @@ def test_a_password_is_nowhere(writer_to, tmp_path, uri, client):
 _SCRIPT = """
     import os
     from pathlib import Path
-    from opttune.tracking import TrackingWriter
+    from opttune.tracking.writer import TrackingWriter
     writer = TrackingWriter("{uri}", Path("{spool}"), flush_seconds=0.2)
     writer.open_run("k", "run", experiment="some", tags={{}})
     for step in range(1, 301):
