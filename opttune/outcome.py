@@ -141,6 +141,17 @@ class Outcome:
             raise InputError(f"outcome: share must be a number above 0 and at most 1, got {shown(self.share)}.")
 
     @property
+    def words(self) -> str:
+        """The reason and the message, on one line.
+
+        Example:
+            >>> Outcome(StopReason.FAILED, None, 0, 9, 0.1, "ValueError: no data").words
+            'failed: ValueError: no data'
+        """
+        message = " ".join(self.message.split())
+        return message if message.startswith(str(self.reason)) else f"{self.reason}: {message}".removesuffix(": ")
+
+    @property
     def optimizer_steps(self) -> int:
         """The optimizer's own steps, even if another number is counted."""
         return optimizer_steps(self.steps, self.share)

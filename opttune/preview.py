@@ -167,7 +167,8 @@ def _groups_of_first_trial(config: SearchConfig, workload: Workload, inspection:
     attempt = _attempt(config, default_recipe(config.space, 0))
     try:
         return f"of {attempt.recipe}:\n\n{inspect_on_devices(attempt, workload, 0).groups}"
-    except UnsuitableOptimizerError:
+    except ModelError:
+        # its trial will show why
         return inspection.groups
 
 

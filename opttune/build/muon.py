@@ -17,7 +17,8 @@ class Muon(pytorch_optimizer.Muon):
 
     @staticmethod
     def _orthogonalize(group: dict[str, Any], updates: list[Tensor]) -> list[Tensor]:
-        if any(update.device.type != "cpu" for update in updates):
+        is_on_cpu = all(update.device.type == "cpu" for update in updates)
+        if not is_on_cpu or group["ns_method"] != "newton_schulz":
             return pytorch_optimizer.Muon._orthogonalize(group, updates)
         return [
             zero_power_via_newton_schulz_5(

@@ -17,7 +17,7 @@ from opttune.engines.devices import require_devices
 from opttune.engines.engine import Engine
 from opttune.engines.multi_device import inspect_on_devices
 from opttune.engines.start import start_engine
-from opttune.errors import InputError, StudyError, UnsuitableOptimizerError
+from opttune.errors import InputError, ModelError, StudyError, UnsuitableOptimizerError
 from opttune.guard.rules import Guard
 from opttune.planning import check_trainer
 from opttune.project.read import Project, load_project, read_source
@@ -94,7 +94,8 @@ def confirm(
         raise InputError(f"STUDY: {loaded.name}: no trial of it finished with a value, so there is nothing to confirm.")
     config = replace(_config(loaded, trainer), workers=workers, engine=choose_engine(engine, workers))
     workload = Workload(*_load(loaded, model, data))
-    policy = ConfirmationPolicy(config, loaded.total_steps, choose_candidates(loaded, top), _new_seeds(config, seeds))
+    candidates = [each for each in choose_candidates(loaded, top) if each.label not in _left_out(loaded.confirmed)]
+    policy = ConfirmationPolicy(config, loaded.total_steps, candidates, _new_seeds(config, seeds))
     interrupts = DeferredInterrupts()
     with ExitStack() as opened:
         # deferred until the end, where the folder's lock is released
@@ -104,8 +105,8 @@ def confirm(
         places = (found.folder, config.trainer, interrupts, ray_address)
         trains = opened.enter_context(closing(start_engine(config.engine, workers, workload, *places)))
         store = StudyStore(loaded.name, found.storage, found.study.user_attrs[SPEC], is_shared=bool(storage))
-        policy = _checked(policy, loaded.best.recipe, store, workload, progress)
-        _keep_head(store, policy, workload.is_instance)
+        policy, left_out = _checked(policy, loaded.best.recipe, store, workload)
+        _keep_head(store, policy, workload.is_instance, _left_out(loaded.confirmed) | left_out)
         run = _open_run(loaded, found.folder, tracking_uri)
         verdict = _train(policy, store, found, trains, run, interrupts, progress)
     if run.writer.problem and progress:
@@ -114,14 +115,20 @@ def confirm(
 
 
 def _checked(
-    policy: ConfirmationPolicy, best: Recipe | None, store: StudyStore, workload: Workload, progress: bool
-) -> ConfirmationPolicy:
-    """Check the model if any training is left, and leave out the default of AdamW if it cannot train the model."""
+    policy: ConfirmationPolicy, best: Recipe | None, store: StudyStore, workload: Workload
+) -> tuple[ConfirmationPolicy, dict[str, str]]:
+    """Check the model if any training is left.
+
+    Returns:
+        The policy without the candidates that cannot train the model, and their labels with the reasons.
+    """
     if policy.next_action(store.records(), store.runs(), Spent(0)) is None:
-        return policy
+        return policy, {}
     _refuse_another_model(store, policy.config, best, workload)
-    candidates = [each for each in policy.candidates if _is_trainable(each, policy.config, workload, progress)]
-    return ConfirmationPolicy(policy.config, policy.total_steps, candidates, policy.seeds)
+    reasons = {each.label: _why_untrainable(each, policy.config, workload) for each in policy.candidates}
+    left_out = {label: why for label, why in reasons.items() if why}
+    candidates = [each for each in policy.candidates if each.label not in left_out]
+    return ConfirmationPolicy(policy.config, policy.total_steps, candidates, policy.seeds), left_out
 
 
 def _refuse_another_model(store: StudyStore, config: SearchConfig, recipe: Recipe | None, workload: Workload) -> None:
@@ -135,17 +142,23 @@ def _refuse_another_model(store: StudyStore, config: SearchConfig, recipe: Recip
         store.refuse_another_model(identity, "Confirm it with the model and the data that it was made for.")
 
 
-def _is_trainable(candidate: Candidate, config: SearchConfig, workload: Workload, progress: bool) -> bool:
-    """Train a step of AdamW's default, which the search may not have tried; True for the candidates of the search."""
+def _why_untrainable(candidate: Candidate, config: SearchConfig, workload: Workload) -> str:
+    """Train a step of AdamW's default, which the search may not have tried; return why it does not suit the model."""
     if candidate.kind != "adamw":
-        return True
+        return ""
     try:
         inspect_on_devices(_attempt(config, candidate.recipe), workload, steps=1)
     except UnsuitableOptimizerError as err:
-        if progress:
-            print(f"{candidate.label} is left out: {err}", file=sys.stderr)
-        return False
-    return True
+        return str(err)
+    except ModelError:
+        # such as too little memory: its trainings will show it, without an end to the others
+        return ""
+    return ""
+
+
+def _left_out(confirmed: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels of candidates that an earlier call has left out, with the reasons."""
+    return dict(confirmed.get("left_out", {}))
 
 
 def _attempt(config: SearchConfig, recipe: Recipe | None) -> Attempt:
@@ -182,11 +195,12 @@ def _train(
     return verdict
 
 
-def _keep_head(store: StudyStore, policy: ConfirmationPolicy, is_instance: bool) -> None:
+def _keep_head(store: StudyStore, policy: ConfirmationPolicy, is_instance: bool, left_out: Mapping[str, str]) -> None:
     """Store the part of a verdict beside the trainings; those of a study in an older format are in it, and stay."""
     kept = {name: value for name, value in store.attributes.get(CONFIRMED, {}).items() if name == "trainings"}
     candidates = [candidate.to_dict() for candidate in policy.candidates]
     head = {**kept, "candidates": candidates, "seeds": list(policy.seeds), "is_instance": is_instance}
+    head["left_out"] = dict(left_out)
     store.study.set_user_attr(CONFIRMED, head)
 
 

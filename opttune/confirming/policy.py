@@ -70,6 +70,6 @@ class ConfirmationReporter(ProgressReporter):
 
     def _show(self, job: TrainingJob, outcome: Outcome) -> None:
         self._count += 1
-        what = f"{outcome.reason}: {outcome.message}" if outcome.value is None else f"{outcome.value:.5g}"
+        what = outcome.words if outcome.value is None else f"{outcome.value:.5g}"
         line = f"[{self._count} of {len(self._jobs)} trainings] {job.label}, seed {job.seed}: {self._monitor} {what}"
         self._console.print(line, markup=False)

@@ -93,7 +93,10 @@ def study_verdict(study: FrozenStudy, run_id: str | None = None) -> Verdict | No
         mode=study.config.mode,
         seeds=seeds,
         results=tuple(results),
-        sentences=tuple(_sentences(results, study.config.mode, bool(study.confirmed.get("is_instance")))),
+        sentences=(
+            *_sentences(results, study.config.mode, bool(study.confirmed.get("is_instance"))),
+            *(f"{label} is left out: {why}" for label, why in study.confirmed.get("left_out", {}).items()),
+        ),
         run_id=run_id,
     )
 

@@ -119,11 +119,11 @@ def _class_code(info: OptimizerInfo) -> tuple[str, list[str], list[str], tuple[s
     module, _, name = path.rpartition(".")
     if module == "torch.optim":
         return path, [], [], ()
+    package = (info.base_path or module).partition(".")[0]
+    notes = () if package == "opttune" else (f"the code needs the package {package}.",)
     if module.startswith("opttune."):
-        imports, parts = take_out(module, [name])
-        return name, imports, parts, ()
-    package = module.split(".")[0]
-    return name, [f"from {module} import {name}"], [], (f"the code needs the package {package}.",)
+        return name, *take_out(module, [name]), notes
+    return name, [f"from {module} import {name}"], [], notes
 
 
 def _schedule_code(schedule: Part) -> tuple[list[str], list[str]]:

@@ -42,7 +42,10 @@ class Use:
         lines = self.comments[: 2 if self.length else 1]
         if self.value is not None:
             # opttune validates after the last step, a Trainer at the end of an epoch
-            lines.append(f"its {self.monitor} is that after the last step: trainer.validate after trainer.fit gives it")
+            lines.append(
+                f"its {self.monitor} is that after the last step: after trainer.fit(model, ...), "
+                "trainer.validate(model, ...) gives it"
+            )
         if self.seed is None:
             return lines
         return [*lines, f"before the module is made: seed_everything({self.seed}, workers=True)"]

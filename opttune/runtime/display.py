@@ -61,8 +61,7 @@ class PlainReporter(ProgressReporter):
             value = "undefined" if outcome.value is None else f"{outcome.value:.5g}"
             what = f"{self._config.monitor} {value} at {outcome.steps / outcome.total_steps:.0%}"
         elif outcome.value is None:
-            message = " ".join(outcome.message.split())
-            what = message if message.startswith(str(outcome.reason)) else f"{outcome.reason}: {message}"
+            what = outcome.words
         else:
             is_best = record.role is Role.TRIAL and is_better(outcome.value, self._best, self._config.mode)
             self._best = outcome.value if is_best else self._best
@@ -72,8 +71,8 @@ class PlainReporter(ProgressReporter):
 
     def search_interrupted(self, answer: Answer, steps_spent: int) -> None:
         """Print what has been found so far, and where it is."""
-        found = answer.lines[0] if answer.lines else "no trial has finished"
-        self._line(f"stopped after {self._cost(steps_spent)}: {found}; all of it is in {self._config.out_dir}")
+        found = answer.lines[0] if answer.lines else "no trial has a final value yet"
+        self._line(f"stopped after {self._cost(steps_spent)}: {found}; the study is in {self._config.out_dir}")
 
     def _cost(self, steps_spent: int) -> str:
         return f"{steps_spent / self._inspection.total_steps:.1f} of {self._config.budget:g} trainings"
@@ -135,7 +134,8 @@ class LiveReporter(PlainReporter):
 def expected_time(config: SearchConfig, inspection: ModelInspection, steps_spent: int = 0) -> str:
     """Return the expected time of a search, or of its rest, in words; empty if its inspection shows none.
 
-    A trial that reaches the end starts once for each rung.
+    Each rung starts a training anew. Some trials reach all rungs, more of them the first alone: for each full training
+    that the budget pays, about as many start as there are rungs.
     """
     trainings = config.budget - steps_spent / inspection.total_steps
     if inspection.seconds is None or trainings <= 0:

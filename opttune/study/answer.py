@@ -198,8 +198,7 @@ def _without_baseline(study: FrozenStudy) -> list[str]:
     """Return a sentence if the recipe was compared with no value of the module's own optimizer."""
     unknown = "it is unknown whether the recipe beats your own optimizer"
     if study.baseline is not None and study.baseline.value is None:
-        why = " ".join(study.baseline.message.split())
-        return [f"{study.origin.replaced} gave no value ({study.baseline.reason}: {why}), so {unknown}."]
+        return [f"{study.origin.replaced} gave no value, so {unknown}: {study.baseline.words}"]
     if study.baseline is not None:
         return []
     if not study.origin.has_own_optimizer:

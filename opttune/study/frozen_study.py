@@ -189,6 +189,7 @@ def _config(
         space_changes=settled.changed,
         references={"model": origin.model, "data": origin.data, "project": origin.project},
         pauses=origin.pauses,
+        with_baseline=origin.with_baseline,
         budget_unit=spec.get("budget_unit", "steps"),
         step_costs=StepCosts.of(found.study.user_attrs.get(STEP_SECONDS, {})),
     )

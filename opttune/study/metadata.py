@@ -32,8 +32,9 @@ class StudyMetadata:
         replaced: The module's own optimizer, in words.
         has_own_optimizer: Whether that optimizer works.
         has_own_groups: Whether that optimizer has several groups, or does not train some parameters.
-        groups: Table of the parameter groups of the space's first recipe, in Markdown.
+        groups: Table of the parameter groups of the recipe that the inspection trained, in Markdown.
         pauses: Whether its trials paused at rungs.
+        with_baseline: Whether it trained the baseline, or was given its curve; True in studies of earlier versions.
         is_manual: Whether the module optimizes manually.
         batches: Batches of an epoch; None if unknown, as for an IterableDataset, and in studies of earlier versions.
     """
@@ -53,6 +54,7 @@ class StudyMetadata:
     has_own_groups: bool = False
     groups: str = ""
     pauses: bool = True
+    with_baseline: bool = True
     is_manual: bool = False
     batches: int | None = None
 
@@ -76,6 +78,7 @@ class StudyMetadata:
             has_own_groups=inspection.has_own_groups,
             groups=inspection.groups,
             pauses=config.pauses,
+            with_baseline=config.with_baseline,
             is_manual=inspection.facts.is_manual,
             batches=next((facts.batches for facts in inspection.data if facts.purpose == "training"), None),
         )

@@ -204,7 +204,6 @@ class _Indices:
 
     def __iter__(self) -> Iterator[Any]:
         yield from self._place.indices(self._sampler)
-        self._place.has_ended = True
         # a loader that is shorter than another starts again in the same epoch
         self._place.resumed = None
 
@@ -258,7 +257,8 @@ class _SkippingLoader(DataLoader[Any]):
             try:
                 batch = next(batches)
             except StopIteration:
-                place.has_ended = True
+                # a loader that is shorter than another starts again in the same epoch
+                place.has_ended, place.resumed = True, None
                 return
             place.batches += 1
             yield batch
@@ -298,6 +298,8 @@ def _counted(batches: Iterator[Any], place: _Place) -> Iterator[Any]:
     for batch in batches:
         place.batches += 1
         yield batch
+    # not where the indices end: worker processes draw them ahead of the batches
+    place.has_ended = True
 
 
 def _states(generators: list[torch.Generator]) -> list[torch.Tensor]:

@@ -6,28 +6,44 @@ from types import CodeType
 from typing import Any
 
 from opttune.trainer.namespaces import AnyCallback
+from opttune.training.metrics import read_metrics
 
 _LIBRARIES = ("lightning", "pytorch_lightning", "torch", "torchmetrics", "opttune", "builtins")
 _LEAST_LETTERS = 3
 
 
 class StepMetrics(AnyCallback):
-    """Notes which metrics the module logs at each step of the training, from its first step."""
+    """Finds the metrics that a module logs at each step of the training, and in no validation."""
 
     def __init__(self) -> None:
         super().__init__()
         self._names: frozenset[str] | None = None
+        self._before: dict[str, float] = {}
+        self._validated: set[str] = set()
+        self._is_one_batch = False
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Note them before the first validation and the end of an epoch, where others come."""
+        """Note the metrics of the first step, before a validation and the end of an epoch, where others come."""
         if self._names is None:
             self._names = frozenset(trainer.callback_metrics)
+            self._is_one_batch = trainer.num_training_batches == 1
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Note the values before the validation."""
+        self._before = read_metrics(trainer.callback_metrics)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Note the metrics that the validation has changed."""
+        after = read_metrics(trainer.callback_metrics)
+        self._validated |= {name for name, value in after.items() if value != self._before.get(name)}
 
     def note(self, monitor: str) -> str:
         """Return a sentence if the monitored metric is that of one batch; else empty."""
+        if not self._names or monitor not in self._names or monitor in self._validated or self._is_one_batch:
+            return ""
         # with on_epoch as well, Lightning gives the value of the step another name
         prefix = f"{monitor}_"
-        if not self._names or monitor not in self._names or f"{prefix}step" in self._names:
+        if f"{prefix}step" in self._names:
             return ""
         return (
             f"{monitor} is logged at each step of the training, so its value is that of the last batch alone. Monitor "

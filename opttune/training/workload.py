@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from opttune.errors import ModelError
-from opttune.trainer.namespaces import is_data_module, is_module
+from opttune.trainer.namespaces import NAMESPACES, is_data_module, is_module
 from opttune.training.loaders import map_loaders
 
 _SWAPPED = "{} {}, not a LightningModule: are MODEL and DATA swapped?"
@@ -58,6 +58,8 @@ class Workload:
             return deepcopy(self.model)
         if is_data_module(self.model):
             raise ModelError(_SWAPPED.format(type(self.model).__name__, _IS_DATA))
+        if _is_data(self.model) and _gives_module(self.data):
+            raise ModelError(_SWAPPED.format("MODEL", f"is a {type(self.model).__name__}"))
         if not callable(self.model) or isinstance(self.model, nn.Module):
             raise ModelError(
                 f"a model must be a LightningModule, its class, or a factory, got {type(self.model).__name__}."
@@ -66,7 +68,7 @@ class Workload:
         if is_data_module(model):
             raise ModelError(_SWAPPED.format(self.name, _IS_DATA))
         if not is_module(model):
-            if _gives_module(self.data):
+            if _is_data(model) and _gives_module(self.data):
                 raise ModelError(_SWAPPED.format(self.name, f"returns {type(model).__name__}"))
             raise ModelError(f"{self.name} is not a LightningModule: it returns {type(model).__name__}.")
         return model
@@ -92,10 +94,17 @@ class Workload:
         return {"train_dataloaders": data}
 
 
+def _is_data(thing: Any) -> bool:
+    """Return whether an object is what `Trainer.fit` takes as loaders."""
+    return isinstance(thing, list | tuple | dict | DataLoader) or type(thing).__name__ == "CombinedLoader"
+
+
 def _gives_module(data: Any) -> bool:
     """Return whether what was given as the data is a LightningModule, its class, or a factory."""
+    if isinstance(data, type):
+        return any(issubclass(data, namespace.LightningModule) for namespace in NAMESPACES)
     try:
-        return bool(is_module(data) or (isinstance(data, type | FunctionType | partial) and is_module(data())))
+        return bool(is_module(data) or (isinstance(data, FunctionType | partial) and is_module(data())))
     except Exception:  # of the user's code; the model's error is the one to report
         return False
 

@@ -49,3 +49,9 @@ def test_it_differs_from_the_library_by_rounding_alone():
 
 def test_a_modules_own_muon_of_either_class_has_the_row():
     assert row_of(Muon).name == row_of(pytorch_optimizer.Muon).name == "muon"
+
+
+def test_another_method_is_the_librarys():
+    weights = [torch.ones(8, 8)]
+    ours, theirs = (one_step(cls, weights, ns_method="gram_newton_schulz") for cls in (Muon, pytorch_optimizer.Muon))
+    assert torch.equal(*ours, *theirs)

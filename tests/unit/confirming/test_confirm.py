@@ -205,9 +205,34 @@ def test_adamws_default_is_left_out_where_adamw_cannot_train_the_model(
         verdict = opttune.confirm(result, Lookup, loaders, top=1, seeds=2)
         assert [each.candidate.kind for each in verdict.results] == ["trial", "own"]
         assert [len(each.values) for each in verdict.results] == [2, 2]
-    told = capsys.readouterr().err
-    assert told.count("AdamW's default is left out: the model has an embedding with sparse gradients, which") == 2
-    assert "[4 of 4 trainings]" in told
+        left_out = "AdamW's default is left out: the model has an embedding with sparse gradients, which"
+        assert verdict.sentences[-1].startswith(left_out)
+    assert "[4 of 4 trainings]" in capsys.readouterr().err
+    # nothing is left to train, so nothing is checked again
+    assert opttune.confirm(result, NeverMade, loaders, top=1, seeds=2, progress=False).seeds == verdict.seeds
+
+
+class NeverMade(Lookup):
+    def __init__(self) -> None:
+        raise AssertionError("made")
+
+
+class FailsUnderAdamW(Classifier):
+    def on_train_batch_end(self, *_: Any) -> None:
+        if isinstance(self.optimizers().optimizer, torch.optim.AdamW):
+            raise RuntimeError("CUDA out of memory")
+
+
+def test_a_failure_of_adamws_default_is_a_row_without_values(tmp_path: Path) -> None:
+    space = make_space("description: plain\noptimizer: {sgd: {lr: 0.1}}\nschedule: {constant: {}}\n")
+    result = run_search(tmp_path, FailsUnderAdamW, data=loaders, space=space, max_steps=10, budget=2)
+    verdict = opttune.confirm(result, FailsUnderAdamW, loaders, top=1, seeds=2, progress=False)
+    assert [(each.candidate.kind, each.failures) for each in verdict.results] == [
+        ("trial", 0),
+        ("own", 0),
+        ("adamw", 2),
+    ]
+    assert "AdamW's default gave no value on 2 of 2 seeds" in verdict.sentences
 
 
 def test_a_search_from_python_wants_its_model_again(tmp_path: Path) -> None:

@@ -110,8 +110,8 @@ def test_a_search_that_is_stopped_tells_what_it_has_found_and_where() -> None:
 
     found, nothing = stream.getvalue().splitlines()[3:]
     assert found.startswith("stopped after 1.2 of 4 trainings: best val_loss 0.8 with adamw(")
-    assert found.endswith(" (trial 0); all of it is in out")
-    assert nothing == "stopped after 1.2 of 4 trainings: no trial has finished; all of it is in out"
+    assert found.endswith(" (trial 0); the study is in out")
+    assert nothing == "stopped after 1.2 of 4 trainings: no trial has a final value yet; the study is in out"
 
 
 def test_reasons_are_told_where_they_are_asked_for() -> None:

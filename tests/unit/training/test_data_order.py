@@ -105,12 +105,14 @@ def test_the_hook_of_a_data_module_comes_back():
 
 
 @pytest.mark.slow
-def test_with_workers_the_order_is_the_same(tmp_path):
+@pytest.mark.parametrize(("workers", "rungs"), [(1, (3, 8)), (1, (7,)), (2, (5,))])
+def test_with_workers_the_order_is_the_same(tmp_path, workers, rungs):
     def data():
-        return DataLoader(m.dataset(), batch_size=4, shuffle=True, num_workers=1), m.val_loader()
+        return DataLoader(m.dataset(), batch_size=4, shuffle=True, num_workers=workers), m.val_loader()
 
-    whole, paused = p.both(tmp_path, (3, 8), data=data, trainer={"max_steps": 12})
+    whole, paused = p.both(tmp_path, rungs, data=data, trainer={"max_epochs": 2})
     assert paused.seen == whole.seen
+    assert (paused.end.steps, str(paused.end.reason)) == (16, "completed")
 
 
 class Foreign(DataLoader):
@@ -209,3 +211,18 @@ def test_each_attempt_gets_a_combined_loader_whose_generators_start_alike():
         loader = workload.make_data()["train_dataloaders"].flattened[1]
         drawn.append([x.sum().item() for x, _ in loader])
     assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize("kind", ["dict", "combined"])
+def test_a_short_loader_of_ones_own_starts_again_in_the_epoch_in_which_the_training_resumes(tmp_path, kind):
+    def data():
+        train, val = (
+            {"long": p.loaders()[0], "short": Doubling(m.dataset(12), batch_size=4, shuffle=True)},
+            m.val_loader(),
+        )
+        return (train if kind == "dict" else pl.utilities.CombinedLoader(train, "max_size_cycle")), val
+
+    whole, paused = p.both(tmp_path, (3,), model=TwoLoaders, data=data, trainer={"max_steps": 14})
+    assert [len(each.seen) for each in (whole.models[-1], paused.models[-1])] == [30, 30]
+    assert paused.end.steps == whole.end.steps == 14
+    p.assert_equal(whole, paused)

@@ -243,15 +243,27 @@ class LogsEachStep(m.Net):
         self.log("step_loss", loss)
         self.log("both_loss", loss, on_step=True, on_epoch=True)
         self.log("mean_loss", loss, on_step=False, on_epoch=True)
+        self.log("shared_loss", loss)
         return loss
+
+    def validation_step(self, batch, batch_idx):
+        super().validation_step(batch, batch_idx)
+        self.log("shared_loss", self.loss(batch))
 
 
 @pytest.mark.parametrize(
     ("monitor", "is_of_one_batch"),
-    [("step_loss", True), ("both_loss_step", True), ("both_loss", False), ("mean_loss", False), ("val_loss", False)],
+    [("step_loss", True), ("both_loss_step", True), ("both_loss", False), ("mean_loss", False), ("shared_loss", False)],
 )
 def test_a_monitored_metric_of_single_batches_is_told(monitor, is_of_one_batch):
     notes = look(LogsEachStep, monitor=monitor).notes
     assert any(f"{monitor} is logged at each step of the training, so its value" in note for note in notes) is (
         is_of_one_batch
     )
+
+
+def test_one_batch_of_all_data_is_no_reason_for_a_note():
+    def whole():
+        return m.DataLoader(m.dataset(), batch_size=m.SAMPLES), m.val_loader()
+
+    assert look(LogsEachStep, whole, monitor="step_loss").notes == ()

@@ -76,6 +76,19 @@ def test_loaders_given_as_the_model_and_the_model_as_the_data_are_named_as_swapp
         Workload(loaders, data).make_model()
 
 
+def test_loaders_that_are_given_as_an_object_are_named_as_swapped_too():
+    with pytest.raises(ModelError, match=r"MODEL is a tuple, not a LightningModule: are MODEL and DATA swapped\?"):
+        Workload(m.loaders(), m.Net).make_model()
+
+
+def test_a_factory_of_data_is_not_called_for_a_message():
+    def never():
+        raise AssertionError("called")
+
+    with pytest.raises(ModelError, match="<lambda> is not a LightningModule: it returns NoneType"):
+        Workload(lambda: None, never).make_model()
+
+
 def test_a_type_error_of_the_users_own_is_not_taken_for_missing_arguments():
     def factory():
         return len(3)
