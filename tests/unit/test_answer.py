@@ -152,3 +152,25 @@ def test_an_interval_of_the_load_that_is_no_number_is_told_before_anything_is_tr
     with pytest.raises(InputError, match="must be a number of seconds, got 'often'"):
         search(tmp_path, tracking=Tracking(report=False, system_metrics=True))
     assert not (tmp_path / "out").exists()
+
+
+class WithoutOptimizer(Classifier):
+    def configure_optimizers(self) -> Any:
+        raise ValueError("not yet written")
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+def test_a_missing_baseline_is_told_unless_it_was_not_wanted(baseline: bool, tmp_path: Path) -> None:
+    settings = {"max_steps": 10, "budget": 2, "trials": 1, "baseline": baseline}
+    result = run_search(tmp_path, WithoutOptimizer, data=loaders, **settings)
+    told = [warning for warning in result.warnings if "baseline" in warning]
+
+    assert result.best_value is not None
+    assert told == (
+        [
+            "there is no baseline to compare with: the module has its own configure_optimizers, which fails "
+            "(ValueError: not yet written)."
+        ]
+        if baseline
+        else []
+    )
