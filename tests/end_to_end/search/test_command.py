@@ -109,9 +109,8 @@ def test_ctrl_c_ends_the_command_with_130_in_seconds(stopped: tuple[Path, int, f
     assert code == 130
     assert seconds < 10
     assert "the same command continues from here" in errors
-    assert re.search(
-        r"\nstopped after \S+ of \S+ trainings: best val_loss \S+ with .* \(trial 0\); the study is in out\n", errors
-    )
+    found = r"^stopped after \S+ of \S+ trainings: best val_loss \S+ with .* \(trial 0\); the study is in out$"
+    assert re.search(found, errors, re.MULTILINE), errors
     assert "Traceback" not in errors
 
 
