@@ -87,8 +87,8 @@ def test_each_role_continues_where_it_was_stopped(undisturbed: Path, tmp_path: P
     # each search begins with an inspection, which resumes one of its trainings after a step
     searches = 2 * (len(Role) - 1)
     again += Counter({(0, False, 0): (INSPECTED - 1) * searches, (0, False, 1): searches})
-    # a confirmation begins with a look at the model, which is compared with the search's
-    again += Counter({(0, False, 0): 2})
+    # a confirmation begins with two steps: to compare the model with the search's, and to try AdamW's default
+    again += Counter({(0, False, 0): 2 * 2})
     assert count_notes(tmp_path) - count_notes(undisturbed) == again
     assert not count_notes(undisturbed) - count_notes(tmp_path)
     expected = json.loads((undisturbed / "search.json").read_text())
