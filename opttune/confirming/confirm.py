@@ -61,8 +61,8 @@ def confirm(
     """Train the best recipes of a search, the baseline and AdamW's default on new seeds, and compare them.
 
     Each is trained at full length on the same seeds, which follow the search's own two. A paired t-test compares the
-    winner of the search with each of the others, with Holm's correction for their number. A later call does not repeat
-    finished trainings.
+    winner of the search with each of the others, with Holm's correction for their number. AdamW is left out if it
+    cannot train the model. A later call does not repeat finished trainings.
 
     Args:
         study: The result of the search, the name of its study, or its folder.
@@ -148,11 +148,9 @@ def _why_untrainable(candidate: Candidate, config: SearchConfig, workload: Workl
         return ""
     try:
         inspect_on_devices(_attempt(config, candidate.recipe), workload, steps=1)
-    except UnsuitableOptimizerError as err:
-        return str(err)
-    except ModelError:
-        # such as too little memory: its trainings will show it, without an end to the others
-        return ""
+    except ModelError as err:
+        # of another kind, such as too little memory: its trainings will show it, without an end to the others
+        return str(err) if isinstance(err, UnsuitableOptimizerError) else ""
     return ""
 
 

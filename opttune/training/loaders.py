@@ -4,9 +4,21 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
+from torch.utils.data import DataLoader
+
 from opttune.trainer.namespaces import NAMESPACES
 
 _COMBINED = tuple(namespace.utilities.CombinedLoader for namespace in NAMESPACES)
+
+
+def is_loaders(thing: object) -> bool:
+    """Return whether an object is a loader, or a collection as `map_loaders` takes it.
+
+    Example:
+        >>> is_loaders(([], [])), is_loaders(len)
+        (True, False)
+    """
+    return isinstance(thing, (list, tuple, dict, DataLoader, *_COMBINED))
 
 
 def map_loaders(change: Callable[[Any], Any], loaders: Any) -> Any:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from opttune.errors import ModelError
 from opttune.trainer.namespaces import NAMESPACES, is_data_module, is_module
-from opttune.training.loaders import map_loaders
+from opttune.training.loaders import is_loaders, map_loaders
 
 _SWAPPED = "{} {}, not a LightningModule: are MODEL and DATA swapped?"
 _IS_DATA = "is a LightningDataModule"
@@ -58,7 +58,7 @@ class Workload:
             return deepcopy(self.model)
         if is_data_module(self.model):
             raise ModelError(_SWAPPED.format(type(self.model).__name__, _IS_DATA))
-        if _is_data(self.model) and _gives_module(self.data):
+        if is_loaders(self.model) and _gives_module(self.data):
             raise ModelError(_SWAPPED.format("MODEL", f"is a {type(self.model).__name__}"))
         if not callable(self.model) or isinstance(self.model, nn.Module):
             raise ModelError(
@@ -68,7 +68,7 @@ class Workload:
         if is_data_module(model):
             raise ModelError(_SWAPPED.format(self.name, _IS_DATA))
         if not is_module(model):
-            if _is_data(model) and _gives_module(self.data):
+            if is_loaders(model) and _gives_module(self.data):
                 raise ModelError(_SWAPPED.format(self.name, f"returns {type(model).__name__}"))
             raise ModelError(f"{self.name} is not a LightningModule: it returns {type(model).__name__}.")
         return model
@@ -92,11 +92,6 @@ class Workload:
                 raise ModelError(f"data must be a pair (train, val) of loaders, got {got}.")
             return {"train_dataloaders": data[0], "val_dataloaders": data[1]}
         return {"train_dataloaders": data}
-
-
-def _is_data(thing: Any) -> bool:
-    """Return whether an object is what `Trainer.fit` takes as loaders."""
-    return isinstance(thing, list | tuple | dict | DataLoader) or type(thing).__name__ == "CombinedLoader"
 
 
 def _gives_module(data: Any) -> bool:
