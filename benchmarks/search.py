@@ -83,7 +83,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _seeds(text: str) -> Sequence[int]:
     """Read `10` as ten seeds, `0,3` as these, `3,` as one."""
-    return [int(part) for part in text.split(",") if part] if "," in text else range(int(text))
+    seeds = [int(part) for part in text.split(",") if part] if "," in text else range(int(text))
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"{text} are no seeds: write a count, or one seed as 0,")
+    return seeds
 
 
 def _replay(options: argparse.Namespace) -> None:

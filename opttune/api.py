@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from opttune.algorithms.proposal import SamplerSettings
-from opttune.algorithms.successive_halving import is_raced
+from opttune.algorithms.rungs import is_raced
 from opttune.answer import begin_run, end_run
 from opttune.engines.devices import count_processes, require_devices
 from opttune.engines.engine import Engine

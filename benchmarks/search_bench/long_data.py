@@ -158,3 +158,30 @@ def narma(length: int = 32, train: int = 1_600, val: int = 400) -> Split:
     shown = torch.tensor(outputs[:, begin:], dtype=torch.float32)[..., None]
     shown = (shown - shown[:train].mean()) / shown[:train].std()
     return seen[:train], shown[:train], seen[train:], shown[train:]
+
+
+@cache
+def mackey_glass(length: int = 48, ahead: int = 12, train: int = 3_200, val: int = 800) -> Split:
+    """Return windows of the Mackey-Glass equation (1977, delay 17, Euler steps of a tenth) and what follows them."""
+    delay, per_point, gap = 170, 10, 10
+    points = (train + gap + val) * 6 + length + ahead
+    series = np.full(points * per_point + delay, 1.2)
+    for now in range(delay, len(series) - 1):
+        past = series[now - delay]
+        series[now + 1] = series[now] + 0.1 * (0.2 * past / (1 + past**10) - 0.1 * series[now])
+    seen = torch.tensor((series[delay::per_point] - 0.93) / 0.22, dtype=torch.float32)
+    # the gap keeps the windows for validation apart from those to train on
+    begins = torch.cat([torch.arange(train), torch.arange(train + gap, train + gap + val)]) * 6
+    inputs = torch.stack([seen[begin : begin + length] for begin in begins])[..., None]
+    targets = torch.stack([seen[begin + ahead : begin + ahead + length] for begin in begins])[..., None]
+    noisy = inputs + 0.05 * torch.randn(inputs.shape, generator=torch.Generator().manual_seed(5))
+    return noisy[:train], targets[:train], noisy[train:], targets[train:]
+
+
+@cache
+def halves_of_digits() -> tuple[Split, Split]:
+    """Return the images of the digits 0 to 4 and those of 5 to 9, the latter labelled 0 to 4."""
+    pixels, labels, val_pixels, val_labels = images(8_192)
+    low, val_low = labels < 5, val_labels < 5
+    first = (pixels[low], labels[low], val_pixels[val_low], val_labels[val_low])
+    return first, (pixels[~low], labels[~low] - 5, val_pixels[~val_low], val_labels[~val_low] - 5)

@@ -23,12 +23,12 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.body(images) + self.shortcut(images))
 
 
-def resnet(width: int = 12) -> nn.Module:
+def resnet(width: int = 12, classes: int = 10) -> nn.Sequential:
     """Return a small ResNet for images of one channel."""
     return nn.Sequential(
         nn.Conv2d(1, width, 3, 2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
         ResidualBlock(width, 2 * width, 2), ResidualBlock(2 * width, 4 * width, 2),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, 10),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, classes),
     )  # fmt: skip
 
 
@@ -146,3 +146,34 @@ class Recurrent(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return an output for each step."""
         return self.head(self.gru(inputs)[0])
+
+
+class Forecaster(nn.Module):
+    """An LSTM of two layers with a linear layer at each step."""
+
+    def __init__(self, hidden: int = 32) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(1, hidden, num_layers=2, batch_first=True)
+        self.head = nn.Linear(hidden, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return an output for each step."""
+        return self.head(self.lstm(inputs)[0])
+
+
+class SignalTransformer(nn.Module):
+    """torch's transformer encoder over pieces of a signal of 40 points, and a linear layer over their mean."""
+
+    def __init__(self, width: int = 48, piece: int = 4) -> None:
+        super().__init__()
+        self.piece = piece
+        self.embed = nn.Linear(piece, width)
+        self.positions = nn.Parameter(0.02 * torch.randn(40 // piece, width))
+        layer = nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=0.1, batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 10))
+
+    def forward(self, signals: Tensor) -> Tensor:
+        """Return logits."""
+        pieces = signals.flatten(1).unflatten(1, (-1, self.piece))
+        return self.head(self.encoder(self.embed(pieces) + self.positions).mean(1))

@@ -1,4 +1,4 @@
-"""Five tasks of at least 1,500 steps whose modules bring a good recipe of their own.
+"""Eight tasks of about 1,500 steps whose modules bring a good recipe of their own.
 
 Each recipe is what its field writes first, with the learning rate chosen by hand among two or three, seed 0. It is
 good, not the best there is. The rates tried, and the final validation losses:
@@ -8,8 +8,11 @@ good, not the best there is. The rates tried, and the final validation losses:
 - text, AdamW: 0.001 2.405, **0.003** 2.047
 - fine-tuning, AdamW: 0.0003 0.546, **0.001** 0.502
 - sequence, Adam: 0.003 0.1111, 0.01 0.0592, **0.03** 0.0147
+- forecast, Adam: 0.003 0.0665, 0.01 0.0485, **0.03** 0.0442
+- transfer, SGD: 0.01 0.0510, **0.03** 0.0446, 0.1 0.0467
+- signal, AdamW: 0.001 0.861, **0.003** 0.780, 0.01 0.784
 
-The split: on the two of `LONG_DEVELOP` the search may be developed, the three of `LONG_REPORT` are only reported on.
+The split: on the five of `LONG_DEVELOP` the search may be developed, the three of `LONG_REPORT` are only reported on.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,9 +25,28 @@ import torch
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
-from search_bench.long_data import KINDS, has_mnist, images, narma, python_tokens, python_topics, table
-from search_bench.long_networks import GPT, Recurrent, Tagger, resnet, tabular_resnet
-from search_bench.pretrained import pretrained_trunk
+from search_bench.data import mnist1d
+from search_bench.long_data import (
+    KINDS,
+    halves_of_digits,
+    has_mnist,
+    images,
+    mackey_glass,
+    narma,
+    python_tokens,
+    python_topics,
+    table,
+)
+from search_bench.long_networks import (
+    GPT,
+    Forecaster,
+    Recurrent,
+    SignalTransformer,
+    Tagger,
+    resnet,
+    tabular_resnet,
+)
+from search_bench.pretrained import pretrained_resnet, pretrained_trunk
 from search_bench.tasks import LiveTask, Loaders, Task, loaders, token_loss
 
 
@@ -152,6 +174,48 @@ class Sequence(WithRecipe):
         return self.by_step(optimizer, lambda share: 1.0 if share < 0.5 else 0.3 if share < 0.8 else 0.1)
 
 
+class Forecast(WithRecipe):
+    """An LSTM that forecasts a chaotic series, with Adam and a cosine."""
+
+    def __init__(self, lr: float = 3e-2, weight_decay: float = 0.0, warmup: float = 0.0) -> None:
+        super().__init__(Forecaster(), nn.functional.mse_loss, lr, weight_decay, warmup)
+
+    def configure_optimizers(self) -> Any:
+        """Return Adam and its schedule."""
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        return self.by_step(optimizer, lambda share: (1 + cos(pi * share)) / 2)
+
+
+class Transfer(WithRecipe):
+    """A ResNet that knows five digits and learns the five others, with SGD at a rate that falls by steps."""
+
+    def __init__(self, lr: float = 3e-2, weight_decay: float = 1e-4, warmup: float = 0.0) -> None:
+        super().__init__(pretrained_resnet(), nn.functional.cross_entropy, lr, weight_decay, warmup)
+
+    def configure_optimizers(self) -> Any:
+        """Return SGD and its schedule."""
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9, weight_decay=self.weight_decay)
+        return self.by_step(optimizer, lambda share: 1.0 if share < 0.5 else 0.1 if share < 0.8 else 0.01)
+
+
+class Signal(WithRecipe):
+    """A transformer on signals that are shifted and noisy, with AdamW, a warmup and a cosine."""
+
+    def __init__(self, lr: float = 3e-3, weight_decay: float = 0.05, warmup: float = 0.05) -> None:
+        super().__init__(SignalTransformer(), nn.functional.cross_entropy, lr, weight_decay, warmup)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the loss of a batch that is shifted by up to four points and has noise."""
+        signals, labels = batch
+        shifted = signals.roll(int(torch.randint(-4, 5, ())), -1)
+        return super().training_step((shifted + 0.05 * torch.randn_like(shifted), labels), batch_idx)
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW and its schedule."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        return self.by_step(optimizer, lambda share: (1 + cos(pi * share)) / 2)
+
+
 def _later_error(outputs: Tensor, targets: Tensor) -> Tensor:
     # the first outputs depend on inputs that are not seen
     return nn.functional.mse_loss(outputs[:, 10:], targets[:, 10:])
@@ -159,6 +223,10 @@ def _later_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def _images() -> Loaders:
     return loaders(*images(), batch=32 if has_mnist() else 11)
+
+
+def _half_of_the_digits() -> Loaders:
+    return loaders(*halves_of_digits()[1], batch=32 if has_mnist() else 6)
 
 
 def _topics() -> Loaders:
@@ -189,10 +257,18 @@ class LongTask(LiveTask):
 RANGES = {"lr": (1e-5, 1e-1), "weight_decay": (1e-6, 1e-1), "warmup": (0.0, 0.2)}
 """Where an Optuna user searches Adam and AdamW."""
 VISION = "long_vision" if has_mnist() else "long_vision_digits"
+TRANSFER = "long_transfer" if has_mnist() else "long_transfer_digits"
 """Where MNIST is absent the task is another one, so it has another name."""
 LONG_TASKS = {
     VISION: LongTask(Vision, _images, 12, 1_536 if has_mnist() else 1_560, ranges={**RANGES, "lr": (1e-4, 1.0)}),
     "long_table": LongTask(Table, lambda: loaders(*table(), batch=128), 25, 1_600, ranges=RANGES),
+    "long_forecast": LongTask(
+        Forecast, lambda: loaders(*mackey_glass(), batch=32), 15, 1_500, {"gradient_clip_val": 1.0}, ranges=RANGES
+    ),
+    TRANSFER: LongTask(
+        Transfer, _half_of_the_digits, 12, 1_488 if has_mnist() else 1_440, ranges={**RANGES, "lr": (1e-4, 1.0)}
+    ),
+    "long_signal": LongTask(Signal, lambda: loaders(*mnist1d(), batch=64), 25, 1_550, ranges=RANGES),
     "long_text": LongTask(
         Text, _topics, 4, 1_600, {"gradient_clip_val": 1.0, "val_check_interval": 100}, ranges=RANGES
     ),
@@ -201,5 +277,5 @@ LONG_TASKS = {
         Sequence, lambda: loaders(*narma(), batch=16), 16, 1_600, {"gradient_clip_val": 1.0}, ranges=RANGES
     ),
 }
-LONG_DEVELOP = (VISION, "long_table")
+LONG_DEVELOP = (VISION, "long_table", "long_forecast", TRANSFER, "long_signal")
 LONG_REPORT = ("long_text", "long_finetuning", "long_sequence")

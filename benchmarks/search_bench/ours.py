@@ -9,7 +9,7 @@ from typing import Any
 from optuna.storages import InMemoryStorage
 
 from opttune.algorithms.proposal import SamplerSettings
-from opttune.algorithms.successive_halving import SuccessiveHalving, halving_for, is_raced
+from opttune.algorithms.rungs import SuccessiveHalving, halving_for, is_raced
 from opttune.engines.inline import InlineEngine
 from opttune.guard.rules import Guard
 from opttune.integration.sampler import OpttuneSampler

@@ -1,4 +1,4 @@
-"""A small transformer that the benchmark pretrains itself, once a machine."""
+"""Small networks that the benchmark pretrains itself: a transformer once a machine, a ResNet once a process."""
 
 import hashlib
 import inspect
@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from search_bench import long_data, long_networks
-from search_bench.long_data import text_windows
-from search_bench.long_networks import GPT, Trunk
+from search_bench.long_data import halves_of_digits, text_windows
+from search_bench.long_networks import GPT, Trunk, resnet
 from search_bench.tasks import token_loss
 
 STEPS, BATCH, WINDOW = 2_000, 16, 33
+RESNET_STEPS = 600
 SHAPE = {"width": 48, "layers": 2, "heads": 4, "window": 32}
 READ = (
     "configparser", "difflib", "enum", "ipaddress", "locale", "mailbox", "optparse", "pathlib", "pickle", "subprocess",
@@ -32,6 +33,33 @@ def pretrained_trunk() -> Trunk:
         trunk = Trunk(**SHAPE)
     trunk.load_state_dict(_weights())
     return trunk
+
+
+def pretrained_resnet() -> nn.Module:
+    """Return a ResNet that knows the digits 0 to 4, with a new head for five classes.
+
+    What it draws for the trunk is the same for all seeds.
+    """
+    with torch.random.fork_rng():
+        network = resnet(classes=5)
+    network.load_state_dict(_weights_of_resnet())
+    network[-1].reset_parameters()
+    return network
+
+
+@cache
+def _weights_of_resnet() -> dict[str, Tensor]:
+    pixels, labels, *_ = halves_of_digits()[0]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = resnet(classes=5)
+        optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+        for _ in range(RESNET_STEPS):
+            batch = torch.randint(len(labels), (64,))
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(pixels[batch]), labels[batch]).backward()
+            optimizer.step()
+    return network.state_dict()
 
 
 @cache

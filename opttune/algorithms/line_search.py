@@ -26,7 +26,7 @@ from typing import TypeGuard
 
 from opttune.algorithms.draws import Parameters
 from opttune.algorithms.observations import Observation, best_first, best_that_got_worse, first_telling
-from opttune.algorithms.successive_halving import TrialProgress
+from opttune.algorithms.rungs import TrialProgress
 from opttune.space.model import Branch, Field, Range, Space
 
 _STEP = 10.0

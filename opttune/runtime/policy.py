@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, repeat
-from math import isinf
+from math import inf, isinf
 
 from opttune.algorithms.draws import count_configurations
 from opttune.algorithms.line_search import is_being_searched
-from opttune.algorithms.successive_halving import Promote, Start, TrialProgress, next_action, to_discard
+from opttune.algorithms.rungs import TrialProgress
+from opttune.algorithms.successive_halving import Promote, Start, next_action, to_discard
 from opttune.engines.devices import count_processes
 from opttune.job import Role, TrainingJob
 from opttune.outcome import StopReason
@@ -41,6 +42,14 @@ tasks for development, where it makes fifteen looks."""
 _RACED_SHARE_OF_REST = 0.5
 """Where the budget pays for one training only, they cost at least this share of the rest. Chosen at a budget of 1.9 on
 halves of TaskSet's tables for development, against `_RACED_SHARE` and two thirds: nothing else could use the rest."""
+
+_MOST_RACED = 0.5
+"""From a budget of `_LEAST_FOR_TWO` on, line searches end for now once the first looks have cost this share of a
+training. The rest then pays for a second training, the baseline or another trial. Chosen on the long live tasks for
+development, where line searches alone cost up to 0.9 before."""
+
+_LEAST_FOR_TWO = 3.0
+"""The least budget that pays for two trainings, their looks and the runners-up."""
 
 _UNTOUCHED: dict[str, Scalar] = {"accumulate_grad_batches": 1}
 """Neutral values of fields outside optimizer and schedule, if they are not None."""
@@ -182,6 +191,7 @@ class SearchPolicy(Policy):
         self._leaves_rest = config.workers > 1 and config.budget > _LARGE_BUDGET
         paid = config.budget - self._has_baseline
         self._raced_share = max(_RACED_SHARE, _RACED_SHARE_OF_REST * (paid - 1) if paid < 2 else 0.0)
+        self._raced_most = _MOST_RACED if config.budget >= _LEAST_FOR_TWO else inf
         self._early = int(self.total_steps * others) if self._candidates else 0
 
     def next_action(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], spent: Spent) -> Action | None:
@@ -197,7 +207,9 @@ class SearchPolicy(Policy):
         baseline = baseline_record(records, runs)
         # the rest of the baseline's training is reserved until it has ended
         reserve = self._left_of(baseline) if self._has_baseline else 0
-        action = self._next_of_search(records, runs, left - reserve)
+        # but its looks never at the price of a whole training
+        looks = min(self._looks_of(baseline), max(0, left - reserve - self.total_steps))
+        action = self._next_of_search(records, runs, left - reserve - looks)
         if left - reserve >= self.total_steps and not self._is_limited(records):
             action = self._repeat(records, runs, action) or action
         if not self._has_baseline or left < reserve:
@@ -208,9 +220,16 @@ class SearchPolicy(Policy):
             return begins if is_due else action
         if action is None and baseline.is_trial and baseline.waits_to_begin:
             return Start()
-        if baseline.is_paused and (action is None or self._is_time_to_compare(records, spent, _BASELINE_END_SHARE)):
+        is_due = action is None or self._is_time_to_compare(records, spent, _BASELINE_END_SHARE)
+        if baseline.is_paused and (is_due or self._would_overtake(action, baseline, records)):
             return Promote(baseline.number)
         return action
+
+    def _would_overtake(self, action: Action | None, baseline: TrialRecord, records: Sequence[TrialRecord]) -> bool:
+        """Return whether a trial would pass a rung of a race on which it is not compared with the baseline yet."""
+        if not self._halving.races or not isinstance(action, Promote):
+            return False
+        return self.next_rung(records[action.number]) > self.next_rung(baseline)
 
     def look_steps(
         self, record: TrialRecord, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], steps_spent: int
@@ -224,8 +243,13 @@ class SearchPolicy(Policy):
         left = int(self.config.budget * self.total_steps) - steps_spent - self._promised(others, runs)
         # the steps of a look must not be missing at the end
         is_other = self._has_baseline and (baseline is None or baseline.name != record.name)
-        left -= steps + (self._left_of(baseline) if is_other else 0)
-        return steps if left >= self.total_steps - record.saved_steps else 0
+        rest = left - (self.total_steps - record.saved_steps) - (self._left_of(baseline) if is_other else 0)
+        if self._has_baseline and not is_other:
+            # nor for a training beside the baseline, if the rest pays for one
+            needed = min([self.total_steps, *(self.total_steps - one.saved_steps for one in others if one.is_paused)])
+            if rest - steps < needed <= rest:
+                return 0
+        return steps if rest >= steps else 0
 
     def _left_of(self, baseline: TrialRecord | None) -> int:
         """Return the optimizer steps of the baseline that are neither done nor promised."""
@@ -235,6 +259,13 @@ class SearchPolicy(Policy):
             return 0
         done = self.next_rung(baseline) if baseline.is_running else baseline.saved_steps
         return self.total_steps - done
+
+    def _looks_of(self, baseline: TrialRecord | None) -> int:
+        """Return the optimizer steps of the looks that are left of the baseline; 0 if it has none."""
+        if not (self._has_baseline and self._is_in_space) or self._in_ranks:
+            return 0
+        left = self._left_of(baseline)
+        return sum(self._halving.look_steps(rung) for rung in self.rungs[:-1] if rung > self.total_steps - left)
 
     def _repeat(
         self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], action: Action | None
@@ -318,11 +349,12 @@ class SearchPolicy(Policy):
         space = self.config.space
         if self._halving.races and not any(each.has_finished(self.rungs) for each in progress):
             looked = len(progress) * (self.rungs[0] + self._halving.look_steps(self.rungs[0]))
-            if looked < self._raced_share * self.total_steps:
-                return True
             tried = {each.optimizer for each in progress}
             names = [branch.name for branch in space.optimizers]
-            return any(name not in tried or is_being_searched(space, progress, name, 1) for name in names)
+            if looked < self._raced_share * self.total_steps or any(name not in tried for name in names):
+                return True
+            is_over = looked >= self._raced_most * self.total_steps
+            return not is_over and any(is_being_searched(space, progress, name, 1) for name in names)
         return is_being_searched(space, progress, one.optimizer)
 
     def _may_start(self, records: Sequence[TrialRecord]) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from opttune.algorithms.successive_halving import SuccessiveHalving, halving_for
+from opttune.algorithms.rungs import SuccessiveHalving, halving_for
 from opttune.build.schedule import Mode
 from opttune.catalog.lookup import find_schedule
 from opttune.errors import InputError

@@ -349,6 +349,23 @@ def test_the_pretrained_weights_are_the_same_for_every_seed_and_draw_nothing(
 
 
 @pytest.mark.slow
+def test_a_long_task_is_as_long_as_its_data_make_it(bench: Any) -> None:
+    for name, task in bench("search_bench.long_tasks").LONG_TASKS.items():
+        assert len(task.data()[0]) * task.epochs == task.steps, name
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_recipes_of_the_tasks_for_development_train(bench: Any) -> None:
+    long, enqueued = bench("search_bench.long_tasks"), bench("search_bench.enqueued")
+    for name in long.LONG_DEVELOP:
+        task = long.LONG_TASKS[name]
+        lengths = [replace(task, steps=epochs * task.steps // task.epochs) for epochs in (1, 3)]
+        short, longer = (enqueued.run_own(one, seed=0)[0].value for one in lengths)
+        assert longer < short, name
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_good_recipe_is_the_peers_first_trial_and_the_searchs_baseline(
     bench: Any, monkeypatch: pytest.MonkeyPatch

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from opttune.algorithms.successive_halving import FOR_LONG_TRAININGS
+from opttune.algorithms.rungs import FOR_LONG_TRAININGS
 from opttune.errors import InputError
 from opttune.length_transfer import (
     MOST_MOVE,

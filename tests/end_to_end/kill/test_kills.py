@@ -16,7 +16,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from opttune.algorithms.successive_halving import SuccessiveHalving
+from opttune.algorithms.rungs import SuccessiveHalving
 from opttune.storages.open_storage import open_storage
 from opttune.storages.records import read_trial
 from tests.support.search_models import read_moves

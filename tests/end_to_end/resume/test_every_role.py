@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from opttune.algorithms.successive_halving import SuccessiveHalving
+from opttune.algorithms.rungs import SuccessiveHalving
 from opttune.job import Role
 from tests.support import stopping_module
 from tests.support.search_models import INSPECTED

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from opttune.algorithms.successive_halving import FOR_LONG_TRAININGS
+from opttune.algorithms.rungs import FOR_LONG_TRAININGS
 from opttune.length_transfer import transfer_study
 from opttune.storages.open_storage import open_storage
 from opttune.storages.study_store import StudyStore
@@ -82,6 +82,22 @@ def test_its_recipe_is_moved_to_another_length(folder: Path, result: SearchResul
         f"{pause.value:.5g} at {pause.optimizer_steps + pause.look_steps}" in found.basis[0] for pause in best.pauses
     )
     assert "passed over 150 times at the searched length, 600 at the new one" in found.facts[0]
+
+
+@pytest.mark.parametrize("budget", [2.0, 2.1, 3.0])
+def test_the_baseline_and_another_trial_are_trained_within_the_budget(tmp_path: Path, budget: float) -> None:
+    with_own = make_space("""
+optimizer:
+  adamw: {lr: {low: 1e-4, high: 1e-1, log: true, prior: 1e-2, source: test}}
+  own: {lr_factor: {low: 0.1, high: 10, log: true, prior: 1.0, source: test}}
+schedule: {constant: {}}
+""")
+    result = run_search(tmp_path, Classifier, data=loaders, space=with_own, max_steps=LENGTH, budget=budget)
+    finished = [record for record in load_study(tmp_path / "out").records if record.value is not None]
+
+    assert len(finished) >= 2
+    assert any(record.is_baseline for record in finished)
+    assert result.steps_spent <= budget * LENGTH
 
 
 def test_a_study_of_before_keeps_its_rungs(folder: Path, result: SearchResult) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
-from opttune.algorithms.successive_halving import SuccessiveHalving
+from opttune.algorithms.rungs import SuccessiveHalving
 from opttune.outcome import StopReason
 from opttune.storages.open_storage import open_storage
 from opttune.storages.records import read_trial

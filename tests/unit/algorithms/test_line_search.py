@@ -5,7 +5,7 @@ import pytest
 
 from opttune.algorithms.line_search import LinePoint, is_being_searched, next_points, next_rate, widen_ranges
 from opttune.algorithms.observations import Observation
-from opttune.algorithms.successive_halving import TrialProgress
+from opttune.algorithms.rungs import TrialProgress
 from opttune.space.model import Choice, Field, Fixed, Range
 from tests.support.searches import make_space
 

@@ -527,6 +527,60 @@ def test_a_budget_for_one_training_spends_half_of_the_rest_on_first_looks() -> N
         assert policy.next_action(trials, [], Spent(looked_steps)) == first, budget
 
 
+def test_line_searches_end_for_now_once_the_first_looks_have_cost_half_of_a_training() -> None:
+    # no line search has ended: the best rate of each optimizer is the highest tried
+    sgd = [seen_early(number, "sgd", 10.0 ** (number - 9), 9.0 - number) for number in range(8)]
+    adamw = seen_early(8, "adamw", 1e-3, 3.0)
+    policy = search_policy(LONG, space=RACE)
+
+    assert policy.next_action([*sgd[:7], adamw], [], Spent(960)) == Start()
+    # every optimizer has its look
+    assert policy.next_action([*sgd, sgd[0]], [], Spent(1_080)) == Start()
+    # nine looks of 120 steps
+    assert policy.next_action([*sgd, adamw], [], Spent(1_080)) == Promote(7)
+    assert search_policy(LONG, space=RACE, budget=2.9).next_action([*sgd, adamw], [], Spent(1_080)) == Start()
+
+
+MOVES = [(number, Recipe(Part("own", {"lr_factor": factor}), Part("own"))) for number, factor in ((4, 10.0), (5, 0.1))]
+LONG_OWN = replace(LONG, has_own_optimizer=True, replaced="SGD(lr=0.1)")
+RACE_WITH_OWN = make_space("""
+optimizer:
+  sgd: {lr: {low: 1e-3, high: 1.0, log: true, prior: 0.1, source: test}}
+  own: {lr_factor: {low: 0.1, high: 10, log: true, prior: 1.0, source: test}}
+schedule: {constant: {}}
+""")
+
+
+def test_in_a_race_the_baseline_is_compared_at_a_rung_before_a_trial_passes_it() -> None:
+    policy = search_policy(LONG_OWN, space=RACE_WITH_OWN, budget=8.0)
+    bracket = [seen_early(number, "sgd", 10.0**-number, 1.0 + abs(number - 1)) for number in range(3)]
+    ahead = seen_early(1, "sgd", 0.1, 1.0, 0.8)
+    further = seen_early(1, "sgd", 0.1, 1.0, 0.8, 0.6)
+
+    def next_with(one: TrialRecord, *own: float) -> Action | None:
+        own_trials = [replace(seen_early(number, "sgd", 0.1, 2.0 + number), recipe=recipe) for number, recipe in MOVES]
+        baseline = replace(seen_early(3, "sgd", 0.1, *own), recipe=BASELINE_RECIPE)
+        return policy.next_action([bracket[0], one, bracket[2], baseline, *own_trials], [], Spent(1_500))
+
+    assert next_with(bracket[1], 1.5) == Promote(1)
+    assert next_with(ahead, 1.5) == Promote(3)
+    assert next_with(ahead, 1.5, 1.2) == Promote(1)
+    assert next_with(further, 1.5, 1.2) == Promote(3)
+    assert next_with(further, 1.5, 1.2, 0.9) == Promote(1)
+    assert next_with(further, 1.5, 1.2, 0.3) == Promote(3)
+
+
+def test_the_looks_of_the_baseline_are_held_in_reserve_in_a_race() -> None:
+    baseline = replace(seen_early(0, "sgd", 0.1, 1.0), recipe=BASELINE_RECIPE)
+    looks, runners_up = (40 + 140), 2 * (200 + 40 - 100)
+    new, rest_of_baseline, begun = 2_000 + 20 + looks, 1_900 + looks, 120
+    needed = begun + rest_of_baseline + new + runners_up
+
+    for steps, expected in ((needed, Start()), (needed - 1, Promote(0))):
+        policy = search_policy(LONG_OWN, space=RACE_WITH_OWN, budget=(steps + 0.5) / 2_000)
+        assert policy.next_action([baseline], [], Spent(begun)) == expected, steps
+
+
 def test_a_look_is_taken_as_long_as_the_training_can_still_be_ended() -> None:
     policy, begun = search_policy(LONG, budget=2.0), make_trial(0, None, state="running")
 
