@@ -12,7 +12,7 @@ _LEAST_STEPS = 8
 """Minimum optimizer steps of a rung: fewer steps say nothing. Chosen by hand."""
 _LOOKED_AT_FROM = 0.05
 """From this share of the length, a look tells trials apart even if their warmup lasts longer."""
-_ONE_TRAINING_BELOW = 2.0
+ONE_TRAINING_BELOW = 2.0
 """A budget below this, in full trainings, pays for one training to the end and for looks."""
 
 
@@ -134,7 +134,7 @@ def is_raced(total_steps: int, budget: float, can_look: bool) -> bool:
         >>> is_raced(300, 10, True), is_raced(5000, 10, True), is_raced(5000, 10, False), is_raced(5000, 1.5, False)
         (False, True, False, True)
     """
-    return total_steps >= RACED_FROM_STEPS and (can_look or budget < _ONE_TRAINING_BELOW)
+    return total_steps >= RACED_FROM_STEPS and (can_look or budget < ONE_TRAINING_BELOW)
 
 
 @dataclass(frozen=True, slots=True)

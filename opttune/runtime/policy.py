@@ -9,7 +9,7 @@ from math import inf, isinf
 
 from opttune.algorithms.draws import count_configurations
 from opttune.algorithms.line_search import is_being_searched
-from opttune.algorithms.rungs import TrialProgress
+from opttune.algorithms.rungs import ONE_TRAINING_BELOW, TrialProgress
 from opttune.algorithms.successive_halving import Promote, Start, next_action, to_discard
 from opttune.engines.devices import count_processes
 from opttune.job import Role, TrainingJob
@@ -190,7 +190,7 @@ class SearchPolicy(Policy):
         others = min(config.workers - 1.0, _EARLY_SHARE * config.budget)
         self._leaves_rest = config.workers > 1 and config.budget > _LARGE_BUDGET
         paid = config.budget - self._has_baseline
-        self._raced_share = max(_RACED_SHARE, _RACED_SHARE_OF_REST * (paid - 1) if paid < 2 else 0.0)
+        self._raced_share = max(_RACED_SHARE, _RACED_SHARE_OF_REST * (paid - 1) if paid < ONE_TRAINING_BELOW else 0.0)
         self._raced_most = _MOST_RACED if config.budget >= _LEAST_FOR_TWO else inf
         self._early = int(self.total_steps * others) if self._candidates else 0
 
