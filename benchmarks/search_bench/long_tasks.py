@@ -8,9 +8,9 @@ good, not the best there is. The rates tried, and the final validation losses:
 - text, AdamW: 0.001 2.405, **0.003** 2.047
 - fine-tuning, AdamW: 0.0003 0.546, **0.001** 0.502
 - sequence, Adam: 0.003 0.1111, 0.01 0.0592, **0.03** 0.0147
-- forecast, Adam: 0.003 0.0665, 0.01 0.0485, **0.03** 0.0442
-- transfer, SGD: 0.01 0.0510, **0.03** 0.0446, 0.1 0.0467
-- signal, AdamW: 0.001 0.861, **0.003** 0.780, 0.01 0.784
+- forecast, Adam: 0.003 0.0668, 0.01 0.0492, **0.03** 0.0448
+- transfer, SGD: 0.01 0.0455, **0.03** 0.0350, 0.1 0.0429
+- signal, AdamW: 0.001 0.862, **0.003** 0.792, 0.01 0.797
 
 The split: on the five of `LONG_DEVELOP` the search may be developed, the three of `LONG_REPORT` are only reported on.
 """
