@@ -99,8 +99,9 @@ class RungPeers:
         if not self.is_informative:
             is_good_enough = self._gets_worse or at_rung <= self._worst_finished
             return trial.number in self._latest and is_good_enough
-        is_good_enough = value <= self._yardstick(trial.optimizer) or self._is_champion(trial, value)
-        if self._halving.races and (is_good_enough or self._rivals_best(trial)):
+        if self._halving.races and (
+            value <= self._yardstick(trial.optimizer) or self._is_champion(trial, value) or self._rivals_best(trial)
+        ):
             return True
         return _is_among_best(self._values[trial.optimizer], self._kept, value) and _is_among_best(
             self._values_of_all, self._kept_of_all, value
