@@ -146,10 +146,12 @@ class RungPeers:
 
     @cached_property
     def _of_best(self) -> tuple[float, float]:
-        """The value of the best finished trial at this rung, and what it was worth there."""
-        reached: Values = () if self._best is None else self._best.values[: self._level + 1]
-        both = (reached[-1], expected_value(self._halving, self._rungs, reached)) if reached else (None, None)
-        return (inf if both[0] is None else both[0], inf if both[1] is None else both[1])
+        """The value of the best finished trial at this rung, and what it was worth there; infinite without one."""
+        if self._best is None:
+            return inf, inf
+        reached = self._best.values[: self._level + 1]
+        value, worth = reached[-1], expected_value(self._halving, self._rungs, reached)
+        return (inf if value is None else value), (inf if worth is None else worth)
 
     def _worth(self, trial: TrialProgress) -> float | None:
         """Return the value that compares a trial at this rung."""

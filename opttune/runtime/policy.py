@@ -44,12 +44,12 @@ _RACED_SHARE_OF_REST = 0.5
 halves of TaskSet's tables for development, against `_RACED_SHARE` and two thirds: nothing else could use the rest."""
 
 _MOST_RACED = 0.5
-"""From a budget of `_LEAST_FOR_TWO` on, line searches end for now once the first looks have cost this share of a
+"""From a budget of `_TWO_TRAININGS_FROM` on, line searches end for now once the first looks have cost this share of a
 training. The rest then pays for a second training, the baseline or another trial. Chosen on the long live tasks for
 development, where line searches alone cost up to 0.9 before."""
 
-_LEAST_FOR_TWO = 3.0
-"""The least budget that pays for two trainings, their looks and the runners-up."""
+_TWO_TRAININGS_FROM = 3.0
+"""A budget from this on pays for two trainings, their looks and the runners-up."""
 
 _UNTOUCHED: dict[str, Scalar] = {"accumulate_grad_batches": 1}
 """Neutral values of fields outside optimizer and schedule, if they are not None."""
@@ -191,7 +191,7 @@ class SearchPolicy(Policy):
         self._leaves_rest = config.workers > 1 and config.budget > _LARGE_BUDGET
         paid = config.budget - self._has_baseline
         self._raced_share = max(_RACED_SHARE, _RACED_SHARE_OF_REST * (paid - 1) if paid < ONE_TRAINING_BELOW else 0.0)
-        self._raced_most = _MOST_RACED if config.budget >= _LEAST_FOR_TWO else inf
+        self._raced_most = _MOST_RACED if config.budget >= _TWO_TRAININGS_FROM else inf
         self._early = int(self.total_steps * others) if self._candidates else 0
 
     def next_action(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], spent: Spent) -> Action | None:
