@@ -1,8 +1,9 @@
 """Which optimizer's default recipe is the best in a short training from scratch?
 
-Trains the default recipe of each optimizer that `auto` may choose, at full length, on three modules of `examples/` and
-at several lengths. Prints each validation loss divided by that of AdamW's default: the geometric mean over the seeds,
-the smallest and the largest. The modules differ from those of `search.py live`; the data are partly the same.
+Trains the default recipe of each optimizer that `auto` may choose, at full length, on four modules of `examples/` and
+two further recurrent ones, at several lengths. Prints each validation loss divided by that of AdamW's default (of
+Adam's for recurrent networks): the geometric mean over the seeds, the smallest and the largest. The modules differ from
+those of `search.py live`; the data are partly the same.
 
     python benchmarks/default_recipes.py --lengths 200 400 1000
 """
@@ -24,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import cnn
 import digits
 import language_model
+import lstm
+from search_bench.recurrent import Adding, Signals, adding_loaders, signal_loaders
 
 from opttune import RecipeCallback
 from opttune.build.module_facts import read_facts
@@ -37,6 +40,9 @@ MODULES: Mapping[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "digits": (digits.DigitsClassifier, digits.digits_loaders),
     "cnn": (cnn.DigitsCnn, cnn.loaders),
     "language_model": (language_model.CharacterTransformer, language_model.loaders),
+    "lstm": (lstm.CharacterLstm, lstm.loaders),
+    "adding": (Adding, adding_loaders),
+    "signals": (Signals, signal_loaders),
 }
 
 
@@ -56,7 +62,8 @@ def main() -> None:
 def _compared(name: str, steps: int, seeds: int) -> list[str]:
     recipes = default_recipes(MODULES[name][0](), steps)
     losses = {kind: [train(name, recipe, steps, seed) for seed in range(seeds)] for kind, recipe in recipes.items()}
-    return [f"{kind} {ratio_words(values, losses['adamw'])}" for kind, values in losses.items()]
+    base = losses.get("adamw", losses.get("adam", []))
+    return [f"{kind} {ratio_words(values, base)}" for kind, values in losses.items()]
 
 
 def ratio_words(losses: Sequence[float], base: Sequence[float]) -> str:

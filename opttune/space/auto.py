@@ -11,7 +11,7 @@ from functools import cache
 from opttune.catalog.info import OptimizerInfo
 from opttune.catalog.lookup import find_optimizer
 from opttune.recipe import OWN
-from opttune.space.fit import Held, for_budget, for_length, with_room
+from opttune.space.fit import Held, for_budget, for_fine_tuning, for_length, with_room
 from opttune.space.group_facts import GroupFacts
 from opttune.space.model import RACED_FROM_STEPS, Branch, Choice, Field, Fixed, Range, SettledSpace, Space
 from opttune.space.own import EACH_FROM_BUDGET, OwnFacts, own_branch, with_own_values
@@ -153,7 +153,8 @@ RECURRENT = Plan(
     "a recurrent network",
     "rnn",
     (
-        Pick("rnn", "adam", "it copes best with gradients that vary by orders of magnitude over time"),
+        Pick("rnn", "adam", "the safest under gradients that vary by orders of magnitude over time"),
+        WIDE_MUON,
         Pick("rnn", "sgd", "with clipping it held the records of LSTM language models"),
         Pick("rnn", "rmsprop", "the traditional choice for recurrent networks"),
     ),
@@ -290,6 +291,7 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledS
     )
     chosen = with_room(chosen, total_steps) if plan.is_from_scratch else chosen
     moved = for_length(chosen, total_steps)
+    moved = for_fine_tuning(moved, total_steps) if plan.home == "finetune" else moved
     begun, begins = with_own_values(moved, facts.own)
     if facts.own is not None:
         begun = replace(begun, optimizers=(*begun.optimizers, own_branch(facts.own, budget)))

@@ -31,6 +31,11 @@ RATES_OF_GROUPS = ("layer_decay", "lora_plus_ratio")
 """Fields of the parameter groups that give groups different rates; so does the `lr_ratio` of a rule."""
 RATES_FROM_BUDGET = 10
 """Least budget for these; the other fields of the groups have `OTHERS_FROM_BUDGET`."""
+_FINE_TUNING_SHARE = 0.5
+"""The learning rates of fine-tuning follow the length by this share of the decades of rates from scratch. A sentence
+encoder of 22 million parameters is best between 3e-4 and 1e-3 in 60 steps and between 1e-4 and 3e-4 in 240
+(`benchmarks/fine_tuning_rates.py`), which is the whole way. Larger networks have recipes of 2e-5 to 5e-5 for as few
+steps (BERT A.3)."""
 _LONGEST_WARMUP = 0.3
 _REACH_OF_FACTORS = (0.01, 100.0)
 """How far a search may move the rates of a module's own optimizers beyond their range. Chosen by hand."""
@@ -81,6 +86,26 @@ def with_room(space: Space, total_steps: int) -> Space:
     return space.map_optimizers(lambda branch: _with_room(branch, total_steps))
 
 
+def for_fine_tuning(space: Space, total_steps: int) -> Space:
+    """Return a space for fine-tuning whose learning rates start higher in short trainings, with a decade above.
+
+    This is for `auto`, which composes a space; a space requested by name keeps its ranges and centres. Only optimizers
+    whose learning rates end below the customary one for training from scratch are moved, half as far as those from
+    scratch.
+
+    Args:
+        space: What may vary.
+        total_steps: Optimizer steps of one full training.
+
+    Example:
+        >>> from opttune.space.parse import load_space
+        >>> finetune = load_space("finetune")
+        >>> [for_fine_tuning(finetune, steps).optimizers[0].get("lr").prior for steps in (300, 3_000, 30_000)]
+        [9.49e-05, 5.33e-05, 3e-05]
+    """
+    return space.map_optimizers(lambda branch: _fine_tuned(branch, total_steps))
+
+
 def with_reach(space: Space) -> Space:
     """Return a space in which a search may leave the range of a learning rate, up to the catalog's range.
 
@@ -124,6 +149,15 @@ def _with_room(branch: Branch, total_steps: int) -> Branch:
     if not isinstance(lr, Range) or search is None or lr.high < search.centre or factor == 1.0:
         return branch
     return branch.with_field("lr", replace(lr, high=max(lr.high, float(f"{10 * lr.centre * factor:.3g}"))))
+
+
+def _fine_tuned(branch: Branch, total_steps: int) -> Branch:
+    lr, search, factor = branch.get("lr"), _search(branch.name), lr_factor(branch.name, total_steps)
+    if not isinstance(lr, Range) or search is None or lr.high >= search.centre or factor == 1.0:
+        return branch
+    centre = lr.centre * factor**_FINE_TUNING_SHARE
+    high = max(lr.high, float(f"{10 * centre:.3g}"))
+    return branch.with_field("lr", replace(lr, high=high, prior=lr.rounded(centre)))
 
 
 def _search(optimizer: str) -> SearchRange | None:

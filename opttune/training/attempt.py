@@ -23,7 +23,7 @@ from opttune.trainer.namespaces import NAMESPACES, AnyCallback, trainer_class
 from opttune.training.attach import RecipeAttacher
 from opttune.training.callbacks import preparations
 from opttune.training.data_order import DataOrder
-from opttune.training.decayed_look import DecayToZero
+from opttune.training.decayed_look import DecayToEnd
 from opttune.training.ending import Conclusion, FinishWithValidation, agreed, conclude, guarded_fields, had_diverged
 from opttune.training.errors import located, raise_if_disk_is_full, reason_of
 from opttune.training.finders import LeaveOutFinders
@@ -84,8 +84,8 @@ class Attempt:
             schedule is always that of the full length.
         resume_from: The checkpoint of a paused attempt with the same recipe and seed.
         stop_checkpoint: Path of the state if the attempt is stopped before its end; None does not save.
-        look_steps: Optimizer steps, after the pause, in which a copy of the training decays its learning rate to zero;
-            the value at the pause is then the copy's. 0 uses the value at the pause itself.
+        look_steps: Optimizer steps, after the pause, in which a copy of the training decays its learning rate to the
+            end of its schedule; the value at the pause is then the copy's. 0 uses the value at the pause itself.
     """
 
     recipe: Recipe | None
@@ -128,7 +128,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
             reason, value, message = run.result()
             has_diverged = reason is StopReason.NON_FINITE and not has_finite_parameters(run.trainer.lightning_module)
             if reason is StopReason.PAUSED and attempt.look_steps and attempt.checkpoint is not None:
-                value, looked = look_ahead(attempt, value, workload, stop)
+                value, looked = look_ahead(attempt, run.total_steps, value, workload, stop)
         except OpttuneError:
             raise
         except (KeyboardInterrupt, SystemExit):
@@ -159,11 +159,14 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
     )
 
 
-def look_ahead(attempt: Attempt, value: float | None, workload: Workload, stop: Stop) -> tuple[float | None, int]:
+def look_ahead(
+    attempt: Attempt, total_steps: int, value: float | None, workload: Workload, stop: Stop
+) -> tuple[float | None, int]:
     """Return the value of a copy of a paused training after its learning rate has decayed, and its number of steps.
 
     Args:
         attempt: The paused attempt, with its state at `attempt.checkpoint`.
+        total_steps: Optimizer steps of the full length.
         value: The value at the pause, which is returned if the copy gives none.
         workload: The user's model and data.
         stop: Checked after each step.
@@ -176,7 +179,8 @@ def look_ahead(attempt: Attempt, value: float | None, workload: Workload, stop: 
         checkpoint=None,
         stop_checkpoint=None,
     )
-    run = TrainingRun(ahead, NullListener(), stop=stop, callbacks=(DecayToZero(begin, attempt.look_steps),))
+    decay = DecayToEnd(attempt.recipe, begin, attempt.look_steps, total_steps)
+    run = TrainingRun(ahead, NullListener(), stop=stop, callbacks=(decay,))
     reason, found = StopReason.FAILED, None
     with isolated(attempt.seed):
         try:

@@ -81,6 +81,7 @@ def test_every_pick_is_in_the_space_that_it_names(steps: int, attention: bool, c
         (MLP, 5_000, "wide", "adamw"),
         (CNN, 300, "wide", "muon"),
         (CNN, 20_000, "wide", "sgd"),
+        (LSTM, 300, "rnn", "muon"),
         (LSTM, 5_000, "rnn", "adam"),
         (SMALL_GPT, 1_000, "wide", "muon"),
         (SMALL_GPT, 2_000, "wide", "adamw"),
@@ -136,6 +137,18 @@ def test_the_length_moves_the_priors_and_the_reasons_say_so() -> None:
     assert not any("steps are few" in reason or "same reason" in reason for reason in long.notes)
 
 
+@pytest.mark.parametrize(("steps", "prior", "high"), [(300, 9.49e-5, 9.49e-4), (30_000, 3e-5, 1e-4)])
+def test_fine_tuning_starts_higher_in_short_trainings(steps: int, prior: float, high: float) -> None:
+    chosen = choose_space(BERT, steps, 30)
+    rate = chosen.space.optimizers[0].get("lr")
+
+    assert isinstance(rate, Range)
+    assert (rate.low, rate.prior, rate.high) == (1e-5, prior, high)
+    assert (f"adamw at {prior:g} instead of 3e-05" in " ".join(chosen.notes)) == (steps == 300)
+    # a new head and adapters have spaces of their own
+    assert [choose_space(LORA, steps, 30).space.optimizers[0].get("lr").centre for steps in (300, 30_000)] == [2e-4] * 2
+
+
 def test_muon_goes_first_in_short_trainings_where_more_than_one_optimizer_is_searched() -> None:
     reason = "Muon is tried first"
 
@@ -143,6 +156,7 @@ def test_muon_goes_first_in_short_trainings_where_more_than_one_optimizer_is_sea
     assert names(choose_space(MLP, 300, 4)) == ["adamw"]
     assert names(choose_space(MLP, 300, 30)) == ["muon", "adamw", "sgd", "nadamw", "lion"]
     assert names(choose_space(MLP, 100, 30)) == ["adamw", "muon", "sgd", "nadamw", "lion"]
+    assert names(choose_space(LSTM, 300, 8)) == ["muon", "adam"]
     assert any(why.startswith(reason) for why in choose_space(MLP, 300, 8).notes)
     assert not any(why.startswith(reason) for why in choose_space(MLP, 100, 30).notes)
 

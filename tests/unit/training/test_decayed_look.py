@@ -36,12 +36,22 @@ class Line(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=1e-4)
 
 
+class Scheduled(Line):
+    """The same with a scheduler, which leaves the rate unchanged."""
+
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()
+        return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)]
+
+
 def loaders():
     data = TensorDataset(INPUTS)
     return DataLoader(data, batch_size=8), DataLoader(data, batch_size=8)
 
 
-def train(folder: Path, recipe: Recipe | None, until: int, look: int = LOOK, resume: bool = False, **more) -> Outcome:
+def train(
+    folder: Path, recipe: Recipe | None, until: int, look: int = LOOK, resume: bool = False, model=Line, **more
+) -> Outcome:
     attempt = Attempt(
         recipe=recipe,
         monitor="val_loss",
@@ -52,7 +62,7 @@ def train(folder: Path, recipe: Recipe | None, until: int, look: int = LOOK, res
         resume_from=folder / f"{RUNG}.ckpt" if resume else None,
         look_steps=look,
     )
-    return run_attempt(attempt, Workload(Line, loaders), NullListener(), **more)
+    return run_attempt(attempt, Workload(model, loaders), NullListener(), **more)
 
 
 def distance_after(rates: list[float]) -> float:
@@ -63,15 +73,33 @@ def distance_after(rates: list[float]) -> float:
     return left
 
 
-CONSTANT = Recipe(Part("sgd", {"lr": 5e-4, "momentum": 0.0, "nesterov": False}), Part("constant"))
+SGD = Part("sgd", {"lr": 5e-4, "momentum": 0.0, "nesterov": False})
+CONSTANT = Recipe(SGD, Part("constant"))
+# as good as constant up to the rung
+WSD = Recipe(SGD, Part("wsd", {"cooldown_fraction": 0.2, "final_lr_fraction": 0.0, "cooldown_shape": "linear"}))
 OWN = Recipe(Part("own", {"lr_factor": 3.0}), Part("own"))
 
 
-@pytest.mark.parametrize(("recipe", "rate"), [(CONSTANT, 5e-4), (OWN, 3e-4), (Recipe.of_baseline(), 1e-4)])
-def test_the_value_is_that_of_a_copy_whose_rate_falls_linearly_to_zero(tmp_path, recipe, rate):
-    outcome = train(tmp_path, recipe, RUNG)
-    falling = [rate * (LOOK - step) / LOOK for step in range(LOOK)]
-    assert outcome.value == pytest.approx(distance_after([rate] * RUNG + falling), rel=1e-4)
+def falling(rate: float, end: float) -> list[float]:
+    return [rate * (1 - (1 - end) * step / LOOK) for step in range(LOOK)]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "model", "rate", "end"),
+    [
+        (CONSTANT, Line, 5e-4, 1.0),
+        (WSD, Line, 5e-4, 1 / 8),
+        (replace(WSD, schedule=WSD.schedule.replaced(final_lr_fraction=0.6)), Line, 5e-4, 0.65),
+        (OWN, Line, 3e-4, 1.0),
+        (OWN, Scheduled, 3e-4, 0.0),
+        (Recipe.of_baseline(), Line, 1e-4, 1.0),
+        (Recipe.of_baseline(), Scheduled, 1e-4, 0.0),
+        (None, Scheduled, 1e-4, 0.0),
+    ],
+)
+def test_the_value_is_that_of_a_copy_whose_rate_falls_to_the_end_of_its_schedule(tmp_path, recipe, model, rate, end):
+    outcome = train(tmp_path, recipe, RUNG, model=model)
+    assert outcome.value == pytest.approx(distance_after([rate] * RUNG + falling(rate, end)), rel=1e-4)
     assert (outcome.reason, outcome.steps, outcome.look_steps) == (StopReason.PAUSED, RUNG, LOOK)
 
 
@@ -83,8 +111,8 @@ def test_the_training_itself_does_not_notice(tmp_path):
 
 
 def test_a_look_may_reach_the_end(tmp_path):
-    outcome = train(tmp_path, CONSTANT, STEPS - 2)
-    assert outcome.value == pytest.approx(distance_after([5e-4] * (STEPS - 2) + [5e-4, 4e-4]), rel=1e-3)
+    outcome = train(tmp_path, OWN, STEPS - 2, model=Scheduled)
+    assert outcome.value == pytest.approx(distance_after([3e-4] * (STEPS - 2) + [3e-4, 2.4e-4]), rel=1e-3)
     assert outcome.look_steps == 2
 
 
