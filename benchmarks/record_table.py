@@ -6,7 +6,8 @@ trained from one initialisation over one order of batches: 312 trainings a table
 
 Long ones (`long_...`) of 2,000 steps: four optimizers, nine rates and two schedules, 72 trainings a table, ten minutes
 or more on one core. At some shares of the length each is also looked at as a search does: a copy decays its rate to
-zero within a further fifth of the steps, and is validated (`opttune.training.decayed_look`).
+zero, where these schedules end, within a further fifth of the steps, and is validated
+(`opttune.training.decayed_look`).
 
     python benchmarks/record_table.py [digits_cnn mnist1d_mlp teacher_relu long_mlp ...]
 

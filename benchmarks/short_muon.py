@@ -21,7 +21,7 @@ CUSTOMARY = (0.95, 2e-2)
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--modules", nargs="+", default=list(MODULES), choices=MODULES)
+    parser.add_argument("--modules", nargs="+", default=["digits", "cnn", "language_model"], choices=MODULES)
     parser.add_argument("--lengths", type=int, nargs="+", default=[200, 400], help="optimizer steps")
     parser.add_argument("--momenta", type=float, nargs="+", default=[0.95, 0.9])
     parser.add_argument("--rates", type=float, nargs="+", default=[2e-2, 4e-2, 8e-2])

@@ -249,7 +249,7 @@ def _epochs(study: FrozenStudy, steps: int) -> float | None:
 
 
 def _values_by_length(study: FrozenStudy, record: TrialRecord) -> dict[int, float]:
-    """Return length -> metric for the trial and its looks; in each of them the rate has decayed."""
+    """Return length -> metric for the trial and its looks; each is at the end of its schedule."""
     halving = study.config.halving_for(study.total_steps)
     # a stopped look left the value at the rung itself
     looks = [
@@ -434,7 +434,7 @@ def _expected(study: FrozenStudy, record: TrialRecord, trained: int, steps: int)
         return None, [f"{record.title} ended before its full length."]
     if len(points) < LEAST_POINTS:
         return None, [
-            f"a forecast needs {LEAST_POINTS} lengths at which the rate has decayed, and {record.title} has "
+            f"a forecast needs {LEAST_POINTS} lengths at the end of its schedule, and {record.title} has "
             f"{len(points)}. A search takes such looks from {RACED_FROM_STEPS} steps on, and not at all trials."
         ]
     shown = ", ".join(f"{value:.5g} at {length}" for length, value in sorted(points.items()))
@@ -442,7 +442,7 @@ def _expected(study: FrozenStudy, record: TrialRecord, trained: int, steps: int)
     if expected is None or not all(map(isfinite, (expected.value, expected.low, expected.high))):
         return None, [f"{monitor} does not fall with the length: {shown}."]
     return expected, [
-        f"{monitor} of {record.title}, its rate come down: {shown}.",
+        f"{monitor} of {record.title} at the end of its schedule: {shown}.",
         "The forecast assumes E + A t^-a for the unchanged recipe; it leaves out the effect of the changes.",
     ]
 

@@ -1,7 +1,7 @@
 """The metric and the best learning rate as functions of the length of a training.
 
 The metric: `L(t) = E + A t^-a`, the law of Hestness et al. 2017 (https://arxiv.org/abs/1712.00409) in one variable,
-for trainings of one recipe after the rate has decayed. Three or four points do not determine three numbers and the
+for trainings of one recipe at the end of its schedule. Three or four points do not determine three numbers and the
 noise, so there is no fit. Instead, the forecast is an average over a grid of `a`, `E` and the noise. The weights are
 the prior and the likelihood of the points. `A` is integrated out.
 
@@ -56,7 +56,7 @@ class RateTrial:
     Attributes:
         optimizer: The name of its optimizer.
         rate: Its learning rate, > 0.
-        values: Optimizer steps of a training -> its metric after the rate has decayed; lower is better.
+        values: Optimizer steps of a training -> its metric at the end of the schedule; lower is better.
     """
 
     optimizer: str
@@ -108,7 +108,7 @@ def forecast(points: Mapping[int, float], steps: int) -> Forecast | None:
     There is none for fewer than `LEAST_POINTS` lengths, or if the metric does not fall from each length to the next.
 
     Args:
-        points: Optimizer steps of a training of the same recipe -> its metric after the rate has decayed.
+        points: Optimizer steps of a training of the same recipe -> its metric at the end of the schedule.
         steps: The length of interest.
 
     Example:

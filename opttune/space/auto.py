@@ -254,8 +254,8 @@ def _transformer(facts: ModelFacts, total_steps: int) -> Plan:
 def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledSpace:
     """Choose optimizers, schedules and ranges for a module.
 
-    Every branch comes from a shipped space, so each range and its source are written once. `for_length` and
-    `for_budget` are already applied.
+    Every branch comes from a shipped space, so each range and its source are written once. `for_length`,
+    `for_fine_tuning` and `for_budget` are already applied.
 
     Args:
         facts: Facts about the module.
@@ -293,6 +293,7 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledS
     moved = for_length(chosen, total_steps)
     moved = for_fine_tuning(moved, total_steps) if plan.home == "finetune" else moved
     begun, begins = with_own_values(moved, facts.own)
+    why_length = tuple(_why_length(chosen, moved, begun, total_steps))
     if facts.own is not None:
         begun = replace(begun, optimizers=(*begun.optimizers, own_branch(facts.own, budget)))
     space, held = for_budget(begun, budget)
@@ -303,7 +304,7 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledS
         *begins,
         *_why_left_out(plan, facts),
         _why_schedules(schedules, home, budget),
-        *_why_length(chosen, moved, total_steps),
+        *why_length,
         *_why_clipping(home, chosen),
         *_why_held(held, budget),
         *_beware(plan),
@@ -414,12 +415,13 @@ def _why_schedules(schedules: tuple[Branch, ...], home: Space, budget: float) ->
     return f"Schedules: {names}, as in space {home.name!r}."
 
 
-def _why_length(before: Space, after: Space, total_steps: int) -> Iterator[str]:
+def _why_length(before: Space, after: Space, begun: Space, total_steps: int) -> Iterator[str]:
+    """Say what the length has moved, except where the search begins with the module's own values."""
     moved = [
         (name, f"{old.name} at {now.centre:g} instead of {was.centre:g}")
-        for old, new in zip(before.optimizers, after.optimizers, strict=True)
-        for (name, was), (_, now) in zip(old.fields, new.fields, strict=True)
-        if was.centre != now.centre
+        for old, new, first in zip(before.optimizers, after.optimizers, begun.optimizers, strict=True)
+        for (name, was), (_, now), (_, start) in zip(old.fields, new.fields, first.fields, strict=True)
+        if was.centre != now.centre == start.centre
     ]
     if rates := [words for name, words in moved if name == "lr"]:
         yield f"Learning rates start higher, because {total_steps:,} steps are few: {', '.join(rates)}."

@@ -32,10 +32,10 @@ RATES_OF_GROUPS = ("layer_decay", "lora_plus_ratio")
 RATES_FROM_BUDGET = 10
 """Least budget for these; the other fields of the groups have `OTHERS_FROM_BUDGET`."""
 _FINE_TUNING_SHARE = 0.5
-"""The learning rates of fine-tuning follow the length by this share of the decades of rates from scratch. A sentence
-encoder of 22 million parameters is best between 3e-4 and 1e-3 in 60 steps and between 1e-4 and 3e-4 in 240
-(`benchmarks/fine_tuning_rates.py`), which is the whole way. Larger networks have recipes of 2e-5 to 5e-5 for as few
-steps (BERT A.3)."""
+"""The learning rates of fine-tuning follow the length by this share of the decades of rates from scratch. This is a
+compromise: a sentence encoder of 22 million parameters is best at 3e-4 in 60 to 960 steps and a small ResNet at 3e-3
+or more (`benchmarks/fine_tuning_rates.py`), but larger networks have recipes of 2e-5 to 5e-5 for as few steps (BERT
+A.3)."""
 _LONGEST_WARMUP = 0.3
 _REACH_OF_FACTORS = (0.01, 100.0)
 """How far a search may move the rates of a module's own optimizers beyond their range. Chosen by hand."""
@@ -51,7 +51,8 @@ def for_length(space: Space, total_steps: int) -> Space:
     rate and a shorter momentum (`benchmarks/short_muon.py`). Each centre moves as far as the catalog's own does
     (`SearchRange.centre_for`), and stays in its range: at most at `HIGHEST_PLACE`, or at its old place if that is
     higher. Choices start from the nearest one. The ranges stay, and so do the centres of an optimizer whose learning
-    rates end below the customary one: it is for fine-tuning or for large models, where this law was not observed.
+    rates end below the customary one: it is for fine-tuning (`for_fine_tuning`) or for large models, where this law was
+    not observed.
 
     The search calls it for a space shipped with opttune; a user's space file keeps its priors.
 
@@ -87,11 +88,11 @@ def with_room(space: Space, total_steps: int) -> Space:
 
 
 def for_fine_tuning(space: Space, total_steps: int) -> Space:
-    """Return a space for fine-tuning whose learning rates start higher in short trainings, with a decade above.
+    """Return a space for fine-tuning whose learning rates are higher in short trainings.
 
-    This is for `auto`, which composes a space; a space requested by name keeps its ranges and centres. Only optimizers
-    whose learning rates end below the customary one for training from scratch are moved, half as far as those from
-    scratch.
+    This is for `auto`, which composes a space; a space requested by name keeps its ranges and centres. The centre and
+    the upper end of a learning rate move half as far as those from scratch, in decades. Only optimizers are moved whose
+    learning rates end below the customary one for training from scratch: AdamW in `finetune`.
 
     Args:
         space: What may vary.
@@ -155,9 +156,9 @@ def _fine_tuned(branch: Branch, total_steps: int) -> Branch:
     lr, search, factor = branch.get("lr"), _search(branch.name), lr_factor(branch.name, total_steps)
     if not isinstance(lr, Range) or search is None or lr.high >= search.centre or factor == 1.0:
         return branch
-    centre = lr.centre * factor**_FINE_TUNING_SHARE
-    high = max(lr.high, float(f"{10 * centre:.3g}"))
-    return branch.with_field("lr", replace(lr, high=high, prior=lr.rounded(centre)))
+    higher = factor**_FINE_TUNING_SHARE
+    high = float(f"{lr.high * higher:.3g}")
+    return branch.with_field("lr", replace(lr, high=high, prior=lr.rounded(lr.centre * higher)))
 
 
 def _search(optimizer: str) -> SearchRange | None:

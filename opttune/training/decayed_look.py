@@ -7,11 +7,14 @@ itself resumes from the saved state. This is the cooldown branch off a trunk of 
 (https://arxiv.org/abs/2405.18392), here from any schedule. `benchmarks/looks.py` compares it with the value at the rung
 itself.
 
-A constant rate does not decay, neither in the training nor in the copy. With a decay in the copy alone, it would look
-better than it is: the copy would follow a better schedule.
+A constant rate decays neither in the training nor in the copy. With a decay in the copy alone, it would look better
+than it is: the copy would follow a better schedule.
 """
 
+from collections.abc import Sequence
 from typing import Any
+
+from torch.optim import Optimizer
 
 from opttune.build.own_knobs import OwnKnobs
 from opttune.build.schedule import has_curve, multiplier
@@ -23,8 +26,7 @@ from opttune.trainer.namespaces import AnyCallback
 class DecayToEnd(AnyCallback):
     """Decays the learning rates of all optimizers linearly to those at the end of their schedules.
 
-    Step `i` of `n`, counted from 0, uses `1 - (1 - e) i / n` of its rate, with the share `e` of the rate that is left
-    at the end.
+    Step `i` of `n`, counted from 0, uses `1 - (1 - e) i / n` of its rate, with the optimizer's end share `e`.
 
     Args:
         recipe: The recipe of the training; None for the module's own.
@@ -36,45 +38,69 @@ class DecayToEnd(AnyCallback):
     def __init__(self, recipe: Recipe | None, begin: int, steps: int, total_steps: int) -> None:
         super().__init__()
         self._recipe, self._begin, self._steps, self._total_steps = recipe, begin, steps, total_steps
+        self._configured: list[list[float]] = []
+        self._end_shares: list[float] = []
         self._knobs: list[OwnKnobs] = []
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Note the rates with which the module configures its optimizers, before the checkpoint restores others."""
+        self._configured = [_rates(optimizer) for optimizer in trainer.optimizers]
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Set the factors of the next step."""
+        self._end_shares = self._end_shares or self._read_end_shares(trainer)
         for knobs in self._knobs:
             knobs.remove()
-        done = min(self._steps - 1, trainer.global_step - self._begin) / self._steps
+        progress = min(self._steps - 1, trainer.global_step - self._begin) / self._steps
         self._knobs = [
-            OwnKnobs(optimizer, Part(OWN, {"lr_factor": 1 - (1 - left) * done}), is_shared=True)
-            for optimizer, left in zip(trainer.optimizers, self._shares_left(trainer), strict=True)
+            OwnKnobs(optimizer, Part(OWN, {"lr_factor": 1 - (1 - share) * progress}), is_shared=True)
+            for optimizer, share in zip(trainer.optimizers, self._end_shares, strict=True)
         ]
 
-    def _shares_left(self, trainer: Any) -> list[float]:
+    def _read_end_shares(self, trainer: Any) -> list[float]:
         recipes = (self._recipe or Recipe.of_baseline()).for_each(len(trainer.optimizers))
-        if all(one.schedule.name == OWN for one in recipes) and not trainer.lr_scheduler_configs:
-            # without a scheduler, the module's own rate is constant
-            return [1.0] * len(recipes)
-        return [share_left(one.schedule, self._begin, self._total_steps) for one in recipes]
+        last = min(self._begin + self._steps, self._total_steps) - 1
+        scheduled = [config.scheduler.optimizer for config in trainer.lr_scheduler_configs]
+        return [
+            _end_share_of_own(optimizer, configured, scheduled)
+            if one.schedule.name == OWN
+            else end_share(one.schedule, last, self._total_steps)
+            for one, optimizer, configured in zip(recipes, trainer.optimizers, self._configured, strict=True)
+        ]
 
 
-def share_left(schedule: Part, begin: int, total_steps: int) -> float:
-    """Return the learning rate in the last step of a schedule over that in a step before; at most 1.
+def _rates(optimizer: Optimizer) -> list[float]:
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def _end_share_of_own(optimizer: Optimizer, configured: Sequence[float], scheduled: Sequence[Optimizer]) -> float:
+    """Return 1 for a rate that is as configured and that nothing schedules: it is constant. All others count as 0."""
+    # the module's own code may set rates as well
+    is_constant = not any(one is optimizer for one in scheduled) and _rates(optimizer) == configured
+    return 1.0 if is_constant else 0.0
+
+
+def end_share(schedule: Part, step: int, total_steps: int) -> float:
+    """Return the learning rate at the end of a schedule over that in an earlier step; at most 1.
 
     Args:
         schedule: Name and options, from a recipe.
-        begin: The earlier step, counted from 0.
+        step: The earlier step, counted from 0.
         total_steps: Optimizer steps of the full length.
 
     Returns:
-        The share; 0 for a schedule without a curve, which follows the metric or is the module's own.
+        The share. A schedule that follows the metric has no curve: it counts as fallen to its floor.
 
     Example:
-        >>> [round(share_left(Part(name), 20, total_steps=100), 4) for name in ("constant", "linear", "plateau")]
-        [1.0, 0.0125, 0.0]
-        >>> round(share_left(Part("cosine", {"final_lr_fraction": 0.1}), 0, total_steps=10_000), 4)
-        0.1
+        >>> [end_share(Part(name), 20, total_steps=100) for name in ("constant", "linear", "plateau")]
+        [1.0, 0.0, 0.0]
+        >>> round(end_share(Part("linear", {"final_lr_fraction": 0.1}), 50, total_steps=100), 3)
+        0.182
     """
     if not has_curve(find_schedule(schedule.name)):
-        return 0.0
+        floor = schedule.get("final_lr_fraction", 0.0)
+        return float(floor) if isinstance(floor, int | float) else 0.0
     factor = multiplier(schedule, total_steps)
-    now, last = factor(begin), factor(total_steps - 1)
-    return min(1.0, last / now) if now > 0 else 1.0
+    # a cycle that would begin after the last step is not the end
+    now, end = factor(step), min(factor(total_steps - 1), factor(total_steps))
+    return min(1.0, end / now) if now > 0 else 1.0

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -10,6 +11,7 @@ from opttune.catalog.lookup import find_optimizer
 from opttune.space import auto
 from opttune.space.auto import MAYBE_PRETRAINED, ModelFacts, Plan, choose_space, plan_for
 from opttune.space.model import Choice, Fixed, Range, SettledSpace
+from opttune.space.own import OwnFacts
 from opttune.space.parse import load_space, space_names
 from opttune.space.sample import default_parameters, sample_recipe
 from tests.support.strategies import FAST
@@ -137,7 +139,9 @@ def test_the_length_moves_the_priors_and_the_reasons_say_so() -> None:
     assert not any("steps are few" in reason or "same reason" in reason for reason in long.notes)
 
 
-@pytest.mark.parametrize(("steps", "prior", "high"), [(300, 9.49e-5, 9.49e-4), (30_000, 3e-5, 1e-4)])
+@pytest.mark.parametrize(
+    ("steps", "prior", "high"), [(300, 9.49e-5, 3.16e-4), (29_999, 3e-5, 1e-4), (30_000, 3e-5, 1e-4)]
+)
 def test_fine_tuning_starts_higher_in_short_trainings(steps: int, prior: float, high: float) -> None:
     chosen = choose_space(BERT, steps, 30)
     rate = chosen.space.optimizers[0].get("lr")
@@ -145,8 +149,20 @@ def test_fine_tuning_starts_higher_in_short_trainings(steps: int, prior: float, 
     assert isinstance(rate, Range)
     assert (rate.low, rate.prior, rate.high) == (1e-5, prior, high)
     assert (f"adamw at {prior:g} instead of 3e-05" in " ".join(chosen.notes)) == (steps == 300)
-    # a new head and adapters have spaces of their own
-    assert [choose_space(LORA, steps, 30).space.optimizers[0].get("lr").centre for steps in (300, 30_000)] == [2e-4] * 2
+
+
+def test_adapters_start_at_the_same_rate_for_any_length() -> None:
+    rates = [choose_space(LORA, steps, 30).space.optimizers[0].get("lr") for steps in (300, 30_000)]
+
+    assert [rate.prior for rate in rates if isinstance(rate, Range)] == [2e-4, 2e-4]
+
+
+def test_the_reasons_do_not_name_a_start_that_the_module_replaces() -> None:
+    own = OwnFacts("AdamW(lr=2e-05)", row="adamw", values={"lr": 2e-5})
+    chosen = choose_space(replace(BERT, own=own), 300, 30)
+
+    assert "adamw starts at the module's own values: lr 2e-05." in chosen.notes
+    assert not any("instead of" in reason for reason in chosen.notes)
 
 
 def test_muon_goes_first_in_short_trainings_where_more_than_one_optimizer_is_searched() -> None:

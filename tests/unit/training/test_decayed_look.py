@@ -1,6 +1,7 @@
 """Looks at paused trainings: a copy whose rate comes down gives the value, and the training itself does not notice."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import lightning
@@ -9,9 +10,13 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from opttune import Recipe
+from opttune.build.schedule import has_curve, multiplier
+from opttune.catalog.lookup import find_schedule
+from opttune.catalog.schedules import SCHEDULES
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part
 from opttune.training.attempt import Attempt, NullListener, run_attempt
+from opttune.training.decayed_look import DecayToEnd, end_share
 from opttune.training.stop import StopSwitch
 from opttune.training.workload import Workload
 
@@ -42,6 +47,35 @@ class Scheduled(Line):
     def configure_optimizers(self):
         optimizer = super().configure_optimizers()
         return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)]
+
+
+class SetByHand(Line):
+    """The same with a rate that the module itself lets fall, as nanoGPT does."""
+
+    def on_train_batch_start(self, batch, batch_idx):
+        for group in self.optimizers().param_groups:
+            group["lr"] = 1e-4 * (1 - self.global_step / STEPS)
+
+
+class Pair(lightning.LightningModule):
+    """Two slopes that fall by the rate in each step, each with its optimizer; the first one has a scheduler."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.slopes = torch.nn.ParameterList([torch.nn.Parameter(torch.zeros(())) for _ in range(2)])
+        self.seen: list[list[float]] = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append([slope.item() for slope in self.slopes])
+        for optimizer, slope in zip(self.optimizers(), self.slopes, strict=True):
+            optimizer.zero_grad()
+            self.manual_backward(slope)
+            optimizer.step()
+
+    def configure_optimizers(self):
+        optimizers = [torch.optim.SGD([slope], lr=1.0) for slope in self.slopes]
+        return optimizers, [torch.optim.lr_scheduler.LambdaLR(optimizers[0], lambda _: 1.0)]
 
 
 def loaders():
@@ -75,7 +109,7 @@ def distance_after(rates: list[float]) -> float:
 
 SGD = Part("sgd", {"lr": 5e-4, "momentum": 0.0, "nesterov": False})
 CONSTANT = Recipe(SGD, Part("constant"))
-# as good as constant up to the rung
+# constant until after the look
 WSD = Recipe(SGD, Part("wsd", {"cooldown_fraction": 0.2, "final_lr_fraction": 0.0, "cooldown_shape": "linear"}))
 OWN = Recipe(Part("own", {"lr_factor": 3.0}), Part("own"))
 
@@ -88,8 +122,8 @@ def falling(rate: float, end: float) -> list[float]:
     ("recipe", "model", "rate", "end"),
     [
         (CONSTANT, Line, 5e-4, 1.0),
-        (WSD, Line, 5e-4, 1 / 8),
-        (replace(WSD, schedule=WSD.schedule.replaced(final_lr_fraction=0.6)), Line, 5e-4, 0.65),
+        (WSD, Line, 5e-4, 0.0),
+        (replace(WSD, schedule=WSD.schedule.replaced(final_lr_fraction=0.6)), Line, 5e-4, 0.6),
         (OWN, Line, 3e-4, 1.0),
         (OWN, Scheduled, 3e-4, 0.0),
         (Recipe.of_baseline(), Line, 1e-4, 1.0),
@@ -101,6 +135,47 @@ def test_the_value_is_that_of_a_copy_whose_rate_falls_to_the_end_of_its_schedule
     outcome = train(tmp_path, recipe, RUNG, model=model)
     assert outcome.value == pytest.approx(distance_after([rate] * RUNG + falling(rate, end)), rel=1e-4)
     assert (outcome.reason, outcome.steps, outcome.look_steps) == (StopReason.PAUSED, RUNG, LOOK)
+
+
+def test_a_rate_that_the_module_sets_falls_to_zero(tmp_path):
+    outcome = train(tmp_path, Recipe.of_baseline(), RUNG, model=SetByHand)
+    own = [1e-4 * (1 - step / STEPS) for step in range(RUNG + LOOK)]
+    rates = own[:RUNG] + [rate * (LOOK - step) / LOOK for step, rate in enumerate(own[RUNG:])]
+    assert outcome.value == pytest.approx(distance_after(rates), rel=1e-5)
+
+
+def test_each_of_several_optimizers_falls_to_the_end_of_its_schedule():
+    module = Pair()
+    trainer = lightning.Trainer(
+        max_steps=10,
+        accelerator="cpu",
+        callbacks=[DecayToEnd(None, begin=0, steps=8, total_steps=100)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, DataLoader(TensorDataset(INPUTS), batch_size=1))
+    # each batch counts two steps
+    fallen = [[before - after for before, after in zip(*pair, strict=True)] for pair in pairwise(module.seen)]
+    assert fallen == [[1.0, 1.0], [0.75, 1.0], [0.5, 1.0], [0.25, 1.0]]
+
+
+CURVES = [row.name for row in SCHEDULES if has_curve(row)]
+
+
+@pytest.mark.parametrize("step", [5, 23, 200, 719, 999])
+@pytest.mark.parametrize("name", CURVES)
+def test_a_look_ends_at_the_last_rate_of_its_schedule_or_stays_below_it(name, step):
+    options = {option.name: option.default for option in find_schedule(name).options}
+    schedule, total = Part(name, {**options, "warmup_fraction": 0.05}), 1_000
+    factor = multiplier(schedule, total)
+    assert factor(step) * end_share(schedule, step, total) == pytest.approx(min(factor(step), factor(999)), abs=0.01)
+
+
+def test_a_schedule_that_follows_the_metric_falls_to_its_floor():
+    assert end_share(Part("plateau", {"final_lr_fraction": 0.25}), 5, 10) == 0.25
+    assert end_share(Part("plateau"), 5, 10) == 0.0
 
 
 def test_the_training_itself_does_not_notice(tmp_path):
