@@ -244,7 +244,7 @@ def _group_rows(name: str, optimizer: Optimizer) -> list[GroupRow]:
             group=": ".join(filter(None, (name, str(group.get("name", f"group {number}"))))),
             tensors=len(group["params"]),
             parameters=sum(parameter.numel() for parameter in group["params"]),
-            lr=float(group.get("initial_lr", group.get("lr", 0.0))),
+            lr=float(group.get("initial_lr") or group.get("lr") or 0.0),
             weight_decay=float(group.get("weight_decay") or 0.0),
         )
         for number, group in enumerate(optimizer.param_groups, 1)

@@ -138,7 +138,19 @@ def largest_rate(optimizer: Any) -> float:
     """
     knobs = getattr(optimizer, _ATTRIBUTE, None)
     factor = 1.0 if knobs is None or knobs.is_in_step else knobs.lr_factor
-    return factor * max([float(group.get("lr", 0.0)) for group in optimizer.param_groups])
+    return factor * max(group_rates(optimizer))
+
+
+def group_rates(optimizer: Any) -> list[float]:
+    """Return the learning rate of each group, knobs excluded; 0 without one, since Adafactor may find its own.
+
+    Example:
+        >>> import torch
+        >>> weights = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
+        >>> group_rates(torch.optim.SGD([{"params": weights[:1], "lr": 0.5}, {"params": weights[1:]}], lr=0.1))
+        [0.5, 0.1]
+    """
+    return [float(group.get("lr") or 0.0) for group in optimizer.param_groups]
 
 
 def knobs_of(optimizer: Optimizer) -> tuple[str, ...]:

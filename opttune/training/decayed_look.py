@@ -16,7 +16,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from opttune.build.own_knobs import OwnKnobs
+from opttune.build.own_knobs import OwnKnobs, group_rates
 from opttune.build.schedule import has_curve, multiplier
 from opttune.catalog.lookup import find_schedule
 from opttune.recipe import OWN, Part, Recipe
@@ -44,7 +44,7 @@ class DecayToEnd(AnyCallback):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Note the rates with which the module configures its optimizers, before the checkpoint restores others."""
-        self._configured = [_rates(optimizer) for optimizer in trainer.optimizers]
+        self._configured = [group_rates(optimizer) for optimizer in trainer.optimizers]
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Set the factors of the next step."""
@@ -69,14 +69,10 @@ class DecayToEnd(AnyCallback):
         ]
 
 
-def _rates(optimizer: Optimizer) -> list[float]:
-    return [float(group["lr"]) for group in optimizer.param_groups]
-
-
 def _end_share_of_own(optimizer: Optimizer, configured: Sequence[float], scheduled: Sequence[Optimizer]) -> float:
     """Return 1 for a rate that is as configured and that nothing schedules: it is constant. All others count as 0."""
     # the module's own code may set rates as well
-    is_constant = not any(one is optimizer for one in scheduled) and _rates(optimizer) == configured
+    is_constant = not any(one is optimizer for one in scheduled) and group_rates(optimizer) == configured
     return 1.0 if is_constant else 0.0
 
 

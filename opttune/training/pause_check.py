@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from opttune.build.own_knobs import group_rates
 from opttune.errors import OpttuneError
 from opttune.outcome import StopReason
 from opttune.training.attempt import Attempt, NullListener, TrainingRun
@@ -102,10 +103,10 @@ def _train(
 def _facts(trainer: Any) -> dict[str, Any]:
     module = trainer.lightning_module
     named = (*module.named_parameters(), *module.named_buffers())
-    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    rates = [rate for optimizer in trainer.optimizers for rate in group_rates(optimizer)]
     return {
-        "the number of parameter groups": len(groups),
-        **{f"the rate of group {number}": float(group["lr"]) for number, group in enumerate(groups)},
+        "the number of parameter groups": len(rates),
+        **{f"the rate of group {number}": rate for number, rate in enumerate(rates)},
         **plain_state(trainer),
         **{name: tensor.detach().cpu().clone() for name, tensor in named},
     }

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from opttune.build.own_knobs import group_rates
 from opttune.errors import ModelError
 
 _OURS = (Path(torch.__file__).parent, Path(__file__).parents[1])
@@ -106,7 +107,7 @@ class RateCheck:
                 return
 
     def _rates(self) -> list[float]:
-        return [float(group["lr"]) for group in self._optimizer.param_groups[: self._count]]
+        return group_rates(self._optimizer)[: self._count]
 
     def _tell(self, step: int, wanted: float, used: float, place: str) -> None:
         message = (

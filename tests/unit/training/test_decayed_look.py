@@ -57,6 +57,29 @@ class SetByHand(Line):
             group["lr"] = 1e-4 * (1 - self.global_step / STEPS)
 
 
+class FindsItsRate(torch.optim.SGD):
+    """An optimizer whose groups have no rate, as transformers' Adafactor with `relative_step`."""
+
+    def __init__(self, parameters) -> None:
+        super().__init__(parameters, lr=1e-4)
+        for group in self.param_groups:
+            group["lr"] = None
+
+    def step(self, closure=None):
+        loss = closure()
+        with torch.no_grad():
+            for parameter in self.param_groups[0]["params"]:
+                parameter -= 1e-4 * parameter.grad
+        return loss
+
+
+class WithoutRate(Line):
+    """The same with such an optimizer."""
+
+    def configure_optimizers(self):
+        return FindsItsRate(self.parameters())
+
+
 class Pair(lightning.LightningModule):
     """Two slopes that fall by the rate in each step, each with its optimizer; the first one has a scheduler."""
 
@@ -129,6 +152,7 @@ def falling(rate: float, end: float) -> list[float]:
         (Recipe.of_baseline(), Line, 1e-4, 1.0),
         (Recipe.of_baseline(), Scheduled, 1e-4, 0.0),
         (None, Scheduled, 1e-4, 0.0),
+        (None, WithoutRate, 1e-4, 1.0),
     ],
 )
 def test_the_value_is_that_of_a_copy_whose_rate_falls_to_the_end_of_its_schedule(tmp_path, recipe, model, rate, end):
