@@ -1,10 +1,11 @@
-"""Which early value predicts the end of a long training: that at a rung, or that of a copy whose rate comes down there.
+"""Which early value predicts the end of a long training: that at a rung, that of a copy whose rate comes down there, or
+that of the average of the weights over the last fifth of the steps.
 
     python benchmarks/record_table.py long_mlp long_regression long_mnist1d
     python benchmarks/looks.py
 
 For each table of `record_table.py` that holds looks, and each share of the length: Spearman's rank correlation of the
-value there with the final one, among the better 60% of the trainings, for the two values.
+value there with the final one, among the better 60% of the trainings, for the three values.
 """
 
 import numpy as np
@@ -15,15 +16,16 @@ from search_bench.tables import Floats, Table, group_of
 BETTER = 0.6
 
 
-def correlations(table: Table) -> list[tuple[float, float, float]]:
-    """Return for each look its share of the length, and the correlations of the raw value and of the look."""
+def correlations(table: Table, averaged: Floats) -> list[tuple[float, float, float, float]]:
+    """Return for each look its share of the length, and the correlations of the three values."""
     final = np.array(table.final_values)
     best = np.argsort(final)[: round(BETTER * len(final))]
     found = []
     for column, step in enumerate(table.look_steps):
         raw = np.array([table.value_at(row, step) or np.nan for row in range(len(table.rows))])
         looked = np.array(table.looks)[:, column]
-        found.append((step / table.steps, _correlation(raw, final, best), _correlation(looked, final, best)))
+        values = (raw, looked, averaged[:, column])
+        found.append((step / table.steps, *(_correlation(early, final, best) for early in values)))
     return found
 
 
@@ -37,13 +39,14 @@ def _correlation(early: Floats, final: Floats, best: np.ndarray) -> float:
 
 def main() -> None:
     """Print a table."""
-    tables = [load_recorded(path) for path in sorted(CACHE.glob("long_*.npz"))]
-    if not tables:
+    paths = sorted(CACHE.glob("long_*.npz"))
+    if not paths:
         raise SystemExit("no long table is recorded: python benchmarks/record_table.py long_mlp long_regression")
-    for table in tables:
+    for path in paths:
+        table = load_recorded(path)
         print(f"{table.name} ({group_of(table.name)}): {len(table.rows)} trainings of {table.steps} steps")
-        for share, raw, looked in correlations(table):
-            print(f"  {share:4.0%}  at the rung {raw:5.2f}  rate comes down {looked:5.2f}")
+        for share, raw, looked, averaged in correlations(table, np.load(path)["averaged"].astype(float)):
+            print(f"  {share:4.0%}  at the rung {raw:5.2f}  rate comes down {looked:5.2f}  averaged {averaged:5.2f}")
 
 
 if __name__ == "__main__":

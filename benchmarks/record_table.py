@@ -7,7 +7,8 @@ trained from one initialisation over one order of batches: 312 trainings a table
 Long ones (`long_...`) of 2,000 steps: four optimizers, nine rates and two schedules, 72 trainings a table, ten minutes
 or more on one core. At some shares of the length each is also looked at as a search does: a copy decays its rate to
 zero, where these schedules end, within a further fifth of the steps, and is validated
-(`opttune.training.decayed_look`).
+(`opttune.training.decayed_look`). The average of the weights over the last fifth of the steps so far, which costs no
+step, is validated beside it.
 
     python benchmarks/record_table.py [digits_cnn mnist1d_mlp teacher_relu long_mlp ...]
 
@@ -39,7 +40,7 @@ BATCH = 64
 LOOKS = (0.02, 0.05, 0.1, 0.2, 0.35)
 """Shares of the length at which a long training is looked at."""
 LOOK_SHARE = 0.2
-"""Over which share of the steps so far the rate of the copy falls."""
+"""Over which share of the steps so far the rate of the copy falls, and the weights are averaged."""
 OPTIMIZERS = {"adamw": {}, "sgd": {"momentum": 0.9, "nesterov": True}, "lion": {}, "muon": {}}
 RATES = tuple(float(f"{10 ** (exponent / 2):.3g}") for exponent in range(-10, 3))
 """Half decades from 1e-5 to 10."""
@@ -194,6 +195,18 @@ class Training:
             part.load_state_dict(state)
         return value
 
+    def weights(self) -> Tensor:
+        """Return a copy of all weights, as one vector."""
+        return nn.utils.parameters_to_vector(self._model.parameters()).detach()
+
+    def validate_at(self, weights: Tensor) -> float:
+        """Return the validation loss at other weights."""
+        trained = self.weights()
+        nn.utils.vector_to_parameters(weights, self._model.parameters())
+        value = self.validate()
+        nn.utils.vector_to_parameters(trained, self._model.parameters())
+        return value
+
 
 def train(problem: Problem, recipe: Recipe, seed: int = 0) -> dict[str, NDArray[np.float32]]:
     """Train once and return the validation loss at each evaluation and look, and the training loss of each step."""
@@ -201,16 +214,25 @@ def train(problem: Problem, recipe: Recipe, seed: int = 0) -> dict[str, NDArray[
     losses = np.full(steps, np.nan, np.float32)
     values = np.full(EVALUATIONS, np.nan, np.float32)
     looks = {round(share * steps): column for column, share in enumerate(LOOKS)} if problem.is_long else {}
-    looked = np.full(len(looks), np.nan, np.float32)
+    looked, averaged = np.full((2, len(looks)), np.nan, np.float32)
+    sums = {end: torch.zeros_like(training.weights()) for end in looks}
     for step in range(1, steps + 1):
         losses[step - 1] = training.step(step - 1)
         if not np.isfinite(losses[step - 1]):
             break
         if step % (steps // EVALUATIONS) == 0:
             values[step * EVALUATIONS // steps - 1] = training.validate()
+        for end in sums:
+            if end - _averaged_steps(end) < step <= end:
+                sums[end] += training.weights()
         if step in looks:
+            averaged[looks[step]] = training.validate_at(sums[step] / _averaged_steps(step))
             looked[looks[step]] = training.look(step)
-    return {"val_loss": values, "train_loss": losses, "looks": looked}
+    return {"val_loss": values, "train_loss": losses, "looks": looked, "averaged": averaged}
+
+
+def _averaged_steps(end: int) -> int:
+    return max(1, round(LOOK_SHARE * end))
 
 
 def record(name: str) -> None:

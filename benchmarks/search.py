@@ -29,6 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from search_bench import live, live_report, long_report, replay_report
+from search_bench.ablations import ABLATIONS
 from search_bench.live_records import BUDGET, LiveRecord, read_records
 from search_bench.load_tables import table_names
 from search_bench.long_tasks import LONG_TASKS
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.set_defaults(run=_replay)
     real = commands.add_parser("live", help="on real trainings")
     real.add_argument("--tasks", nargs="+", default=["short"], choices=[*live.GROUPS, *live.ALL_TASKS])
-    real.add_argument("--methods", nargs="+", choices=dict.fromkeys((*live.METHODS, *live.LONG_METHODS)))
+    real.add_argument("--methods", nargs="+", choices=dict.fromkeys((*live.METHODS, *live.LONG_METHODS, *ABLATIONS)))
     real.add_argument("--seeds", type=_seeds, default=range(5), help="a count, or numbers: 0,1,2 (default: 5)")
     real.add_argument("--budget", type=float, nargs="+", help=_BUDGET_HELP)
     real.add_argument("--jobs", type=int, default=1, help="processes")

@@ -23,6 +23,7 @@ from opttune.preview import inspect_workload, settle_for
 from opttune.space.model import Space
 from opttune.storages.records import read_trial
 from opttune.study.result import SearchResult
+from search_bench.ablations import left_out
 from search_bench.enqueued import ENQUEUED, run_enqueued, run_own
 from search_bench.live_optuna import auto_space, run_optuna
 from search_bench.live_records import BUDGET, Key, LiveRecord, Trained
@@ -58,6 +59,7 @@ METHODS = (*OPTUNA, *NEPS, *OURS)
 OWN = "own"
 """The method that trains the module's recipe once."""
 LONG_METHODS = (OWN, *ENQUEUED, *(name for name in ("neps_priorband", "neps_first") if name in NEPS), "ours")
+"""The methods that search long tasks unless others are asked for."""
 LONG_BUDGETS = (1.5, 3.0, 5.0, 10.0)
 ALL_TASKS: Mapping[str, LiveTask] = {**TASKS, **LONG_TASKS}
 GROUPS: Mapping[str, Sequence[str]] = {
@@ -135,7 +137,8 @@ def run_live(key: Key) -> LiveRecord:
     elif method in NEPS:
         trained = run_neps(task, _space_for_neps(task, budget), method, own_seed, budget)
     else:
-        trained, handed = run_ours(task, OURS[method](task, budget), own_seed, budget)
+        with left_out(method):
+            trained, handed = run_ours(task, OURS.get(method, _as_it_comes)(task, budget), own_seed, budget)
     return LiveRecord(*key, task.steps, tuple(trained), time.monotonic() - started, handed)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import opttune
+from opttune.algorithms.rungs import halving_for
 from opttune.guard.rules import Guard
 from opttune.outcome import StopReason
 from opttune.recipe import Part, Recipe
@@ -285,6 +286,32 @@ def test_mnist1d_is_what_its_authors_make(bench: Any) -> None:
     assert (signals.shape, val_signals.shape) == ((80, 40), (20, 40))
     assert sorted({*labels.tolist(), *val_labels.tolist()}) == list(range(10))
     assert bool(signals.isfinite().all())
+
+
+def test_a_part_is_left_out_while_its_search_runs(bench: Any) -> None:
+    ablations = bench("search_bench.ablations")
+    assert halving_for(5_000).races
+    for method, parts in ablations.ABLATIONS.items():
+        before = [getattr(owner, name) for owner, name, _ in parts]
+        with ablations.left_out(method):
+            assert halving_for(5_000).races == (method != "ours:no_race")
+            assert all(getattr(owner, name) is replacement for owner, name, replacement in parts)
+        assert [getattr(owner, name) for owner, name, _ in parts] == before
+
+
+def test_the_average_of_the_weights_is_validated_beside_each_look(bench: Any) -> None:
+    table = bench("record_table")
+    problem = replace(table.PROBLEMS["long_regression"], steps=1_000)
+    recipe = Recipe(Part("adamw", {"lr": 1e-3}), Part("cosine", {"warmup_fraction": 0.05}))
+    recorded = table.train(problem, recipe)
+    training, weights = table.Training(problem, recipe), []
+    for step in range(50):
+        training.step(step)
+        weights.append(training.weights())
+    # looks at 2% and 5%, each with the average over the last fifth
+    expected = [training.validate_at(sum(weights[end - end // 5 : end]) / (end // 5)) for end in (20, 50)]
+    assert recorded["averaged"][:2] == pytest.approx(expected, rel=1e-5)
+    assert recorded["val_loss"][0] == pytest.approx(training.validate(), rel=1e-6)
 
 
 def test_a_search_whose_decisions_do_not_depend_on_the_budget_is_run_once(bench: Any) -> None:
