@@ -28,7 +28,7 @@ def add_transfer(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     check_study(options)
-    from opttune.length_transfer import settings_of, transfer_study
+    from opttune.length_transfer.transfer import settings_of, transfer_study
     from opttune.space.recipe_file import save_recipe
     from opttune.storages.open_storage import quiet_optuna
 

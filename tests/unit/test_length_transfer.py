@@ -8,15 +8,8 @@ import pytest
 
 from opttune.algorithms.rungs import FOR_LONG_TRAININGS
 from opttune.errors import InputError
-from opttune.length_transfer import (
-    MOST_MOVE,
-    Transferred,
-    move_recipe,
-    product_factor,
-    rate_factor,
-    transfer_recipe,
-    transfer_study,
-)
+from opttune.length_transfer.move import MOST_MOVE, move_recipe, product_factor, rate_factor
+from opttune.length_transfer.transfer import Transferred, transfer_recipe, transfer_study
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
 from opttune.study.frozen_study import load_study

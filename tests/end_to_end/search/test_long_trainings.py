@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from opttune.algorithms.rungs import FOR_LONG_TRAININGS
-from opttune.length_transfer import transfer_study
+from opttune.length_transfer.transfer import transfer_study
 from opttune.storages.open_storage import open_storage
 from opttune.storages.study_store import StudyStore
 from opttune.study.frozen_study import load_study

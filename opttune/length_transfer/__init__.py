@@ -1,0 +1,1 @@
+"""The recipe of a search for a training of another length."""
