@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from opttune.build.groups import read_group_facts
@@ -89,11 +89,50 @@ def read_facts(
         has_embeddings=computes.has_embeddings,
         has_hidden_matrices=trainable > 0 and any(trait.is_hidden_matrix for trait in traits),
         looks_pretrained=any(_has_origin(part) for part in module.modules()),
+        has_trained_norms=has_trained_norms(module, thawed),
         has_complex=any(size and parameter.is_complex() for _, parameter, size in trained),
         has_sparse=has_sparse_gradients(module) or any(trait.is_sparse for trait in traits),
         is_manual=not getattr(module, "automatic_optimization", True),
         groups=read_group_facts(module, own_groups),
     )
+
+
+def has_trained_norms(module: nn.Module, thawed: Container[int] = ()) -> bool | None:
+    """Return whether the norms of a module have been trained before; None without a norm that will be trained.
+
+    A new norm has equal weights and equal biases, mostly ones and zeros. Training makes both differ. Random weights
+    beside equal biases are an initialization (DCGAN's). Half of the norms are enough, because a new head may have some.
+
+    Args:
+        module: The module before training.
+        thawed: Ids of parameters that are frozen now and will be trained.
+
+    Example:
+        >>> norm = nn.LayerNorm(3)
+        >>> has_trained_norms(nn.Linear(3, 3)), has_trained_norms(norm)
+        (None, False)
+        >>> _ = norm.load_state_dict({"weight": Tensor([0.9, 1.1, 1.0]), "bias": Tensor([0.1, 0.0, 0.2])})
+        >>> has_trained_norms(norm)
+        True
+    """
+    norms = [part for part in module.modules() if any(_NORM_CLASS.search(kind.__name__) for kind in type(part).__mro__)]
+    scales = [(part, getattr(part, "weight", None)) for part in norms]
+    found = [
+        all(map(_differs, (scale, getattr(part, "bias", None))))
+        for part, scale in scales
+        if _is_readable(scale) and (scale.requires_grad or id(scale) in thawed)
+    ]
+    return sum(found) >= len(found) / 2 if found else None
+
+
+def _is_readable(parameter: Any) -> TypeGuard[Tensor]:
+    """Return whether a parameter of a norm is a plain vector with values, neither spread over devices nor lazy."""
+    return type(parameter) is nn.Parameter and parameter.numel() > 1 and not parameter.is_meta
+
+
+def _differs(parameter: Any) -> bool:
+    """Return whether the elements of a parameter differ; a norm without it has nothing that denies its training."""
+    return not _is_readable(parameter) or bool((parameter.detach() != parameter.detach().flatten()[0]).any())
 
 
 def _by_classes(module: nn.Module) -> Operations:

@@ -25,6 +25,9 @@ LONG_STEPS = 10_000
 """From this length on, a large transformer's training counts as pretraining."""
 LARGE = 50_000_000
 """A transformer with at least this many trained parameters counts as large."""
+FINE_TUNED_FROM = 10_000_000
+"""A network with trained norms is fine-tuned at low rates from this number of parameters on. Chosen by hand between the
+networks of `benchmarks/fine_tuning_rates.py`: one of 22 million parameters wants them, one of 41,000 does not."""
 HEAD_SHARE = 0.05
 """Below this trained share, without LoRA, the module trains new layers on top of frozen ones."""
 PRETRAINED_SHARE = 0.45
@@ -50,7 +53,8 @@ class ModelFacts:
         has_lora: Whether LoRA's matrices are trained.
         has_embeddings: Whether there is a table of embeddings.
         has_hidden_matrices: Whether a weight between hidden layers is trained, as Muon needs it.
-        looks_pretrained: Whether the weights show signs of a pretrained model.
+        looks_pretrained: Whether the weights name their origin.
+        has_trained_norms: Whether the norms have been trained before; None if no norm shows it.
         has_complex: Whether a complex parameter is trained.
         has_sparse: Whether a parameter has sparse gradients.
         is_manual: Whether the module steps its optimizers itself.
@@ -72,6 +76,7 @@ class ModelFacts:
     has_embeddings: bool = False
     has_hidden_matrices: bool = False
     looks_pretrained: bool = False
+    has_trained_norms: bool | None = None
     has_complex: bool = False
     has_sparse: bool = False
     is_manual: bool = False
@@ -196,6 +201,14 @@ UNKNOWN = Plan(
 MAYBE_PRETRAINED = (
     "opttune cannot see whether the weights are pretrained; if they are, search space 'finetune', with lower rates."
 )
+TRAINED_NORMS = (
+    "The values of its norms show that it has been trained before; if all weights are to start anew, search space "
+    "'wide', with higher rates."
+)
+SMALL_PRETRAINED = (
+    "The values of its norms show that it has been trained before. A network of its size mostly learns on at the rates "
+    "of training from scratch; space 'finetune' has lower ones."
+)
 
 
 def plan_for(facts: ModelFacts, total_steps: int) -> Plan:
@@ -206,10 +219,22 @@ def plan_for(facts: ModelFacts, total_steps: int) -> Plan:
         'rnn'
     """
     plan = _kind(facts, total_steps)
-    words = plan.words.format(trainable=facts.trainable)
-    # LoRA, new heads, and weights that name their origin leave no doubt
-    may_be_pretrained = facts.has_attention and plan.is_from_scratch
-    return replace(plan, words=words, beware=MAYBE_PRETRAINED if may_be_pretrained else "")
+    return replace(plan, words=plan.words.format(trainable=facts.trainable), beware=_beware(plan, facts))
+
+
+def _beware(plan: Plan, facts: ModelFacts) -> str:
+    """Return what may be wrong about the weights' past; empty where nothing leaves a doubt."""
+    if plan is PRETRAINED:
+        return "" if _is_surely_pretrained(facts) else TRAINED_NORMS
+    if not plan.is_from_scratch or facts.has_trained_norms is False:
+        return ""
+    if facts.has_trained_norms:
+        return SMALL_PRETRAINED
+    return MAYBE_PRETRAINED if facts.has_attention else ""
+
+
+def _is_surely_pretrained(facts: ModelFacts) -> bool:
+    return facts.looks_pretrained or facts.trainable_share < PRETRAINED_SHARE
 
 
 def in_order(plan: Plan, picks: tuple[Pick, ...], total_steps: int) -> tuple[Pick, ...]:
@@ -232,7 +257,7 @@ def _kind(facts: ModelFacts, total_steps: int) -> Plan:
         return UNKNOWN
     if facts.trainable_share < HEAD_SHARE:
         return HEAD
-    if facts.looks_pretrained or facts.trainable_share < PRETRAINED_SHARE:
+    if _is_surely_pretrained(facts) or (facts.has_trained_norms and facts.parameters >= FINE_TUNED_FROM):
         return PRETRAINED
     if facts.is_recurrent:
         return RECURRENT
@@ -307,7 +332,7 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledS
         *why_length,
         *_why_clipping(home, chosen),
         *_why_held(held, budget),
-        *_beware(plan),
+        *filter(None, [plan.beware]),
     )
     return SettledSpace(space, notes)
 
@@ -438,8 +463,3 @@ def _why_held(held: tuple[Held, ...], budget: float) -> Iterator[str]:
     if held:
         names = dict.fromkeys(one.name.rpartition(".")[2] for one in held)
         yield f"A budget of {budget:g} trainings is too small to vary {', '.join(names)}: they stay at their centres."
-
-
-def _beware(plan: Plan) -> Iterator[str]:
-    if plan.beware:
-        yield plan.beware

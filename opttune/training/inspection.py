@@ -6,13 +6,13 @@ from typing import Any
 
 from torch.nn.parameter import UninitializedParameter
 
-from opttune.build.module_facts import read_facts
+from opttune.build.module_facts import has_trained_norms, read_facts
 from opttune.build.operations import Operations
 from opttune.errors import ModelError, OpttuneError
 from opttune.guard.steps import StepRecord
 from opttune.identity import Identity
 from opttune.space.auto import ModelFacts
-from opttune.trainer.namespaces import NAMESPACES
+from opttune.trainer.namespaces import NAMESPACES, AnyCallback
 from opttune.training.attempt import Attempt, NullListener, TrainingRun
 from opttune.training.causes import cause_of
 from opttune.training.data_facts import DataFacts, read_data
@@ -88,6 +88,18 @@ class _FirstLoss(NullListener):
             )
 
 
+class _FirstWeights(AnyCallback):
+    """Notes whether the module's norms have been trained before; the first step would hide it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_trained_norms: bool | None = None
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Note it."""
+        self.has_trained_norms = has_trained_norms(pl_module)
+
+
 def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: bool = True) -> ModelInspection:
     """Set up a model for a recipe and train at most a few steps, to find errors within seconds.
 
@@ -104,8 +116,8 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: boo
             loss is not finite, and the attempt has a guard, which would end every training there.
     """
     first_batch = WatchFirstBatch() if watches else None
-    first_loss, step_metrics = _FirstLoss(), StepMetrics()
-    callbacks = [each for each in (first_batch, step_metrics) if each is not None]
+    first_loss, step_metrics, first_weights = _FirstLoss(), StepMetrics(), _FirstWeights()
+    callbacks = [each for each in (first_batch, step_metrics, first_weights) if each is not None]
     run = TrainingRun(replace(attempt, guard=None), first_loss, stop_at_step=steps, callbacks=callbacks)
     with isolated(attempt.seed):
         try:
@@ -127,8 +139,9 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: boo
     if attempt.guard is not None and run.trainer.lightning_module.automatic_optimization:
         first_loss.refuse_non_finite(workload.name)
     inspection = _inspection_of(run, workload, steps, None if first_batch is None else first_batch.operations)
+    facts = replace(inspection.facts, has_trained_norms=first_weights.has_trained_norms)
     note = step_metrics.note(attempt.monitor)
-    return replace(inspection, notes=(*inspection.notes, note)) if note else inspection
+    return replace(inspection, facts=facts, notes=(*inspection.notes, note) if note else inspection.notes)
 
 
 def _inspection_of(run: TrainingRun, workload: Workload, steps: int, operations: Operations | None) -> ModelInspection:

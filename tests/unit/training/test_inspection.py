@@ -84,6 +84,21 @@ def test_weights_that_are_frozen_at_first_count_as_pretrained_unless_they_began_
         assert not plan.is_from_scratch
 
 
+class Normed(m.Net):
+    def __init__(self, scales=(1.0, 1.0, 1.0, 1.0), shifts=(0.0, 0.0, 0.0, 0.0)):
+        super().__init__()
+        self.net = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 2))
+        self.net[0].load_state_dict({"weight": torch.tensor(scales), "bias": torch.tensor(shifts)})
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_the_first_steps_of_an_inspection_do_not_make_weights_look_pretrained(steps):
+    assert look(Normed, steps=steps).facts.has_trained_norms is False
+    loaded = lambda: Normed((0.9, 1.1, 1.0, 1.2), (0.1, 0.0, -0.1, 0.3))  # noqa: E731
+    assert look(loaded, steps=steps).facts.has_trained_norms is True
+    assert look(m.Net, steps=steps).facts.has_trained_norms is None
+
+
 @pytest.mark.parametrize("model", [m.BareNet, type("Broken", (m.Net,), {"configure_optimizers": lambda self: 1 / 0})])
 def test_a_model_without_an_optimizer_that_works_is_known(model):
     assert not look(model).has_own_optimizer
