@@ -43,9 +43,11 @@ def main() -> None:
     if not paths:
         raise SystemExit("no long table is recorded: python benchmarks/record_table.py long_mlp long_regression")
     for path in paths:
-        table = load_recorded(path)
+        table, stored = load_recorded(path), np.load(path)
+        if "averaged" not in stored:
+            raise SystemExit(f"{path} holds no averages of weights. Record it again: record_table.py {path.stem}")
         print(f"{table.name} ({group_of(table.name)}): {len(table.rows)} trainings of {table.steps} steps")
-        for share, raw, looked, averaged in correlations(table, np.load(path)["averaged"].astype(float)):
+        for share, raw, looked, averaged in correlations(table, stored["averaged"].astype(float)):
             print(f"  {share:4.0%}  at the rung {raw:5.2f}  rate comes down {looked:5.2f}  averaged {averaged:5.2f}")
 
 

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     replay = commands.add_parser("replay", help="on recorded tables")
     replay.add_argument("--data", type=Path, default=DATA, help="folder with own/ and deepobs/")
     replay.add_argument("--tables", nargs="+", help="names, or DEVELOP, REPORT, REPORT_LONG; all unless given")
-    replay.add_argument("--methods", nargs="*", default=METHODS, help=", ".join(METHODS))
+    replay.add_argument("--methods", nargs="*", default=METHODS, help=", ".join((*METHODS, *ABLATIONS)))
     replay.add_argument("--seeds", type=_seeds, default=range(10), help="a count, or numbers: 0,1,2 (default: 10)")
     replay.add_argument("--budget", type=float, default=25.0, help="full trainings (default: 25)")
     replay.add_argument("--jobs", type=int, default=1, help="processes")
@@ -92,9 +92,9 @@ def _seeds(text: str) -> Sequence[int]:
 
 def _replay(options: argparse.Namespace) -> None:
     tables = _choose_tables(options.tables, table_names(options.data))
-    unknown = set(options.methods) - set(METHODS)
-    if unknown:
-        raise SystemExit(f"unknown methods {', '.join(sorted(unknown))}: there are {', '.join(METHODS)}")
+    there = (*METHODS, *ABLATIONS)
+    if unknown := set(options.methods) - {*there}:
+        raise SystemExit(f"unknown methods {', '.join(sorted(unknown))}: there are {', '.join(there)}")
     jobs: list[Job] = make_jobs(tables, options.methods, options.seeds, options.budget, options.data)
     records: list[Record] = []
     for number, record in enumerate(run_all(jobs, options.jobs), start=1):

@@ -23,7 +23,7 @@ from opttune.preview import inspect_workload, settle_for
 from opttune.space.model import Space
 from opttune.storages.records import read_trial
 from opttune.study.result import SearchResult
-from search_bench.ablations import left_out
+from search_bench.ablations import ABLATIONS, left_out
 from search_bench.enqueued import ENQUEUED, run_enqueued, run_own
 from search_bench.live_optuna import auto_space, run_optuna
 from search_bench.live_records import BUDGET, Key, LiveRecord, Trained
@@ -53,9 +53,10 @@ OURS: Mapping[str, Callable[[LiveTask, float], str | Space]] = {
     "ours_no_muon": _without_muon,
     "ours_plus": _shifted(1.5),
     "ours_minus": _shifted(-1.5),
+    **dict.fromkeys(ABLATIONS, _as_it_comes),
 }
 """Method -> the space that is searched."""
-METHODS = (*OPTUNA, *NEPS, *OURS)
+METHODS = (*OPTUNA, *NEPS, *(name for name in OURS if name not in ABLATIONS))
 OWN = "own"
 """The method that trains the module's recipe once."""
 LONG_METHODS = (OWN, *ENQUEUED, *(name for name in ("neps_priorband", "neps_first") if name in NEPS), "ours")
@@ -102,6 +103,8 @@ def make_keys(
                     continue
                 if not is_long and (method == OWN or method in ENQUEUED):
                     raise SystemExit(f"{task} brings no good recipe, so {method} cannot search it: say --tasks long.")
+                if not is_long and method in ABLATIONS:
+                    raise SystemExit(f"{method} leaves out a part of long trainings, and {task} is short.")
                 keys += [(task, method, seed, budget) for budget in _budgets(method, budgets, is_long)]
     return keys
 
@@ -138,7 +141,7 @@ def run_live(key: Key) -> LiveRecord:
         trained = run_neps(task, _space_for_neps(task, budget), method, own_seed, budget)
     else:
         with left_out(method):
-            trained, handed = run_ours(task, OURS.get(method, _as_it_comes)(task, budget), own_seed, budget)
+            trained, handed = run_ours(task, OURS[method](task, budget), own_seed, budget)
     return LiveRecord(*key, task.steps, tuple(trained), time.monotonic() - started, handed)
 
 

@@ -35,12 +35,9 @@ OURS: Mapping[str, Mapping[str, Any]] = {
     "ours:no_prior": {"prior": False, "sampler": {"mixture": SamplerSettings(uses_prior=False)}},
     "ours:no_guard": {"config": {"guard": None}},
     "ours:no_pause": {"config": {"halving": SuccessiveHalving(shares=(), kept=(), kept_of_all=())}},
-    "ours:no_race": {"config": {"halving": SuccessiveHalving()}},
-    "ours:no_trend": {"halving": {"trend": 0.0}},
-    "ours:no_look": {"halving": {"look_share": 0.0}},
     "ours:own_optimizer": {"config": {"halving": SuccessiveHalving(kept_of_all=(1.0, 1.0))}},
     "ours:no_line": {
-        "config": {"halving": SuccessiveHalving(line_search=False)},
+        "halving": {"line_search": False},
         "sampler": {"mixture": SamplerSettings(line_search=False)},
     },
     "ours:no_second_seeds": {"config": {"reevaluation": Reevaluation(most_candidates=0)}},
@@ -55,7 +52,8 @@ OURS: Mapping[str, Mapping[str, Any]] = {
         "sampler": {"mixture": SamplerSettings(model_share=0.0, mutation_share=0.0)},
     },
 }
-"""Method -> settings of `replay_ours`: the search as it ships, with wrong priors, and with a part left out."""
+"""Method -> settings of `replay_ours`: the search as it ships, with wrong priors, and with a part left out. The parts
+of a race are left out by `search_bench.ablations`."""
 
 
 def replay_ours(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from search_bench.ablations import left_out
 from search_bench.halving_alone import HALVING, replay_halving
 from search_bench.load_tables import load_table
 from search_bench.ours import OURS, replay_ours
@@ -83,7 +84,8 @@ def run_method(name: str, table: Table, budget: float, seed: int) -> Meter:
         return replay_halving(table, budget, seed)
     if name in NEPS:
         return replay_neps(table, budget, seed, name)
-    return replay_ours(table, budget, seed, **OURS[name])
+    with left_out(name):
+        return replay_ours(table, budget, seed, **OURS.get(name, {}))
 
 
 @cache

@@ -240,7 +240,9 @@ def _read_all(module: Any, operations: Operations | None = None) -> ModelFacts:
     """Return the known facts about a module and its own optimizers."""
     with kept_random_state():
         own = ask_own_optimizers(module, module.configure_optimizers)
-    return replace(read_facts(module, own.groups, operations=operations), own=own_facts(own))
+    facts = read_facts(module, own.groups, operations=operations)
+    # weights may be loaded later
+    return replace(facts, has_trained_norms=facts.has_trained_norms or None, own=own_facts(own))
 
 
 def _settings_of(trainer: Any) -> dict[str, Any]:

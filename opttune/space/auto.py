@@ -26,8 +26,8 @@ LONG_STEPS = 10_000
 LARGE = 50_000_000
 """A transformer with at least this many trained parameters counts as large."""
 FINE_TUNED_FROM = 10_000_000
-"""A network with trained norms is fine-tuned at low rates from this number of parameters on. Chosen by hand between the
-networks of `benchmarks/fine_tuning_rates.py`: one of 22 million parameters wants them, one of 41,000 does not."""
+"""A network with trained norms is fine-tuned at low rates from this number of trained parameters on. Chosen by hand
+between the networks of `benchmarks/fine_tuning_rates.py`: one of 22 million wants them, one of 41,000 does not."""
 HEAD_SHARE = 0.05
 """Below this trained share, without LoRA, the module trains new layers on top of frozen ones."""
 PRETRAINED_SHARE = 0.45
@@ -54,7 +54,8 @@ class ModelFacts:
         has_embeddings: Whether there is a table of embeddings.
         has_hidden_matrices: Whether a weight between hidden layers is trained, as Muon needs it.
         looks_pretrained: Whether the weights name their origin.
-        has_trained_norms: Whether the norms have been trained before; None if no norm shows it.
+        has_trained_norms: Whether norms that are trained look trained already; False if all norms are new, None if
+            neither is certain.
         has_complex: Whether a complex parameter is trained.
         has_sparse: Whether a parameter has sparse gradients.
         is_manual: Whether the module steps its optimizers itself.
@@ -113,7 +114,7 @@ class Plan:
         home: The shipped space that gives the schedules, the clipping and the groups.
         picks: Optimizers, the safest first.
         beware: A sentence on a possible mistake; may be empty.
-        is_from_scratch: Whether all trained weights start at random, so rates may be as high as possible.
+        is_from_scratch: Whether rates may be as high as for weights that start at random.
     """
 
     words: str
@@ -202,12 +203,12 @@ MAYBE_PRETRAINED = (
     "opttune cannot see whether the weights are pretrained; if they are, search space 'finetune', with lower rates."
 )
 TRAINED_NORMS = (
-    "The values of its norms show that it has been trained before; if all weights are to start anew, search space "
-    "'wide', with higher rates."
+    "The module's norms look trained, so its weights count as pretrained. If they are not, search space 'wide', with "
+    "higher rates; to start from new weights, give the class instead of a trained instance."
 )
 SMALL_PRETRAINED = (
-    "The values of its norms show that it has been trained before. A network of its size mostly learns on at the rates "
-    "of training from scratch; space 'finetune' has lower ones."
+    "The module's norms look trained. It starts at the rates of training from scratch, as small networks learn on with "
+    "them; if values are poor, search space 'finetune', with lower rates."
 )
 
 
@@ -234,7 +235,9 @@ def _beware(plan: Plan, facts: ModelFacts) -> str:
 
 
 def _is_surely_pretrained(facts: ModelFacts) -> bool:
-    return facts.looks_pretrained or facts.trainable_share < PRETRAINED_SHARE
+    # Hugging Face's `from_config` keeps the name of the origin, with new weights
+    has_origin = facts.looks_pretrained and facts.has_trained_norms is not False
+    return has_origin or facts.trainable_share < PRETRAINED_SHARE
 
 
 def in_order(plan: Plan, picks: tuple[Pick, ...], total_steps: int) -> tuple[Pick, ...]:
@@ -257,7 +260,7 @@ def _kind(facts: ModelFacts, total_steps: int) -> Plan:
         return UNKNOWN
     if facts.trainable_share < HEAD_SHARE:
         return HEAD
-    if _is_surely_pretrained(facts) or (facts.has_trained_norms and facts.parameters >= FINE_TUNED_FROM):
+    if _is_surely_pretrained(facts) or (facts.has_trained_norms and facts.trainable >= FINE_TUNED_FROM):
         return PRETRAINED
     if facts.is_recurrent:
         return RECURRENT
@@ -334,7 +337,7 @@ def choose_space(facts: ModelFacts, total_steps: int, budget: float) -> SettledS
         *_why_held(held, budget),
         *filter(None, [plan.beware]),
     )
-    return SettledSpace(space, notes)
+    return SettledSpace(space, notes, tuple(note for note in notes if note == TRAINED_NORMS))
 
 
 def own_alone(own: OwnFacts, budget: float) -> SettledSpace:

@@ -68,7 +68,8 @@ def with_fitting_groups(settled: SettledSpace, facts: GroupFacts | None) -> Sett
     }
     notes = [f"{GROUPS}.{name} is left out: {why}." for name, why in reasons.items() if why]
     kept = {name: field for name, field in space.group_fields if not reasons[name]}
-    return SettledSpace(_without(space, kept, set(gone)), (*settled.notes, *notes, *_unasked(space, list(kept))))
+    fitting = _without(space, kept, set(gone))
+    return replace(settled, space=fitting, notes=(*settled.notes, *notes, *_unasked(space, list(kept))))
 
 
 def _without(space: Space, kept: dict[str, Range | Choice], gone: set[int]) -> Space:

@@ -440,7 +440,8 @@ class SettledSpace:
     Attributes:
         space: The space.
         notes: The choices and their reasons, one sentence each; none for a user's own space.
-        changed: Those of the notes that name a value or a recipe of the user's which the space changes or lacks.
+        changed: Those of the notes that users must see: a value or a recipe of theirs which the space changes or lacks,
+            and what may be a mistake about the module.
     """
 
     space: Space

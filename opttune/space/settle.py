@@ -80,7 +80,7 @@ def settle(
         settled = _fitted(shipped, facts, total_steps, budget)
         settled = replace(settled, space=without_trainer_settings(settled.space, trainer))
     space, left_out = fit_own(settled.space, facts.own)
-    settled = _suited(SettledSpace(space, (*settled.notes, *left_out)), facts)
+    settled = _suited(replace(settled, space=space, notes=(*settled.notes, *left_out)), facts)
     settled = with_fitting_groups(settled, facts.groups)
     if not earlier:
         return settled
@@ -127,7 +127,7 @@ def with_earlier_best(settled: SettledSpace, earlier: Sequence[EarlierBest]) -> 
     if not known:
         names = ", ".join(one.optimizer for one in earlier)
         note = f"The earlier study tried {names}, which this space does not have: it is not used."
-        return SettledSpace(space, (*settled.notes, note), (note,))
+        return SettledSpace(space, (*settled.notes, note), (*settled.changed, note))
     ranks = {one.optimizer: rank for rank, one in enumerate(known)}
     # common fields come from the best trial, the fields of each optimizer from its own best
     taught = known[0].parameters | {
@@ -140,7 +140,7 @@ def with_earlier_best(settled: SettledSpace, earlier: Sequence[EarlierBest]) -> 
         schedules=tuple(sorted(warm.schedules, key=lambda branch: branch.name != known[0].schedule)),
     )
     changed = (*_left_out(space, earlier, known), *_replaced(space, warm, known))
-    return SettledSpace(warm, (*settled.notes, *_why_warm(warm, ranks), *changed), changed)
+    return SettledSpace(warm, (*settled.notes, *_why_warm(warm, ranks), *changed), (*settled.changed, *changed))
 
 
 def _fitted(shipped: str, facts: ModelFacts, total_steps: int, budget: float) -> SettledSpace:
@@ -180,7 +180,8 @@ def _suited(settled: SettledSpace, facts: ModelFacts) -> SettledSpace:
     if facts.is_manual and given:
         training = tuple((name, field) for name, field in training if name not in given)
         notes += (f"Left out, because the module's training_step does this itself: {', '.join(given)}.",)
-    return SettledSpace(replace(space, optimizers=suitable, training=training), (*settled.notes, *notes))
+    space = replace(space, optimizers=suitable, training=training)
+    return replace(settled, space=space, notes=(*settled.notes, *notes))
 
 
 def _taught_value(name: str, field: Field, parameters: Mapping[str, Scalar]) -> Scalar | EllipsisType:

@@ -44,7 +44,7 @@ class SearchConfig:
         trainer: Arguments of the Trainer beside the length.
         shipped_space: `auto`, or the name of a shipped space; empty for a user's own space.
         space_notes: The choices in the space and their reasons, one sentence each.
-        space_changes: Those of them that name an earlier value or recipe which the space changes or lacks.
+        space_changes: Those of them that are shown in any case (`SettledSpace.changed`).
         halving: The rungs and the shares of promoted trials; None for the defaults at this length.
         references: The command's references to `model` and `data`, or to the `project`; empty for a search called from
             Python.

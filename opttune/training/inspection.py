@@ -1,12 +1,13 @@
 """Inspect a model and its data before a search: whether it can be tuned, its length and its logged metrics."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
 from torch.nn.parameter import UninitializedParameter
 
-from opttune.build.module_facts import has_trained_norms, read_facts
+from opttune.build.module_facts import is_constant, read_facts, read_norms
 from opttune.build.operations import Operations
 from opttune.errors import ModelError, OpttuneError
 from opttune.guard.steps import StepRecord
@@ -88,16 +89,17 @@ class _FirstLoss(NullListener):
             )
 
 
-class _FirstWeights(AnyCallback):
-    """Notes whether the module's norms have been trained before; the first step would hide it."""
+class _FirstNorms(AnyCallback):
+    """Notes the module's norms before its first step, and after its hooks that may load weights."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.has_trained_norms: bool | None = None
+        self.found: dict[int, bool | None] | None = None
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Note it."""
-        self.has_trained_norms = has_trained_norms(pl_module)
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Note them."""
+        if self.found is None:
+            self.found = read_norms(pl_module)
 
 
 def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: bool = True) -> ModelInspection:
@@ -116,8 +118,8 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: boo
             loss is not finite, and the attempt has a guard, which would end every training there.
     """
     first_batch = WatchFirstBatch() if watches else None
-    first_loss, step_metrics, first_weights = _FirstLoss(), StepMetrics(), _FirstWeights()
-    callbacks = [each for each in (first_batch, step_metrics, first_weights) if each is not None]
+    first_loss, step_metrics, first_norms = _FirstLoss(), StepMetrics(), _FirstNorms()
+    callbacks = [each for each in (first_batch, step_metrics, first_norms) if each is not None]
     run = TrainingRun(replace(attempt, guard=None), first_loss, stop_at_step=steps, callbacks=callbacks)
     with isolated(attempt.seed):
         try:
@@ -138,13 +140,19 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: boo
             raise ModelError(words) from err
     if attempt.guard is not None and run.trainer.lightning_module.automatic_optimization:
         first_loss.refuse_non_finite(workload.name)
-    inspection = _inspection_of(run, workload, steps, None if first_batch is None else first_batch.operations)
-    facts = replace(inspection.facts, has_trained_norms=first_weights.has_trained_norms)
+    operations = None if first_batch is None else first_batch.operations
+    inspection = _inspection_of(run, workload, steps, operations, first_norms.found)
     note = step_metrics.note(attempt.monitor)
-    return replace(inspection, facts=facts, notes=(*inspection.notes, note) if note else inspection.notes)
+    return replace(inspection, notes=(*inspection.notes, note)) if note else inspection
 
 
-def _inspection_of(run: TrainingRun, workload: Workload, steps: int, operations: Operations | None) -> ModelInspection:
+def _inspection_of(
+    run: TrainingRun,
+    workload: Workload,
+    steps: int,
+    operations: Operations | None,
+    norms: Mapping[int, bool | None] | None,
+) -> ModelInspection:
     """Return the result of a fit of a few steps."""
     attempt = run.attempt
     identity = None
@@ -162,7 +170,7 @@ def _inspection_of(run: TrainingRun, workload: Workload, steps: int, operations:
         total_steps=run.total_steps,
         replaced=run.replaced,
         has_own_optimizer=bool(own.optimizers),
-        facts=_read_facts(model, own, workload, attempt.seed, operations),
+        facts=_read_facts(model, own, workload, attempt.seed, operations, norms),
         groups="" if run.attacher is None else run.attacher.groups,
         has_own_groups=_has_own_groups(own, model),
         summary=_summary(model),
@@ -214,7 +222,7 @@ def _frozen_by_chance(own: OwnConfiguration, model: Any, workload: Workload, see
         except Exception:  # of the user's code, or of weights that a strategy has spread over devices
             return set()
     # zeros for a bias and ones for a norm were not learned either
-    constant = {name for name, parameter in frozen.items() if by_chance and _is_constant(parameter)}
+    constant = {name for name, parameter in frozen.items() if by_chance and is_constant(parameter)}
     return {id(frozen[name]) for name in by_chance | constant}
 
 
@@ -224,16 +232,15 @@ def _is_another(one: Any, other: Any) -> bool:
     return one.shape == other.shape and not bool((one.detach().cpu() == other.detach().cpu()).all())
 
 
-def _is_constant(parameter: Any) -> bool:
-    if isinstance(parameter, UninitializedParameter):
-        return False
-    return bool((parameter.detach() == parameter.detach().reshape(-1)[:1]).all())
-
-
 def _read_facts(
-    model: Any, own: OwnConfiguration, workload: Workload, seed: int, operations: Operations | None
+    model: Any,
+    own: OwnConfiguration,
+    workload: Workload,
+    seed: int,
+    operations: Operations | None,
+    norms: Mapping[int, bool | None] | None,
 ) -> ModelFacts:
-    facts = read_facts(model, own.groups, _frozen_by_chance(own, model, workload, seed), operations)
+    facts = read_facts(model, own.groups, _frozen_by_chance(own, model, workload, seed), operations, norms)
     has_sparse = facts.has_sparse or any(map(_is_sparse, model.parameters()))
     return replace(facts, has_sparse=has_sparse, own=own_facts(own))
 

