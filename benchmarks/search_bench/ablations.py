@@ -40,7 +40,6 @@ ABLATIONS: Mapping[str, Sequence[Replaced]] = {
     "ours:no_last_rung": [
         _rungs(replace(FOR_LONG_TRAININGS, shares=(0.02, 0.1), kept=(0.5, 0.5), kept_of_all=(0.3, 0.3)))
     ],
-    "ours:no_trend": [_rungs(replace(FOR_LONG_TRAININGS, trend=0.0))],
     "ours:no_line": [_rungs(replace(FOR_LONG_TRAININGS, line_search=False)), _sampler(line_search=False)],
     "ours:no_limit": [(policy, "_MOST_RACED", inf)],
     "ours:no_wait_for_own": [(policy.SearchPolicy, "_would_overtake", _always(False))],
@@ -48,15 +47,12 @@ ABLATIONS: Mapping[str, Sequence[Replaced]] = {
     "ours:no_lower_rate": [(successive_halving, "following", _always(None))],
     "ours:no_yardstick": [(RungPeers, "_yardstick", _always(-inf))],
     "ours:no_champion": [(RungPeers, "_is_champion", _always(False))],
-    "ours:no_rival": [(RungPeers, "_rivals_best", _always(False))],
-    # a trial that is never behind would always rival the best
-    "ours:no_behind": [(RungPeers, "is_behind", _always(False)), (RungPeers, "_rivals_best", _always(False))],
     "ours:no_model": [_sampler(model_share=0.0)],
     "ours:no_learning": [_sampler(model_share=0.0, mutation_share=0.0)],
 }
 """Method -> what is replaced. `no_wait_for_own` lets trials pass rungs on which the own recipe has not been yet,
 `no_lower_rate` leaves out the trial that follows one that gets worse, `no_champion` the passage of an optimizer's best
-to the second rung, `no_rival` and `no_behind` the comparison with the best finished trial at its rungs."""
+to the second rung, and `no_yardstick` the comparison with the best finished trial of the same optimizer."""
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from math import inf, log, sqrt
+from math import inf, sqrt
 from statistics import median
 
 import numpy as np
@@ -17,39 +17,10 @@ _LEAST_FINISHED = 2
 _MARGIN = 0.1
 """Margin by which a trial may be worse at a rung than the best finished trial was there, as a share of the distance to
 the median. Chosen by hand."""
-_LEAST_LEVER = 3.0
-"""Minimum factor between the steps of two rungs for a trend: between closer rungs, a trend is mostly noise. Chosen by
-hand."""
 _LEAST_PAIRS = 6
 _LEAST_CORRELATION = 0.5
 """From `_LEAST_PAIRS` finished trials, a rung is not informative if its rank correlation with the end is lower. Both
 were chosen by hand; no benchmark has varied them."""
-
-
-def expected_value(halving: SuccessiveHalving, rungs: Sequence[int], values: Values) -> float | None:
-    """Return the expected final value of a trial: its last value plus its trend until the end.
-
-    Of two trials that are close at a rung, the one that falls faster is ahead more often in the end.
-
-    Args:
-        halving: The settings, with the share of the slope that lasts.
-        rungs: The rungs in optimizer steps, the full length last.
-        values: The trial's value at each rung that it has reached.
-
-    Example:
-        >>> from opttune.algorithms.rungs import FOR_LONG_TRAININGS
-        >>> expected_value(FOR_LONG_TRAININGS, (10, 100, 1000), (3.0, 2.0))
-        1.5
-    """
-    reached = len(values)
-    if not halving.trend or not 1 < reached < len(rungs):
-        return values[-1]
-    before, value = values[-2:]
-    lever = rungs[reached - 1] / rungs[reached - 2]
-    if before is None or value is None or lever < _LEAST_LEVER:
-        return value
-    slope = (value - before) / log(lever)
-    return value + halving.trend * slope * log(rungs[-1] / rungs[reached - 1])
 
 
 class RungPeers:
@@ -99,9 +70,7 @@ class RungPeers:
         if not self.is_informative:
             is_good_enough = self._gets_worse or at_rung <= self._worst_finished
             return trial.number in self._latest and is_good_enough
-        if self._halving.races and (
-            value <= self._yardstick(trial.optimizer) or self._is_champion(trial, value) or self._rivals_best(trial)
-        ):
+        if self._halving.races and (value <= self._yardstick(trial.optimizer) or self._is_champion(trial, value)):
             return True
         return _is_among_best(self._values[trial.optimizer], self._kept, value) and _is_among_best(
             self._values_of_all, self._kept_of_all, value
@@ -111,23 +80,6 @@ class RungPeers:
         """Return whether a trial is its optimizer's best at the first rung, because some optimizers start slowly."""
         return self._level == 0 and value <= self._values[trial.optimizer][0]
 
-    def is_behind(self, trial: TrialProgress) -> bool:
-        """Return whether a paused trial of a race is worse at this rung than the best finished one was.
-
-        It is if both its value and the prediction from its trend are worse, because either may mislead.
-        """
-        if not self._halving.races or not self.is_informative or self._best is None:
-            return False
-        at_rung, worth = trial.values[self._level], self._worth(trial)
-        if at_rung is None or worth is None:
-            return True
-        value_of_best, worth_of_best = self._of_best
-        return at_rung > value_of_best and worth > worth_of_best
-
-    def _rivals_best(self, trial: TrialProgress) -> bool:
-        """Return whether a trial is as good at the last rung as the best finished one was."""
-        return self._level == len(self._rungs) - 2 and self._best is not None and not self.is_behind(trial)
-
     def _yardstick(self, optimizer: str) -> float:
         """Return the worst value here with which a trial may still become better than the best finished one.
 
@@ -135,8 +87,10 @@ class RungPeers:
         """
         if self._best is None or self._best.optimizer != optimizer:
             return -inf
-        _, worth = self._of_best
-        return worth + _MARGIN * max(0.0, median(self._values_of_all) - worth)
+        value = self._best.values[self._level]
+        if value is None:
+            return -inf
+        return value + _MARGIN * max(0.0, median(self._values_of_all) - value)
 
     @cached_property
     def _best(self) -> TrialProgress | None:
@@ -144,23 +98,13 @@ class RungPeers:
         finished = [one for one in self._progress if len(one.values) == len(self._rungs)]
         return min((one for one in finished if one.values[self._level] is not None), key=last_value, default=None)
 
-    @cached_property
-    def _of_best(self) -> tuple[float, float]:
-        """The value of the best finished trial at this rung, and what it was worth there; infinite without one."""
-        if self._best is None:
-            return inf, inf
-        reached = self._best.values[: self._level + 1]
-        value, worth = reached[-1], expected_value(self._halving, self._rungs, reached)
-        return (inf if value is None else value), (inf if worth is None else worth)
-
     def _worth(self, trial: TrialProgress) -> float | None:
         """Return the value that compares a trial at this rung."""
-        reached = trial.values[: self._level + 1]
-        worth, value = expected_value(self._halving, self._rungs, reached), reached[-1]
-        if worth is None or value is None or not self._halving.races:
-            return worth
+        value = trial.values[self._level]
+        if value is None or not self._halving.races:
+            return value
         # a trial that has become worse since is no longer worth its value here
-        return max([worth, *(later for later in trial.values[len(reached) :] if later is not None and later > value)])
+        return max([value, *(later for later in trial.values[self._level + 1 :] if later is not None)])
 
     # cached on demand: each action makes a new object and needs only one of these
     @cached_property

@@ -33,9 +33,6 @@ class SuccessiveHalving:
         line_search: Whether an optimizer's trials stay at the first rung during its line search.
         look_share: Length of a look, as a share of the steps so far. A look compares a trial by a copy whose learning
             rate decays from the rung within these steps; 0 compares the values at the rung itself.
-        trend: Share of a trial's slope that is expected to last until the end. The slope is over the logarithm of the
-            steps, since the previous rung. From the second rung, trials are compared by the resulting prediction; 0
-            compares the values at the rung itself.
         races: Whether all optimizers have a look before the first promotion, and the lowest rung goes first.
         first_steps: The lowest optimizer step for a rung.
 
@@ -53,7 +50,6 @@ class SuccessiveHalving:
     most_paused: int = 5
     line_search: bool = True
     look_share: float = 0.0
-    trend: float = 0.0
     races: bool = False
     first_steps: int = 0
 
@@ -99,7 +95,6 @@ FOR_LONG_TRAININGS = SuccessiveHalving(
     kept_of_all=(0.3, 0.3, 0.2),
     most_paused=10,
     look_share=0.2,
-    trend=0.5,
     races=True,
     first_steps=100,
 )

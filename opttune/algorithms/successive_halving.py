@@ -26,19 +26,16 @@ The module departs from ASHA in these points:
   best paused trials.
 - Long trainings (`FOR_LONG_TRAININGS`) race, if they can be looked at (`is_raced`): all optimizers have a look on a
   first rung at 2% before the first promotion, and the best trials of each optimizer and of all reach the second rung.
-  From there, trials compete by the value to which their trend leads (`expected_value`), the best first.
-  Once one has finished, a trial that was worse at its rung than that one is promoted only if the budget pays for a
-  new trial as well.
+  From there, the best goes first.
 - Only `most_paused` trials stay paused at a rung, because each has a checkpoint on the disk.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import inf
 
 from opttune.algorithms.observations import best_that_got_worse
-from opttune.algorithms.rung_peers import RungPeers, expected_value, last_value
+from opttune.algorithms.rung_peers import RungPeers, last_value
 from opttune.algorithms.rungs import SuccessiveHalving, TrialProgress
 
 _RUNNERS_UP = 2
@@ -98,32 +95,23 @@ def next_action(
     def peers(steps: int) -> RungPeers:
         return RungPeers(halving, rungs, progress, steps, at_once)
 
-    def is_behind(one: TrialProgress) -> bool:
-        return peers(one.steps).is_behind(one)
-
     payable = sorted(filter(is_payable, progress), key=lambda one: _turn(halving, rungs, one))
     if halving.races and (trial := following(payable, progress)) is not None:
         return Promote(trial.number)
-    steps_of_new = _to_end(halving, rungs, begun_steps)
-    can_start = may_start and steps_left >= steps_of_new + _reserve(halving, rungs, progress)
-    # with its first look, by which it is compared
-    can_replace = may_start and steps_left >= rungs[-1] - begun_steps + halving.look_steps(rungs[0])
+    needed = _to_end(halving, rungs, begun_steps) + _reserve(halving, rungs, progress)
+    can_start = may_start and steps_left >= needed
     for trial in payable:
         seen = peers(trial.steps)
         may_be_held = can_start and trial.steps == rungs[0] and seen.is_informative
-        if not seen.is_promotable(trial) or (may_be_held and is_held(trial)):
-            continue
-        # if the budget then no longer pays for a new trial, that one may be worth more
-        pays_for_both = steps_left - _to_next(halving, rungs, trial) >= steps_of_new
-        if pays_for_both or not (can_replace and is_behind(trial)):
+        if seen.is_promotable(trial) and not (may_be_held and is_held(trial)):
             return Promote(trial.number)
     # without looks, the rest of a budget may pay for one more
     last = [one for one in progress if is_payable(one, with_looks=False)]
     # the reserve is for trials that may be promoted: without any, it must not end a search that has trained nothing
     is_alone = may_start and not last and steps_left >= rungs[-1] - begun_steps
-    if can_start or is_alone or (can_replace and all(map(is_behind, last))):
+    if can_start or is_alone:
         return Start()
-    last.sort(key=lambda one: (is_behind(one), not is_payable(one), _turn(halving, rungs, one)))
+    last.sort(key=lambda one: (not is_payable(one), _turn(halving, rungs, one)))
     return Promote(last[0].number) if last and uses_up else None
 
 
@@ -131,12 +119,6 @@ def _to_end(halving: SuccessiveHalving, rungs: Sequence[int], done: int, with_lo
     """Return the optimizer steps that a training needs to its end, including those of its looks."""
     ahead = [rung for rung in rungs[:-1] if rung > done]
     return rungs[-1] - done + (sum(map(halving.look_steps, ahead)) if with_looks else 0)
-
-
-def _to_next(halving: SuccessiveHalving, rungs: Sequence[int], trial: TrialProgress) -> int:
-    """Return the optimizer steps of a paused trial to its next rung, including those of a look there."""
-    rung, done = next(rung for rung in rungs if rung > trial.steps), max(trial.steps, trial.stopped_at)
-    return rung - done + (halving.look_steps(rung) if rung < rungs[-1] else 0)
 
 
 def following(payable: Sequence[TrialProgress], progress: Sequence[TrialProgress]) -> TrialProgress | None:
@@ -171,8 +153,7 @@ def _turn(halving: SuccessiveHalving, rungs: Sequence[int], trial: TrialProgress
     """
     if not halving.races:
         return -trial.steps, last_value(trial), trial.number
-    worth = expected_value(halving, rungs, trial.values)
-    return float(trial.steps > rungs[0]), inf if worth is None else worth, trial.number
+    return float(trial.steps > rungs[0]), last_value(trial), trial.number
 
 
 def _reserve(halving: SuccessiveHalving, rungs: Sequence[int], progress: Sequence[TrialProgress]) -> int:
