@@ -98,7 +98,7 @@ def settle_for(config: SearchConfig, inspection: ModelInspection, earlier: Seque
 
 def with_settled_space(config: SearchConfig, settled: SettledSpace) -> SearchConfig:
     """Return the config with a settled space."""
-    return replace(config, space=settled.space, space_notes=settled.notes, space_changes=settled.changed)
+    return replace(config, space=settled.space, space_notes=settled.notes, space_warnings=settled.warnings)
 
 
 def inspect_workload(config: SearchConfig, workload: Workload, steps: int) -> ModelInspection:

@@ -43,10 +43,11 @@ class RungPeers:
         at_once: int,
     ) -> None:
         level = self._level = rungs.index(steps)
-        self._halving, self._rungs = halving, rungs
-        self._progress, self._at_once = progress, at_once
-        finished = tuple([one.values for one in progress if len(one.values) == len(rungs)])
-        self._gets_worse, self._disagree, self._worst_finished = _compare_with_end(finished, level)
+        self._halving, self._progress, self._at_once = halving, progress, at_once
+        self._finished = [one for one in progress if len(one.values) == len(rungs)]
+        self._gets_worse, self._disagree, self._worst_finished = _compare_with_end(
+            tuple([one.values for one in self._finished]), level
+        )
         self._tells_nothing = is_equal([one.values[level] for one in progress if len(one.values) > level])
         # if short rungs were omitted, the shares of the last rungs apply
         from_end = level - (len(rungs) - 1)
@@ -95,8 +96,8 @@ class RungPeers:
     @cached_property
     def _best(self) -> TrialProgress | None:
         """The best of the finished trials that have a value at this rung."""
-        finished = [one for one in self._progress if len(one.values) == len(self._rungs)]
-        return min((one for one in finished if one.values[self._level] is not None), key=last_value, default=None)
+        compared = [one for one in self._finished if one.values[self._level] is not None]
+        return min(compared, key=last_value, default=None)
 
     def _worth(self, trial: TrialProgress) -> float | None:
         """Return the value that compares a trial at this rung."""

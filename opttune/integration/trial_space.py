@@ -15,7 +15,7 @@ from zlib import crc32
 import optuna
 
 from opttune.build.load import require_classes
-from opttune.build.module_facts import read_facts
+from opttune.build.module_facts import Observed, read_facts
 from opttune.build.operations import Operations
 from opttune.errors import InputError, shown
 from opttune.space.auto import ModelFacts
@@ -240,7 +240,7 @@ def _read_all(module: Any, operations: Operations | None = None) -> ModelFacts:
     """Return the known facts about a module and its own optimizers."""
     with kept_random_state():
         own = ask_own_optimizers(module, module.configure_optimizers)
-    facts = read_facts(module, own.groups, operations=operations)
+    facts = read_facts(module, own.groups, observed=Observed(operations))
     # weights may be loaded later
     return replace(facts, has_trained_norms=facts.has_trained_norms or None, own=own_facts(own))
 

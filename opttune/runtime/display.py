@@ -46,7 +46,7 @@ class PlainReporter(ProgressReporter):
             self._line(line)
         for warning in filter(None, (config.mode_warning, inspection.not_paused)):
             self._line(f"  warning: {warning}")
-        for note in (*inspection.notes, *(config.space_notes if self._verbose else config.space_changes)):
+        for note in (*inspection.notes, *(config.space_notes if self._verbose else config.space_warnings)):
             self._line(f"  {note}")
         if records:
             count = "1 trial" if len(records) == 1 else f"{len(records)} trials"

@@ -440,13 +440,13 @@ class SettledSpace:
     Attributes:
         space: The space.
         notes: The choices and their reasons, one sentence each; none for a user's own space.
-        changed: Those of the notes that users must see: a value or a recipe of theirs which the space changes or lacks,
-            and what may be a mistake about the module.
+        warnings: Those of the notes that users must see: a value or a recipe of theirs which the space changes or
+            lacks, and what may be a mistake about the module.
     """
 
     space: Space
     notes: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def _check_scalar(value: object) -> None:

@@ -94,14 +94,14 @@ def shipped_name(space: str | Path | Space) -> str:
 
 def settled_to_dict(settled: SettledSpace) -> dict[str, Any]:
     """Return a settled space as plain values for JSON; `settled_from_dict` reads it back without loss."""
-    changed = {"changed": list(settled.changed)} if settled.changed else {}
-    return {"name": settled.space.name, "space": settled.space.to_dict(), "notes": list(settled.notes), **changed}
+    warnings = {"warnings": list(settled.warnings)} if settled.warnings else {}
+    return {"name": settled.space.name, "space": settled.space.to_dict(), "notes": list(settled.notes), **warnings}
 
 
 def settled_from_dict(values: Mapping[str, Any]) -> SettledSpace:
     """Make a settled space from the result of `settled_to_dict`."""
-    notes, changed = tuple(values["notes"]), tuple(values.get("changed", ()))
-    return SettledSpace(parse_space(write_yaml(values["space"]), values["name"]), notes, changed)
+    notes, warnings = tuple(values["notes"]), tuple(values.get("warnings", ()))
+    return SettledSpace(parse_space(write_yaml(values["space"]), values["name"]), notes, warnings)
 
 
 def parse_space(text: str, name: str, where: str = "space") -> Space:

@@ -127,7 +127,7 @@ def with_earlier_best(settled: SettledSpace, earlier: Sequence[EarlierBest]) -> 
     if not known:
         names = ", ".join(one.optimizer for one in earlier)
         note = f"The earlier study tried {names}, which this space does not have: it is not used."
-        return SettledSpace(space, (*settled.notes, note), (*settled.changed, note))
+        return SettledSpace(space, (*settled.notes, note), (*settled.warnings, note))
     ranks = {one.optimizer: rank for rank, one in enumerate(known)}
     # common fields come from the best trial, the fields of each optimizer from its own best
     taught = known[0].parameters | {
@@ -140,7 +140,7 @@ def with_earlier_best(settled: SettledSpace, earlier: Sequence[EarlierBest]) -> 
         schedules=tuple(sorted(warm.schedules, key=lambda branch: branch.name != known[0].schedule)),
     )
     changed = (*_left_out(space, earlier, known), *_replaced(space, warm, known))
-    return SettledSpace(warm, (*settled.notes, *_why_warm(warm, ranks), *changed), (*settled.changed, *changed))
+    return SettledSpace(warm, (*settled.notes, *_why_warm(warm, ranks), *changed), (*settled.warnings, *changed))
 
 
 def _fitted(shipped: str, facts: ModelFacts, total_steps: int, budget: float) -> SettledSpace:

@@ -44,7 +44,7 @@ class SearchConfig:
         trainer: Arguments of the Trainer beside the length.
         shipped_space: `auto`, or the name of a shipped space; empty for a user's own space.
         space_notes: The choices in the space and their reasons, one sentence each.
-        space_changes: Those of them that are shown in any case (`SettledSpace.changed`).
+        space_warnings: Those of them that are shown in any case (`SettledSpace.warnings`).
         halving: The rungs and the shares of promoted trials; None for the defaults at this length.
         references: The command's references to `model` and `data`, or to the `project`; empty for a search called from
             Python.
@@ -72,7 +72,7 @@ class SearchConfig:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     shipped_space: str = ""
     space_notes: tuple[str, ...] = ()
-    space_changes: tuple[str, ...] = ()
+    space_warnings: tuple[str, ...] = ()
     halving: SuccessiveHalving | None = None
     references: Mapping[str, str] = field(default_factory=dict)
     tracking: Tracking = field(default_factory=Tracking)

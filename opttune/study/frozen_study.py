@@ -186,7 +186,7 @@ def _config(
         trainer={**origin.trainer, **spec["trainer"]},
         shipped_space=spec["space"] if isinstance(spec["space"], str) else "",
         space_notes=settled.notes,
-        space_changes=settled.changed,
+        space_warnings=settled.warnings,
         references={"model": origin.model, "data": origin.data, "project": origin.project},
         pauses=origin.pauses,
         with_baseline=origin.with_baseline,

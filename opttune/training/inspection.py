@@ -1,14 +1,13 @@
 """Inspect a model and its data before a search: whether it can be tuned, its length and its logged metrics."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
 from torch.nn.parameter import UninitializedParameter
 
-from opttune.build.module_facts import is_constant, read_facts, read_norms
-from opttune.build.operations import Operations
+from opttune.build.module_facts import Observed, read_facts
+from opttune.build.norms import is_constant, read_norms
 from opttune.errors import ModelError, OpttuneError
 from opttune.guard.steps import StepRecord
 from opttune.identity import Identity
@@ -140,19 +139,13 @@ def inspect_model(attempt: Attempt, workload: Workload, steps: int, watches: boo
             raise ModelError(words) from err
     if attempt.guard is not None and run.trainer.lightning_module.automatic_optimization:
         first_loss.refuse_non_finite(workload.name)
-    operations = None if first_batch is None else first_batch.operations
-    inspection = _inspection_of(run, workload, steps, operations, first_norms.found)
+    observed = Observed(None if first_batch is None else first_batch.operations, first_norms.found)
+    inspection = _inspection_of(run, workload, steps, observed)
     note = step_metrics.note(attempt.monitor)
     return replace(inspection, notes=(*inspection.notes, note)) if note else inspection
 
 
-def _inspection_of(
-    run: TrainingRun,
-    workload: Workload,
-    steps: int,
-    operations: Operations | None,
-    norms: Mapping[int, bool | None] | None,
-) -> ModelInspection:
+def _inspection_of(run: TrainingRun, workload: Workload, steps: int, observed: Observed) -> ModelInspection:
     """Return the result of a fit of a few steps."""
     attempt = run.attempt
     identity = None
@@ -170,7 +163,7 @@ def _inspection_of(
         total_steps=run.total_steps,
         replaced=run.replaced,
         has_own_optimizer=bool(own.optimizers),
-        facts=_read_facts(model, own, workload, attempt.seed, operations, norms),
+        facts=_read_facts(model, own, workload, attempt.seed, observed),
         groups="" if run.attacher is None else run.attacher.groups,
         has_own_groups=_has_own_groups(own, model),
         summary=_summary(model),
@@ -232,15 +225,8 @@ def _is_another(one: Any, other: Any) -> bool:
     return one.shape == other.shape and not bool((one.detach().cpu() == other.detach().cpu()).all())
 
 
-def _read_facts(
-    model: Any,
-    own: OwnConfiguration,
-    workload: Workload,
-    seed: int,
-    operations: Operations | None,
-    norms: Mapping[int, bool | None] | None,
-) -> ModelFacts:
-    facts = read_facts(model, own.groups, _frozen_by_chance(own, model, workload, seed), operations, norms)
+def _read_facts(model: Any, own: OwnConfiguration, workload: Workload, seed: int, observed: Observed) -> ModelFacts:
+    facts = read_facts(model, own.groups, _frozen_by_chance(own, model, workload, seed), observed)
     has_sparse = facts.has_sparse or any(map(_is_sparse, model.parameters()))
     return replace(facts, has_sparse=has_sparse, own=own_facts(own))
 

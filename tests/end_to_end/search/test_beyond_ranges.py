@@ -38,7 +38,7 @@ def test_a_warm_start_keeps_that_rate_and_says_what_it_must_change(tmp_path: Pat
 
     again = search(tmp_path, warm_start=tmp_path / "old", study="new", budget=2, trials=1)
     assert again.trials["lr_factor"][0] == factor
-    assert again.config.space_changes == ()
+    assert again.config.space_warnings == ()
 
     text = "optimizer: {own: {lr_factor: {low: 0.1, high: 10, log: true}}}\nschedule: {own: {}}"
     walled = search(
@@ -46,6 +46,6 @@ def test_a_warm_start_keeps_that_rate_and_says_what_it_must_change(tmp_path: Pat
         budget=2, trials=1,
     )  # fmt: skip
     assert walled.trials["lr_factor"][0] == 10
-    assert walled.config.space_changes == (
+    assert walled.config.space_warnings == (
         f"The own.lr_factor {factor:.3g} of {earlier.answer.trial} of old became 10: the space mine allows 0.1 to 10.",
     )

@@ -121,8 +121,8 @@ def test_reasons_are_told_where_they_are_asked_for() -> None:
     assert told(config, verbose=True)[1:] == [told(PLAN)[1], told(PLAN)[2], "  The module is small."]
 
 
-def test_what_a_space_changes_of_an_earlier_search_is_told_in_any_case_and_once() -> None:
-    config = replace(PLAN, space_notes=("The module is small.", "1 became 2."), space_changes=("1 became 2.",))
+def test_what_a_space_warnings_of_an_earlier_search_is_told_in_any_case_and_once() -> None:
+    config = replace(PLAN, space_notes=("The module is small.", "1 became 2."), space_warnings=("1 became 2.",))
 
     assert told(config)[3:] == ["  1 became 2."]
     assert told(config, verbose=True)[3:] == ["  The module is small.", "  1 became 2."]

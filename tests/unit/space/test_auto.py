@@ -219,7 +219,7 @@ def test_trained_norms_make_a_large_network_pretrained_and_new_ones_end_the_doub
 def test_weights_that_count_as_pretrained_by_their_norms_are_named_in_any_case() -> None:
     facts = replace(GPT, has_trained_norms=True)
     found = settle(load_space("wide"), "auto", trainer={}, facts=facts, total_steps=1_000, budget=30)
-    assert found.changed == (TRAINED_NORMS,)
+    assert found.warnings == (TRAINED_NORMS,)
     assert TRAINED_NORMS in found.notes
 
 

@@ -320,5 +320,5 @@ def test_what_the_space_does_not_have_is_named() -> None:
         "Not used: the schedule cosine of trial 3, which the space mine does not have.",
         "Not used: adamw.beta1 of trial 3, which the space mine does not have.",
     )
-    assert settled.changed == settled.notes[1:]
+    assert settled.warnings == settled.notes[1:]
     assert settled_from_dict(settled_to_dict(settled)) == settled

@@ -104,7 +104,7 @@ def test_an_experiment_is_learned_from_and_a_search_begins_there(tmp_path: Path)
     assert result.best_recipe.optimizer["lr"] == 0.02
     assert result.config.space_notes[0] == "Starts from the best of an earlier study: lr of adamw 0.02."
     assert "Learned from 2 trainings of the experiment 'mine'." in result.config.space_notes
-    assert result.config.space_changes == ()
+    assert result.config.space_warnings == ()
     with pytest.raises(InputError, match="there is no experiment 'other'"):
         run_search(tmp_path, Classifier, learn_from="other", **how)
     with pytest.raises(InputError, match="both give the priors: give one"):
@@ -115,4 +115,4 @@ def test_a_value_outside_the_space_is_named_by_its_training(tmp_path: Path) -> N
     path = written(tmp_path, "optimizer,lr,value\nadamw,1e-3,0.5\nadamw,1e-2,nan\nadamw,2.0,0.4\n")
     best = read_earlier_runs(path, "val_loss", "").best(20, "min")
     settled = with_earlier_best(SettledSpace(load_space("adamw")), best)
-    assert settled.changed[0].startswith(f"The adamw.lr 2 of training 3 of the file {path} became ")
+    assert settled.warnings[0].startswith(f"The adamw.lr 2 of training 3 of the file {path} became ")

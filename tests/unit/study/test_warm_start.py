@@ -197,5 +197,5 @@ def test_an_earlier_value_is_named_by_its_trial_and_study(tmp_path: Path) -> Non
     settled = with_earlier_best(SettledSpace(space), find_earlier(tmp_path / "old"))
 
     assert default_parameters(settled.space, 0)["sgd.lr"] == 0.1
-    (note,) = settled.changed
+    (note,) = settled.warnings
     assert note == "The sgd.lr 0.3 of trial 0 of earlier became 0.1: the space mine allows 0.0001 to 0.1."
