@@ -226,10 +226,13 @@ class SearchPolicy(Policy):
         return action
 
     def _would_overtake(self, action: Action | None, baseline: TrialRecord, records: Sequence[TrialRecord]) -> bool:
-        """Return whether a trial would pass a rung of a race on which it is not compared with the baseline yet."""
+        """Return whether a trial would pass a rung of a race on which it is not compared with the baseline yet.
+
+        At the last rung it is not: a first result a third of a training earlier is worth more than the comparison.
+        """
         if not self._halving.races or not isinstance(action, Promote):
             return False
-        return self.next_rung(records[action.number]) > self.next_rung(baseline)
+        return self.total_steps > self.next_rung(records[action.number]) > self.next_rung(baseline)
 
     def look_steps(
         self, record: TrialRecord, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], steps_spent: int
