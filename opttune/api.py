@@ -14,7 +14,6 @@ from opttune.answer import begin_run, end_run
 from opttune.engines.devices import count_processes, require_devices
 from opttune.engines.engine import Engine
 from opttune.engines.start import remove_stale_engines, start_engine
-from opttune.errors import InputError
 from opttune.guard.rules import Guard
 from opttune.integration.sampler import OpttuneSampler
 from opttune.planning import make_plan
@@ -26,16 +25,15 @@ from opttune.runtime.loop import TrainingLoop
 from opttune.runtime.policy import SearchPolicy
 from opttune.runtime.progress import ProgressReporter
 from opttune.runtime.signals import DeferredInterrupts
-from opttune.space.model import SettledSpace, Space
+from opttune.space.model import Space
 from opttune.storages.open_storage import explain_storage_errors, lock_folder, open_storage, quiet_optuna
 from opttune.storages.study_store import StudyStore
 from opttune.study.config import SearchConfig
-from opttune.study.given_baseline import GivenBaseline, read_baseline
-from opttune.study.learn_from import EarlierRun, EarlierRuns, read_earlier_runs
+from opttune.study.given_baseline import GivenBaseline
 from opttune.study.metadata import StudyMetadata
+from opttune.study.prior_runs import read_prior_runs
 from opttune.study.result import SearchResult
 from opttune.study.step_costs import StepCosts, is_baselines
-from opttune.study.warm_start import find_earlier
 from opttune.tracking.address import resolve_tracking_uri
 from opttune.tracking.machine import check_machine_metrics
 from opttune.tracking.settings import Tracking
@@ -165,15 +163,17 @@ def run_plan(
     """Search as a config says; the arguments are those of `search`, but for the display."""
     mlflow_uri = resolve_tracking_uri(tracking_uri)
     _check_machine(config)
-    given = _read_given(config, baseline_run, mlflow_uri)
-    earlier = _read_earlier(config, warm_start, learn_from, storage, mlflow_uri)
+    prior = read_prior_runs(
+        config, storage=storage, tracking_uri=mlflow_uri, warm_start=warm_start,
+        baseline_run=baseline_run, learn_from=learn_from,
+    )  # fmt: skip
     places = (config.out_dir, config.trainer, interrupts := DeferredInterrupts(), ray_address)
     with explain_storage_errors(), quiet_optuna(), ExitStack() as opened:
         opened.enter_context(_folder(config, is_shared=bool(storage)))
         # worker processes start while this one inspects the model
         trains = opened.enter_context(closing(start_engine(config.engine, config.workers, workload, *places)))
         inspection = inspect_workload(config, workload, steps=INSPECTED_STEPS)
-        given = given and given.of_length(inspection.total_steps)
+        given = prior.baseline and prior.baseline.of_length(inspection.total_steps)
         store = StudyStore(
             config.study_name, open_storage(storage, config.out_dir), config.spec, is_shared=bool(storage)
         )
@@ -181,7 +181,7 @@ def run_plan(
             store.refuse_another_model(inspection.identity)
         total_steps = inspection.total_steps
         races = is_raced(total_steps, config.budget, can_look=count_processes(config.trainer) == 1)
-        settled = store.settle_space(_settle(config, inspection, earlier), total_steps, races)
+        settled = store.settle_space(settle_for(config, inspection, prior.earlier), total_steps, races)
         config = with_settled_space(config, settled).with_races(store.races)
         config = replace(config, pauses=config.pauses and not inspection.not_paused)
         config = _with_step_costs(config, trains, inspection, store)
@@ -206,37 +206,6 @@ def _folder(config: SearchConfig, is_shared: bool) -> Iterator[None]:
         # before the lock is released: no other search has begun in the folder then
         opened.callback(remove_unused, new)
         yield
-
-
-def _read_given(config: SearchConfig, baseline_run: str | Path | None, tracking_uri: str) -> GivenBaseline | None:
-    if baseline_run is None:
-        return None
-    if not config.with_baseline:
-        raise InputError(
-            "baseline_run (--baseline-run) gives a baseline, but baseline=False (--no-baseline) turns it off: give one."
-        )
-    return read_baseline(baseline_run, config.monitor, tracking_uri)
-
-
-def _read_earlier(
-    config: SearchConfig,
-    warm_start: str | Path | None,
-    learn_from: str | Path | None,
-    storage: str | None,
-    tracking_uri: str,
-) -> EarlierRuns:
-    """Return the earlier trainings to learn from: those of an earlier study, or the user's own."""
-    if warm_start is not None and learn_from is not None:
-        raise InputError("warm_start (--warm-start) and learn_from (--learn-from) both give the priors: give one.")
-    if learn_from is not None:
-        return read_earlier_runs(learn_from, config.monitor, tracking_uri)
-    found = find_earlier(warm_start, storage) if warm_start is not None else []
-    return EarlierRuns(tuple(map(EarlierRun, found)), ())
-
-
-def _settle(config: SearchConfig, inspection: ModelInspection, earlier: EarlierRuns) -> SettledSpace:
-    settled = settle_for(config, inspection, earlier.best(inspection.total_steps, config.mode))
-    return replace(settled, notes=(*settled.notes, *earlier.notes))
 
 
 def _check_machine(config: SearchConfig) -> None:

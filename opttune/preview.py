@@ -1,7 +1,6 @@
 """The inspection before a search: the model, the space that fits it, and the plan."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +16,10 @@ from opttune.space.fit import with_reach
 from opttune.space.group_facts import without_group_fields
 from opttune.space.model import SettledSpace
 from opttune.space.sample import default_recipe
-from opttune.space.settle import EarlierBest, settle
+from opttune.space.settle import settle
 from opttune.study.config import SearchConfig
+from opttune.study.learn_from import EarlierRuns
+from opttune.study.prior_runs import PriorRuns
 from opttune.study.step_costs import BASELINE, is_baselines
 from opttune.training.attempt import Attempt, NullListener
 from opttune.training.inspection import ModelInspection
@@ -32,26 +33,33 @@ _LEAST_MEASURED, _MOST_MEASURED = 11, 46
 At most a tenth of a longer training."""
 _LEAST_ROUNDS, _MOST_ROUNDS, _ENOUGH_SECONDS = 2, 5, 10.0
 _POLL_SECONDS = 0.2
+_NONE = PriorRuns()
 
 
-def preview(config: SearchConfig, workload: Workload) -> dict[str, Any]:
+def preview(config: SearchConfig, workload: Workload, prior: PriorRuns = _NONE) -> dict[str, Any]:
     """Return the plan of a search, after the few steps that a search trains to inspect the module.
 
     Args:
         config: The configuration of the search.
         workload: The user's model and data.
+        prior: The runs that the search starts from.
 
     Returns:
         The space, the budget in steps, and the replaced optimizer.
+
+    Raises:
+        OpttuneError: The model cannot be tuned, or the baseline has another length.
     """
     require_devices(config.trainer)
     inspection = inspect_workload(config, workload, steps=INSPECTED_STEPS)
-    config = with_settled_space(config, settle_for(config, inspection))
+    given = prior.baseline and prior.baseline.of_length(inspection.total_steps)
+    config = with_settled_space(config, settle_for(config, inspection, prior.earlier))
     return {
         "study": config.study_name,
         "model": inspection.model_name,
         "parameters": inspection.parameters,
         "replaces": inspection.replaced,
+        **({"baseline": f"{given.value:.5g} at the end of {given.source}"} if given else {}),
         "monitor": f"{config.monitor} ({config.mode})",
         **({"warning": config.mode_warning} if config.mode_warning else {}),
         "space": config.space.name,
@@ -72,13 +80,13 @@ def budget_steps(config: SearchConfig, inspection: ModelInspection) -> int:
     return int(config.budget * inspection.total_steps)
 
 
-def settle_for(config: SearchConfig, inspection: ModelInspection, earlier: Sequence[EarlierBest] = ()) -> SettledSpace:
+def settle_for(config: SearchConfig, inspection: ModelInspection, earlier: EarlierRuns = _NONE.earlier) -> SettledSpace:
     """Return the space to search; all of its optimizers are installed.
 
     Args:
         config: The configuration of the search.
         inspection: The inspection of the model.
-        earlier: The best recipes of an earlier study, which become the priors.
+        earlier: Earlier trainings, whose best become the priors.
 
     Raises:
         MissingExtraError: An optimizer needs a missing package; this is raised now, not at its first trial.
@@ -90,10 +98,11 @@ def settle_for(config: SearchConfig, inspection: ModelInspection, earlier: Seque
         facts=inspection.facts,
         total_steps=inspection.total_steps,
         budget=config.budget,
-        earlier=earlier,
+        earlier=earlier.best(inspection.total_steps, config.mode),
     )
     require_classes(branch.name for branch in settled.space.optimizers)
-    return replace(settled, space=with_reach(settled.space)) if config.shipped_space else settled
+    space = with_reach(settled.space) if config.shipped_space else settled.space
+    return replace(settled, space=space, notes=(*settled.notes, *earlier.notes))
 
 
 def with_settled_space(config: SearchConfig, settled: SettledSpace) -> SearchConfig:

@@ -101,11 +101,15 @@ def _search_with(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         from opttune.planning import make_plan
         from opttune.preview import preview
         from opttune.runtime.display import make_reporter
+        from opttune.study.prior_runs import read_prior_runs
+        from opttune.tracking.address import resolve_tracking_uri
 
         raise_if_interrupted()
         config, workload = make_plan(**arguments)
     if options.dry_run:
-        plain = preview(config, workload)
+        named = {name: getattr(options, name) for name in ("storage", "warm_start", "baseline_run", "learn_from")}
+        uri = resolve_tracking_uri(options.tracking_uri)
+        plain = preview(config, workload, read_prior_runs(config, tracking_uri=uri, **named))
         print_preview(plain)
         return plain, DONE
     config = replace(config, references=_references(options), tracking=_tracking(options))

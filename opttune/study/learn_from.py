@@ -56,8 +56,8 @@ class EarlierRuns:
         notes: The used and unused trainings, with the reasons, one sentence each.
     """
 
-    runs: tuple[EarlierRun, ...]
-    notes: tuple[str, ...]
+    runs: tuple[EarlierRun, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def best(self, total_steps: int, mode: str) -> list[EarlierBest]:
         """Return each optimizer's best training among those nearest to the full length, the best first.

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from opttune.engines.engine import Done
-from opttune.errors import MissingExtraError, MonitorError
+from opttune.errors import InputError, MissingExtraError, MonitorError
 from opttune.outcome import Outcome, StopReason
 from opttune.planning import make_plan
 from opttune.preview import budget_steps, inspect_workload, measure_steps, preview, settle_for
 from opttune.space.auto import ModelFacts
 from opttune.study.config import SearchConfig
+from opttune.study.prior_runs import PriorRuns, read_prior_runs
 from opttune.training.attempt import Attempt
 from opttune.training.inspection import ModelInspection
 from opttune.training.workload import Workload
@@ -94,6 +95,30 @@ def test_the_groups_shown_of_several_optimizers_are_those_that_auto_keeps(tmp_pa
     assert plain["optimizers"] == ["own+own"]
     assert plain["groups"].startswith("of your own optimizers:\n\n| group |")
     assert "| generator: group 1 |" in plain["groups"]
+
+
+def prior_runs(config: SearchConfig, **named: Path) -> PriorRuns:
+    places = {"storage": None, "warm_start": None, "baseline_run": None, "learn_from": None, **named}
+    return read_prior_runs(config, tracking_uri="sqlite:///nothing.db", **places)
+
+
+def test_the_runs_that_a_search_starts_from_are_in_its_plan(tmp_path: Path) -> None:
+    config, workload = plan_for(tmp_path / "out", space="adamw")
+    (curve := tmp_path / "curve.csv").write_text("step,val_loss\n10,0.6\n20,0.25\n")
+    (earlier := tmp_path / "earlier.csv").write_text("optimizer,lr,val_loss\nadamw,0.0203,0.3\n")
+    plain = preview(config, workload, prior_runs(config, baseline_run=curve, learn_from=earlier))
+
+    assert plain["baseline"] == f"0.25 at the end of the file {curve}"
+    assert f"Learned from 1 trainings of the file {earlier}." in plain["why"]
+    assert "of adamw(lr=0.0203, " in plain["groups"]
+
+
+def test_a_plan_refuses_the_curve_of_another_length(tmp_path: Path) -> None:
+    config, workload = plan_for(tmp_path)
+    (curve := tmp_path / "curve.csv").write_text("step,val_loss\n10,0.6\n30,0.25\n")
+
+    with pytest.raises(InputError, match="ends at step 30, and a full training has 20"):
+        preview(config, workload, prior_runs(config, baseline_run=curve))
 
 
 class WarmsUpItself(Classifier):

@@ -197,6 +197,13 @@ def test_a_dry_run_in_json_is_one_object(folder: Path, capsys: pytest.CaptureFix
     assert list(folder.iterdir()) == []
 
 
+def test_a_dry_run_reads_the_runs_that_a_search_starts_from(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "curve.csv").write_text("epoch,val_loss\n0,0.6\n")
+
+    assert search("--max-steps", 30, "--dry-run", "--baseline-run", "curve.csv") == BAD_INPUT
+    assert "the file curve.csv has the columns epoch, val_loss" in capsys.readouterr().err
+
+
 def test_a_dry_run_refuses_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert search("--max-epochs", 5, "--dry-run", model="Manual") == BAD_INPUT
     assert "manual optimization" in capsys.readouterr().err
