@@ -271,4 +271,6 @@ def _why_warm(space: Space, known: Mapping[str, int]) -> tuple[str, ...]:
         for branch in space.optimizers
         if branch.name in known and isinstance(lr := branch.get("lr"), Range)
     ]
-    return (f"Starts from the best of an earlier study: lr of {', '.join(rates)}.",) if rates else ()
+    # the note on the optimizer that would be tried first without the study comes before
+    first = f", with {space.optimizers[0].name} first" if len(space.optimizers) > 1 else ""
+    return (f"Starts from the best of an earlier study{first}: lr of {', '.join(rates)}.",) if rates else ()

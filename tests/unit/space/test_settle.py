@@ -120,8 +120,9 @@ def test_an_earlier_study_teaches_a_shipped_space_and_one_of_the_users_own() -> 
 
     assert [settled.space.optimizers[0].fields[0][1].centre for settled in (shipped, own)] == [2e-4, 2e-4]
     assert [settled.notes[-1] for settled in (shipped, own)] == [
-        "Starts from the best of an earlier study: lr of adamw 0.0002."
-    ] * 2
+        "Starts from the best of an earlier study: lr of adamw 0.0002.",
+        "Starts from the best of an earlier study, with adamw first: lr of adamw 0.0002.",
+    ]
 
 
 def test_only_the_best_trial_teaches_what_all_recipes_share() -> None:
@@ -221,7 +222,7 @@ def test_what_the_search_starts_from_is_noted() -> None:
     notes = with_earlier_best(SETTLED, [earlier(ADAMW), earlier(SGD)]).notes
 
     assert notes[0] == "noted before"
-    assert notes[1] == "Starts from the best of an earlier study: lr of adamw 0.02, sgd 0.5."
+    assert notes[1] == "Starts from the best of an earlier study, with adamw first: lr of adamw 0.02, sgd 0.5."
 
 
 def test_whole_numbers_stay_whole() -> None:
