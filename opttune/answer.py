@@ -120,12 +120,14 @@ def _write_answer(run: StudyRun, study: FrozenStudy) -> None:
 
 
 def _write_report(run: StudyRun, study: FrozenStudy) -> list[str]:
-    """Write the report and its images to the folder and to MLflow. A full disk does not lose the answer."""
+    """Write the report and its images to the folder and to MLflow. Whatever fails does not lose the answer."""
     run.flush(_DELIVERY_SECONDS)
     try:
         written = write_report(study, study.config.out_dir, run.writer.tracking_uri)
     except OSError as err:
         return [f"the report could not be written: {err}"]
+    except Exception as err:
+        return [f"the report could not be drawn ({type(err).__name__}: {err}); opttune report --debug shows where."]
     for path in written:
         run.artifact(path, "report" if path.suffix == ".png" else None)
     return []

@@ -158,7 +158,9 @@ def _turn(halving: SuccessiveHalving, rungs: Sequence[int], trial: TrialProgress
 
 def _reserve(halving: SuccessiveHalving, rungs: Sequence[int], progress: Sequence[TrialProgress]) -> int:
     """Return the optimizer steps that a race reserves for the runners-up until a first trial has finished."""
-    if not halving.races or len(rungs) < 3 or any(one.has_finished(rungs) for one in progress):
+    # in trainings so short that the first two rungs are one, every trial has had its look
+    has_second = len(rungs) > len(halving.shares)
+    if not (halving.races and has_second) or any(one.has_finished(rungs) for one in progress):
         return 0
     return _RUNNERS_UP * (rungs[1] + halving.look_steps(rungs[1]) - rungs[0]) if progress else 0
 

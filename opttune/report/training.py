@@ -150,7 +150,8 @@ def _at(curve: Curve, step: int) -> float:
 
 def _top(curves: Sequence[Curve], points: Sequence[float]) -> float:
     """Return the upper end of the y axis, because a diverging loss would flatten all other curves."""
-    firsts = sorted(curve[0][1] for curve in curves if curve and isfinite(curve[0][1]))
+    finite = [[value for _, value in curve if isfinite(value)] for curve in curves]
+    firsts = sorted(values[0] for values in finite if values)
     ordered = sorted(points)
     usual = ordered[min(len(ordered) - 1, int(_HIGHEST * len(ordered)))]
     return max(usual, firsts[len(firsts) // 2]) * (1.05 if usual > 0 else 0.95) or 1.0

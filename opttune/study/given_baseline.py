@@ -108,8 +108,11 @@ def _read_csv(path: Path, monitor: str) -> Curve:
 
 def _point(path: Path, line: int, step: str, value: str) -> tuple[int, float]:
     try:
-        return int(step), float(value)
-    except (TypeError, ValueError):
+        number = float(step)
+        if int(number) != number:
+            raise ValueError
+        return int(number), float(value)
+    except (TypeError, ValueError, OverflowError):
         raise InputError(
             f"{_WHERE}: line {line} of {path} holds step {step!r} and value {value!r}, which must be a whole number "
             "and a number."
@@ -117,11 +120,15 @@ def _point(path: Path, line: int, step: str, value: str) -> tuple[int, float]:
 
 
 def _checked(curve: Curve, name: str) -> tuple[tuple[int, float], ...]:
-    """Return the points in the order of their steps; of equal steps only the last."""
-    points = sorted(dict(curve).items())
+    """Return the finite points in the order of their steps; of equal steps only the last. The end must be finite."""
+    ascending = sorted(dict(curve).items())
+    points = [point for point in ascending if isfinite(point[1]) or point is ascending[-1]]
     if not points:
         raise InputError(f"{_WHERE}: {name} has no value.")
     for step, value in points:
         if not isfinite(value) or step < 0:
-            raise InputError(f"{_WHERE}: {name} has the value {value} at step {step}; all must be finite numbers.")
+            raise InputError(
+                f"{_WHERE}: {name} has the value {value} at step {step}; the last value must be a finite number, "
+                "and no step below 0."
+            )
     return tuple(points)

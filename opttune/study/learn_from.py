@@ -5,10 +5,11 @@ name. The result is the same as for a warm start from an earlier study (`Earlier
 """
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, log2
 from pathlib import Path
 
 from opttune.catalog.info import Info
@@ -91,7 +92,7 @@ def read_earlier_runs(text: str | Path, monitor: str, tracking_uri: str) -> Earl
         name, rows = f"the file {path}", _read_csv(path)
     else:
         try:
-            name, rows = f"the experiment {text!r}", [*read_experiment(tracking_uri, str(text))]
+            name, rows = f"the experiment {text!r}", [*read_experiment(tracking_uri, str(text), (monitor, "value"))]
         except LookupError as err:
             raise InputError(f"{_WHERE}: {err.args[0]} Give the name of an experiment, or a CSV file.") from None
     runs, unused = _usable(rows, monitor, name)
@@ -104,6 +105,9 @@ def read_earlier_runs(text: str | Path, monitor: str, tracking_uri: str) -> Earl
     known = _known_fields(monitor)
     if ignored := sorted({column for row in rows for column in row if _field(column) not in known}):
         notes.append(f"Not used of {name}: the columns {', '.join(ignored)}, which are not fields of a recipe.")
+    schedules = {str(cell) for row in rows for column, cell in row.items() if cell and _field(column) == "schedule"}
+    if unknown := sorted(each for each in schedules if _name(each, schedule_names()) is None):
+        notes.append(f"Not used of {name}: the schedules {', '.join(unknown)}, which are not in the catalog.")
     return EarlierRuns(tuple(runs), (f"Learned from {len(runs)} trainings of {name}.", *notes))
 
 
@@ -124,11 +128,13 @@ def _run_of(row: Row, monitor: str, origin: str) -> EarlierRun | str:
     value = _number(row.get(monitor, row.get("value")))
     if value is None:
         return f"which have no finite {monitor}"
-    fields = {_field(column): cell for column, cell in row.items() if cell != ""}
+    # a setting counts more than a column that has only the end of its name, such as train/lr
+    columns = sorted(row, key=_is_of_something_else, reverse=True)
+    fields = {_field(column): row[column] for column in columns if row[column] != ""}
     optimizer = _name(fields.get("optimizer"), optimizer_names())
     if optimizer is None:
         return f"whose optimizer is not in the catalog ({fields.get('optimizer') or 'none named'})"
-    if _number(fields.get("lr")) is None and "lr" in _options(find_optimizer(optimizer)):
+    if (_number(fields.get("lr")) or 0.0) <= 0 and "lr" in _options(find_optimizer(optimizer)):
         return "which have no learning rate (lr)"
     schedule = _name(fields.get("schedule"), schedule_names()) or ""
     parameters = _parameters(fields, optimizer, _options(find_optimizer(optimizer)))
@@ -137,7 +143,8 @@ def _run_of(row: Row, monitor: str, origin: str) -> EarlierRun | str:
     parameters |= {name: number for name in _OF_THE_TRAINING if (number := _number(fields.get(name))) is not None}
     steps = _number(fields.get("max_steps"))
     found = EarlierBest(optimizer, schedule, parameters, value, origin)
-    return EarlierRun(found, None if steps is None else int(steps))
+    # Lightning's -1 is no limit
+    return EarlierRun(found, None if steps is None or steps < 1 else int(steps))
 
 
 def _parameters(fields: Row, branch: str, names: Iterable[str]) -> dict[str, Scalar]:
@@ -166,6 +173,10 @@ def _field(column: str) -> str:
     return _ALIASES.get(last, last)
 
 
+def _is_of_something_else(column: str) -> bool:
+    return re.match(r"\s*((optimizer|schedule|(lr_)?scheduler)[./]|[^./]+$)", column.lower()) is None
+
+
 def _name(cell: str | float | None, names: Sequence[str]) -> str | None:
     """Return the name in the catalog; a class is named without its package."""
     plain = str(cell or "").rpartition(".")[2].lower().replace("-", "_")
@@ -180,8 +191,9 @@ def _number(cell: str | float | None) -> float | None:
     return number if isfinite(number) else None
 
 
-def _apart(steps: int | None, total_steps: int) -> float:
-    return 1.0 if steps is None else max(steps, total_steps) / max(1, min(steps, total_steps))
+def _apart(steps: int | None, total_steps: int) -> int:
+    """Return how far apart two lengths are, in steps of a quarter; about equal ones can be compared."""
+    return 0 if steps is None else round(3 * abs(log2(steps / total_steps)))
 
 
 def _read_csv(path: Path) -> list[Row]:

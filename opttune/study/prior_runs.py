@@ -1,4 +1,4 @@
-"""What the user already has of a module: the curve of its own recipe, and earlier trainings."""
+"""What the user already has of a module: the curve of the own recipe, and earlier trainings."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ class PriorRuns:
     """The runs that a search starts from.
 
     Attributes:
-        baseline: The curve of the module's own recipe; None if the search trains it itself.
+        baseline: The curve of the own recipe; None if the search trains it itself.
         earlier: Earlier trainings, whose best become the priors.
     """
 

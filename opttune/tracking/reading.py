@@ -1,6 +1,6 @@
 """Read curves back from MLflow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from mlflow.entities import Run
 
@@ -62,12 +62,13 @@ def read_run_curve(tracking_uri: str, run_id: str, name: str) -> Curve:
     return curve
 
 
-def read_experiment(tracking_uri: str, name: str) -> list[dict[str, str | float]]:
-    """Return the parameters and the latest metrics of the finished runs of an experiment.
+def read_experiment(tracking_uri: str, name: str, metrics: Container[str]) -> list[dict[str, str | float]]:
+    """Return the parameters and the latest values of some metrics of the finished runs of an experiment.
 
     Args:
         tracking_uri: Address of MLflow.
         name: Name of the experiment.
+        metrics: The metrics. Others, such as a logged learning rate, are no settings.
 
     Raises:
         LookupError: MLflow cannot be reached, or has no such experiment; its argument is a sentence.
@@ -85,7 +86,9 @@ def read_experiment(tracking_uri: str, name: str) -> list[dict[str, str | float]
         raise LookupError(f"MLflow at {safe_uri(tracking_uri)} cannot be read ({_first(err)}).") from err
     if found is None:
         raise LookupError(f"there is no experiment {name!r} in MLflow at {safe_uri(tracking_uri)}.")
-    return [{**run.data.params, **run.data.metrics} for run in runs]
+    return [
+        {**run.data.params, **{key: value for key, value in run.data.metrics.items() if key in metrics}} for run in runs
+    ]
 
 
 def _first(err: Exception) -> str:

@@ -442,6 +442,15 @@ def test_a_race_keeps_what_the_runners_up_cost_on_the_second_rung() -> None:
     assert next_in_race([looked(0, 0.9), done], 100 + looks) == Start()
 
 
+def test_where_the_first_two_rungs_are_one_nothing_is_kept_for_the_second() -> None:
+    rungs = FOR_LONG_TRAININGS.steps(1_000)
+    one = TrialProgress(0, (0.4,), 100, is_paused=True)
+    needed = 1_000 + 20 + 70
+
+    for left, expected in ((needed, Start()), (needed - 1, Promote(0))):
+        assert next_action(FOR_LONG_TRAININGS, rungs, [one], left, is_held=lambda trial: True) == expected
+
+
 def test_a_budget_of_one_training_trains_one_without_a_look() -> None:
     assert next_in_race([], 100) == Start()
     assert next_in_race([], 99) is None

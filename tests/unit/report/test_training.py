@@ -70,3 +70,13 @@ def test_the_rungs_show_how_far_each_trial_trained_and_why_no_further() -> None:
 def test_before_anything_was_trained_there_are_no_charts() -> None:
     assert halving(stored([])) is None
     assert learning_curves(stored([]), {}) is None
+
+
+def test_curves_that_begin_undefined_are_drawn() -> None:
+    records = [record(number, number / 10) for number in (1, 2)]
+    curves = {one.number: {"val_loss": [(10, math.nan), (50, 0.5), (100, one.value or 0.0)]} for one in records}
+    chart = learning_curves(stored(records), curves)
+    assert chart is not None
+    low, high = chart.panels[0].y_range or (0.0, 0.0)
+
+    assert low < 0.1 < 0.2 < high < 1

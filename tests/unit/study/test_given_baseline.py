@@ -36,7 +36,8 @@ def test_the_column_of_the_monitor_goes_first_and_rows_without_it_are_passed_ove
         ("value\n1\n", "needs step and value"),
         ("step,value\n1,high\n", "line 2 .* holds step '1' and value 'high'"),
         ("step,value\n1.5,1\n", "line 2"),
-        ("step,value\n1,0.5\n2,nan\n", "has the value nan at step 2"),
+        ("step,value\n1,0.5\n2,nan\n", "has the value nan at step 2; the last value must be a finite number"),
+        ("step,value\n1.5,0.5\n", "which must be a whole number"),
         ("step,value\n1,\n", "has no value"),
     ],
 )
@@ -80,3 +81,9 @@ def test_a_curve_of_the_full_length_may_count_from_0_as_loggers_do() -> None:
     for other in (18, 21, 1_000):
         with pytest.raises(InputError, match=f"x ends at step 19, and a full training has {other}: a schedule follows"):
             given.of_length(other)
+
+
+def test_undefined_values_before_the_end_are_passed_over_and_whole_floats_are_steps(tmp_path: Path) -> None:
+    # as pandas writes a column with gaps
+    (file := tmp_path / "curve.csv").write_text("step,value\n100.0,nan\n200.0,0.9\n300.0,inf\n2000.0,0.5\n")
+    assert read_baseline(file, "val_loss", "").curve == ((200, 0.9), (2000, 0.5))

@@ -116,3 +116,24 @@ def test_a_value_outside_the_space_is_named_by_its_training(tmp_path: Path) -> N
     best = read_earlier_runs(path, "val_loss", "").best(20, "min")
     settled = with_earlier_best(SettledSpace(load_space("adamw")), best)
     assert settled.warnings[0].startswith(f"The adamw.lr 2 of training 3 of the file {path} became ")
+
+
+def test_a_logged_rate_is_no_setting_and_a_schedule_that_is_not_known_is_told(tmp_path: Path) -> None:
+    (file := tmp_path / "runs.csv").write_text(
+        "optimizer,lr,train/lr,scheduler,val_loss\nadamw,0.003,1e-9,CosineAnnealingLR,0.2\nadamw,0,0.1,,0.1\n"
+    )
+    found = read_earlier_runs(file, "val_loss", "")
+
+    assert [one.found.parameters for one in found.runs] == [{"adamw.lr": 0.003}]
+    assert found.notes[1:] == (
+        f"Not used of the file {file}: 1 trainings, which have no learning rate (lr).",
+        f"Not used of the file {file}: the schedules CosineAnnealingLR, which are not in the catalog.",
+    )
+
+
+def test_trainings_of_about_the_same_length_are_compared_by_their_values(tmp_path: Path) -> None:
+    runs = EarlierRuns((run("adamw", 0.1, 0.9, 2_000), run("adamw", 0.003, 0.2, 1_999), run("adamw", 1, 0.1, 400)))
+    assert [one.parameters for one in runs.best(2_000, "min")] == [{"adamw.lr": 0.003}]
+
+    (file := tmp_path / "runs.csv").write_text("optimizer,lr,max_steps,val_loss\nadamw,0.003,-1,0.2\n")
+    assert read_earlier_runs(file, "val_loss", "").runs[0].steps is None
