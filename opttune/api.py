@@ -163,10 +163,7 @@ def run_plan(
     """Search as a config says; the arguments are those of `search`, but for the display."""
     mlflow_uri = resolve_tracking_uri(tracking_uri)
     _check_machine(config)
-    prior = read_prior_runs(
-        config, storage=storage, tracking_uri=mlflow_uri, warm_start=warm_start,
-        baseline_run=baseline_run, learn_from=learn_from,
-    )  # fmt: skip
+    prior = read_prior_runs(config, mlflow_uri, storage, warm_start, baseline_run, learn_from)
     places = (config.out_dir, config.trainer, interrupts := DeferredInterrupts(), ray_address)
     with explain_storage_errors(), quiet_optuna(), ExitStack() as opened:
         opened.enter_context(_folder(config, is_shared=bool(storage)))

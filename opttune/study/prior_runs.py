@@ -25,9 +25,8 @@ class PriorRuns:
 
 def read_prior_runs(
     config: SearchConfig,
-    *,
-    storage: str | None,
     tracking_uri: str,
+    storage: str | None,
     warm_start: str | Path | None,
     baseline_run: str | Path | None,
     learn_from: str | Path | None,
@@ -36,8 +35,8 @@ def read_prior_runs(
 
     Args:
         config: The configuration of the search.
-        storage: Address of the studies' database; None for their folders.
         tracking_uri: Address of MLflow.
+        storage: Address of the studies' database; None for their folders.
         warm_start: An earlier study.
         baseline_run: A run of MLflow or a CSV file with the curve of the module's own recipe.
         learn_from: An experiment of MLflow or a CSV file with trainings of the user's.
