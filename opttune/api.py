@@ -177,10 +177,11 @@ def run_plan(
         if inspection.identity is not None:
             store.refuse_another_model(inspection.identity)
         total_steps = inspection.total_steps
-        races = is_raced(total_steps, config.budget, can_look=count_processes(config.trainer) == 1)
+        config = replace(config, pauses=config.pauses and not inspection.not_paused)
+        can_look = config.pauses and count_processes(config.trainer) == 1
+        races = is_raced(total_steps, config.budget, can_look)
         settled = store.settle_space(settle_for(config, inspection, prior.earlier), total_steps, races)
         config = with_settled_space(config, settled).with_races(store.races)
-        config = replace(config, pauses=config.pauses and not inspection.not_paused)
         config = _with_step_costs(config, trains, inspection, store)
         StudyMetadata.of(config, inspection, mlflow_uri).keep(store.study, config.out_dir)
         store.study.sampler = sampler = _make_sampler(config, inspection.total_steps)

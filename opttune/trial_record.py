@@ -71,6 +71,11 @@ class TrialRecord:
         return self.recipe is not None and self.recipe.is_baseline
 
     @property
+    def is_outranked(self) -> bool:
+        """Whether it was paused at a rung and discarded there."""
+        return self.outcome is not None and self.outcome.reason is StopReason.OUTRANKED
+
+    @property
     def title(self) -> str:
         """Its name in the answer."""
         return "the baseline, your own optimizer, is the best" if self.is_baseline else f"trial {self.number}"
@@ -110,8 +115,8 @@ class TrialRecord:
     def seconds(self) -> float:
         """Wall time of its training, including the parts before its pauses."""
         # a trial that was not promoted has not trained since its last pause
-        ended = self.outcome if self.outcome and self.outcome.reason is not StopReason.OUTRANKED else None
-        return sum(pause.seconds for pause in self.pauses) + (ended.seconds if ended else 0.0)
+        ended = self.outcome.seconds if self.outcome and not self.is_outranked else 0.0
+        return sum(pause.seconds for pause in self.pauses) + ended
 
     @property
     def step_seconds(self) -> float | None:

@@ -14,6 +14,8 @@ _LOOKED_AT_FROM = 0.05
 """From this share of the length, a look tells trials apart even if their warmup lasts longer."""
 ONE_TRAINING_BELOW = 2.0
 """A budget below this, in full trainings, pays for one training to the end and for looks."""
+_RACE_AND_BASELINE_FROM = 3.0
+"""A budget from this on pays for two trainings, the first looks of a race, and those of the runners-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class SuccessiveHalving:
             rate decays from the rung within these steps; 0 compares the values at the rung itself.
         races: Whether all optimizers have a look before the first promotion, and the lowest rung goes first.
         first_steps: The lowest optimizer step for a rung.
+        baseline_from: The budget, in full trainings, from which the baseline is trained to its end.
 
     Raises:
         InputError: `shares` do not ascend in (0, 1), or another field is out of range.
@@ -52,6 +55,7 @@ class SuccessiveHalving:
     look_share: float = 0.0
     races: bool = False
     first_steps: int = 0
+    baseline_from: float = ONE_TRAINING_BELOW
 
     def __post_init__(self) -> None:
         bounds = (0.0, *self.shares, 1.0)
@@ -97,6 +101,7 @@ FOR_LONG_TRAININGS = SuccessiveHalving(
     look_share=0.2,
     races=True,
     first_steps=100,
+    baseline_from=_RACE_AND_BASELINE_FROM,
 )
 """The rungs of long trainings, chosen on the long tables for development."""
 

@@ -122,7 +122,9 @@ class CheckpointStore:
         Args:
             records: All trials and auxiliary runs.
         """
-        kept = {self.rung_path(record, record.steps) for record in records if record.outcome is None}
+        waiting = [record for record in records if record.outcome is None]
+        # a training that was stopped in its look has the state of the rung
+        kept = {self.rung_path(record, step) for record in waiting for step in (record.steps, record.stopped_at)}
         kept |= {self.interrupt_path(record) for record in records if record.saved_steps > record.steps}
         kept |= {self.final_path(record) for record in records if record.value is not None}
         # a running training may have a half-written checkpoint

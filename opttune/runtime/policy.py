@@ -16,7 +16,7 @@ from opttune.job import Role, TrainingJob
 from opttune.outcome import StopReason
 from opttune.space.model import Choice, Field, Range, Scalar, Space
 from opttune.space.sample import default_parameters, default_recipe
-from opttune.study.config import LEAST_FOR_BASELINE, SearchConfig
+from opttune.study.config import SearchConfig
 from opttune.study.guard_rules import repeats, silenced, to_repeat, was_ended
 from opttune.study.selection import baseline_record, best_record, top_candidates
 from opttune.training.inspection import ModelInspection
@@ -44,12 +44,9 @@ _RACED_SHARE_OF_REST = 0.5
 halves of TaskSet's tables for development, against `_RACED_SHARE` and two thirds: nothing else could use the rest."""
 
 _MOST_RACED = 0.5
-"""From a budget of `_TWO_TRAININGS_FROM` on, line searches end for now once the first looks have cost this share of a
-training. The rest then pays for a second training, the baseline or another trial. Chosen on the long live tasks for
+"""Where the budget pays for more than one training, line searches end for now once the first looks have cost this share
+of a training. The rest then pays for a second one, the baseline or another trial. Chosen on the long live tasks for
 development, where line searches alone cost up to 0.9 before."""
-
-_TWO_TRAININGS_FROM = 3.0
-"""A budget from this on pays for two trainings, their looks and the runners-up."""
 
 _UNTOUCHED: dict[str, Scalar] = {"accumulate_grad_batches": 1}
 """Neutral values of fields outside optimizer and schedule, if they are not None."""
@@ -182,16 +179,16 @@ class SearchPolicy(Policy):
         self._halving = config.halving_for(self.total_steps)
         # a second fit would start the processes again
         self._in_ranks = count_processes(config.trainer) > 1
-        # a smaller budget pays for one training: the baseline is one of the looks
-        pays_for_two = config.budget >= LEAST_FOR_BASELINE
-        self._has_baseline = config.with_baseline and inspection.has_own_optimizer and pays_for_two
+        # a smaller budget does not pay for it: the baseline is one of the looks
+        is_paid = config.budget >= self._halving.baseline_from
+        self._has_baseline = config.with_baseline and inspection.has_own_optimizer and is_paid
         self._is_in_space = baseline_parameters(config.space) is not None
         # so the other workers can continue to train
         others = min(config.workers - 1.0, _EARLY_SHARE * config.budget)
         self._leaves_rest = config.workers > 1 and config.budget > _LARGE_BUDGET
-        paid = config.budget - self._has_baseline
-        self._raced_share = max(_RACED_SHARE, _RACED_SHARE_OF_REST * (paid - 1) if paid < ONE_TRAINING_BELOW else 0.0)
-        self._raced_most = _MOST_RACED if config.budget >= _TWO_TRAININGS_FROM else inf
+        pays_for_one = config.budget < ONE_TRAINING_BELOW
+        self._raced_share = max(_RACED_SHARE, _RACED_SHARE_OF_REST * (config.budget - 1) if pays_for_one else 0.0)
+        self._raced_most = inf if pays_for_one else _MOST_RACED
         self._early = int(self.total_steps * others) if self._candidates else 0
 
     def next_action(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], spent: Spent) -> Action | None:

@@ -89,7 +89,7 @@ class TrialRecorder:
             mode=self._config.mode,
             checkpoint=final if is_last else self._checkpoints.rung_path(record, until),
             until_step=None if is_last else at,
-            resume_from=self._state_of(record),
+            resume_from=self._state_of(record, until if looked else None),
             stop_checkpoint=self._checkpoints.interrupt_path(record) if self._config.pauses else None,
             look_steps=costs.steps(job.recipe, looked) if looked else 0,
         )
@@ -107,9 +107,17 @@ class TrialRecorder:
             off.add(StopReason.STALL)
         return without(self._config.guard, off)
 
-    def _state_of(self, record: TrialRecord) -> Path | None:
-        """Return the latest existing checkpoint of a training; None trains it from the start."""
+    def _state_of(self, record: TrialRecord, looked_at: int | None) -> Path | None:
+        """Return the latest existing checkpoint of a training; None trains it from the start.
+
+        Args:
+            record: The training's record.
+            looked_at: The step of a look, whose checkpoint is there if the look was stopped; None for no look.
+        """
         stopped, paused = self._checkpoints.interrupt_path(record), self._checkpoints.rung_path(record, record.steps)
+        at_rung = self._checkpoints.rung_path(record, record.stopped_at)
+        if record.stopped_at == looked_at and at_rung.exists():
+            return at_rung
         if record.saved_steps > record.steps and stopped.exists():
             return stopped
         return paused if record.pauses and paused.exists() else None
@@ -143,7 +151,8 @@ class TrialRecorder:
 
     def _interrupt(self, record: TrialRecord, outcome: Outcome) -> None:
         store = self._store.store_of(record)
-        if self._checkpoints.interrupt_path(record).exists():
+        kept = self._checkpoints.interrupt_path(record), self._checkpoints.rung_path(record, outcome.steps)
+        if any(path.exists() for path in kept):
             store.save_stop(record.number, outcome.steps)
         else:
             store.save_lost_steps(record.number, outcome.steps - record.saved_steps)

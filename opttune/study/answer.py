@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from opttune.outcome import Outcome
 from opttune.recipe import OWN, Recipe
-from opttune.study.config import LEAST_FOR_BASELINE, SearchConfig, recipe_call
+from opttune.study.config import SearchConfig, recipe_call
 from opttune.study.diagnostics import edge_warnings, stability
 from opttune.study.frozen_study import FrozenStudy
 from opttune.study.guard_rules import silenced
-from opttune.study.selection import baseline_record, luck_warning, tie_warning
+from opttune.study.selection import baseline_record, baseline_records, luck_warning, tie_warning
 from opttune.trial_record import TrialRecord
 from opttune.yaml_text import write_yaml
 
@@ -203,10 +203,11 @@ def _without_baseline(study: FrozenStudy) -> list[str]:
         return []
     if not study.origin.has_own_optimizer:
         return [f"there is no baseline to compare with: the module has {study.origin.replaced}."]
-    if study.config.budget < LEAST_FOR_BASELINE:
+    baseline_from = study.config.halving_for(study.total_steps).baseline_from
+    if study.config.budget < baseline_from:
         return [
             f"a budget of {study.config.budget:g} trainings does not pay for the baseline: {unknown}. "
-            f"Give {LEAST_FOR_BASELINE:g} or more to train both."
+            f"Give {baseline_from:g} or more to train both."
         ]
     return []
 
@@ -233,10 +234,11 @@ def _cost_warning(study: FrozenStudy, best: TrialRecord) -> str:
 
 def cost_ratio(study: FrozenStudy, record: TrialRecord) -> float | None:
     """Return the seconds per step of a training divided by the baseline's; None if either was not measured."""
-    baseline = baseline_record(study.records, study.runs)
-    if baseline is None or not baseline.step_seconds or record.step_seconds is None:
+    measured = (one.step_seconds for one in baseline_records(study.records, study.runs) if one.step_seconds)
+    of_baseline = next(measured, None)
+    if of_baseline is None or record.step_seconds is None:
         return None
-    return record.step_seconds / baseline.step_seconds
+    return record.step_seconds / of_baseline
 
 
 def _shown(value: float | None) -> str:

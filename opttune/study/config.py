@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from opttune.algorithms.rungs import ONE_TRAINING_BELOW, SuccessiveHalving, halving_for
+from opttune.algorithms.rungs import SuccessiveHalving, halving_for
 from opttune.build.schedule import Mode
 from opttune.catalog.lookup import find_schedule
 from opttune.errors import InputError
@@ -18,8 +18,6 @@ from opttune.study.selection import Reevaluation
 from opttune.study.step_costs import StepCosts
 from opttune.tracking.settings import Tracking
 
-LEAST_FOR_BASELINE = ONE_TRAINING_BELOW
-"""Budget, in full trainings, from which the baseline is trained to its end."""
 _BETTER_HIGHER = {"acc", "accuracy", "auc", "auroc", "f1", "iou", "map", "r2", "precision", "recall", "bleu", "dice"}
 _SETTLED_BY_THE_TRAINER = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "precision")
 

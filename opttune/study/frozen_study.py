@@ -9,7 +9,7 @@ import optuna
 
 from opttune.errors import InputError
 from opttune.job import Role
-from opttune.outcome import Outcome, StopReason
+from opttune.outcome import Outcome
 from opttune.recipe import Recipe
 from opttune.space.model import SettledSpace, Space
 from opttune.storages.find_study import StudyLocation, find_study
@@ -77,8 +77,7 @@ class FrozenStudy:
     def baseline(self) -> Outcome | None:
         """The outcome of the module's own optimizer; None if it was not trained, or has not ended."""
         found = baseline_record(self.records, self.runs)
-        outcome = None if found is None else found.outcome
-        return None if outcome is None or outcome.reason is StopReason.OUTRANKED else outcome
+        return None if found is None else found.outcome
 
     @property
     def baseline_source(self) -> str:

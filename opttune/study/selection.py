@@ -110,15 +110,24 @@ def best_record(records: Sequence[TrialRecord], mode: str) -> TrialRecord | None
     return next(record for record in records if record.number == number)
 
 
-def baseline_record(records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> TrialRecord | None:
-    """Return the training of the baseline: its own run, or one of the trials; None before it has started.
+def baseline_records(records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the trainings of the baseline, its own run or trials; several if it was outranked and trained anew.
 
     Args:
         records: All trials.
         runs: All auxiliary runs.
     """
-    found = next((one for one in (*runs, *records) if one.is_baseline), None)
-    return None if found is None else replace(found, recipe=Recipe.of_baseline())
+    return [replace(one, recipe=Recipe.of_baseline()) for one in (*runs, *records) if one.is_baseline]
+
+
+def baseline_record(records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> TrialRecord | None:
+    """Return the training of the baseline; None before it has started, and if it was outranked.
+
+    Args:
+        records: All trials.
+        runs: All auxiliary runs.
+    """
+    return next((one for one in baseline_records(records, runs) if not one.is_outranked), None)
 
 
 def best_of(records: Sequence[TrialRecord], baseline: TrialRecord | None, mode: str) -> TrialRecord | None:

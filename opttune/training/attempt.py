@@ -82,7 +82,8 @@ class Attempt:
         mode: Whether the metric should fall (`min`) or rise (`max`).
         until_step: Pause after this optimizer step; None, or at least the full length, trains to the end. The
             schedule is always that of the full length.
-        resume_from: The checkpoint of a paused attempt with the same recipe and seed.
+        resume_from: The checkpoint of a paused attempt with the same recipe and seed. If it is `checkpoint` itself, the
+            attempt was stopped in its look, and only the look is left.
         stop_checkpoint: Path of the state if the attempt is stopped before its end; None does not save.
         look_steps: Optimizer steps, after the pause, in which a copy of the training decays its learning rate to the
             end of its schedule; the value at the pause is then the copy's. 0 uses the value at the pause itself.
@@ -119,33 +120,60 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
     Raises:
         OpttuneError: The model cannot be tuned, the monitored metric is missing, or the disk is full.
     """
+    if attempt.resume_from is not None and attempt.resume_from == attempt.checkpoint:
+        return _repeat_look(attempt, workload, stop)
     started = time.monotonic()
     run = TrainingRun(attempt, listener, stop=stop)
-    trace, has_diverged, looked = "", False, 0
+    trace, has_diverged = "", False
+    look: Look | None = None
     with isolated(attempt.seed):
         try:
             run.fit(workload)
-            reason, value, message = run.result()
-            has_diverged = reason is StopReason.NON_FINITE and not has_finite_parameters(run.trainer.lightning_module)
-            if reason is StopReason.PAUSED and attempt.look_steps and attempt.checkpoint is not None:
-                value, looked = look_ahead(attempt, run.total_steps, value, workload, stop)
+            conclusion = run.result()
+            has_diverged = _has_diverged(run, conclusion)
+            if conclusion[0] is StopReason.PAUSED and attempt.look_steps and attempt.checkpoint is not None:
+                look = look_ahead(attempt, workload, stop)
+                conclusion = look.of_pause(conclusion[1])
         except OpttuneError:
             raise
         except (KeyboardInterrupt, SystemExit):
-            reason, value, message = run.interrupted()
+            conclusion = run.interrupted()
         except Exception as err:
             raise_if_disk_is_full(err)
-            reason, value, message = reason_of(err), None, located(err)
-            trace = traceback.format_exc()
+            trace, reason = traceback.format_exc(), reason_of(err)
             has_diverged = reason is StopReason.FAILED and had_diverged(run.trainer, run.guard, err)
-            reason = StopReason.NON_FINITE if has_diverged else reason
+            conclusion = StopReason.NON_FINITE if has_diverged else reason, None, located(err)
         finally:
             run.clean_up()
+    return _outcome(attempt, run, conclusion, started, look, trace, has_diverged)
+
+
+def _repeat_look(attempt: Attempt, workload: Workload, stop: Stop) -> Outcome:
+    started = time.monotonic()
+    look = look_ahead(attempt, workload, stop)
+    is_failed = look.conclusion[0] is StopReason.FAILED
+    return _outcome(attempt, look.run, look.conclusion if is_failed else look.of_pause(None), started, look)
+
+
+def _has_diverged(run: "TrainingRun", conclusion: Conclusion) -> bool:
+    return conclusion[0] is StopReason.NON_FINITE and not has_finite_parameters(run.trainer.lightning_module)
+
+
+def _outcome(
+    attempt: Attempt,
+    run: "TrainingRun",
+    conclusion: Conclusion,
+    started: float,
+    look: "Look | None" = None,
+    trace: str = "",
+    has_diverged: bool = False,
+) -> Outcome:
+    reason, value, message = conclusion
     return Outcome(
         reason=reason,
         value=value,
         # several optimizers all step in the batch that passes a rung
-        steps=attempt.until_step or 0 if reason is StopReason.PAUSED else run.steps_done,
+        steps=attempt.until_step or 0 if look is not None or reason is StopReason.PAUSED else run.steps_done,
         total_steps=run.total_steps,
         seconds=time.monotonic() - started,
         message=message,
@@ -153,21 +181,44 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
         replaced=run.replaced,
         groups=run.attacher.groups if run.attacher else "",
         state_bytes=run.state_bytes,
-        look_steps=looked,
+        look_steps=look.steps if look else 0,
         step_seconds=run.clock.step_seconds,
         **guarded_fields(run.guard, has_diverged),
     )
 
 
-def look_ahead(
-    attempt: Attempt, total_steps: int, value: float | None, workload: Workload, stop: Stop
-) -> tuple[float | None, int]:
-    """Return the value of a copy of a paused training after its learning rate has decayed, and its number of steps.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at a paused training.
+
+    Attributes:
+        run: The copy.
+        conclusion: Its end.
+        steps: The optimizer steps that it did.
+    """
+
+    run: "TrainingRun"
+    conclusion: Conclusion
+    steps: int
+
+    def of_pause(self, value: float | None) -> Conclusion:
+        """Return the end of the training that was looked at: paused, unless the look was stopped.
+
+        Args:
+            value: The value at the pause, which counts if the copy has none; None if it is unknown.
+        """
+        reason, found, _ = self.conclusion
+        if reason is StopReason.INTERRUPTED:
+            return reason, None, "interrupted in a look"
+        is_known = found is not None and reason in (StopReason.PAUSED, StopReason.COMPLETED)
+        return StopReason.PAUSED, found if is_known else value, ""
+
+
+def look_ahead(attempt: Attempt, workload: Workload, stop: Stop) -> Look:
+    """Train a copy of a paused training whose learning rate decays.
 
     Args:
         attempt: The paused attempt, with its state at `attempt.checkpoint`.
-        total_steps: Optimizer steps of the full length.
-        value: The value at the pause, which is returned if the copy gives none.
         workload: The user's model and data.
         stop: Checked after each step.
     """
@@ -179,21 +230,20 @@ def look_ahead(
         checkpoint=None,
         stop_checkpoint=None,
     )
-    decay = DecayToEnd(attempt.recipe, begin, attempt.look_steps, total_steps)
-    run = TrainingRun(ahead, NullListener(), stop=stop, callbacks=(decay,))
-    reason, found = StopReason.FAILED, None
+    run = TrainingRun(
+        ahead, NullListener(), stop=stop, callbacks=(DecayToEnd(attempt.recipe, begin, attempt.look_steps),)
+    )
     with isolated(attempt.seed):
         try:
             run.fit(workload)
-            reason, found, _ = run.result()
+            conclusion = run.result()
         except (KeyboardInterrupt, SystemExit):
-            # the search ends, and its trial keeps its value
-            reason = StopReason.INTERRUPTED
+            conclusion = run.interrupted()
         except Exception as err:
             raise_if_disk_is_full(err)
             # a failure only here is not the recipe's fault
-    looked = max(0, run.steps_done - begin)
-    return (found if reason in (StopReason.PAUSED, StopReason.COMPLETED) and found is not None else value), looked
+            conclusion = StopReason.FAILED, None, located(err)
+    return Look(run, conclusion, max(0, run.steps_done - begin))
 
 
 class TrainingRun:

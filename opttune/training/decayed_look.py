@@ -21,6 +21,7 @@ from opttune.build.schedule import has_curve, multiplier
 from opttune.catalog.lookup import find_schedule
 from opttune.recipe import OWN, Part, Recipe
 from opttune.trainer.namespaces import AnyCallback
+from opttune.training.length import count_steps
 
 
 class DecayToEnd(AnyCallback):
@@ -32,12 +33,11 @@ class DecayToEnd(AnyCallback):
         recipe: The recipe of the training; None for the module's own.
         begin: Optimizer steps done before.
         steps: Optimizer steps of the decay, >= 1.
-        total_steps: Optimizer steps of the full length.
     """
 
-    def __init__(self, recipe: Recipe | None, begin: int, steps: int, total_steps: int) -> None:
+    def __init__(self, recipe: Recipe | None, begin: int, steps: int) -> None:
         super().__init__()
-        self._recipe, self._begin, self._steps, self._total_steps = recipe, begin, steps, total_steps
+        self._recipe, self._begin, self._steps = recipe, begin, steps
         self._configured: list[list[float]] = []
         self._end_shares: list[float] = []
         self._knobs: list[OwnKnobs] = []
@@ -59,12 +59,13 @@ class DecayToEnd(AnyCallback):
 
     def _read_end_shares(self, trainer: Any) -> list[float]:
         recipes = (self._recipe or Recipe.of_baseline()).for_each(len(trainer.optimizers))
-        last = min(self._begin + self._steps, self._total_steps) - 1
+        total_steps = count_steps(trainer)
+        last = min(self._begin + self._steps, total_steps) - 1
         scheduled = [config.scheduler.optimizer for config in trainer.lr_scheduler_configs]
         return [
             _end_share_of_own(optimizer, configured, scheduled)
             if one.schedule.name == OWN
-            else end_share(one.schedule, last, self._total_steps)
+            else end_share(one.schedule, last, total_steps)
             for one, optimizer, configured in zip(recipes, trainer.optimizers, self._configured, strict=True)
         ]
 

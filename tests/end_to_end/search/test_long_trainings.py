@@ -1,8 +1,11 @@
 """Whole searches of long trainings: a race by looks, one training to the end, and what a user reads of it."""
 
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pandas.testing import assert_frame_equal
 
 from opttune.algorithms.rungs import FOR_LONG_TRAININGS
 from opttune.length_transfer.transfer import transfer_study
@@ -10,6 +13,7 @@ from opttune.storages.open_storage import open_storage
 from opttune.storages.study_store import StudyStore
 from opttune.study.frozen_study import load_study
 from opttune.study.result import SearchResult
+from opttune.training.decayed_look import DecayToEnd
 from tests.support.search_models import Classifier, loaders
 from tests.support.searches import Tracked, make_space, run_search
 
@@ -84,20 +88,69 @@ def test_its_recipe_is_moved_to_another_length(folder: Path, result: SearchResul
     assert "passed over 150 times at the searched length, 600 at the new one" in found.facts[0]
 
 
-@pytest.mark.parametrize("budget", [2.0, 2.1, 3.0])
-def test_the_baseline_and_another_trial_are_trained_within_the_budget(tmp_path: Path, budget: float) -> None:
-    with_own = make_space("""
+WITH_OWN = make_space("""
 optimizer:
   adamw: {lr: {low: 1e-4, high: 1e-1, log: true, prior: 1e-2, source: test}}
   own: {lr_factor: {low: 0.1, high: 10, log: true, prior: 1.0, source: test}}
 schedule: {constant: {}}
 """)
-    result = run_search(tmp_path, Classifier, data=loaders, space=with_own, max_steps=LENGTH, budget=budget)
-    finished = [record for record in load_study(tmp_path / "out").records if record.value is not None]
 
+
+def test_the_baseline_and_another_trial_are_trained_within_the_budget(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"data": loaders, "space": WITH_OWN, "max_steps": LENGTH}
+    less = run_search(tmp_path, Classifier, **settings, budget=2.0)
+    records = load_study(tmp_path / "out").records
+    first = min(record.steps_spent for record in records if record.value is not None)
+
+    # enough for the looks as well, so the baseline is one of them
+    assert first <= less.steps_spent <= 2.0 * LENGTH
+    assert len([record for record in records if record.pauses]) >= 4
+    assert any(record.is_baseline and record.pauses for record in records)
+    assert less.baseline_value is not None or any("Give 3 or more" in warning for warning in less.warnings)
+
+    result = run_search(tmp_path, Classifier, **settings, budget=3.0)
+    records = load_study(tmp_path / "out").records
+    finished = [record for record in records if record.value is not None]
     assert len(finished) >= 2
     assert any(record.is_baseline for record in finished)
-    assert result.steps_spent <= budget * LENGTH
+    assert result.steps_spent <= 3.0 * LENGTH
+
+
+def test_a_look_in_which_ctrl_c_came_is_repeated(
+    tmp_path: Path, folder: Path, result: SearchResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decay = DecayToEnd.on_train_batch_start
+    # in a first look, in its repetition, and at the second rung
+    pressed_at = [RUNGS[0] + 5, RUNGS[0] + 9, RUNGS[1] + 3]
+
+    def on_train_batch_start(self: DecayToEnd, trainer: Any, *given: Any) -> None:
+        decay(self, trainer, *given)
+        if pressed_at and trainer.global_step == pressed_at[0]:
+            del pressed_at[0]
+            signal.raise_signal(signal.SIGINT)
+
+    settings = {"data": loaders, "space": SPACE, "max_steps": LENGTH, "budget": 1.9, "study": "long"}
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(DecayToEnd, "on_train_batch_start", on_train_batch_start)
+    try:
+        for rung in (RUNGS[0], RUNGS[0], RUNGS[1]):
+            with pytest.raises(KeyboardInterrupt):
+                run_search(tmp_path, Classifier, **settings)
+            stopped = [one for one in load_study(tmp_path / "out").records if one.stopped_at > one.steps]
+            assert [one.stopped_at for one in stopped] == [rung]
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    found = run_search(tmp_path, Classifier, **settings)
+
+    columns = ["number", "state", "reason", "value", "steps"]
+    assert_frame_equal(found.trials[columns], result.trials[columns], rtol=1e-6)
+    assert looks_of(tmp_path) == pytest.approx(looks_of(folder))
+    assert found.steps_spent == result.steps_spent
+
+
+def looks_of(folder: Path) -> list[float | None]:
+    records = load_study(folder / "out").records
+    return [number for one in records for each in one.pauses for number in (each.steps, each.look_steps, each.value)]
 
 
 def test_a_study_of_before_keeps_its_rungs(folder: Path, result: SearchResult) -> None:

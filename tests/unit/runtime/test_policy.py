@@ -538,7 +538,9 @@ def test_line_searches_end_for_now_once_the_first_looks_have_cost_half_of_a_trai
     assert policy.next_action([*sgd, sgd[0]], [], Spent(1_080)) == Start()
     # nine looks of 120 steps
     assert policy.next_action([*sgd, adamw], [], Spent(1_080)) == Promote(7)
-    assert search_policy(LONG, space=RACE, budget=2.9).next_action([*sgd, adamw], [], Spent(1_080)) == Start()
+    assert search_policy(LONG, space=RACE, budget=2.0).next_action([*sgd, adamw], [], Spent(1_080)) == Promote(7)
+    # nothing else could use the rest
+    assert search_policy(LONG, space=RACE, budget=1.9).next_action([*sgd, adamw], [], Spent(1_080)) == Start()
 
 
 MOVES = [(number, Recipe(Part("own", {"lr_factor": factor}), Part("own"))) for number, factor in ((4, 10.0), (5, 0.1))]
@@ -574,12 +576,26 @@ def test_in_a_race_the_baseline_is_compared_at_a_rung_before_a_trial_passes_it()
 def test_the_looks_of_the_baseline_are_held_in_reserve_in_a_race() -> None:
     baseline = replace(seen_early(0, "sgd", 0.1, 1.0), recipe=BASELINE_RECIPE)
     looks, runners_up = (40 + 140), 2 * (200 + 40 - 100)
-    new, rest_of_baseline, begun = 2_000 + 20 + looks, 1_900 + looks, 120
-    needed = begun + rest_of_baseline + new + runners_up
+    new, rest_of_baseline, spent = 2_000 + 20 + looks, 1_900 + looks, 1_500
+    needed = spent + rest_of_baseline + new + runners_up
 
     for steps, expected in ((needed, Start()), (needed - 1, Promote(0))):
         policy = search_policy(LONG_OWN, space=RACE_WITH_OWN, budget=(steps + 0.5) / 2_000)
-        assert policy.next_action([baseline], [], Spent(begun)) == expected, steps
+        assert policy.next_action([baseline], [], Spent(spent)) == expected, steps
+
+
+@pytest.mark.parametrize(("inspection", "least"), [(LONG_OWN, 3.0), (replace(LONG_OWN, total_steps=999), 2.0)])
+def test_the_baseline_is_trained_from_the_budget_on_that_pays_for_the_looks_too(
+    inspection: ModelInspection, least: float
+) -> None:
+    finished = make_trial(0, make_outcome(0.5, steps=inspection.total_steps, total_steps=inspection.total_steps))
+    begins = [
+        search_policy(inspection, space=RACE_WITH_OWN, budget=budget).next_action(
+            [finished], [], Spent(inspection.total_steps)
+        )
+        for budget in (least - 0.01, least)
+    ]
+    assert begins == [Start(), StartBaseline()] if least == 3.0 else [None, StartBaseline()]
 
 
 def test_a_look_is_taken_as_long_as_the_training_can_still_be_ended() -> None:

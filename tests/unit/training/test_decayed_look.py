@@ -173,7 +173,7 @@ def test_each_of_several_optimizers_falls_to_the_end_of_its_schedule():
     trainer = lightning.Trainer(
         max_steps=10,
         accelerator="cpu",
-        callbacks=[DecayToEnd(None, begin=0, steps=8, total_steps=100)],
+        callbacks=[DecayToEnd(None, begin=0, steps=8)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -238,13 +238,31 @@ class StopsInTheLook(StopSwitch):
         pass
 
 
-def test_a_stopped_look_leaves_the_value_at_the_rung_and_the_pause(tmp_path):
-    outcome = train(tmp_path, CONSTANT, RUNG, stop=StopsInTheLook())
-    assert outcome.reason is StopReason.PAUSED
-    assert outcome.value == pytest.approx(distance_after([5e-4] * RUNG), rel=1e-4)
-    assert outcome.look_steps < LOOK
-    assert (tmp_path / f"{RUNG}.ckpt").exists()
-    assert not list(tmp_path.glob("*.part"))
+def test_a_stopped_look_is_repeated(tmp_path):
+    stopped = train(tmp_path, CONSTANT, RUNG, stop=StopsInTheLook())
+    assert (stopped.reason, stopped.value, stopped.steps) == (StopReason.INTERRUPTED, None, RUNG)
+    assert stopped.message == "interrupted in a look"
+    assert 0 < stopped.look_steps < LOOK
+    assert [path.name for path in tmp_path.iterdir()] == [f"{RUNG}.ckpt"]
+
+    again = train(tmp_path, CONSTANT, RUNG, resume=True)
+    undisturbed = train(tmp_path / "other", CONSTANT, RUNG)
+    assert (again.reason, again.value, again.look_steps) == (StopReason.PAUSED, undisturbed.value, LOOK)
+    assert (again.steps, again.total_steps) == (RUNG, STEPS)
+    assert (again.replaced, again.groups) == (undisturbed.replaced, undisturbed.groups)
+    assert again.state_bytes == undisturbed.state_bytes
+
+
+def test_a_repeated_look_that_cannot_be_done_says_why(tmp_path):
+    train(tmp_path, CONSTANT, RUNG)
+
+    class Broken(Line):
+        def training_step(self, batch, batch_idx):
+            raise RuntimeError("the data have moved")
+
+    again = train(tmp_path, CONSTANT, RUNG, resume=True, model=Broken)
+    assert (again.reason, again.value) == (StopReason.FAILED, None)
+    assert "the data have moved" in again.message
 
 
 def test_an_outcome_keeps_the_steps_of_its_look():
