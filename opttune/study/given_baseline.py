@@ -1,11 +1,11 @@
 """A given baseline: an existing curve of the user, from an MLflow run or a CSV file."""
 
-import csv
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 
 from opttune.errors import InputError
+from opttune.study.csv_rows import read_csv_rows
 from opttune.tracking.reading import Curve, read_run_curve
 
 _WHERE = "baseline_run (--baseline-run)"
@@ -89,14 +89,10 @@ def read_baseline(text: str | Path, monitor: str, tracking_uri: str) -> GivenBas
 
 
 def _read_csv(path: Path, monitor: str) -> Curve:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError) as err:
-        raise InputError(f"{_WHERE}: the file {path} cannot be read: {err}.") from None
+    rows = read_csv_rows(path, _WHERE)
     if not rows:
         raise InputError(f"{_WHERE}: the file {path} has no rows. It needs the columns step,value.")
-    columns = [name for name in rows[0] if name]
+    columns = list(rows[0])
     column = next((name for name in (monitor, "value") if name in columns), None)
     if "step" not in columns or column is None:
         raise InputError(

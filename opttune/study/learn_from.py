@@ -4,7 +4,6 @@ They are rows of a CSV file or runs of an MLflow experiment. Their columns are m
 name. The result is the same as for a warm start from an earlier study (`EarlierBest`).
 """
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from opttune.catalog.lookup import find_optimizer, find_schedule, optimizer_name
 from opttune.errors import InputError
 from opttune.space.model import Scalar
 from opttune.space.settle import EarlierBest
+from opttune.study.csv_rows import read_csv_rows
 from opttune.tracking.reading import read_experiment
 
 _WHERE = "learn_from (--learn-from)"
@@ -88,27 +88,29 @@ def read_earlier_runs(text: str | Path, monitor: str, tracking_uri: str) -> Earl
         InputError: There is no such file or experiment, or none of its trainings can be used.
     """
     path = Path(text)
+    rows: Sequence[Row]
     if path.suffix.lower() == ".csv" or path.is_file():
-        name, rows = f"the file {path}", _read_csv(path)
+        name, rows = f"the file {path}", read_csv_rows(path, _WHERE)
     else:
         try:
             name, rows = f"the experiment {text!r}", [*read_experiment(tracking_uri, str(text), (monitor, "value"))]
         except LookupError as err:
             raise InputError(f"{_WHERE}: {err.args[0]} Give the name of an experiment, or a CSV file.") from None
     runs, unused = _usable(rows, monitor, name)
-    notes = [f"Not used of {name}: {count} trainings, {why}." for why, count in unused.items()]
+    notes = [f"Not used of {name}: {_trainings(count)} {why}." for why, count in unused.items()]
     if not runs:
         raise InputError(
             f"{_WHERE}: {name} has no usable training. {' '.join(notes) or 'It is empty.'} A training "
             f"needs an optimizer, a learning rate (lr) and a value ({monitor})."
         )
     known = _known_fields(monitor)
-    if ignored := sorted({column for row in rows for column in row if _field(column) not in known}):
+    columns = {column for row in rows for column in row} - {monitor}
+    if ignored := sorted(column for column in columns if _is_logged(column) or _field(column) not in known):
         notes.append(f"Not used of {name}: the columns {', '.join(ignored)}, which are not fields of a recipe.")
     schedules = {str(cell) for row in rows for column, cell in row.items() if cell and _field(column) == "schedule"}
     if unknown := sorted(each for each in schedules if _name(each, schedule_names()) is None):
         notes.append(f"Not used of {name}: the schedules {', '.join(unknown)}, which are not in the catalog.")
-    return EarlierRuns(tuple(runs), (f"Learned from {len(runs)} trainings of {name}.", *notes))
+    return EarlierRuns(tuple(runs), (f"Learned from {_trainings(len(runs))} of {name}.", *notes))
 
 
 def _usable(rows: Iterable[Row], monitor: str, name: str) -> tuple[list[EarlierRun], Counter[str]]:
@@ -127,15 +129,15 @@ def _run_of(row: Row, monitor: str, origin: str) -> EarlierRun | str:
     """Return the training of a row, which notes call `origin`, or the reason why it is not used."""
     value = _number(row.get(monitor, row.get("value")))
     if value is None:
-        return f"which have no finite {monitor}"
-    # a setting counts more than a column that has only the end of its name, such as train/lr
-    columns = sorted(row, key=_is_of_something_else, reverse=True)
+        return f"without a finite {monitor}"
+    # lr and optimizer.lr count more than encoder.lr, and so come last
+    columns = sorted((column for column in row if not _is_logged(column)), key=_is_of_the_whole_training)
     fields = {_field(column): row[column] for column in columns if row[column] != ""}
     optimizer = _name(fields.get("optimizer"), optimizer_names())
     if optimizer is None:
-        return f"whose optimizer is not in the catalog ({fields.get('optimizer') or 'none named'})"
+        return f"with an optimizer that is not in the catalog ({fields.get('optimizer') or 'none named'})"
     if (_number(fields.get("lr")) or 0.0) <= 0 and "lr" in _options(find_optimizer(optimizer)):
-        return "which have no learning rate (lr)"
+        return "without a learning rate (lr)"
     schedule = _name(fields.get("schedule"), schedule_names()) or ""
     parameters = _parameters(fields, optimizer, _options(find_optimizer(optimizer)))
     if schedule:
@@ -168,13 +170,22 @@ def _field(column: str) -> str:
         >>> _field("optimizer.lr"), _field("Learning_Rate"), _field("optimizer.name")
         ('lr', 'lr', 'optimizer')
     """
-    parts = column.strip().lower().replace("/", ".").split(".")
+    parts = column.lower().replace("/", ".").split(".")
     last = parts[-2] if parts[-1] in ("name", "_target_", "class_path") and len(parts) > 1 else parts[-1]
     return _ALIASES.get(last, last)
 
 
-def _is_of_something_else(column: str) -> bool:
-    return re.match(r"\s*((optimizer|schedule|(lr_)?scheduler)[./]|[^./]+$)", column.lower()) is None
+def _is_logged(column: str) -> bool:
+    """Return whether a column holds what a logger wrote during the training, such as train/lr."""
+    return re.match(r"(train|training|val|valid|validation|eval|test)/", column.lower()) is not None
+
+
+def _is_of_the_whole_training(column: str) -> bool:
+    return re.match(r"((optimizer|schedule|(lr_)?scheduler)[./]|[^./]+$)", column.lower()) is not None
+
+
+def _trainings(count: int) -> str:
+    return "1 training" if count == 1 else f"{count} trainings"
 
 
 def _name(cell: str | float | None, names: Sequence[str]) -> str | None:
@@ -194,12 +205,3 @@ def _number(cell: str | float | None) -> float | None:
 def _apart(steps: int | None, total_steps: int) -> int:
     """Return how far apart two lengths are, in steps of a quarter; about equal ones can be compared."""
     return 0 if steps is None else round(3 * abs(log2(steps / total_steps)))
-
-
-def _read_csv(path: Path) -> list[Row]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError) as err:
-        raise InputError(f"{_WHERE}: the file {path} cannot be read: {err}.") from None
-    return [{name: cell for name, cell in row.items() if name and isinstance(cell, str)} for row in rows]

@@ -109,7 +109,7 @@ def test_the_runs_that_a_search_starts_from_are_in_its_plan(tmp_path: Path) -> N
     plain = preview(config, workload, prior_runs(config, baseline_run=curve, learn_from=earlier))
 
     assert plain["baseline"] == f"0.25 at the end of the file {curve}"
-    assert f"Learned from 1 trainings of the file {earlier}." in plain["why"]
+    assert f"Learned from 1 training of the file {earlier}." in plain["why"]
     assert "of adamw(lr=0.0203, " in plain["groups"]
 
 

@@ -24,7 +24,7 @@ def test_a_csv_is_read_in_the_order_of_its_steps(tmp_path: Path) -> None:
 
 
 def test_the_column_of_the_monitor_goes_first_and_rows_without_it_are_passed_over(tmp_path: Path) -> None:
-    path = written(tmp_path, "epoch,step,val_loss,value\n0,9,0.8,7\n0,12,,7\n1,19,0.5,7\n")
+    path = written(tmp_path, "epoch, step, val_loss, value\n0, 9, 0.8, 7\n0, 12, , 7\n1, 19, 0.5, 7\n")
     assert read_baseline(path, "val_loss", "").curve == ((9, 0.8), (19, 0.5))
 
 

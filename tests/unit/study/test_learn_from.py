@@ -55,10 +55,10 @@ def test_it_is_said_what_is_not_used_and_why_a_sentence_for_each_kind(tmp_path: 
     )
     name = f"the file {path}"
     assert read_earlier_runs(path, "val_loss", "").notes == (
-        f"Learned from 1 trainings of {name}.",
-        f"Not used of {name}: 2 trainings, which have no finite val_loss.",
-        f"Not used of {name}: 1 trainings, whose optimizer is not in the catalog (magic).",
-        f"Not used of {name}: 1 trainings, which have no learning rate (lr).",
+        f"Learned from 1 training of {name}.",
+        f"Not used of {name}: 2 trainings without a finite val_loss.",
+        f"Not used of {name}: 1 training with an optimizer that is not in the catalog (magic).",
+        f"Not used of {name}: 1 training without a learning rate (lr).",
         f"Not used of {name}: the columns depth, which are not fields of a recipe.",
     )
 
@@ -82,7 +82,7 @@ def test_fields_that_a_study_holds_in_another_way_are_read_as_a_recipe_holds_the
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("", "It is empty"), ("lr,value\n1,2\n", r"optimizer is not in the catalog \(none named\)")]
+    ("text", "words"), [("", "It is empty"), ("lr,value\n1,2\n", r"optimizer that is not in the catalog \(none named\)")]
 )
 def test_a_file_of_which_nothing_can_be_used_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(InputError, match=f"has no usable training.*{words}"):
@@ -126,9 +126,16 @@ def test_a_logged_rate_is_no_setting_and_a_schedule_that_is_not_known_is_told(tm
 
     assert [one.found.parameters for one in found.runs] == [{"adamw.lr": 0.003}]
     assert found.notes[1:] == (
-        f"Not used of the file {file}: 1 trainings, which have no learning rate (lr).",
+        f"Not used of the file {file}: 1 training without a learning rate (lr).",
+        f"Not used of the file {file}: the columns train/lr, which are not fields of a recipe.",
         f"Not used of the file {file}: the schedules CosineAnnealingLR, which are not in the catalog.",
     )
+
+    file.write_text("optimizer, lr, train/lr, val_loss\nadamw, 0.003, 1e-9, 0.2\n")
+    assert [one.found.parameters for one in read_earlier_runs(file, "val_loss", "").runs] == [{"adamw.lr": 0.003}]
+    file.write_text("optimizer,train/lr,val_loss\nadamw,1e-9,0.2\n")
+    with pytest.raises(InputError, match=r"1 training without a learning rate \(lr\)"):
+        read_earlier_runs(file, "val_loss", "")
 
 
 def test_trainings_of_about_the_same_length_are_compared_by_their_values(tmp_path: Path) -> None:
