@@ -52,6 +52,7 @@ class RungPeers:
         # if short rungs were omitted, the shares of the last rungs apply
         from_end = level - (len(rungs) - 1)
         self._kept, self._kept_of_all = halving.kept[from_end], halving.kept_of_all[from_end]
+        self._is_first = -from_end == len(halving.kept)
 
     @property
     def is_informative(self) -> bool:
@@ -79,7 +80,7 @@ class RungPeers:
 
     def _is_champion(self, trial: TrialProgress, value: float) -> bool:
         """Return whether a trial is its optimizer's best at the first rung, because some optimizers start slowly."""
-        return self._level == 0 and value <= self._values[trial.optimizer][0]
+        return self._is_first and value <= self._values[trial.optimizer][0]
 
     def _yardstick(self, optimizer: str) -> float:
         """Return the worst value here with which a trial may still become better than the best finished one.

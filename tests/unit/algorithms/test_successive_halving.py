@@ -315,6 +315,17 @@ def test_at_the_second_rung_it_is_compared_with_those_of_all_optimizers_too() ->
         assert is_promotable(HALVING, RUNGS, [*quick, first], first) is goes
 
 
+@pytest.mark.parametrize(("steps", "goes"), [(2_000, True), (1_000, False)])
+def test_the_best_of_each_optimizer_passes_the_first_rung_of_a_race_but_not_where_it_is_the_second_too(
+    steps: int, goes: bool
+) -> None:
+    # at 1,000 steps the rungs at 2% and 10% are one, and the next one costs a third of a training
+    rungs = FOR_LONG_TRAININGS.steps(steps)
+    quick = [TrialProgress(number, (float(number),), rungs[0], optimizer="adamw") for number in range(9)]
+    slow = TrialProgress(9, (8.5,), rungs[0], is_paused=True, optimizer="sgd")
+    assert is_promotable(FOR_LONG_TRAININGS, rungs, [*quick, slow], slow) is goes
+
+
 def test_where_several_train_each_of_them_may_be_the_latest() -> None:
     worse = [finished(number, 0.1, 0.2, 0.9 + number) for number in range(4)]
     others = [paused(4, 5.0), finished(5, 6.0, 7.0, 8.0), finished(6, 6.0, 7.0, 8.0)]
