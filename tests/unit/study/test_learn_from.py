@@ -82,7 +82,8 @@ def test_fields_that_a_study_holds_in_another_way_are_read_as_a_recipe_holds_the
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("", "It is empty"), ("lr,value\n1,2\n", r"optimizer that is not in the catalog \(none named\)")]
+    ("text", "words"),
+    [("", "It is empty"), ("lr,value\n1,2\n", r"optimizer that is not in the catalog \(none named\)")],
 )
 def test_a_file_of_which_nothing_can_be_used_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(InputError, match=f"has no usable training.*{words}"):
