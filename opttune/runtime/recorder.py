@@ -76,7 +76,7 @@ class TrialRecorder:
         """Return the next part of a training, up to its next rung."""
         job, until = record.job(self._config.seed), self._policy.next_rung(record)
         costs, read = self._config.step_costs, (self._store.records(), self._store.runs(), self._store.steps_seen)
-        looked = self._policy.look_steps(record, *read)
+        looked, at_rung = self._policy.look_steps(record, *read), self._checkpoints.rung_path(record, until)
         at = costs.steps_at(job.recipe, self._policy.rungs, until)
         is_last = at >= costs.steps(job.recipe, self._policy.total_steps)
         final = self._checkpoints.final_path(record) if job.is_trial or record.is_baseline else None
@@ -87,11 +87,12 @@ class TrialRecorder:
             trainer={**self._config.trainer, **self._config.length_of(job.recipe, self._policy.total_steps)},
             guard=self._guard_of(record),
             mode=self._config.mode,
-            checkpoint=final if is_last else self._checkpoints.rung_path(record, until),
+            checkpoint=final if is_last else at_rung,
             until_step=None if is_last else at,
-            resume_from=self._state_of(record, until if looked else None),
+            resume_from=self._state_of(record),
             stop_checkpoint=self._checkpoints.interrupt_path(record) if self._config.pauses else None,
             look_steps=costs.steps(job.recipe, looked) if looked else 0,
+            only_look=bool(looked) and record.stopped_at == until and at_rung.exists(),
         )
 
     def _guard_of(self, record: TrialRecord) -> Guard | None:
@@ -107,17 +108,9 @@ class TrialRecorder:
             off.add(StopReason.STALL)
         return without(self._config.guard, off)
 
-    def _state_of(self, record: TrialRecord, looked_at: int | None) -> Path | None:
-        """Return the latest existing checkpoint of a training; None trains it from the start.
-
-        Args:
-            record: The training's record.
-            looked_at: The step of a look, whose checkpoint is there if the look was stopped; None for no look.
-        """
+    def _state_of(self, record: TrialRecord) -> Path | None:
+        """Return the latest existing checkpoint of a training; None trains it from the start."""
         stopped, paused = self._checkpoints.interrupt_path(record), self._checkpoints.rung_path(record, record.steps)
-        at_rung = self._checkpoints.rung_path(record, record.stopped_at)
-        if record.stopped_at == looked_at and at_rung.exists():
-            return at_rung
         if record.saved_steps > record.steps and stopped.exists():
             return stopped
         return paused if record.pauses and paused.exists() else None

@@ -82,11 +82,11 @@ class Attempt:
         mode: Whether the metric should fall (`min`) or rise (`max`).
         until_step: Pause after this optimizer step; None, or at least the full length, trains to the end. The
             schedule is always that of the full length.
-        resume_from: The checkpoint of a paused attempt with the same recipe and seed. If it is `checkpoint` itself, the
-            attempt was stopped in its look, and only the look is left.
+        resume_from: The checkpoint of a paused attempt with the same recipe and seed.
         stop_checkpoint: Path of the state if the attempt is stopped before its end; None does not save.
         look_steps: Optimizer steps, after the pause, in which a copy of the training decays its learning rate to the
             end of its schedule; the value at the pause is then the copy's. 0 uses the value at the pause itself.
+        only_look: Whether the attempt was stopped in its look: `checkpoint` holds the pause, and only the look is left.
     """
 
     recipe: Recipe | None
@@ -100,6 +100,7 @@ class Attempt:
     resume_from: Path | None = None
     stop_checkpoint: Path | None = None
     look_steps: int = 0
+    only_look: bool = False
 
 
 def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener, stop: Stop = NEVER) -> Outcome:
@@ -120,7 +121,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
     Raises:
         OpttuneError: The model cannot be tuned, the monitored metric is missing, or the disk is full.
     """
-    if attempt.resume_from is not None and attempt.resume_from == attempt.checkpoint:
+    if attempt.only_look:
         return _repeat_look(attempt, workload, stop)
     started = time.monotonic()
     run = TrainingRun(attempt, listener, stop=stop)

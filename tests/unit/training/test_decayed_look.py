@@ -107,7 +107,14 @@ def loaders():
 
 
 def train(
-    folder: Path, recipe: Recipe | None, until: int, look: int = LOOK, resume: bool = False, model=Line, **more
+    folder: Path,
+    recipe: Recipe | None,
+    until: int,
+    look: int = LOOK,
+    resume: bool = False,
+    only_look: bool = False,
+    model=Line,
+    **more,
 ) -> Outcome:
     attempt = Attempt(
         recipe=recipe,
@@ -118,6 +125,7 @@ def train(
         until_step=None if until == STEPS else until,
         resume_from=folder / f"{RUNG}.ckpt" if resume else None,
         look_steps=look,
+        only_look=only_look,
     )
     return run_attempt(attempt, Workload(model, loaders), NullListener(), **more)
 
@@ -245,7 +253,7 @@ def test_a_stopped_look_is_repeated(tmp_path):
     assert 0 < stopped.look_steps < LOOK
     assert [path.name for path in tmp_path.iterdir()] == [f"{RUNG}.ckpt"]
 
-    again = train(tmp_path, CONSTANT, RUNG, resume=True)
+    again = train(tmp_path, CONSTANT, RUNG, only_look=True)
     undisturbed = train(tmp_path / "other", CONSTANT, RUNG)
     assert (again.reason, again.value, again.look_steps) == (StopReason.PAUSED, undisturbed.value, LOOK)
     assert (again.steps, again.total_steps) == (RUNG, STEPS)
@@ -260,7 +268,7 @@ def test_a_repeated_look_that_cannot_be_done_says_why(tmp_path):
         def training_step(self, batch, batch_idx):
             raise RuntimeError("the data have moved")
 
-    again = train(tmp_path, CONSTANT, RUNG, resume=True, model=Broken)
+    again = train(tmp_path, CONSTANT, RUNG, only_look=True, model=Broken)
     assert (again.reason, again.value) == (StopReason.FAILED, None)
     assert "the data have moved" in again.message
 
