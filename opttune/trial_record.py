@@ -71,7 +71,7 @@ class TrialRecord:
         return self.recipe is not None and self.recipe.is_baseline
 
     @property
-    def is_outranked(self) -> bool:
+    def was_discarded(self) -> bool:
         """Whether it was paused at a rung and discarded there."""
         return self.outcome is not None and self.outcome.reason is StopReason.OUTRANKED
 
@@ -115,7 +115,7 @@ class TrialRecord:
     def seconds(self) -> float:
         """Wall time of its training, including the parts before its pauses."""
         # a trial that was not promoted has not trained since its last pause
-        ended = self.outcome.seconds if self.outcome and not self.is_outranked else 0.0
+        ended = self.outcome.seconds if self.outcome and not self.was_discarded else 0.0
         return sum(pause.seconds for pause in self.pauses) + ended
 
     @property

@@ -147,8 +147,11 @@ class TrialRecorder:
         kept = self._checkpoints.interrupt_path(record), self._checkpoints.rung_path(record, outcome.steps)
         if any(path.exists() for path in kept):
             store.save_stop(record.number, outcome.steps)
+            lost = outcome.look_steps
         else:
-            store.save_lost_steps(record.number, outcome.steps - record.saved_steps)
+            lost = outcome.steps - record.saved_steps
+        if lost:
+            store.save_lost_steps(record.number, lost)
         if not record.pauses:
             self.log_of(record).end(outcome)
             self._logs.pop(record.name)

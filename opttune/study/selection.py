@@ -111,7 +111,7 @@ def best_record(records: Sequence[TrialRecord], mode: str) -> TrialRecord | None
 
 
 def baseline_records(records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the trainings of the baseline, its own run or trials; several if it was outranked and trained anew.
+    """Return the trainings of the baseline, its own run or trials; several if it was discarded and trained anew.
 
     Args:
         records: All trials.
@@ -121,13 +121,13 @@ def baseline_records(records: Sequence[TrialRecord], runs: Sequence[TrialRecord]
 
 
 def baseline_record(records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> TrialRecord | None:
-    """Return the training of the baseline; None before it has started, and if it was outranked.
+    """Return the training of the baseline; None before it has started, and if it was discarded.
 
     Args:
         records: All trials.
         runs: All auxiliary runs.
     """
-    return next((one for one in baseline_records(records, runs) if not one.is_outranked), None)
+    return next((one for one in baseline_records(records, runs) if not one.was_discarded), None)
 
 
 def best_of(records: Sequence[TrialRecord], baseline: TrialRecord | None, mode: str) -> TrialRecord | None:

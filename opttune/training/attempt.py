@@ -121,9 +121,13 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
     Raises:
         OpttuneError: The model cannot be tuned, the monitored metric is missing, or the disk is full.
     """
-    if attempt.only_look:
-        return _repeat_look(attempt, workload, stop)
     started = time.monotonic()
+    if attempt.only_look:
+        again = look_ahead(attempt, workload, stop)
+        conclusion = again.of_pause(None)
+        if conclusion[1] is not None or conclusion[0] is StopReason.INTERRUPTED:
+            return _outcome(attempt, again.run, conclusion, started, again)
+        # then the value at the pause counts, which only the training itself shows
     run = TrainingRun(attempt, listener, stop=stop)
     trace, has_diverged = "", False
     look: Look | None = None
@@ -147,13 +151,6 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
         finally:
             run.clean_up()
     return _outcome(attempt, run, conclusion, started, look, trace, has_diverged)
-
-
-def _repeat_look(attempt: Attempt, workload: Workload, stop: Stop) -> Outcome:
-    started = time.monotonic()
-    look = look_ahead(attempt, workload, stop)
-    is_failed = look.conclusion[0] is StopReason.FAILED
-    return _outcome(attempt, look.run, look.conclusion if is_failed else look.of_pause(None), started, look)
 
 
 def _has_diverged(run: "TrainingRun", conclusion: Conclusion) -> bool:

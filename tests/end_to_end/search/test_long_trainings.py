@@ -140,12 +140,16 @@ def test_a_look_in_which_ctrl_c_came_is_repeated(
             assert [one.stopped_at for one in stopped] == [rung]
     finally:
         signal.signal(signal.SIGINT, usual)
-    found = run_search(tmp_path, Classifier, **settings)
+    # what the stopped looks had done counts
+    lost = sum(one.lost_steps for one in load_study(tmp_path / "out").records)
+    found = run_search(tmp_path, Classifier, **{**settings, "budget": 1.9 + (lost + 0.5) / LENGTH})
 
     columns = ["number", "state", "reason", "value", "steps"]
     assert_frame_equal(found.trials[columns], result.trials[columns], rtol=1e-6)
     assert looks_of(tmp_path) == pytest.approx(looks_of(folder))
-    assert found.steps_spent == result.steps_spent
+    assert found.steps_spent == result.steps_spent + lost
+    # each stops after the step in which it came
+    assert lost == 6 + 10 + 4
 
 
 def looks_of(folder: Path) -> list[float | None]:
