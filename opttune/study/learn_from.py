@@ -29,8 +29,17 @@ _ALIASES = {
     "scheduler": "schedule",
     "lr_scheduler": "schedule",
     "steps": "max_steps",
+    "optim": "optimizer",
+    "status": "state",
 }
 _OF_THE_TRAINING = ("gradient_clip_norm", "accumulate_grad_batches")
+_OPTIMIZERS = {"optimizer", "optim", "schedule", "scheduler", "lr_scheduler"}
+_HOLDERS = {
+    *("config", "cfg", "hparams", "params", "args", "init_args", "fit"),
+    *("model", "module", "trainer", "train", "training"),
+}
+"""Parts of a column's name that hold settings of the training; others, such as `net`, hold settings of their own."""
+_FINISHED = {"finished", "complete", "completed"}
 Row = Mapping[str, str | float]
 """The columns of one training, by the user's names."""
 
@@ -103,9 +112,9 @@ def read_earlier_runs(text: str | Path, monitor: str, tracking_uri: str) -> Earl
             f"{_WHERE}: {name} has no usable training. {' '.join(notes) or 'It is empty.'} A training "
             f"needs an optimizer, a learning rate (lr) and a value ({monitor})."
         )
-    known = _known_fields(monitor)
-    columns = {column for row in rows for column in row} - {monitor}
-    if ignored := sorted(column for column in columns if _is_logged(column) or _field(column) not in known):
+    known = _known_fields()
+    columns = {column for row in rows for column in row if _plain(column) not in (_plain(monitor), "value")}
+    if ignored := sorted(column for column in columns if _field(column) not in known):
         notes.append(f"Not used of {name}: the columns {', '.join(ignored)}, which are not fields of a recipe.")
     schedules = {str(cell) for row in rows for column, cell in row.items() if cell and _field(column) == "schedule"}
     if unknown := sorted(each for each in schedules if _name(each, schedule_names()) is None):
@@ -127,12 +136,15 @@ def _usable(rows: Iterable[Row], monitor: str, name: str) -> tuple[list[EarlierR
 
 def _run_of(row: Row, monitor: str, origin: str) -> EarlierRun | str:
     """Return the training of a row, which notes call `origin`, or the reason why it is not used."""
-    value = _number(row.get(monitor, row.get("value")))
+    plain = {_plain(column): cell for column, cell in row.items()}
+    value = _number(row.get(monitor, plain.get(_plain(monitor), plain.get("value"))))
     if value is None:
         return f"without a finite {monitor}"
-    # lr and optimizer.lr count more than encoder.lr, and so come last
-    columns = sorted((column for column in row if not _is_logged(column)), key=_is_of_the_whole_training)
+    # optimizer.lr counts more than model.lr, and so comes last
+    columns = sorted(row, key=lambda column: not _OPTIMIZERS.isdisjoint(_parts(column)))
     fields = {_field(column): row[column] for column in columns if row[column] != ""}
+    if str(fields.get("state", "finished")).lower() not in _FINISHED:
+        return "not finished"
     optimizer = _name(fields.get("optimizer"), optimizer_names())
     if optimizer is None:
         return f"with an optimizer that is not in the catalog ({fields.get('optimizer') or 'none named'})"
@@ -157,31 +169,37 @@ def _options(row: Info) -> list[str]:
     return [name for option in row.options for name in option.fields]
 
 
-def _known_fields(monitor: str) -> set[str]:
+def _known_fields() -> set[str]:
     rows: list[Info] = [*map(find_optimizer, optimizer_names()), *map(find_schedule, schedule_names())]
     of_recipes = {name for row in rows for name in _options(row)}
-    return {*of_recipes, *_OF_THE_TRAINING, "optimizer", "schedule", "max_steps", "value", _field(monitor)}
+    return {*of_recipes, *_OF_THE_TRAINING, "optimizer", "schedule", "max_steps", "state"}
+
+
+def _plain(column: str) -> str:
+    return re.sub(r"[ -]+", "_", column.lower())
+
+
+def _parts(column: str) -> list[str]:
+    return re.split(r"[./]", _plain(column))
 
 
 def _field(column: str) -> str:
-    """Return the field of a recipe that a column names.
+    """Return the field of a recipe that a column names; empty if it is a setting of something else, or was logged.
 
     Example:
-        >>> _field("optimizer.lr"), _field("Learning_Rate"), _field("optimizer.name")
+        >>> _field("model.optimizer.lr"), _field("Learning Rate"), _field("optimizer.name")
         ('lr', 'lr', 'optimizer')
+        >>> _field("model.net.momentum"), _field("train/lr")
+        ('', '')
     """
-    parts = column.lower().replace("/", ".").split(".")
-    last = parts[-2] if parts[-1] in ("name", "_target_", "class_path") and len(parts) > 1 else parts[-1]
+    *holders, last = _parts(column)
+    if last in ("name", "_target_", "class_path") and holders:
+        last = holders.pop()
+    # a logger writes train/lr during the training; a setting is train.lr
+    is_logged = column.lower().startswith(("train/", "training/"))
+    if is_logged or not _OPTIMIZERS.union(_HOLDERS).issuperset(holders):
+        return ""
     return _ALIASES.get(last, last)
-
-
-def _is_logged(column: str) -> bool:
-    """Return whether a column holds what a logger wrote during the training, such as train/lr."""
-    return re.match(r"(train|training|val|valid|validation|eval|test)/", column.lower()) is not None
-
-
-def _is_of_the_whole_training(column: str) -> bool:
-    return re.match(r"((optimizer|schedule|(lr_)?scheduler)[./]|[^./]+$)", column.lower()) is not None
 
 
 def _trainings(count: int) -> str:

@@ -139,6 +139,35 @@ def test_a_logged_rate_is_no_setting_and_a_schedule_that_is_not_known_is_told(tm
         read_earlier_runs(file, "val_loss", "")
 
 
+def test_only_settings_of_the_optimizer_are_read_from_a_nested_configuration(tmp_path: Path) -> None:
+    columns = {
+        "model.optimizer._target_": "torch.optim.SGD",
+        "model.optimizer.lr": "0.001",
+        "model.lr": "3",
+        "model.net.lr": "5",
+        "model.optimizer.weight_decay": "0.01",
+        "loss.weight_decay": "0.5",
+        "model.net.momentum": "0.1",
+        "Val Loss": "0.3",
+    }
+    (file := tmp_path / "runs.csv").write_text(f"{','.join(columns)}\n{','.join(columns.values())}\n")
+    found = read_earlier_runs(file, "val_loss", "")
+
+    assert [one.found.parameters for one in found.runs] == [{"sgd.lr": 0.001, "sgd.weight_decay": 0.01}]
+    unused = "loss.weight_decay, model.net.lr, model.net.momentum"
+    assert found.notes[1:] == (f"Not used of the file {file}: the columns {unused}, which are not fields of a recipe.",)
+
+
+def test_a_training_that_crashed_is_not_used(tmp_path: Path) -> None:
+    (file := tmp_path / "wandb.csv").write_text(
+        "Name;State;Optimizer;Learning Rate;Val_Loss\na;crashed;adamw;0.5;0.1\nb;finished;adamw;0.001;0.2\n"
+    )
+    found = read_earlier_runs(file, "val_loss", "")
+
+    assert [one.found.parameters for one in found.runs] == [{"adamw.lr": 0.001}]
+    assert f"Not used of the file {file}: 1 training not finished." in found.notes
+
+
 def test_trainings_of_about_the_same_length_are_compared_by_their_values(tmp_path: Path) -> None:
     runs = EarlierRuns((run("adamw", 0.1, 0.9, 2_000), run("adamw", 0.003, 0.2, 1_999), run("adamw", 1, 0.1, 400)))
     assert [one.parameters for one in runs.best(2_000, "min")] == [{"adamw.lr": 0.003}]
