@@ -17,7 +17,7 @@ from opttune.outcome import StopReason
 from opttune.space.model import Choice, Field, Range, Scalar, Space
 from opttune.space.sample import default_parameters, default_recipe
 from opttune.study.config import SearchConfig
-from opttune.study.guard_rules import repeats, silenced, to_repeat, was_ended
+from opttune.study.guard_rules import repeats, silenced, to_repeat
 from opttune.study.selection import baseline_record, best_record, top_candidates
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
@@ -271,17 +271,23 @@ class SearchPolicy(Policy):
         self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], action: Action | None
     ) -> Action | None:
         """Return the trial to repeat after a rule of the guard has ended all trials; None if there is none."""
-        if any(not was_ended(one) and one.last is not None and one.last.reason.has_value for one in records):
-            return None
         if any(one.is_running or one.waits_to_begin for one in records):
             return None
+        valued = [one for one in records if one.last is not None and one.last.reason.has_value]
         rules = set(silenced(records, baseline_record(records, runs)))
-        # an ended trial is repeated once; if nothing else can be tried, as long as the budget lasts
-        if action is None:
-            rules = {StopReason.BLOW_UP, StopReason.STALL}
-        elif any(repeats(records, one) for one in records):
+        if valued and not rules:
             return None
-        number = to_repeat(records, rules)
+        repeated = [one for one in records if repeats(records, one) is not None]
+        if valued and not {one.number for one in valued} & {one.number for one in repeated}:
+            return None
+        # one that has a value without the rule shows that the rule was wrong for the other optimizers too
+        tried = {one.optimizer for one in (*valued, *repeated)} if valued else set()
+        # an ended trial is repeated once; if nothing else can be tried, as long as the budget lasts
+        if action is None and not valued:
+            rules = {StopReason.BLOW_UP, StopReason.STALL}
+        elif repeated and not valued:
+            return None
+        number = to_repeat(records, rules, but=tried)
         return None if number is None else Repeat(number)
 
     def _promised(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> int:

@@ -1,6 +1,7 @@
 """`Answer`: the answer of a search, the single source for the terminal, the report, the note and `SearchResult`."""
 
 from dataclasses import dataclass
+from math import ceil
 
 from opttune.outcome import Outcome
 from opttune.recipe import OWN, Recipe
@@ -204,10 +205,13 @@ def _without_baseline(study: FrozenStudy) -> list[str]:
     if not study.origin.has_own_optimizer:
         return [f"there is no baseline to compare with: the module has {study.origin.replaced}."]
     baseline_from = study.config.halving_for(study.total_steps).baseline_from
-    if study.config.budget < baseline_from:
+    budget, spent = study.config.budget, study.steps_spent / study.total_steps
+    # what a search that ended has left cannot be spent on it later
+    needed = max(baseline_from, ceil(10 * (spent + 1)) / 10)
+    if budget < baseline_from or budget < spent + 1:
         return [
-            f"a budget of {study.config.budget:g} trainings does not pay for the baseline: {unknown}. "
-            f"Give {baseline_from:g} or more to train both."
+            f"a budget of {budget:g} trainings does not pay for the baseline: {unknown}. "
+            f"Give {needed:g} or more to train both."
         ]
     return []
 

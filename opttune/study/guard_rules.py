@@ -3,7 +3,7 @@
 This depends only on the records, in the order of the trials, so it is the same after a resumption and for all workers.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from opttune.guard.rules import Guard
@@ -83,7 +83,7 @@ def was_ended(record: TrialRecord) -> bool:
     return record.outcome is not None and record.outcome.reason in _FIELDS
 
 
-def to_repeat(records: Sequence[TrialRecord], rules: Iterable[StopReason]) -> int | None:
+def to_repeat(records: Sequence[TrialRecord], rules: Iterable[StopReason], but: Collection[str] = ()) -> int | None:
     """Return the best of the trials that rules have ended, to repeat without these rules; None if there is none.
 
     It is the one that went furthest, and the earliest among equals, because the first recipes are the safest.
@@ -91,10 +91,12 @@ def to_repeat(records: Sequence[TrialRecord], rules: Iterable[StopReason]) -> in
     Args:
         records: All trials.
         rules: The rules that are off.
+        but: Optimizers whose trials are not repeated.
     """
     reasons = set(rules)
     repeated = {one.number for record in records if (one := repeats(records, record)) is not None}
     ended = [one for one in records if one.outcome is not None and one.outcome.reason in reasons]
+    ended = [one for one in ended if one.optimizer not in but]
     left = [one for one in ended if one.number not in repeated and repeats(records, one) is None]
     return min(left, key=lambda one: (-one.steps, one.number)).number if left else None
 

@@ -9,7 +9,7 @@ from opttune.algorithms.successive_halving import Promote, Start
 from opttune.job import Role, TrainingJob
 from opttune.outcome import Outcome, StopReason
 from opttune.recipe import Part, Recipe
-from opttune.runtime.policy import Action, SearchPolicy, Spent, StartBaseline, Train, baseline_parameters
+from opttune.runtime.policy import Action, Repeat, SearchPolicy, Spent, StartBaseline, Train, baseline_parameters
 from opttune.space.auto import ModelFacts
 from opttune.space.parse import load_space
 from opttune.study.config import SearchConfig
@@ -525,6 +525,25 @@ def test_a_budget_for_one_training_spends_half_of_the_rest_on_first_looks() -> N
     for budget, first in ((1.5, Promote(1)), (1.9, Start()), (3.0, Promote(1))):
         policy = search_policy(LONG, space=RACE, budget=budget)
         assert policy.next_action(trials, [], Spent(looked_steps)) == first, budget
+
+
+def test_a_rule_that_was_wrong_for_one_optimizer_was_wrong_for_the_others_too() -> None:
+    policy = search_policy(LONG, space=RACE)
+
+    def ended(number: int, optimizer: str, rate: float) -> TrialRecord:
+        outcome = make_outcome(None, StopReason.BLOW_UP, steps=20, total_steps=2_000)
+        recipe = Recipe(Part(optimizer, {"lr": rate}), Part("constant"))
+        return make_trial(number, outcome, recipe=recipe)
+
+    # a factor of ten between rates turns the rule off
+    records = [ended(0, "sgd", 0.1), ended(1, "adamw", 1e-3), ended(2, "sgd", 0.01)]
+    assert policy.next_action(records, [], Spent(60)) == Repeat(0)
+    of_sgd = seen_early(3, "sgd", 0.1, 1.0)
+    assert policy.next_action([*records, of_sgd], [], Spent(180)) == Repeat(1)
+    of_adamw = seen_early(4, "adamw", 1e-3, 2.0)
+    assert policy.next_action([*records, of_sgd, of_adamw], [], Spent(300)) == Start()
+    # a repeated one that gave nothing shows nothing
+    assert policy.next_action([*records, replace(records[0], number=3)], [], Spent(80)) == Start()
 
 
 def test_line_searches_end_for_now_once_the_first_looks_have_cost_half_of_a_training() -> None:
