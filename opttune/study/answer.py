@@ -136,6 +136,7 @@ def answer_of(study: FrozenStudy) -> Answer:
         warnings=(
             *_interrupted(study),
             *_untried(study),
+            *_not_compared(study),
             *_guard_warnings(study),
             *(_warnings(study, best) if best is not None else ()),
         ),
@@ -172,6 +173,21 @@ def _untried(study: FrozenStudy) -> list[str]:
         f"{', '.join(left[:_MOST_NAMED])}{more}: not tried before the search reached its limits. A trial starts only "
         "if the rest of the budget pays for a full training. The same command with a larger budget (--budget), or with "
         "more time (--timeout) or trials (--trials), continues with the rest of the space."
+    ]
+
+
+def _not_compared(study: FrozenStudy) -> list[str]:
+    """Return a sentence if the metric had no value at a rung in any trial, so that the rung told nothing."""
+    values: dict[int, list[float | None]] = {}
+    for record in study.records:
+        for pause in () if record.source else record.pauses:
+            values.setdefault(pause.steps, []).append(pause.value)
+    empty = [str(step) for step, seen in sorted(values.items()) if all(value is None for value in seen)]
+    if not empty:
+        return []
+    return [
+        f"{study.config.monitor} had no value in the validation at step {', '.join(empty)} in any trial, so trials "
+        "were not compared there, and fewer could be tried: log it in every validation."
     ]
 
 

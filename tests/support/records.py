@@ -39,7 +39,7 @@ def make_outcome(
     return Outcome(reason, value, total_steps if steps is None else steps, total_steps, seconds=1.0, **fields)
 
 
-def make_pause(value: float, steps: int, total_steps: int = TOTAL_STEPS, **fields: Any) -> Outcome:
+def make_pause(value: float | None, steps: int, total_steps: int = TOTAL_STEPS, **fields: Any) -> Outcome:
     """Make what a training gave at a rung."""
     return make_outcome(value, StopReason.PAUSED, steps=steps, total_steps=total_steps, **fields)
 

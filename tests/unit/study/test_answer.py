@@ -4,7 +4,8 @@ from opttune.outcome import Outcome, StopReason
 from opttune.space.parse import parse_space
 from opttune.study.answer import answer_of
 from opttune.study.step_costs import StepCosts
-from tests.support.records import make_trial, record, stored
+from opttune.trial_record import TrialRecord
+from tests.support.records import make_pause, make_trial, record, stored
 
 
 def test_an_answer_is_the_best_trial_beside_the_baseline() -> None:
@@ -117,3 +118,30 @@ def test_without_a_value_there_is_nothing_to_train_with() -> None:
     assert (answer.result, answer.trial, answer.recipe_yaml, answer.trainer_call()) == ("", "", "", "")
     assert (answer.baseline_words, answer.warnings) == ("", ())
     assert answer.stability[0].startswith("adamw: 1 of 1 trials diverged")
+
+
+def test_a_rung_at_which_the_metric_had_no_value_is_told() -> None:
+    def trials(*first: float | None) -> list[TrialRecord]:
+        return [
+            replace(record(number, 0.8), pauses=(make_pause(value, 10), make_pause(0.9, 35)))
+            for number, value in enumerate(first)
+        ]
+
+    told = [one for one in answer_of(stored(trials(None, None))).warnings if "no value" in one]
+    assert len(told) == 1
+    assert told[0].startswith("val_loss had no value in the validation at step 10 in any trial")
+    assert not any("no value" in one for one in answer_of(stored(trials(None, 1.0))).warnings)
+
+
+def test_what_pays_for_a_missing_baseline_follows_what_is_spent() -> None:
+    def told(budget: float, trials: int) -> list[str]:
+        study = stored([record(number, 0.8) for number in range(trials)], None, budget=budget)
+        return [one for one in answer_of(study).warnings if "baseline" in one]
+
+    assert told(1.5, 1) == [
+        "a budget of 1.5 trainings does not pay for the baseline: it is unknown whether the recipe beats your own "
+        "optimizer. Give 2 or more to train both."
+    ]
+    # of a larger budget, too little is left
+    assert told(2.5, 2)[0].endswith("Give 3 or more to train both.")
+    assert told(3.0, 2) == []
