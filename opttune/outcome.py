@@ -85,6 +85,7 @@ class Outcome:
         alarms: Alarms of the guard, which do not end the run, one sentence each; may be empty.
         stopped_lr: The learning rate at which the run diverged or stalled; None if it did neither.
         look_steps: Optimizer steps beyond `steps` in the look at a paused run, which the run does not keep.
+        is_look_stopped: Whether this look was stopped, and must be repeated; the value is that at the rung itself.
         step_seconds: Mean wall time of an optimizer step, without validations; None for fewer than two steps.
         share: The optimizer's own steps per counted step. It is below 1 if all trainings take the same time
             (`--budget-unit time`) and a step of this one takes longer than the baseline's.
@@ -111,6 +112,7 @@ class Outcome:
     alarms: str = ""
     stopped_lr: float | None = None
     look_steps: int = 0
+    is_look_stopped: bool = False
     step_seconds: float | None = None
     share: float = 1.0
 

@@ -24,7 +24,8 @@ class TrialRecord:
         pauses: The outcome at each rung where it paused, in order.
         replicates: The results of a trial's recipe on further seeds.
         stopped_at: Optimizer step beyond the last rung where it was interrupted and its state was saved; 0 for none.
-        lost_steps: Optimizer steps after which it was interrupted without a saved state.
+        stopped_look: Its outcome at a rung where it was stopped in its look; only the look is missing.
+        lost_steps: Optimizer steps that were interrupted without a saved state, and those of stopped looks.
         holder: The process that trains it, or trained it last.
         auxiliary: The job of an auxiliary run; None for a trial.
         seconds_spent: Seconds of all trainings of the search at its end; None before, and in studies of earlier
@@ -40,6 +41,7 @@ class TrialRecord:
     pauses: tuple[Outcome, ...] = ()
     replicates: tuple[Outcome, ...] = ()
     stopped_at: int = 0
+    stopped_look: Outcome | None = None
     lost_steps: int = 0
     holder: str = ""
     auxiliary: TrainingJob | None = None

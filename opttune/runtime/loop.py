@@ -222,7 +222,7 @@ class TrainingLoop:
             # a library has turned Ctrl-C into its own error
             message = f"interrupted at step {result.steps}"
             result = replace(result, reason=StopReason.INTERRUPTED, message=message, traceback="")
-        self.interrupted = self.interrupted or result.reason is StopReason.INTERRUPTED
+        self.interrupted = self.interrupted or result.reason is StopReason.INTERRUPTED or result.is_look_stopped
         if record.role is Role.CONFIRMATION and result.total_steps not in (0, self._policy.total_steps):
             raise StudyError(
                 f"the search trained for {self._policy.total_steps} steps, now a full training has "

@@ -1,7 +1,7 @@
 """Policies: they choose the next training from the records only."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, repeat
@@ -18,7 +18,7 @@ from opttune.space.model import Choice, Field, Range, Scalar, Space
 from opttune.space.sample import default_parameters, default_recipe
 from opttune.study.config import SearchConfig
 from opttune.study.guard_rules import repeats, silenced, to_repeat
-from opttune.study.selection import baseline_record, best_record, top_candidates
+from opttune.study.selection import baseline_record, baseline_records, best_record, top_candidates
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
 
@@ -239,6 +239,9 @@ class SearchPolicy(Policy):
         if record.role is not Role.TRIAL or rung == self.total_steps or self._in_ranks:
             return 0
         steps, baseline = self._halving.look_steps(rung), baseline_record(records, runs)
+        if record.stopped_look is not None:
+            # its steps were there when it began
+            return steps
         others = [one for one in records if one.number != record.number]
         left = int(self.config.budget * self.total_steps) - steps_spent - self._promised(others, runs)
         # the steps of a look must not be missing at the end
@@ -270,24 +273,15 @@ class SearchPolicy(Policy):
     def _repeat(
         self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord], action: Action | None
     ) -> Action | None:
-        """Return the trial to repeat after a rule of the guard has ended all trials; None if there is none."""
-        if any(one.is_running or one.waits_to_begin for one in records):
+        """Return the trial to repeat without a rule of the guard that has ended all first trials; None for none."""
+        if any(one.waits_to_begin for one in records):
             return None
+        rules = set(silenced(records, baseline_records(records, runs)))
         valued = [one for one in records if one.last is not None and one.last.reason.has_value]
-        rules = set(silenced(records, baseline_record(records, runs)))
-        if valued and not rules:
-            return None
-        repeated = [one for one in records if repeats(records, one) is not None]
-        if valued and not {one.number for one in valued} & {one.number for one in repeated}:
-            return None
-        # one that has a value without the rule shows that the rule was wrong for the other optimizers too
-        tried = {one.optimizer for one in (*valued, *repeated)} if valued else set()
-        # an ended trial is repeated once; if nothing else can be tried, as long as the budget lasts
-        if action is None and not valued:
-            rules = {StopReason.BLOW_UP, StopReason.STALL}
-        elif repeated and not valued:
-            return None
-        number = to_repeat(records, rules, but=tried)
+        if not valued:
+            number = _first_to_repeat(records, rules, is_last_resort=action is None)
+        else:
+            number = _other_to_repeat(records, rules, valued) if rules else None
         return None if number is None else Repeat(number)
 
     def _promised(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> int:
@@ -449,6 +443,31 @@ def _begun_at(field: Field, value: Scalar) -> Field:
     if isinstance(field, Range) and value is not None and field.low <= float(value) <= field.high:
         return replace(field, prior=float(value))
     return field
+
+
+def _first_to_repeat(records: Sequence[TrialRecord], rules: Collection[StopReason], is_last_resort: bool) -> int | None:
+    """Return the first ended trial to repeat while no trial has a value; None if there is none.
+
+    An ended trial is repeated once; if nothing else can be tried, as long as the budget lasts.
+    """
+    if any(one.is_running for one in records):
+        return None
+    if is_last_resort:
+        return to_repeat(records, (StopReason.BLOW_UP, StopReason.STALL))
+    return None if any(repeats(records, one) for one in records) else to_repeat(records, rules)
+
+
+def _other_to_repeat(
+    records: Sequence[TrialRecord], rules: Collection[StopReason], valued: Sequence[TrialRecord]
+) -> int | None:
+    """Return the ended trial of another optimizer to repeat, where a repeated one has a value; None if there is none.
+
+    That value shows that the rule was wrong for the first trials of the other optimizers too.
+    """
+    repeated = [one for one in records if repeats(records, one) is not None]
+    if not {one.number for one in repeated} & {one.number for one in valued}:
+        return None
+    return to_repeat(records, rules, {one.optimizer for one in (*valued, *repeated)})
 
 
 def _at_once(records: Sequence[TrialRecord]) -> int:

@@ -18,7 +18,7 @@ from opttune.runtime.progress import ProgressReporter
 from opttune.storages.study_store import StudyStore
 from opttune.study.config import SearchConfig
 from opttune.study.guard_rules import repeats, silenced, without
-from opttune.study.selection import baseline_record, best_of
+from opttune.study.selection import baseline_record, baseline_records, best_of
 from opttune.tracking.study_run import StudyRun
 from opttune.tracking.training_log import BEST_OVER_SECONDS, TrainingLog
 from opttune.training.attempt import Attempt
@@ -92,12 +92,12 @@ class TrialRecorder:
             resume_from=self._state_of(record),
             stop_checkpoint=self._checkpoints.interrupt_path(record) if self._config.pauses else None,
             look_steps=costs.steps(job.recipe, looked) if looked else 0,
-            only_look=bool(looked) and record.stopped_at == until and at_rung.exists(),
+            only_look=record.stopped_look is not None and at_rung.exists(),
         )
 
     def _guard_of(self, record: TrialRecord) -> Guard | None:
         records, runs = self._store.records(), self._store.runs()
-        off = set(silenced(records, baseline_record(records, runs)))
+        off = set(silenced(records, baseline_records(records, runs)))
         ended = repeats(records, record)
         if ended is not None and ended.outcome is not None:
             off.add(ended.outcome.reason)
@@ -116,9 +116,22 @@ class TrialRecorder:
         return paused if record.pauses and paused.exists() else None
 
     def counted(self, record: TrialRecord, outcome: Outcome) -> Outcome:
-        """Return an outcome with its steps in the units of the search: optimizer steps, or time."""
+        """Return an outcome with its steps in the units of the search: optimizer steps, or time.
+
+        That of a repeated look is joined with the part before the look.
+        """
         until, full = self._policy.next_rung(record), self._policy.total_steps
-        return self._config.step_costs.counted(record.job(self._config.seed).recipe, outcome, until, full)
+        counted = self._config.step_costs.counted(record.job(self._config.seed).recipe, outcome, until, full)
+        before = record.stopped_look
+        if before is None or counted.reason is not StopReason.PAUSED:
+            return counted
+        return replace(
+            before,
+            value=before.value if counted.value is None else counted.value,
+            seconds=before.seconds + counted.seconds,
+            look_steps=counted.look_steps,
+            is_look_stopped=counted.is_look_stopped,
+        )
 
     def take(self, record: TrialRecord, outcome: Outcome) -> None:
         """Record the outcome of a training.
@@ -132,7 +145,7 @@ class TrialRecorder:
             if (log := self._logs.pop(record.name, None)) is not None:
                 log.leave()
             return
-        if outcome.reason is StopReason.INTERRUPTED:
+        if outcome.reason is StopReason.INTERRUPTED or outcome.is_look_stopped:
             self._interrupt(record, outcome)
         elif outcome.reason is StopReason.PAUSED:
             self._pause(record, outcome)
@@ -144,16 +157,14 @@ class TrialRecorder:
 
     def _interrupt(self, record: TrialRecord, outcome: Outcome) -> None:
         store = self._store.store_of(record)
-        kept = self._checkpoints.interrupt_path(record), self._checkpoints.rung_path(record, outcome.steps)
-        if any(path.exists() for path in kept):
+        if outcome.is_look_stopped:
+            store.save_stopped_look(record.number, outcome)
+        elif self._checkpoints.interrupt_path(record).exists():
             store.save_stop(record.number, outcome.steps)
-            lost = outcome.look_steps
         else:
-            lost = outcome.steps - record.saved_steps
-        if lost:
-            store.save_lost_steps(record.number, lost)
+            store.save_lost_steps(record.number, max(0, outcome.steps - record.saved_steps))
         if not record.pauses:
-            self.log_of(record).end(outcome)
+            self.log_of(record).end(self._interruption(record) if outcome.is_look_stopped else outcome)
             self._logs.pop(record.name)
         store.requeue(record.number)
 

@@ -14,8 +14,8 @@ from opttune.trial_record import TrialRecord
 RECIPE, OUTCOME, STEPS_SPENT, SECONDS_SPENT, RUN_KEY, RUNGS = (
     f"opttune.{name}" for name in ("recipe", "outcome", "steps_spent", "seconds_spent", "mlflow_run_key", "rungs")
 )
-TOTAL_STEPS, STOPPED_AT, HOLDER, LOST_STEPS, JOB, SOURCE = (
-    f"opttune.{name}" for name in ("total_steps", "stopped_at", "holder", "lost_steps", "job", "source")
+TOTAL_STEPS, STOPPED_AT, STOPPED_LOOK, HOLDER, LOST_STEPS, JOB, SOURCE = (
+    f"opttune.{name}" for name in ("total_steps", "stopped_at", "stopped_look", "holder", "lost_steps", "job", "source")
 )
 """User attributes of a trial: `rungs` has an outcome for each rung at which it paused, `job` the training of an
 auxiliary run, and `source` the origin of values that were not trained here."""
@@ -56,6 +56,8 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
     attributes = trial.user_attrs
     auxiliary = TrainingJob.from_dict(attributes[JOB]) if JOB in attributes else None
     recipe = Recipe.from_dict(attributes[RECIPE]) if RECIPE in attributes else None
+    looked_at = Outcome.from_dict(attributes[STOPPED_LOOK]) if STOPPED_LOOK in attributes else None
+    pauses = tuple(Outcome.from_dict(pause) for pause in attributes.get(RUNGS, ()))
     return TrialRecord(
         number=trial.number,
         state=trial.state.name.lower(),
@@ -63,8 +65,9 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
         outcome=Outcome.from_dict(attributes[OUTCOME]) if OUTCOME in attributes else None,
         steps_spent=attributes.get(STEPS_SPENT),
         seconds_spent=attributes.get(SECONDS_SPENT),
-        pauses=tuple(Outcome.from_dict(pause) for pause in attributes.get(RUNGS, ())),
+        pauses=pauses,
         stopped_at=attributes.get(STOPPED_AT, 0),
+        stopped_look=looked_at if looked_at and all(pause.steps < looked_at.steps for pause in pauses) else None,
         lost_steps=attributes.get(LOST_STEPS, 0),
         holder=attributes.get(HOLDER, ""),
         auxiliary=auxiliary,

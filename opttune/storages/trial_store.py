@@ -25,6 +25,7 @@ from opttune.storages.records import (
     SOURCE,
     STEPS_SPENT,
     STOPPED_AT,
+    STOPPED_LOOK,
     optuna_state,
     penalty_value,
 )
@@ -166,12 +167,18 @@ class TrialStore:
             self._save(number, RECIPE, recipe.to_dict())
 
     def save_lost_steps(self, number: int, steps: int) -> None:
-        """Count the optimizer steps that were interrupted without a saved state."""
+        """Count the optimizer steps that were interrupted without a saved state, or in a look."""
         self._save(number, LOST_STEPS, self.record(number).lost_steps + steps)
 
     def save_stop(self, number: int, step: int) -> None:
         """Save that the state of an interrupted training was saved at a step."""
         self._save(number, STOPPED_AT, step)
+
+    def save_stopped_look(self, number: int, outcome: Outcome) -> None:
+        """Save that a training waits at a rung with its state saved, and only its look is missing."""
+        self._save(number, STOPPED_LOOK, outcome.to_dict())
+        self.save_stop(number, outcome.steps)
+        self.save_lost_steps(number, outcome.look_steps)
 
     def save_pause(self, number: int, outcome: Outcome) -> None:
         """Save that a training waits at a rung; it is not trained up to there again."""

@@ -9,7 +9,7 @@ from opttune.study.config import SearchConfig, recipe_call
 from opttune.study.diagnostics import edge_warnings, stability
 from opttune.study.frozen_study import FrozenStudy
 from opttune.study.guard_rules import silenced
-from opttune.study.selection import baseline_record, baseline_records, luck_warning, tie_warning
+from opttune.study.selection import baseline_records, luck_warning, tie_warning
 from opttune.trial_record import TrialRecord
 from opttune.yaml_text import write_yaml
 
@@ -192,7 +192,7 @@ def _not_compared(study: FrozenStudy) -> list[str]:
 
 
 def _guard_warnings(study: FrozenStudy) -> list[str]:
-    return list(silenced(study.records, baseline_record(study.records, study.runs)).values())
+    return list(silenced(study.records, baseline_records(study.records, study.runs)).values())
 
 
 def _warnings(study: FrozenStudy, best: TrialRecord) -> list[str]:

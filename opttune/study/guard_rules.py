@@ -19,13 +19,14 @@ _MOST_ENDED = 4
 """Number of ended trials in a row that turn a rule off whatever their rates. Chosen by hand."""
 
 
-def silenced(records: Iterable[TrialRecord], baseline: TrialRecord | None = None) -> dict[StopReason, str]:
+def silenced(records: Iterable[TrialRecord], baselines: Iterable[TrialRecord] = ()) -> dict[StopReason, str]:
     """Return the rules that are off for a study, each with a sentence of observations.
 
     Args:
         records: All trials, in their order.
-        baseline: The training of the module's own optimizer, if there is one.
+        baselines: The trainings of the module's own optimizer.
     """
+    ended_baselines = {one.outcome.reason for one in baselines if one.outcome is not None}
     ended: dict[StopReason, list[TrialRecord]] = {rule: [] for rule in _FIELDS}
     any_broke = False
     found: dict[StopReason, str] = {}
@@ -41,19 +42,18 @@ def silenced(records: Iterable[TrialRecord], baseline: TrialRecord | None = None
             # some rates are known to be too high, so lower ones may be too high as well
             any_broke = True
         for rule in _FIELDS.keys() - found.keys():
-            if why := _why(rule, ended[rule], baseline, any_broke):
+            if why := _why(rule, ended[rule], rule in ended_baselines, any_broke):
                 found[rule] = why
     return {rule: found[rule] for rule in _FIELDS if rule in found}
 
 
-def _why(rule: StopReason, ended: Sequence[TrialRecord], baseline: TrialRecord | None, any_broke: bool) -> str:
+def _why(rule: StopReason, ended: Sequence[TrialRecord], is_baseline: bool, any_broke: bool) -> str:
     """Return a sentence if a rule is off because it ended these trials while none finished; else empty."""
     if not ended:
         return ""
     rates = [rate for record in ended if (rate := record.rate) is not None]
     of_optimizer = [[one.rate for one in ended if one.optimizer == name and one.rate] for name in optimizers(ended)]
     is_wide = not any_broke and any(own and max(own) >= _TEN_TIMES * min(own) for own in of_optimizer)
-    is_baseline = baseline is not None and baseline.outcome is not None and baseline.outcome.reason is rule
     if not (is_wide or is_baseline or len(ended) >= _MOST_ENDED):
         return ""
     count = "the first trial" if len(ended) == 1 else f"all of the first {len(ended)} trials"
@@ -83,7 +83,9 @@ def was_ended(record: TrialRecord) -> bool:
     return record.outcome is not None and record.outcome.reason in _FIELDS
 
 
-def to_repeat(records: Sequence[TrialRecord], rules: Iterable[StopReason], but: Collection[str] = ()) -> int | None:
+def to_repeat(
+    records: Sequence[TrialRecord], rules: Iterable[StopReason], without_optimizers: Collection[str] = ()
+) -> int | None:
     """Return the best of the trials that rules have ended, to repeat without these rules; None if there is none.
 
     It is the one that went furthest, and the earliest among equals, because the first recipes are the safest.
@@ -91,12 +93,12 @@ def to_repeat(records: Sequence[TrialRecord], rules: Iterable[StopReason], but: 
     Args:
         records: All trials.
         rules: The rules that are off.
-        but: Optimizers whose trials are not repeated.
+        without_optimizers: Optimizers whose trials are not repeated.
     """
     reasons = set(rules)
     repeated = {one.number for record in records if (one := repeats(records, record)) is not None}
     ended = [one for one in records if one.outcome is not None and one.outcome.reason in reasons]
-    ended = [one for one in ended if one.optimizer not in but]
+    ended = [one for one in ended if one.optimizer not in without_optimizers]
     left = [one for one in ended if one.number not in repeated and repeats(records, one) is None]
     return min(left, key=lambda one: (-one.steps, one.number)).number if left else None
 

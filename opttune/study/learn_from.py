@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import isfinite, log2
 from pathlib import Path
 
@@ -33,13 +34,15 @@ _ALIASES = {
     "status": "state",
 }
 _OF_THE_TRAINING = ("gradient_clip_norm", "accumulate_grad_batches")
-_OPTIMIZERS = {"optimizer", "optim", "schedule", "scheduler", "lr_scheduler"}
-_HOLDERS = {
-    *("config", "cfg", "hparams", "params", "args", "init_args", "fit"),
-    *("model", "module", "trainer", "train", "training"),
+_OPTIMIZERS = {"optimizer", "optim"}
+_SCHEDULES = {"schedule", "scheduler", "lr_scheduler"}
+_TRAININGS = {"train", "training", "trainer", "fit", "config", "cfg", "hparams", "params", "args", "init_args"}
+_MODELS = {"model", "module"}
+"""Parts of a column's name that hold settings of a recipe; others, such as `net`, hold settings of their own."""
+_UNFINISHED = {
+    *("crashed", "failed", "fail", "error", "killed", "pruned", "preempted", "canceled", "cancelled"),
+    *("running", "pending", "queued", "waiting"),
 }
-"""Parts of a column's name that hold settings of the training; others, such as `net`, hold settings of their own."""
-_FINISHED = {"finished", "complete", "completed"}
 Row = Mapping[str, str | float]
 """The columns of one training, by the user's names."""
 
@@ -98,8 +101,12 @@ def read_earlier_runs(text: str | Path, monitor: str, tracking_uri: str) -> Earl
     """
     path = Path(text)
     rows: Sequence[Row]
+    logged: set[str] = set()
     if path.suffix.lower() == ".csv" or path.is_file():
-        name, rows = f"the file {path}", read_csv_rows(path, _WHERE)
+        name, read = f"the file {path}", read_csv_rows(path, _WHERE)
+        # a logger wrote train/lr during the training; of an experiment, only settings are read
+        logged = {column for row in read for column in row if column.lower().startswith(("train/", "training/"))}
+        rows = [{column: cell for column, cell in row.items() if column not in logged} for row in read]
     else:
         try:
             name, rows = f"the experiment {text!r}", [*read_experiment(tracking_uri, str(text), (monitor, "value"))]
@@ -114,7 +121,7 @@ def read_earlier_runs(text: str | Path, monitor: str, tracking_uri: str) -> Earl
         )
     known = _known_fields()
     columns = {column for row in rows for column in row if _plain(column) not in (_plain(monitor), "value")}
-    if ignored := sorted(column for column in columns if _field(column) not in known):
+    if ignored := sorted(logged | {column for column in columns if _field(column) not in known}):
         notes.append(f"Not used of {name}: the columns {', '.join(ignored)}, which are not fields of a recipe.")
     schedules = {str(cell) for row in rows for column, cell in row.items() if cell and _field(column) == "schedule"}
     if unknown := sorted(each for each in schedules if _name(each, schedule_names()) is None):
@@ -140,11 +147,11 @@ def _run_of(row: Row, monitor: str, origin: str) -> EarlierRun | str:
     value = _number(row.get(monitor, plain.get(_plain(monitor), plain.get("value"))))
     if value is None:
         return f"without a finite {monitor}"
-    # optimizer.lr counts more than model.lr, and so comes last
-    columns = sorted(row, key=lambda column: not _OPTIMIZERS.isdisjoint(_parts(column)))
+    # optimizer.lr counts more than lr, and that more than model.lr: the last one counts
+    columns = sorted(row, key=lambda column: (_rank(column), column))
     fields = {_field(column): row[column] for column in columns if row[column] != ""}
-    if str(fields.get("state", "finished")).lower() not in _FINISHED:
-        return "not finished"
+    if (state := str(fields.get("state", "")).rpartition(".")[2].lower()) in _UNFINISHED:
+        return f"not finished ({state})"
     optimizer = _name(fields.get("optimizer"), optimizer_names())
     if optimizer is None:
         return f"with an optimizer that is not in the catalog ({fields.get('optimizer') or 'none named'})"
@@ -170,9 +177,13 @@ def _options(row: Info) -> list[str]:
 
 
 def _known_fields() -> set[str]:
-    rows: list[Info] = [*map(find_optimizer, optimizer_names()), *map(find_schedule, schedule_names())]
-    of_recipes = {name for row in rows for name in _options(row)}
-    return {*of_recipes, *_OF_THE_TRAINING, "optimizer", "schedule", "max_steps", "state"}
+    of_optimizers = {name for row in map(find_optimizer, optimizer_names()) for name in _options(row)}
+    return {*of_optimizers, *_schedule_fields(), *_OF_THE_TRAINING, "optimizer", "max_steps", "state"}
+
+
+@cache
+def _schedule_fields() -> set[str]:
+    return {"schedule", *(name for row in map(find_schedule, schedule_names()) for name in _options(row))}
 
 
 def _plain(column: str) -> str:
@@ -184,22 +195,32 @@ def _parts(column: str) -> list[str]:
 
 
 def _field(column: str) -> str:
-    """Return the field of a recipe that a column names; empty if it is a setting of something else, or was logged.
+    """Return the field of a recipe that a column names; empty if it is a setting of something else.
 
     Example:
         >>> _field("model.optimizer.lr"), _field("Learning Rate"), _field("optimizer.name")
         ('lr', 'lr', 'optimizer')
-        >>> _field("model.net.momentum"), _field("train/lr")
-        ('', '')
+        >>> _field("model.net.momentum"), _field("lr_scheduler.lr"), _field("model.steps")
+        ('', '', '')
     """
     *holders, last = _parts(column)
     if last in ("name", "_target_", "class_path") and holders:
         last = holders.pop()
-    # a logger writes train/lr during the training; a setting is train.lr
-    is_logged = column.lower().startswith(("train/", "training/"))
-    if is_logged or not _OPTIMIZERS.union(_HOLDERS).issuperset(holders):
+    field = _ALIASES.get(last, last)
+    if not _OPTIMIZERS.union(_SCHEDULES, _TRAININGS, _MODELS).issuperset(holders):
         return ""
-    return _ALIASES.get(last, last)
+    if not _SCHEDULES.isdisjoint(holders):
+        return field if field in _schedule_fields() else ""
+    # a model's steps are not those of the training
+    return "" if field == "max_steps" and not _MODELS.union(_OPTIMIZERS).isdisjoint(holders) else field
+
+
+def _rank(column: str) -> int:
+    """Return how closely a column belongs to the recipe."""
+    *holders, _ = _parts(column)
+    if not _OPTIMIZERS.union(_SCHEDULES).isdisjoint(holders):
+        return 3
+    return 2 if not holders else int(_MODELS.isdisjoint(holders))
 
 
 def _trainings(count: int) -> str:

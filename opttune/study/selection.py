@@ -111,7 +111,9 @@ def best_record(records: Sequence[TrialRecord], mode: str) -> TrialRecord | None
 
 
 def baseline_records(records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the trainings of the baseline, its own run or trials; several if it was discarded and trained anew.
+    """Return the trainings of the baseline, its own run or trials.
+
+    There are several if it was discarded, or ended by a rule of the guard, and trained anew.
 
     Args:
         records: All trials.
@@ -127,7 +129,9 @@ def baseline_record(records: Sequence[TrialRecord], runs: Sequence[TrialRecord])
         records: All trials.
         runs: All auxiliary runs.
     """
-    return next((one for one in baseline_records(records, runs) if not one.was_discarded), None)
+    found = [one for one in baseline_records(records, runs) if not one.was_discarded]
+    # of one that a rule of the guard ended, the repetition without the rule counts
+    return next((one for one in found if one.outcome is None or one.value is not None), found[0] if found else None)
 
 
 def best_of(records: Sequence[TrialRecord], baseline: TrialRecord | None, mode: str) -> TrialRecord | None:

@@ -107,7 +107,7 @@ class StepCosts:
             return outcome
         is_whole = outcome.total_steps == self.steps(recipe, full)
         total = full if is_whole else round(outcome.total_steps / share)
-        if outcome.reason is StopReason.PAUSED or outcome.look_steps:
+        if outcome.reason is StopReason.PAUSED:
             steps = until
         else:
             at_end = is_whole and outcome.steps >= outcome.total_steps

@@ -86,7 +86,8 @@ class Attempt:
         stop_checkpoint: Path of the state if the attempt is stopped before its end; None does not save.
         look_steps: Optimizer steps, after the pause, in which a copy of the training decays its learning rate to the
             end of its schedule; the value at the pause is then the copy's. 0 uses the value at the pause itself.
-        only_look: Whether the attempt was stopped in its look: `checkpoint` holds the pause, and only the look is left.
+        only_look: Whether the attempt was stopped in its look: `checkpoint` has the state at the pause, and only the
+            look is repeated. The value of the outcome is then None if the look gives none.
     """
 
     recipe: Recipe | None
@@ -123,22 +124,19 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
     """
     started = time.monotonic()
     if attempt.only_look:
-        again = look_ahead(attempt, workload, stop)
-        conclusion = again.of_pause(None)
-        if conclusion[1] is not None or conclusion[0] is StopReason.INTERRUPTED:
-            return _outcome(attempt, again.run, conclusion, started, again)
-        # then the value at the pause counts, which only the training itself shows
+        look = look_ahead(attempt, workload, stop)
+        return _outcome(attempt, look.run, (StopReason.PAUSED, look.value, ""), started, look)
     run = TrainingRun(attempt, listener, stop=stop)
-    trace, has_diverged = "", False
-    look: Look | None = None
+    trace, has_diverged, looked = "", False, None
     with isolated(attempt.seed):
         try:
             run.fit(workload)
             conclusion = run.result()
             has_diverged = _has_diverged(run, conclusion)
             if conclusion[0] is StopReason.PAUSED and attempt.look_steps and attempt.checkpoint is not None:
-                look = look_ahead(attempt, workload, stop)
-                conclusion = look.of_pause(conclusion[1])
+                looked = look_ahead(attempt, workload, stop)
+                _, at_pause, message = conclusion
+                conclusion = StopReason.PAUSED, at_pause if looked.value is None else looked.value, message
         except OpttuneError:
             raise
         except (KeyboardInterrupt, SystemExit):
@@ -150,7 +148,7 @@ def run_attempt(attempt: Attempt, workload: Workload, listener: AttemptListener,
             conclusion = StopReason.NON_FINITE if has_diverged else reason, None, located(err)
         finally:
             run.clean_up()
-    return _outcome(attempt, run, conclusion, started, look, trace, has_diverged)
+    return _outcome(attempt, run, conclusion, started, looked, trace, has_diverged)
 
 
 def _has_diverged(run: "TrainingRun", conclusion: Conclusion) -> bool:
@@ -171,7 +169,7 @@ def _outcome(
         reason=reason,
         value=value,
         # several optimizers all step in the batch that passes a rung
-        steps=attempt.until_step or 0 if look is not None or reason is StopReason.PAUSED else run.steps_done,
+        steps=attempt.until_step or 0 if reason is StopReason.PAUSED else run.steps_done,
         total_steps=run.total_steps,
         seconds=time.monotonic() - started,
         message=message,
@@ -180,6 +178,7 @@ def _outcome(
         groups=run.attacher.groups if run.attacher else "",
         state_bytes=run.state_bytes,
         look_steps=look.steps if look else 0,
+        is_look_stopped=look is not None and look.is_stopped,
         step_seconds=run.clock.step_seconds,
         **guarded_fields(run.guard, has_diverged),
     )
@@ -191,25 +190,15 @@ class Look:
 
     Attributes:
         run: The copy.
-        conclusion: Its end.
+        value: The value of the copy; None if it has none, for example because it diverged.
         steps: The optimizer steps that it did.
+        is_stopped: Whether it was stopped before its end.
     """
 
     run: "TrainingRun"
-    conclusion: Conclusion
+    value: float | None
     steps: int
-
-    def of_pause(self, value: float | None) -> Conclusion:
-        """Return the end of the training that was looked at: paused, unless the look was stopped.
-
-        Args:
-            value: The value at the pause, which counts if the copy has none; None if it is unknown.
-        """
-        reason, found, _ = self.conclusion
-        if reason is StopReason.INTERRUPTED:
-            return reason, None, "interrupted in a look"
-        is_known = found is not None and reason in (StopReason.PAUSED, StopReason.COMPLETED)
-        return StopReason.PAUSED, found if is_known else value, ""
+    is_stopped: bool
 
 
 def look_ahead(attempt: Attempt, workload: Workload, stop: Stop) -> Look:
@@ -231,17 +220,19 @@ def look_ahead(attempt: Attempt, workload: Workload, stop: Stop) -> Look:
     run = TrainingRun(
         ahead, NullListener(), stop=stop, callbacks=(DecayToEnd(attempt.recipe, begin, attempt.look_steps),)
     )
+    reason, value = StopReason.FAILED, None
     with isolated(attempt.seed):
         try:
             run.fit(workload)
-            conclusion = run.result()
+            reason, value, _ = run.result()
         except (KeyboardInterrupt, SystemExit):
-            conclusion = run.interrupted()
+            reason = StopReason.INTERRUPTED
         except Exception as err:
             raise_if_disk_is_full(err)
             # a failure only here is not the recipe's fault
-            conclusion = StopReason.FAILED, None, located(err)
-    return Look(run, conclusion, max(0, run.steps_done - begin))
+    has_value = reason in (StopReason.PAUSED, StopReason.COMPLETED)
+    steps = max(0, run.steps_done - begin)
+    return Look(run, value if has_value else None, steps, is_stopped=reason is StopReason.INTERRUPTED)
 
 
 class TrainingRun:

@@ -13,7 +13,7 @@ from opttune.runtime.policy import Action, Repeat, SearchPolicy, Spent, StartBas
 from opttune.space.auto import ModelFacts
 from opttune.space.parse import load_space
 from opttune.study.config import SearchConfig
-from opttune.study.selection import Reevaluation
+from opttune.study.selection import Reevaluation, baseline_record
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
 from tests.support.records import make_outcome, make_pause, make_run, make_trial
@@ -542,6 +542,9 @@ def test_a_rule_that_was_wrong_for_one_optimizer_was_wrong_for_the_others_too() 
     assert policy.next_action([*records, of_sgd], [], Spent(180)) == Repeat(1)
     of_adamw = seen_early(4, "adamw", 1e-3, 2.0)
     assert policy.next_action([*records, of_sgd, of_adamw], [], Spent(300)) == Start()
+    # whatever trains beside it
+    running = replace(of_sgd, number=4, state="running", recipe=Recipe(Part("sgd", {"lr": 0.3}), Part("constant")))
+    assert policy.next_action([*records, of_sgd, running], [], Spent(180)) == Repeat(1)
     # a repeated one that gave nothing shows nothing
     assert policy.next_action([*records, replace(records[0], number=3)], [], Spent(80)) == Start()
 
@@ -603,18 +606,39 @@ def test_the_looks_of_the_baseline_are_held_in_reserve_in_a_race() -> None:
         assert policy.next_action([baseline], [], Spent(spent)) == expected, steps
 
 
-@pytest.mark.parametrize(("inspection", "least"), [(LONG_OWN, 3.0), (replace(LONG_OWN, total_steps=999), 2.0)])
+@pytest.mark.parametrize(
+    ("total_steps", "least", "below"), [(2_000, 3.0, Start()), (999, 2.0, None)], ids=["a race", "a short training"]
+)
 def test_the_baseline_is_trained_from_the_budget_on_that_pays_for_the_looks_too(
-    inspection: ModelInspection, least: float
+    total_steps: int, least: float, below: Action | None
 ) -> None:
-    finished = make_trial(0, make_outcome(0.5, steps=inspection.total_steps, total_steps=inspection.total_steps))
-    begins = [
-        search_policy(inspection, space=RACE_WITH_OWN, budget=budget).next_action(
-            [finished], [], Spent(inspection.total_steps)
-        )
-        for budget in (least - 0.01, least)
-    ]
-    assert begins == [Start(), StartBaseline()] if least == 3.0 else [None, StartBaseline()]
+    finished = make_trial(0, make_outcome(0.5, steps=total_steps, total_steps=total_steps))
+
+    def next_with(budget: float) -> Action | None:
+        policy = search_policy(replace(LONG_OWN, total_steps=total_steps), space=RACE_WITH_OWN, budget=budget)
+        return policy.next_action([finished], [], Spent(total_steps))
+
+    assert next_with(least - 0.01) == below
+    assert next_with(least) == StartBaseline()
+
+
+def test_a_baseline_that_was_discarded_is_trained_anew_with_a_larger_budget() -> None:
+    at_rung = seen_early(1, "sgd", 0.1, 1.0)
+    discarded = make_outcome(1.0, StopReason.OUTRANKED, steps=100, total_steps=2_000)
+    own = replace(at_rung, outcome=discarded, state="pruned", recipe=BASELINE_RECIPE)
+    finished = make_trial(0, make_outcome(0.5, steps=2_000, total_steps=2_000))
+
+    assert baseline_record([finished, own], []) is None
+    policy = search_policy(LONG_OWN, space=RACE_WITH_OWN, budget=3.5)
+    assert policy.next_action([finished, own], [], Spent(3_600)) == StartBaseline()
+
+
+def test_a_stopped_look_is_repeated_whatever_is_left() -> None:
+    stopped = make_pause(1.0, 100, 2_000, is_look_stopped=True)
+    begun = make_trial(0, None, state="running", stopped_at=100, stopped_look=stopped)
+    policy = search_policy(LONG, budget=1.5)
+    assert policy.look_steps(begun, [begun], [], 2_990) == 20
+    assert policy.look_steps(replace(begun, stopped_look=None), [begun], [], 2_990) == 0
 
 
 def test_a_look_is_taken_as_long_as_the_training_can_still_be_ended() -> None:

@@ -33,7 +33,7 @@ def test_a_rule_that_has_ended_four_trials_is_off_whatever_their_rates(reason: S
 
 
 def test_a_rule_that_has_ended_the_baseline_as_well_is_off() -> None:
-    assert "and the baseline" in silenced([ended(0, 0.01)], BASELINE)[StopReason.BLOW_UP]
+    assert "and the baseline" in silenced([ended(0, 0.01)], [BASELINE])[StopReason.BLOW_UP]
 
 
 def test_a_rule_stays_on_after_a_trial_that_finished_and_stays_off_before_one() -> None:

@@ -143,29 +143,47 @@ def test_only_settings_of_the_optimizer_are_read_from_a_nested_configuration(tmp
     columns = {
         "model.optimizer._target_": "torch.optim.SGD",
         "model.optimizer.lr": "0.001",
+        "lr": "4",
         "model.lr": "3",
         "model.net.lr": "5",
+        "lr_scheduler.base_lr": "6",
+        "lr_scheduler.steps": "30",
+        "trainer.max_steps": "2000",
+        "model.steps": "50",
         "model.optimizer.weight_decay": "0.01",
         "loss.weight_decay": "0.5",
         "model.net.momentum": "0.1",
         "Val Loss": "0.3",
     }
-    (file := tmp_path / "runs.csv").write_text(f"{','.join(columns)}\n{','.join(columns.values())}\n")
-    found = read_earlier_runs(file, "val_loss", "")
+    for names in (list(columns), list(reversed(columns))):
+        cells = [columns[name] for name in names]
+        (file := tmp_path / "runs.csv").write_text(f"{','.join(names)}\n{','.join(cells)}\n")
+        found = read_earlier_runs(file, "val_loss", "")
 
-    assert [one.found.parameters for one in found.runs] == [{"sgd.lr": 0.001, "sgd.weight_decay": 0.01}]
-    unused = "loss.weight_decay, model.net.lr, model.net.momentum"
-    assert found.notes[1:] == (f"Not used of the file {file}: the columns {unused}, which are not fields of a recipe.",)
+        assert [one.found.parameters for one in found.runs] == [{"sgd.lr": 0.001, "sgd.weight_decay": 0.01}]
+        assert [one.steps for one in found.runs] == [2_000]
+        unused = (
+            "loss.weight_decay, lr_scheduler.base_lr, lr_scheduler.steps, model.net.lr, model.net.momentum, model.steps"
+        )
+        assert found.notes[1:] == (
+            f"Not used of the file {file}: the columns {unused}, which are not fields of a recipe.",
+        )
+
+
+@pytest.mark.parametrize(("columns", "lr"), [("optimizer,lr,model.lr", 1e-3), ("optimizer,model.lr,trainer.lr", 7.0)])
+def test_the_nearest_column_counts(tmp_path: Path, columns: str, lr: float) -> None:
+    (file := tmp_path / "runs.csv").write_text(f"{columns},value\nadamw,1e-3,7,0.2\n")
+    assert read_earlier_runs(file, "val_loss", "").runs[0].found.parameters == {"adamw.lr": lr}
 
 
 def test_a_training_that_crashed_is_not_used(tmp_path: Path) -> None:
     (file := tmp_path / "wandb.csv").write_text(
-        "Name;State;Optimizer;Learning Rate;Val_Loss\na;crashed;adamw;0.5;0.1\nb;finished;adamw;0.001;0.2\n"
+        "Name;State;Optimizer;Learning Rate;Val_Loss\na;crashed;adamw;0,5;0,1\nb;finished;adamw;1,5e-3;0,2\n"
     )
     found = read_earlier_runs(file, "val_loss", "")
 
-    assert [one.found.parameters for one in found.runs] == [{"adamw.lr": 0.001}]
-    assert f"Not used of the file {file}: 1 training not finished." in found.notes
+    assert [one.found.parameters for one in found.runs] == [{"adamw.lr": 0.0015}]
+    assert f"Not used of the file {file}: 1 training not finished (crashed)." in found.notes
 
 
 def test_trainings_of_about_the_same_length_are_compared_by_their_values(tmp_path: Path) -> None:
