@@ -48,7 +48,7 @@ def check_numbers(seed: int, budget: float, trials: int | None, timeout: float |
     if not isfinite(budget) or budget < 1:
         raise InputError(
             f"budget must be at least 1 full training, which pays for one recipe, got {budget!r}: from 1.5 on recipes "
-            "are compared, and from 2 on (3 in long trainings) the baseline is trained too."
+            "are compared, and from 2 on (3 in trainings of 1,000 steps and more) the baseline is trained too."
         )
     if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
         raise InputError(f"timeout must be > 0 seconds, got {timeout!r}.")
