@@ -198,3 +198,15 @@ def test_what_is_handed_out_is_never_worse_than_the_baseline(
     assert found is not None
     assert baseline is not None
     assert not is_better(baseline.value, found.value, mode)
+
+
+def test_of_a_baseline_that_a_rule_ended_the_repetition_counts() -> None:
+    own = Recipe.of_baseline()
+    ended = make_trial(0, make_outcome(None, StopReason.BLOW_UP, steps=20), recipe=own)
+    running = make_trial(1, None, recipe=own, state="running")
+    finished = make_trial(1, make_outcome(0.3), recipe=own)
+
+    for records, number in (([ended], 0), ([ended, running], 1), ([ended, finished], 1)):
+        found = baseline_record(records, [])
+        assert found is not None
+        assert found.number == number
