@@ -127,6 +127,8 @@ class Outcome:
             count = getattr(self, name)
             if not isinstance(count, int) or isinstance(count, bool) or count < 0:
                 raise InputError(f"outcome: {name} must be a whole number >= 0, got {shown(count)}.")
+        if not isinstance(self.is_look_stopped, bool):
+            raise InputError(f"outcome: is_look_stopped must be true or false, got {shown(self.is_look_stopped)}.")
         self._check_times()
         if self.stopped_lr is not None and not is_number(self.stopped_lr):
             raise InputError(f"outcome: stopped_lr must be a finite number or None, got {shown(self.stopped_lr)}.")

@@ -46,7 +46,7 @@ def test_an_outcome_comes_back_from_a_pickle(outcome: Outcome) -> None:
 
 
 def test_a_dict_of_an_outcome_holds_plain_values_only() -> None:
-    assert {type(value) for value in COMPLETED.to_dict().values()} == {str, float, int, type(None)}
+    assert {type(value) for value in COMPLETED.to_dict().values()} == {str, float, int, bool, type(None)}
 
 
 @FAST
