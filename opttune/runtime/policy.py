@@ -1,7 +1,7 @@
 """Policies: they choose the next training from the records only."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, repeat
@@ -13,11 +13,10 @@ from opttune.algorithms.rungs import ONE_TRAINING_BELOW, TrialProgress
 from opttune.algorithms.successive_halving import Promote, Start, next_action, to_discard
 from opttune.engines.devices import count_processes
 from opttune.job import Role, TrainingJob
-from opttune.outcome import StopReason
 from opttune.space.model import Choice, Field, Range, Scalar, Space
 from opttune.space.sample import default_parameters, default_recipe
 from opttune.study.config import SearchConfig
-from opttune.study.guard_rules import repeats, silenced, to_repeat
+from opttune.study.guard_rules import first_to_repeat, other_to_repeat, silenced
 from opttune.study.selection import baseline_record, baseline_records, best_record, top_candidates
 from opttune.training.inspection import ModelInspection
 from opttune.trial_record import TrialRecord
@@ -279,9 +278,9 @@ class SearchPolicy(Policy):
         rules = set(silenced(records, baseline_records(records, runs)))
         valued = [one for one in records if one.last is not None and one.last.reason.has_value]
         if not valued:
-            number = _first_to_repeat(records, rules, is_last_resort=action is None)
+            number = first_to_repeat(records, rules, is_last_resort=action is None)
         else:
-            number = _other_to_repeat(records, rules, valued) if rules else None
+            number = other_to_repeat(records, rules, valued) if rules else None
         return None if number is None else Repeat(number)
 
     def _promised(self, records: Sequence[TrialRecord], runs: Sequence[TrialRecord]) -> int:
@@ -443,31 +442,6 @@ def _begun_at(field: Field, value: Scalar) -> Field:
     if isinstance(field, Range) and value is not None and field.low <= float(value) <= field.high:
         return replace(field, prior=float(value))
     return field
-
-
-def _first_to_repeat(records: Sequence[TrialRecord], rules: Collection[StopReason], is_last_resort: bool) -> int | None:
-    """Return the first ended trial to repeat while no trial has a value; None if there is none.
-
-    An ended trial is repeated once; if nothing else can be tried, as long as the budget lasts.
-    """
-    if any(one.is_running for one in records):
-        return None
-    if is_last_resort:
-        return to_repeat(records, (StopReason.BLOW_UP, StopReason.STALL))
-    return None if any(repeats(records, one) for one in records) else to_repeat(records, rules)
-
-
-def _other_to_repeat(
-    records: Sequence[TrialRecord], rules: Collection[StopReason], valued: Sequence[TrialRecord]
-) -> int | None:
-    """Return the ended trial of another optimizer to repeat, where a repeated one has a value; None if there is none.
-
-    That value shows that the rule was wrong for the first trials of the other optimizers too.
-    """
-    repeated = [one for one in records if repeats(records, one) is not None]
-    if not {one.number for one in repeated} & {one.number for one in valued}:
-        return None
-    return to_repeat(records, rules, {one.optimizer for one in (*valued, *repeated)})
 
 
 def _at_once(records: Sequence[TrialRecord]) -> int:

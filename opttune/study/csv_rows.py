@@ -25,10 +25,10 @@ def read_csv_rows(path: Path, where: str) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as err:
         raise InputError(f"{where}: the file {path} cannot be read: {err}.") from None
     # a longer row has cells without a name, a shorter one has names without a cell
-    return [{name.strip(): _plain(cell or "", separator) for name, cell in row.items() if name} for row in rows]
+    return [{name.strip(): _read_cell(cell or "", separator) for name, cell in row.items() if name} for row in rows]
 
 
-def _plain(cell: str, separator: str) -> str:
+def _read_cell(cell: str, separator: str) -> str:
     """Return a cell without spaces around it; between semicolons, a comma in a number is a decimal point."""
     cell = cell.strip()
     return cell.replace(",", ".") if separator == ";" and re.fullmatch(r"-?\d+,\d+(e-?\d+)?", cell, re.I) else cell

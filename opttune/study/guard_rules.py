@@ -83,6 +83,41 @@ def was_ended(record: TrialRecord) -> bool:
     return record.outcome is not None and record.outcome.reason in _FIELDS
 
 
+def first_to_repeat(records: Sequence[TrialRecord], rules: Collection[StopReason], is_last_resort: bool) -> int | None:
+    """Return the first ended trial to repeat while no trial has a value; None if there is none.
+
+    An ended trial is repeated once; if nothing else can be tried, as long as the budget lasts.
+
+    Args:
+        records: All trials.
+        rules: The rules that are off.
+        is_last_resort: Whether nothing else can be tried.
+    """
+    if any(one.is_running for one in records):
+        return None
+    if is_last_resort:
+        return to_repeat(records, (StopReason.BLOW_UP, StopReason.STALL))
+    return None if any(repeats(records, one) for one in records) else to_repeat(records, rules)
+
+
+def other_to_repeat(
+    records: Sequence[TrialRecord], rules: Collection[StopReason], valued: Sequence[TrialRecord]
+) -> int | None:
+    """Return the ended trial of another optimizer to repeat, where a repeated one has a value; None if there is none.
+
+    That value shows that the rule was wrong for the first trials of the other optimizers too.
+
+    Args:
+        records: All trials.
+        rules: The rules that are off.
+        valued: The trials that have a value.
+    """
+    repeated = [one for one in records if repeats(records, one) is not None]
+    if not {one.number for one in repeated} & {one.number for one in valued}:
+        return None
+    return to_repeat(records, rules, {one.optimizer for one in (*valued, *repeated)})
+
+
 def to_repeat(
     records: Sequence[TrialRecord], rules: Iterable[StopReason], without_optimizers: Collection[str] = ()
 ) -> int | None:
